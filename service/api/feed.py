@@ -1,0 +1,102 @@
+"""Follows the events of the runs that somebody listens to: one reader a process, many listeners."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from service.domain.errors import Unavailable
+from service.store import events
+from service.store.database import Database
+from service.store.tables import Event
+
+log = structlog.get_logger()
+_POLL_SECONDS = 0.5
+_PAGE = 500
+
+
+class _Listener(NamedTuple):
+    queue: "asyncio.Queue[list[Event]]"
+
+
+class Feed:
+    """New rows are read once and handed to every listener of their run, in order, without gaps."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listeners: dict[str, list[_Listener]] = {}
+        self._cursors: dict[str, int] = {}
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._read_forever(), name="feed")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[Event]]:
+        """Batches of events numbered above `after`: first what is there, then what comes.
+
+        Yields an empty batch when it has caught up with what was there.
+        """
+        # Listening begins before the backlog is read, so that nothing falls between the two; what
+        # comes both ways is told apart by its number.
+        listener = _Listener(asyncio.Queue())
+        known = await run_in_threadpool(self._newest, [run_id])
+        self._cursors.setdefault(run_id, known.get(run_id, 0))
+        self._listeners.setdefault(run_id, []).append(listener)
+        self._wanted.set()
+        try:
+            while batch := await run_in_threadpool(self._page, run_id, after):
+                after = batch[-1].number
+                yield batch
+            yield []
+            while True:
+                fresh = [event for event in await listener.queue.get() if event.number > after]
+                if fresh:
+                    after = fresh[-1].number
+                    yield fresh
+        finally:
+            self._listeners[run_id].remove(listener)
+            if not self._listeners[run_id]:
+                del self._listeners[run_id]
+                self._cursors.pop(run_id, None)
+
+    async def _read_forever(self) -> None:
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(_POLL_SECONDS)
+            if not self._listeners:
+                self._wanted.clear()
+                continue
+            try:
+                await self._read()
+            except Unavailable as error:
+                log.warning("events not read", error=error.detail)
+
+    async def _read(self) -> None:
+        newest = await run_in_threadpool(self._newest, list(self._listeners))
+        for run_id, number in newest.items():
+            while (cursor := self._cursors.get(run_id)) is not None and cursor < number:
+                batch = await run_in_threadpool(self._page, run_id, cursor)
+                if not batch:
+                    break
+                if run_id in self._cursors:
+                    self._cursors[run_id] = batch[-1].number
+                for listener in self._listeners.get(run_id, []):
+                    listener.queue.put_nowait(batch)
+
+    def _newest(self, run_ids: list[str]) -> dict[str, int]:
+        with self._database.read() as session:
+            return events.newest(session, run_ids)
+
+    def _page(self, run_id: str, after: int) -> list[Event]:
+        with self._database.read() as session:
+            return events.page(session, run_id, after, _PAGE)

@@ -1,0 +1,125 @@
+"""Every error as RFC 9457 problem+json."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from service.domain.errors import (
+    BadRequest,
+    Conflict,
+    FairtuneError,
+    FieldError,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    Unavailable,
+)
+from service.runs import pointer_of
+
+log = structlog.get_logger()
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    pointer: str = Field(description="RFC 6901 pointer into the body, or form field and line.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """What every refusal looks like (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:fairtune:invalid-request",
+                "title": "The request is not valid",
+                "status": 422,
+                "detail": "/lora/r: Input should be greater than or equal to 1",
+                "errors": [
+                    {"pointer": "/lora/r", "detail": "Input should be greater than or equal to 1"}
+                ],
+            }
+        }
+    )
+
+    type: str = Field(description="Stable identifier of the kind of problem.")
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = Field(None, description="The fields that are wrong.")
+
+
+def documented(*errors: type[FairtuneError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can raise these errors."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    found: dict[int | str, dict[str, Any]] = {}
+    for error in (*errors, BadRequest, Unavailable):
+        found[error.status] = {"description": error.title, "content": content}
+    return found
+
+
+WRITES = documented(InvalidRequest, NotFound, Conflict)
+READS = documented(InvalidRequest, NotFound)
+UPLOADS = documented(InvalidRequest, PayloadTooLarge)
+
+
+def response(error: FairtuneError) -> JSONResponse:
+    problem = Problem(
+        type=error.type,
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        errors=[FieldProblem(pointer=e.pointer, detail=e.detail) for e in error.errors] or None,
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), status_code=error.status, media_type=MEDIA_TYPE
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+
+    @app.exception_handler(FairtuneError)
+    def _ours(_request: Request, error: FairtuneError) -> JSONResponse:
+        return response(error)
+
+    @app.exception_handler(RequestValidationError)
+    def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
+        found = []
+        for item in error.errors():
+            where, *path = item["loc"]
+            if item["type"] == "json_invalid":
+                return response(BadRequest(f"the body is not JSON: {item['ctx']['error']}"))
+            prefix = () if where == "body" else (where,)
+            found.append(FieldError(pointer_of((*prefix, *path)), item["msg"]))
+        first = found[0]
+        return response(InvalidRequest(f"{first.pointer}: {first.detail}", tuple(found)))
+
+    @app.exception_handler(HTTPException)
+    def _http(_request: Request, error: HTTPException) -> JSONResponse:
+        known: dict[int, type[FairtuneError]] = {404: NotFound, 400: BadRequest, 413: PayloadTooLarge}
+        kind = known.get(error.status_code)
+        if kind is not None:
+            return response(kind(str(error.detail)))
+        content = Problem(
+            type="about:blank",
+            title=str(error.detail),
+            status=error.status_code,
+            detail=str(error.detail),
+        )
+        return JSONResponse(
+            content.model_dump(exclude_none=True),
+            status_code=error.status_code,
+            media_type=MEDIA_TYPE,
+            headers=dict(error.headers or {}),
+        )
+
+    @app.exception_handler(Exception)
+    def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected error", path=request.url.path, exc_info=error)
+        return response(FairtuneError("an unexpected error; the server's log says more"))

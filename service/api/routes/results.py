@@ -1,0 +1,189 @@
+"""What a run leaves behind: logs, checkpoints, files, evaluations, the bias report."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import FileResponse
+
+from service.api.dependencies import get_context
+from service.api.files import file_response
+from service.api.problems import READS, WRITES
+from service.api.schemas import (
+    ArtifactList,
+    ArtifactView,
+    CheckpointList,
+    CheckpointView,
+    EvaluationList,
+    EvaluationView,
+)
+from service.context import Context
+from service.domain.errors import Conflict, InvalidRequest, NotFound
+from service.domain.job import BIAS_REPORT_FILE, LOG_FILE
+from service.domain.states import RESTING, JobStatus
+from service.fairness.schema import BiasReport
+from service.store import runs as rows
+from service.store.tables import Artifact
+
+router = APIRouter(prefix="/v1/runs/{run_id}", tags=["results"])
+Ctx = Annotated[Context, Depends(get_context)]
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file; ranges and entity tags are understood.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.get("/logs", responses={**READS, 200: {"content": {"text/plain": {}}}})
+def get_logs(
+    context: Ctx,
+    run_id: str,
+    tail: Annotated[int | None, Query(ge=1, le=100_000, description="Only the last lines.")] = None,
+) -> Response:
+    """The program's log as text; a few seconds behind while the run goes on."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found = rows.find_artifact(session, run_id, LOG_FILE)
+    if found is None:
+        return Response("", media_type="text/plain; charset=utf-8")
+    with context.store.open(found.key) as file:
+        if tail is None:
+            data = file.read()
+        else:
+            data = _tail(file.read(), tail)
+    return Response(data, media_type="text/plain; charset=utf-8")
+
+
+def _tail(data: bytes, lines: int) -> bytes:
+    position = len(data) - 1 if data.endswith(b"\n") else len(data)
+    for _ in range(lines):
+        position = data.rfind(b"\n", 0, position)
+        if position < 0:
+            return data
+    return data[position + 1 :]
+
+
+@router.get("/checkpoints", responses=READS)
+def list_checkpoints(context: Ctx, run_id: str) -> CheckpointList:
+    """The checkpoints that are kept, by step."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found = rows.checkpoints(session, run_id)
+    return CheckpointList(data=[CheckpointView.of(row) for row in found])
+
+
+@router.get("/checkpoints/{step}", responses=READS)
+def get_checkpoint(context: Ctx, run_id: str, step: int) -> CheckpointView:
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        return CheckpointView.of(rows.get_checkpoint(session, run_id, step))
+
+
+@router.get(
+    "/checkpoints/{step}/download", responses={**READS, **FILE}, response_class=FileResponse
+)
+def download_checkpoint_file(
+    context: Ctx,
+    run_id: str,
+    step: int,
+    path: Annotated[str, Query(description="One of the checkpoint's files.")],
+) -> FileResponse:
+    """One file of a checkpoint."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found = rows.get_checkpoint(session, run_id, step)
+    for file in found.files:
+        if file["path"] == path:
+            return file_response(context.store, f"{found.prefix}/{path}", file["sha256"])
+    names = ", ".join(file["path"] for file in found.files)
+    raise NotFound(f"checkpoint {step} has no file {path!r}; it has {names}")
+
+
+@router.get("/artifacts", responses=READS)
+def list_artifacts(context: Ctx, run_id: str) -> ArtifactList:
+    """Every file of the run's result."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found = rows.artifacts(session, run_id)
+    views = [
+        ArtifactView(path=row.path, size=row.size, sha256=row.sha256, created_at=row.created_at)
+        for row in found
+    ]
+    return ArtifactList(data=views)
+
+
+@router.get(
+    "/artifacts/{path:path}", responses={**READS, **FILE}, response_class=FileResponse
+)
+def download_artifact(context: Ctx, run_id: str, path: str) -> FileResponse:
+    """One file; the final adapter lies at adapter_model.safetensors."""
+    # The path is looked up among the run's rows and never becomes a path of this machine.
+    found = _artifact(context, run_id, path)
+    if found is None:
+        raise NotFound(f"run {run_id} has no file {path!r}; GET …/artifacts lists them")
+    return file_response(context.store, found.key, found.sha256)
+
+
+def _artifact(context: Context, run_id: str, path: str) -> Artifact | None:
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        return rows.find_artifact(session, run_id, path)
+
+
+@router.get("/evaluations", responses=READS)
+def list_evaluations(context: Ctx, run_id: str) -> EvaluationList:
+    """The run's own evaluations: the base model's and the tuned one's."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found = rows.evaluations(session, run_id)
+    return EvaluationList(data=[EvaluationView.of(row) for row in found])
+
+
+@router.get("/evaluations/{eval_id}", responses=READS)
+def get_evaluation(context: Ctx, run_id: str, eval_id: str) -> EvaluationView:
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        return EvaluationView.of(rows.get_evaluation(session, run_id, eval_id))
+
+
+@router.get(
+    "/evaluations/{eval_id}/predictions",
+    responses={**READS, **FILE},
+    response_class=FileResponse,
+)
+def download_predictions(context: Ctx, run_id: str, eval_id: str) -> FileResponse:
+    """The prediction for every row (Parquet)."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found = rows.get_evaluation(session, run_id, eval_id)
+    return file_response(context.store, found.key, found.sha256)
+
+
+@router.get("/bias-report", responses=WRITES, response_model=BiasReport)
+def get_bias_report(
+    context: Ctx,
+    run_id: str,
+    format: Annotated[  # noqa: A002 - the API's name
+        str, Query(description="json; html and csv are not available in this version.")
+    ] = "json",
+) -> Response:
+    """Whom the tuned model gets wrong, how sure that is, and whether the caps hold.
+
+    409 while the run has no report, saying why.
+    """
+    if format != "json":
+        detail = "only json is available in this version"
+        raise InvalidRequest.at("/query/format", detail)
+    with context.database.read() as session:
+        _, job = rows.get_run(session, run_id)
+        found = rows.find_artifact(session, run_id, BIAS_REPORT_FILE)
+    if found is None:
+        if job.status == JobStatus.SUCCEEDED:
+            why = "its dataset has no labels on the split to be scored, so there is no report"
+        elif job.status in RESTING:
+            why = f"the run {job.status} before its report was written"
+        else:
+            why = f"the run is {job.status}; its report comes at the end"
+        raise Conflict(why)
+    with context.store.open(found.key) as file:
+        return Response(file.read(), media_type="application/json")

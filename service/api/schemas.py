@@ -1,0 +1,255 @@
+"""What the API answers with."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
+from service.datasets.stats import DatasetStats
+from service.domain.events import FileEntry
+from service.domain.spec import RunSpec
+from service.domain.states import ADVICE, FailureReason, JobStatus
+from service.runs import Plan
+from service.store.tables import Checkpoint, Dataset, Evaluation, Event, Job, Run
+
+Item = TypeVar("Item")
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(View, Generic[Item]):
+    """A list, newest first; `next` is the value of `after` for what follows."""
+
+    data: list[Item]
+    has_more: bool
+    next: str | None
+
+
+def page(items: list[Item], last_id: str | None, *, more: bool) -> Page[Item]:
+    return Page(data=items, has_more=more, next=last_id if more else None)
+
+
+class DatasetView(View):
+    id: str
+    name: str
+    content_hash: str = Field(description="SHA-256 of the canonical rows (Parquet).")
+    stats: DatasetStats
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Dataset) -> "DatasetView":
+        return cls(
+            id=row.id,
+            name=row.name,
+            content_hash=row.content_hash,
+            stats=DatasetStats.model_validate(row.stats),
+            created_at=row.created_at,
+        )
+
+
+class Failure(View):
+    reason: FailureReason
+    detail: str
+    advice: str
+    retryable: bool = Field(description="Whether the same run, tried again, may succeed.")
+
+
+class RunView(View):
+    id: str
+    name: str
+    status: JobStatus
+    phase: str
+    step: int
+    total_steps: int
+    percent: float = Field(description="Of the optimizer steps, 0 to 100.")
+    epoch: float
+    eta_seconds: float | None = Field(description="Until the report; null while unknown.")
+    samples_per_second: float | None
+    queue_position: int | None = Field(description="1 is next; null when not queued.")
+    attempts: int
+    metrics: dict[str, float] = Field(description="The latest value of each.")
+    failure: Failure | None
+    spec: RunSpec
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, run: Run, job: Job, queue_position: int | None) -> "RunView":
+        failure = None
+        if job.failure_reason is not None:
+            reason = FailureReason(job.failure_reason)
+            failure = Failure(
+                reason=reason,
+                detail=job.failure_detail or "",
+                advice=ADVICE[reason].text,
+                retryable=ADVICE[reason].retryable,
+            )
+        return cls(
+            id=run.id,
+            name=run.name,
+            status=JobStatus(job.status),
+            phase=job.phase,
+            step=job.step,
+            total_steps=job.total_steps,
+            percent=round(100 * job.step / job.total_steps, 1) if job.total_steps else 0.0,
+            epoch=round(job.epoch, 4),
+            eta_seconds=job.eta_seconds,
+            samples_per_second=job.samples_per_second,
+            queue_position=queue_position,
+            attempts=job.attempts,
+            metrics=job.metrics,
+            failure=failure,
+            spec=RunSpec.model_validate(run.spec),
+            created_at=run.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+
+class PlanView(View):
+    """What POST /v1/runs?dry_run=true answers: nothing is stored."""
+
+    spec: RunSpec
+    effective_batch_size: int = Field(description="Samples per optimizer step.")
+    steps_per_epoch: int
+    total_steps: int
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, plan: Plan) -> "PlanView":
+        return cls(**plan._asdict())
+
+
+class EventView(View):
+    id: int = Field(description="Numbered from 1 within the run; what Last-Event-ID takes.")
+    type: str
+    job_id: str
+    created_at: datetime
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Event) -> "EventView":
+        return cls(
+            id=row.number,
+            type=row.type,
+            job_id=row.job_id,
+            created_at=row.created_at,
+            data=row.data,
+        )
+
+
+class EventList(View):
+    data: list[EventView]
+    has_more: bool
+    next: int | None = Field(description="Value of `after` for what follows.")
+
+
+class MetricPoint(View):
+    step: int
+    epoch: float
+    value: float
+
+
+class MetricSeries(View):
+    series: dict[str, list[MetricPoint]]
+
+
+class CheckpointView(View):
+    step: int
+    epoch: float
+    is_best: bool
+    metrics: dict[str, float]
+    size: int = Field(description="bytes")
+    files: list[FileEntry]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Checkpoint) -> "CheckpointView":
+        return cls(
+            step=row.step,
+            epoch=row.epoch,
+            is_best=row.is_best,
+            metrics=row.metrics,
+            size=row.size,
+            files=[FileEntry.model_validate(file) for file in row.files],
+            created_at=row.created_at,
+        )
+
+
+class CheckpointList(View):
+    data: list[CheckpointView]
+
+
+class ArtifactView(View):
+    path: str
+    size: int = Field(description="bytes")
+    sha256: str
+    created_at: datetime
+
+
+class ArtifactList(View):
+    data: list[ArtifactView]
+
+
+class EvaluationView(View):
+    id: str
+    target: str = Field(description="base, adapter, checkpoint or merged")
+    step: int | None
+    dataset_id: str
+    split: str
+    template: str
+    status: JobStatus
+    metrics: dict[str, float | None]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Evaluation) -> "EvaluationView":
+        return cls(
+            id=row.id,
+            target=row.target,
+            step=row.step,
+            dataset_id=row.dataset_id,
+            split=row.split,
+            template=row.template,
+            status=JobStatus.SUCCEEDED,  # a row stands only for an evaluation that is complete
+            metrics=row.metrics,
+            created_at=row.created_at,
+        )
+
+
+class EvaluationList(View):
+    data: list[EvaluationView]
+
+
+class PresetView(View):
+    name: str
+    description: str
+    values: dict[str, Any] = Field(description="What the preset sets.")
+    spec: dict[str, Any] = Field(description="Every field's value under this preset.")
+
+
+class ModelView(View):
+    name: str = Field(description="What base_model takes.")
+    source: str = Field(description="directory, or bundled (a package that holds the model)")
+
+
+class _AsRunSpec:
+    """A JSON object, documented as a RunSpec: it is validated after the preset is laid below."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        return core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(RunSpec.__pydantic_core_schema__)
+
+
+RunRequest = Annotated[dict[str, Any], _AsRunSpec]

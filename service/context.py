@@ -1,0 +1,27 @@
+"""What every use case needs, made once a process."""
+
+from dataclasses import dataclass
+
+from celery import Celery
+
+from service import broker
+from service.artifacts import ArtifactStore
+from service.settings import Settings
+from service.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    settings: Settings
+    database: Database
+    store: ArtifactStore
+    celery: Celery
+
+    @classmethod
+    def make(cls, settings: Settings) -> "Context":
+        return cls(
+            settings,
+            Database(settings.database_url),
+            ArtifactStore(settings.artifacts_url),
+            broker.make_app(settings),
+        )

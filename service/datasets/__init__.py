@@ -1,0 +1,1 @@
+"""Uploaded files in, canonical rows and statistics out. Knows neither HTTP nor SQL."""

@@ -1,0 +1,103 @@
+"""JSON Lines, and the lines of any text file: one at a time, each of bounded length."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from service.datasets.problems import Flaw, shown
+
+MAX_LINE_BYTES = 1_000_000
+"""Most bytes of a line, of a CSV record, and of an object in a JSON array."""
+
+TOO_LONG = f"is longer than {MAX_LINE_BYTES:,} bytes"
+
+Fields = dict[str, Any]
+Found = tuple[int, Fields | Flaw]
+"""A row's number in its file, and its columns or why it has none."""
+
+_BOM = b"\xef\xbb\xbf"
+_SKIP_BYTES = 65536
+
+
+def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Yield each line with its number (from 1); None for one that is too long, which is skipped.
+
+    A leading byte order mark is left out. No more than one line is held in memory.
+    """
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if number == 1 and raw.startswith(_BOM):
+            raw = raw[len(_BOM) :]
+        if len(raw) > MAX_LINE_BYTES:
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(_SKIP_BYTES)
+            yield number, None
+        else:
+            yield number, raw
+
+
+class DuplicateKeyError(ValueError):
+    """An object names a key twice, so that one value would be lost without a word."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Fields:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise DuplicateKeyError(f"names the key {shown(key)} twice")
+            seen.add(key)
+    return fields
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+"""Refuses duplicate keys."""
+
+
+def value_flaw(error: ValueError | RecursionError) -> Flaw:
+    """The flaw for what DECODER raised, JSONDecodeError aside."""
+    if isinstance(error, DuplicateKeyError):
+        return Flaw("duplicate_key", str(error))
+    if isinstance(error, RecursionError):
+        return Flaw("invalid_json", "is nested too deeply")
+    return Flaw("invalid_json", "holds a number that is too long")
+
+
+def as_object(value: object) -> Fields | Flaw:
+    if isinstance(value, dict):
+        return value
+    hint = "; a JSON array of rows is format unified" if isinstance(value, list) else ""
+    return Flaw("not_an_object", f"must be an object, not {json_type(value)}{hint}")
+
+
+def json_type(value: object) -> str:
+    """What JSON calls `value`, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    names = {str: "a string", int: "a number", float: "a number", list: "a list"}
+    return names.get(type(value), "an object")
+
+
+def _parse(raw: bytes) -> Fields | Flaw:
+    try:
+        return as_object(DECODER.decode(raw.decode()))
+    except UnicodeDecodeError as error:
+        return Flaw("invalid_utf8", f"is not valid UTF-8 at byte {error.start + 1} of the line")
+    except json.JSONDecodeError as error:
+        hint = "; each line must hold one whole object" if raw.strip() in (b"{", b"[") else ""
+        return Flaw("invalid_json", f"is not valid JSON at column {error.colno}: {error.msg}{hint}")
+    except (ValueError, RecursionError) as error:
+        return value_flaw(error)
+
+
+def read_jsonl(file: BinaryIO) -> Iterator[Found]:
+    """One object per line; blank lines are skipped. A bad line does not stop the next."""
+    for number, raw in read_lines(file):
+        if raw is None:
+            yield number, Flaw("too_long", TOO_LONG)
+        elif raw.strip():
+            yield number, _parse(raw)

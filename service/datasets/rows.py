@@ -1,0 +1,156 @@
+"""The canonical row, and the Parquet file that holds a dataset's rows."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Split = Literal["train", "validation", "test"]
+Kind = Literal["text", "messages"]
+Role = Literal["system", "user", "assistant"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("messages", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("rationale", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+"""`messages` holds a JSON array of {role, content}; exactly one of it and `text` is null."""
+
+_BATCH_ROWS = 8192
+_BATCH_CHARACTERS = 8_000_000
+_REPEATING = ["label", "group", "source", "detail", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Exactly one of `text` and `messages` is set. `id` is unique within the dataset."""
+
+    id: str
+    split: Split
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+    """Ends with the assistant's turn, which is what the model learns to say."""
+    label: str | None = None
+    group: str | None = None
+    source: str | None = None
+    detail: str | None = None
+    """A finer label, for the report's breakdown."""
+    rationale: str | None = None
+
+
+class RowWriter:
+    """Writes rows to one Parquet file, in the order given, holding one batch in memory.
+
+    The same rows in the same order give the same bytes with the same version of pyarrow.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(
+            path,
+            SCHEMA,
+            compression="zstd",
+            use_dictionary=_REPEATING,
+            write_statistics=["split"],
+        )
+        self._columns: dict[str, list[str | None]] = {name: [] for name in SCHEMA.names}
+        self._characters = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    def add(self, row: Row) -> None:
+        columns = self._columns
+        messages = None if row.messages is None else _dump(row.messages)
+        columns["id"].append(row.id)
+        columns["text"].append(row.text)
+        columns["messages"].append(messages)
+        columns["label"].append(row.label)
+        columns["group"].append(row.group)
+        columns["source"].append(row.source)
+        columns["detail"].append(row.detail)
+        columns["rationale"].append(row.rationale)
+        columns["split"].append(row.split)
+        self._characters += len(row.text or messages or "") + len(row.rationale or "")
+        if len(columns["id"]) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._columns["id"]:
+            self._writer.write_batch(pa.RecordBatch.from_pydict(self._columns, schema=SCHEMA))
+        self._columns = {name: [] for name in SCHEMA.names}
+        self._characters = 0
+
+
+def _dump(messages: tuple[Message, ...]) -> str:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    return json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
+
+
+def load_messages(text: str) -> tuple[Message, ...]:
+    """The inverse of what the column `messages` holds."""
+    return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(text))
+
+
+def batches(path: Path, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
+    """Some columns of a row file as Python lists, a bounded number of rows at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            yield batch.to_pydict()
+
+
+def read_rows(path: Path, split: Split | None = None) -> Iterator[Row]:
+    """Rows of `split` (null: of all splits) in the order in which they were uploaded."""
+    for batch in batches(path, SCHEMA.names):
+        for index, row_split in enumerate(batch["split"]):
+            if split is None or row_split == split:
+                fields = {name: values[index] for name, values in batch.items()}
+                if fields["messages"] is not None:
+                    fields["messages"] = load_messages(fields["messages"])
+                yield Row(**fields)
+
+
+def preview(path: Path, split: Split | None = None, limit: int = 20) -> list[Row]:
+    """The first `limit` rows of `split` (null: of all splits)."""
+    found: list[Row] = []
+    for row in read_rows(path, split):
+        if len(found) >= limit:
+            break
+        found.append(row)
+    return found
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of the file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

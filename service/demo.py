@@ -1,0 +1,164 @@
+"""`fairtune demo`: the whole path on the bundled sample and model, through the HTTP API."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from service.fairness.schema import BiasReport
+from service.fairness.text import render_text
+from service.settings import Settings
+
+SPLITS = ("train", "validation", "test")
+RUN: dict[str, Any] = {
+    "name": "demo",
+    "preset": "quick_test",
+    "base_model": "smollm2-135m-instruct",
+    # 360 rows are 23 optimizer steps: the preset's 50 steps of warm-up would never end.
+    "training": {"warmup_steps": 4, "logging_steps": 1, "gradient_checkpointing": False},
+}
+_START_SECONDS = 90
+_POLL_SECONDS = 0.5
+console = Console(highlight=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def service(settings: Settings) -> Iterator[httpx.Client]:
+    """Run `fairtune up` and give a client of it; stops it at the end."""
+    process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+        [sys.executable, "-m", "service.cli", "up"],
+        env=os.environ | settings.environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    base_url = f"http://{settings.host}:{settings.port}"
+    try:
+        with httpx.Client(base_url=base_url, timeout=60, trust_env=False) as client:
+            deadline = time.monotonic() + _START_SECONDS
+            while True:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit("The service did not start; the lines above say why.")
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get("/readyz").status_code == 200:
+                        break
+                time.sleep(0.1)
+            yield client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _checked(response: httpx.Response) -> Any:
+    if response.is_error:
+        raise SystemExit(f"{response.request.method} {response.url}: {response.text}")
+    return response.json()
+
+
+def upload_sample(client: httpx.Client) -> dict[str, Any]:
+    """Upload the bundled sample; the same bytes make one dataset however often this is called."""
+    folder = resources.files("service.datasets.sample")
+    contents = {split: (folder / f"{split}.jsonl").read_bytes() for split in SPLITS}
+    digest = hashlib.sha256(b"".join(contents.values())).hexdigest()
+    answer: dict[str, Any] = _checked(
+        client.post(
+            "/v1/datasets",
+            data={"name": "sample"},
+            files={split: (f"{split}.jsonl", data) for split, data in contents.items()},
+            headers={"Idempotency-Key": f"demo-{digest}"},
+        )
+    )
+    return answer
+
+
+def _follow(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
+    """Show a bar until the run has ended; return the run."""
+    columns = (
+        TextColumn("{task.description:<11}"),
+        BarColumn(bar_width=30),
+        TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        bar = progress.add_task("queued", total=max(run["total_steps"], 1), figures="")
+        while run["status"] in ("queued", "running"):
+            time.sleep(_POLL_SECONDS)
+            run = _checked(client.get(f"/v1/runs/{run['id']}"))
+            loss = run["metrics"].get("loss")
+            speed, eta = run["samples_per_second"], run["eta_seconds"]
+            figures = [
+                f"loss {loss:.4f}" if loss is not None else "",
+                f"{speed:.1f} samples/s" if speed else "",
+                f"ETA {int(eta) // 60}:{int(eta) % 60:02d}" if eta else "",
+            ]
+            progress.update(
+                bar,
+                description=run["phase"] if run["status"] == "running" else run["status"],
+                completed=run["step"],
+                total=max(run["total_steps"], 1),
+                figures="  ".join(part for part in figures if part),
+            )
+    return run
+
+
+def _show(client: httpx.Client, settings: Settings, run: dict[str, Any], seconds: float) -> None:
+    report = BiasReport.model_validate(_checked(client.get(f"/v1/runs/{run['id']}/bias-report")))
+    console.print()
+    console.print(render_text(report), markup=False, soft_wrap=True)
+    files = _checked(client.get(f"/v1/runs/{run['id']}/artifacts"))["data"]
+    folder = Path(settings.artifacts_url.removeprefix("file://")) / "runs" / run["id"]
+    adapter = next(folder.rglob("adapter_model.safetensors"), folder)
+    console.print()
+    console.print(f"Done in {seconds:.0f} s. {len(files)} files, the adapter among them, lie in")
+    console.print(f"  {adapter.parent}", soft_wrap=True)
+    console.print("See them in the API: make serve, then")
+    console.print(f"  curl http://127.0.0.1:8000/v1/runs/{run['id']}/bias-report", soft_wrap=True)
+
+
+def run(settings: Settings) -> int:
+    """Return the exit status."""
+    began = time.monotonic()
+    # A port of its own: a service that is running already is left alone.
+    settings = Settings(**(settings.model_dump() | {"port": free_port()}))
+    console.print("Starting the API and one worker …")
+    with service(settings) as client:
+        dataset = upload_sample(client)
+        rows = dataset["stats"]["splits"]
+        console.print(
+            f"Dataset {dataset['id']}: {rows['train']} rows to train on, "
+            f"{rows['validation']} to validate, {rows['test']} to test"
+        )
+        started = _checked(client.post("/v1/runs", json=RUN | {"dataset_id": dataset["id"]}))
+        console.print(f"Run {started['id']}: {RUN['preset']} on {RUN['base_model']}")
+        try:
+            ended = _follow(client, started)
+        except KeyboardInterrupt:
+            console.print("Cancelling the run …")
+            client.post(f"/v1/runs/{started['id']}/cancel")
+            return 130
+        if ended["status"] != "succeeded":
+            failure = ended["failure"] or {"reason": ended["status"], "detail": "", "advice": ""}
+            console.print(f"The run {ended['status']}: {failure['reason']}. {failure['detail']}")
+            console.print(failure["advice"])
+            return 1
+        _show(client, settings, ended, time.monotonic() - began)
+    return 0

@@ -1,0 +1,1 @@
+"""What the words mean; imports only pydantic and the standard library."""

@@ -1,0 +1,131 @@
+"""What a program (train, evaluate, merge) can say, one JSON object a line in events.jsonl.
+
+A program numbers its lines from 1 (`seq`); the supervisor ships them in that order. `progress`
+and `failure` change the job's row; the rest also become events that users can read.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from service.domain.states import FailureReason, Phase
+
+# A program's exit status. Anything else is a crash.
+EXIT_DONE = 0
+EXIT_FAILED = 3
+"""The last line of events.jsonl is a `failure`."""
+EXIT_STOPPED = 4
+"""Told to stop (TERM, or the supervisor's pipe closed): a checkpoint was written where possible."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    seq: int = Field(ge=1)
+    time: datetime
+
+
+class FileEntry(BaseModel):
+    """A finished file; `path` is relative to the directory that the event names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: str
+
+
+class PhaseEvent(_Event):
+    type: Literal["phase"] = "phase"
+    phase: Phase
+
+
+class Progress(_Event):
+    """Where training stands; sent every step, kept only in the job's row."""
+
+    type: Literal["progress"] = "progress"
+    step: int = Field(ge=0)
+    total_steps: int = Field(ge=0)
+    epoch: float = Field(ge=0)
+    samples_per_second: float | None = None
+    eta_seconds: float | None = Field(
+        default=None, description="to the end of the whole job: training, evaluation and report"
+    )
+
+
+class MetricsEvent(_Event):
+    type: Literal["metrics"] = "metrics"
+    step: int = Field(ge=0)
+    epoch: float = Field(ge=0)
+    values: dict[str, float]
+
+
+class CheckpointEvent(_Event):
+    """A checkpoint is complete in the job directory under `path`."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int = Field(ge=0)
+    epoch: float = Field(ge=0)
+    path: str
+    files: list[FileEntry]
+    metrics: dict[str, float]
+    best_step: int | None = Field(description="the best checkpoint so far, which must be kept")
+
+
+class EvaluationEvent(_Event):
+    type: Literal["evaluation"] = "evaluation"
+    target: Literal["base", "adapter", "checkpoint", "merged"]
+    step: int | None
+    split: str
+    template: str
+    metrics: dict[str, float | None]
+    predictions: FileEntry
+    """Path relative to the job directory."""
+
+
+class ArtifactEvent(_Event):
+    """A file of the job directory that belongs to the run's result, under the same path."""
+
+    type: Literal["artifact"] = "artifact"
+    file: FileEntry
+
+
+class WarningEvent(_Event):
+    type: Literal["warning"] = "warning"
+    code: str
+    detail: str
+
+
+class LogEvent(_Event):
+    type: Literal["log"] = "log"
+    message: str
+
+
+class RewoundEvent(_Event):
+    """The program goes on from `step`: metrics past it are superseded."""
+
+    type: Literal["rewound"] = "rewound"
+    step: int = Field(ge=0)
+
+
+class FailureEvent(_Event):
+    type: Literal["failure"] = "failure"
+    reason: FailureReason
+    detail: str
+
+
+ProgramEvent = Annotated[
+    PhaseEvent
+    | Progress
+    | MetricsEvent
+    | CheckpointEvent
+    | EvaluationEvent
+    | ArtifactEvent
+    | WarningEvent
+    | LogEvent
+    | RewoundEvent
+    | FailureEvent,
+    Field(discriminator="type"),
+]
+program_event: TypeAdapter[ProgramEvent] = TypeAdapter(ProgramEvent)

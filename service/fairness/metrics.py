@@ -1,0 +1,108 @@
+"""How well a model does over all rows of a split, positive label against the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from service.fairness import rates
+from service.fairness.schema import Differences, Estimate, OverallMetrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Bools: TypeAlias = NDArray[np.bool_]
+    Floats: TypeAlias = NDArray[np.float64]
+
+CALIBRATION_BINS = 15
+"""Bins of the calibration error, as in Guo et al. 2017."""
+
+
+def overall_metrics(
+    truth: Bools, called: Bools, scores: Floats | None, confidence: float
+) -> OverallMetrics:
+    """Every overall figure. `scores` are probabilities of the positive label, None without any.
+
+    The three arrays are parallel, one entry per row, and not empty.
+    """
+    counts = rates.confusion(truth, called)
+    no_scores = Estimate(value=None, reason="no scores, only predictions")
+    return OverallMetrics(
+        confusion=counts,
+        accuracy=rates.accuracy(counts, confidence),
+        precision=rates.precision(counts, confidence),
+        recall=rates.recall(counts, confidence),
+        fpr=rates.fpr(counts, confidence),
+        fnr=rates.fnr(counts, confidence),
+        f1=f1(truth, called),
+        auc=no_scores if scores is None else auc(truth, scores),
+        calibration_error=no_scores if scores is None else calibration_error(truth, scores),
+    )
+
+
+def unknown_metrics(reason: str) -> OverallMetrics:
+    """The figures of a model that there are no predictions of."""
+    rate, figure = rates.unknown_rate(reason), Estimate(value=None, reason=reason)
+    return OverallMetrics(
+        confusion=None,
+        accuracy=rate,
+        precision=rate,
+        recall=rate,
+        fpr=rate,
+        fnr=rate,
+        f1=figure,
+        auc=figure,
+        calibration_error=figure,
+    )
+
+
+def f1(truth: Bools, called: Bools) -> Estimate:
+    """2TP / (2TP + FP + FN), the positive label's F1; null when no row is or is called positive."""
+    from sklearn.metrics import f1_score
+
+    if not (truth.any() or called.any()):
+        return Estimate(value=None, reason="no row is positive or was called positive")
+    return Estimate(value=float(f1_score(truth, called, zero_division=0.0)))
+
+
+def auc(truth: Bools, scores: Floats) -> Estimate:
+    """Chance that a positive row scores above a negative one, ties counted one half."""
+    from sklearn.metrics import roc_auc_score
+
+    if truth.all() or not truth.any():
+        return Estimate(value=None, reason="all rows are of one class")
+    return Estimate(value=float(roc_auc_score(truth, scores)))
+
+
+def calibration_error(truth: Bools, scores: Floats) -> Estimate:
+    """Expected calibration error of the positive label's probability, a fraction.
+
+    Guo et al. 2017 ("On Calibration of Modern Neural Networks"), equation 3: the mean over rows of
+    |share of positives - mean score| in the row's bin. The bins are `CALIBRATION_BINS` of equal
+    width over [0, 1], closed on the right, the first on the left too; empty ones weigh nothing.
+    Taken on the positive label's probability rather than on that of the predicted label, so that it
+    does not move with the decision threshold.
+    """
+    import numpy as np
+    from sklearn.calibration import calibration_curve
+
+    share, mean_score = calibration_curve(
+        truth, scores, pos_label=True, n_bins=CALIBRATION_BINS, strategy="uniform"
+    )
+    inner_edges = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    rows = np.bincount(np.searchsorted(inner_edges, scores), minlength=CALIBRATION_BINS)
+    return Estimate(value=float(np.average(np.abs(share - mean_score), weights=rows[rows > 0])))
+
+
+def differences(tuned: OverallMetrics, base: OverallMetrics) -> Differences:
+    """Tuned minus base, figure by figure; null, with the reason, where either is null."""
+
+    def minus(name: str) -> Estimate:
+        after, before = getattr(tuned, name), getattr(base, name)
+        if after.value is None:
+            return Estimate(value=None, reason=f"tuned: {after.reason}")
+        if before.value is None:
+            return Estimate(value=None, reason=f"base: {before.reason}")
+        return Estimate(value=after.value - before.value)
+
+    return Differences(**{name: minus(name) for name in Differences.model_fields})

@@ -1,0 +1,244 @@
+"""Use cases on runs: resolve a request into a specification, submit, cancel."""
+
+import contextlib
+import fnmatch
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from service import broker
+from service.context import Context
+from service.datasets.stats import DatasetStats
+from service.datasets.templates import builtin_templates
+from service.domain.errors import FieldError, InvalidRequest, NotFound, Unavailable
+from service.domain.ids import new_id
+from service.domain.spec import RunSpec, overlay
+from service.domain.states import JobKind
+from service.presets import FALLBACK, presets
+from service.store import idempotency, jobs
+from service.store import runs as rows
+from service.store.idempotency import IdempotencyKey
+from service.store.tables import DEFAULT_PROJECT, Job, Run
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+class Plan(NamedTuple):
+    """What a run would do, as far as it can be said without the model."""
+
+    spec: RunSpec
+    effective_batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    warnings: list[str]
+
+
+def pointer_of(location: Iterable[str | int]) -> str:
+    """An RFC 6901 JSON pointer."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in parts)
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """Pydantic's findings as pointers into the body."""
+    found = tuple(
+        FieldError(
+            pointer_of(part for part in item["loc"] if not _is_union_tag(part)),
+            "this field is not known" if item["type"] == "extra_forbidden" else item["msg"],
+        )
+        for item in error.errors(include_url=False)
+    )
+    # A union says one thing per member: once is enough for the same field.
+    unique = tuple({item.pointer + item.detail: item for item in found}.values())
+    first = unique[0]
+    more = f" (and {len(unique) - 1} more)" if len(unique) > 1 else ""
+    return InvalidRequest(f"{first.pointer}: {first.detail}{more}", unique)
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """Pydantic puts the member of a union that it tried into the location."""
+    return isinstance(part, str) and part.startswith(("list[", "literal["))
+
+
+def resolve(context: Context, session: Session, body: dict[str, Any]) -> Plan:
+    """Lay `body` over its preset and check it against the dataset. Raises InvalidRequest."""
+    name = body.get("preset", FALLBACK)
+    known = presets()
+    if not isinstance(name, str) or name not in known:
+        raise InvalidRequest.at("/preset", f"no such preset; there are {', '.join(known)}")
+    try:
+        spec = RunSpec.model_validate(overlay(known[name].values, body))
+    except ValidationError as error:
+        raise invalid(error) from error
+    if spec.name is None:
+        spec = spec.model_copy(update={"name": f"{name} on {spec.base_model}"})
+    _check_model(context, spec)
+    try:
+        dataset = rows.get_dataset(session, spec.dataset_id)
+    except NotFound as error:
+        raise InvalidRequest.at("/dataset_id", error.detail) from error
+    stats = DatasetStats.model_validate(dataset.stats)
+    _check_template(spec, body, stats)
+    _check_labels(spec, body, stats)
+    return _plan(spec, stats)
+
+
+def _check_model(context: Context, spec: RunSpec) -> None:
+    if not _MODEL_NAME.fullmatch(spec.base_model) or ".." in spec.base_model:
+        raise InvalidRequest.at(
+            "/base_model",
+            "name a hub id such as openai/gpt-oss-20b or a directory below the models directory; "
+            "a path is not accepted",
+        )
+    allowed = context.settings.allowed_models
+    if not any(fnmatch.fnmatchcase(spec.base_model, pattern) for pattern in allowed):
+        detail = f"this server allows only {', '.join(allowed)} (FAIRTUNE_ALLOWED_MODELS)"
+        raise InvalidRequest.at("/base_model", detail)
+
+
+def _check_template(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> None:
+    templates = builtin_templates()
+    named = {
+        "/template": spec.template,
+        "/evaluation/baseline_template": spec.evaluation.baseline_template,
+    }
+    for pointer, name in named.items():
+        if name is None:
+            continue
+        if name not in templates:
+            known = ", ".join(templates)
+            raise InvalidRequest.at(pointer, f"no such template; there are {known}")
+        if stats.kind == "messages":
+            if pointer != "/template" or "template" in body:
+                raise InvalidRequest.at(
+                    pointer, "this dataset's rows are chats with prompts of their own; leave it out"
+                )
+            continue
+        words = templates[name].labels
+        missing = [label for label in stats.labels if words is not None and label not in words]
+        if missing:
+            raise InvalidRequest.at(
+                pointer,
+                f"the template {name} has no word for the label {missing[0]!r}; use label_only",
+            )
+
+
+def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> None:
+    """What the request itself named must be in the data; what a preset brought need not be."""
+    fairness = spec.fairness
+    if stats.labels and fairness.positive_label not in stats.labels:
+        raise InvalidRequest.at(
+            "/fairness/positive_label",
+            f"the dataset has no label {fairness.positive_label!r}; it has "
+            f"{', '.join(stats.labels)}: name the one that counts as positive",
+        )
+    if "caps" in (body.get("fairness") or {}):
+        for number, cap in enumerate(fairness.caps):
+            if cap.group not in stats.groups:
+                has = ", ".join(stats.groups) if stats.groups else "no groups"
+                raise InvalidRequest.at(
+                    f"/fairness/caps/{number}/group",
+                    f"the dataset has no group {cap.group!r}; it has {has}",
+                )
+    if "splits" in (body.get("evaluation") or {}):
+        for number, split in enumerate(spec.evaluation.splits):
+            if not stats.splits.get(split):
+                has = ", ".join(name for name, count in stats.splits.items() if count)
+                raise InvalidRequest.at(
+                    f"/evaluation/splits/{number}",
+                    f"the dataset has no split {split}; it has {has}",
+                )
+
+
+def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
+    training = spec.training
+    batch = training.effective_batch_size
+    per_epoch = math.ceil(stats.splits["train"] / batch)
+    total = training.max_steps or math.ceil(per_epoch * (training.num_train_epochs or 0))
+    warmup = training.warmup_steps
+    if warmup is None:
+        warmup = math.ceil(total * (training.warmup_ratio or 0))
+    warnings = []
+    if warmup > total / 3:
+        warnings.append(
+            f"warm-up takes {warmup} of {total} steps, more than a third: the learning rate "
+            f"hardly reaches its value; set training.warmup_steps to {max(1, total // 10)} or so"
+        )
+    if not stats.splits.get("validation"):
+        warnings.append(
+            "the dataset has no validation split: no evaluation while training, no early stopping, "
+            "and the last checkpoint counts as the best"
+        )
+    if not stats.labels:
+        warnings.append("the dataset has no labels: there will be no bias report")
+    elif not any(stats.splits.get(split) for split in spec.evaluation.splits):
+        wanted = ", ".join(spec.evaluation.splits)
+        warnings.append(f"the dataset has no split {wanted}: there will be no bias report")
+    warnings += [
+        f"the cap on {cap.group} comes from the preset and the dataset lacks that group: "
+        "it will be not_applicable"
+        for cap in spec.fairness.caps
+        if cap.group not in stats.groups
+    ]
+    if stats.shared_between_splits:
+        warnings.append(
+            f"{stats.shared_between_splits} texts stand in more than one split: "
+            "the test figures will look better than they are"
+        )
+    return Plan(spec, batch, per_epoch, total, warnings)
+
+
+def submit(
+    context: Context, body: dict[str, Any], key: IdempotencyKey | None = None
+) -> tuple[Run, Job, bool]:
+    """Store the run with its queued job in one commit, then wake a worker.
+
+    Returns the run, its job, and whether it was made now (False: the key was used before). A
+    broker that is away delays the run but does not lose it: the sweep wakes a worker later.
+    Raises InvalidRequest.
+    """
+    try:
+        with context.database.write() as session:
+            known = idempotency.recall(session, key)
+            if known is not None:
+                return (*rows.get_run(session, known), False)
+            spec = resolve(context, session, body).spec
+            run = Run(
+                id=new_id("run"),
+                project_id=DEFAULT_PROJECT,
+                name=spec.name or "",
+                preset=spec.preset,
+                base_model=spec.base_model,
+                dataset_id=spec.dataset_id,
+                spec=spec.model_dump(mode="json"),
+                tags=list(spec.tags),
+            )
+            session.add(run)
+            session.flush()
+            job = jobs.create(session, run.id, JobKind.TRAIN)
+            idempotency.remember(session, key, run.id)
+    except IntegrityError:
+        # The same key at the same time: the other request was first.
+        with context.database.read() as session:
+            made = idempotency.recall(session, key)
+            if made is None:
+                raise
+            return (*rows.get_run(session, made), False)
+    with contextlib.suppress(Unavailable):
+        broker.enqueue(context.celery, job.id)
+    with context.database.read() as session:
+        return (*rows.get_run(session, run.id), True)
+
+
+def cancel(context: Context, run_id: str) -> tuple[Run, Job]:
+    """Cancel a waiting run at once, a running one at its next step. Raises NotFound, Conflict."""
+    with context.database.write() as session:
+        run, job = rows.get_run(session, run_id)
+        jobs.request_cancel(session, job)
+    with context.database.read() as session:
+        return rows.get_run(session, run.id)

@@ -1,0 +1,108 @@
+"""Every setting, read from FAIRTUNE_* variables or a .env file."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Invariant: after construction every URL is absolute, so that child processes agree on it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FAIRTUNE_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(
+        Path(".fairtune"), description="Everything below lies here unless it is set."
+    )
+    database_url: str = Field(
+        "", description="sqlite:///PATH or postgresql://…; default: DATA_DIR/fairtune.db"
+    )
+    broker_url: str = Field(
+        "", description="redis://… or a directory as file:///PATH; default: DATA_DIR/broker"
+    )
+    artifacts_url: str = Field(
+        "", description="A directory as file:///PATH; default: DATA_DIR/artifacts"
+    )
+    models_dir: Path = Field(
+        Path(), description="Base models by directory name; default: DATA_DIR/models"
+    )
+    jobs_dir: Path = Field(
+        Path(), description="The worker's own job directories; default: DATA_DIR/jobs"
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on; loopback only.")
+    port: int = Field(8000, ge=1, le=65535)
+    allowed_models: list[str] = Field(
+        ["*"], description="Glob patterns of base models that a run may name, as a JSON list."
+    )
+    max_upload_bytes: int = Field(1 << 30, ge=1, description="Largest dataset upload.")
+    lease_seconds: float = Field(
+        120, gt=0, description="A worker unheard of for so long loses its job to another."
+    )
+    poll_seconds: float = Field(
+        0.5, gt=0, description="How often a supervisor looks at its program's events."
+    )
+    sweep_seconds: float = Field(
+        10, gt=0, description="How often lost messages and expired leases are looked for."
+    )
+    stop_grace_seconds: float = Field(
+        60, gt=0, description="From TERM to KILL for a program that is told to stop."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        scheme = value.partition(":")[0]
+        if value and scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
+            raise ValueError("use sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in ("redis", "rediss", "file"):
+            raise ValueError("use redis://HOST:PORT/0 or file:///PATH")
+        return value
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value and urlsplit(value).scheme != "file":
+            raise ValueError("use file:///PATH (object stores are not available in this version)")
+        return value
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        root = self.data_dir.expanduser().resolve()
+        defaults: dict[str, object] = {
+            "database_url": f"sqlite:///{root / 'fairtune.db'}",
+            "broker_url": (root / "broker").as_uri(),
+            "artifacts_url": (root / "artifacts").as_uri(),
+        }
+        for name, value in defaults.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        for name in ("models_dir", "jobs_dir"):
+            given: Path = getattr(self, name)
+            path = root / name.removesuffix("_dir") if given == Path() else given.expanduser()
+            object.__setattr__(self, name, path.resolve())
+        object.__setattr__(self, "data_dir", root)
+        # `postgres://` is what hosting sites hand out; the driver is always psycopg 3.
+        for prefix in ("postgres://", "postgresql://"):
+            if self.database_url.startswith(prefix):
+                url = "postgresql+psycopg://" + self.database_url.removeprefix(prefix)
+                object.__setattr__(self, "database_url", url)
+        return self
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The same settings as FAIRTUNE_* variables, for a child process."""
+        values = self.model_dump(mode="json")
+        dumped = {name: value for name, value in values.items() if not isinstance(value, list)}
+        lists = {"allowed_models": self.model_dump_json(include={"allowed_models"})}
+        dumped["allowed_models"] = lists["allowed_models"].partition(":")[2].removesuffix("}")
+        return {f"FAIRTUNE_{name.upper()}": str(value) for name, value in dumped.items()}

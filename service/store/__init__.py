@@ -1,0 +1,1 @@
+"""Tables and every query; the only place that knows SQL."""

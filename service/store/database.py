@@ -1,0 +1,125 @@
+"""Engines, sessions and the database's own clock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, create_engine, event
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Session
+
+from service.domain.errors import Unavailable
+
+SQLITE_BUSY_SECONDS = 30
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; SQLite, which has no such type, keeps it as text without the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class db_now(FunctionElement[datetime]):  # noqa: N801 - used as an SQL function
+    """The database's clock plus `offset` seconds: leases must not depend on a worker's clock."""
+
+    type = UtcDateTime()
+    inherit_cache = False  # the offset is part of the text
+
+    def __init__(self, offset: float = 0) -> None:
+        super().__init__()
+        self.offset = float(offset)
+
+
+@compiles(db_now, "postgresql")
+def _postgresql(element: db_now, compiler: Any, **_: Any) -> str:
+    return f"(clock_timestamp() + interval '{element.offset:f} seconds')"
+
+
+@compiles(db_now, "sqlite")
+def _sqlite(element: db_now, compiler: Any, **_: Any) -> str:
+    # Milliseconds padded to the six digits in which SQLAlchemy writes times, so that they compare.
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.offset:+f} seconds') || '000')"
+
+
+class Database:
+    """Sessions on one database.
+
+    `read` and `write` give a session each; `write` commits at its end and rolls back on an error.
+    On SQLite a write takes the lock at its beginning, so that it never fails half-way for having
+    read first. Raises Unavailable where the database cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.engine = _engine(url)
+        self._reader = self.engine
+        self._writer = self.engine.execution_options(fairtune_immediate=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with _reachable(), Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with _reachable(), Session(self._writer, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_recycle=1800)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("fairtune_immediate")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

@@ -1,0 +1,69 @@
+"""A run's events: numbered by the database, read as a list or followed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
+from service.store.tables import Event, Run
+
+
+class NewEvent(NamedTuple):
+    type: str
+    data: dict[str, Any]
+    token: int | None = None
+    seq: int | None = None
+
+
+def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent]) -> None:
+    """Add `events` in order.
+
+    The run's row is locked until the commit, so numbers have no gaps and become visible in order:
+    a reader that has seen number n will never be shown a smaller one later.
+    """
+    if not events:
+        return
+    statement = (
+        update(Run)
+        .where(col(Run.id) == run_id)
+        .values(event_count=col(Run.event_count) + len(events))
+        .returning(col(Run.event_count))
+    )
+    last = session.execute(statement).scalar_one()
+    first = last - len(events) + 1
+    for number, event in enumerate(events, first):
+        session.add(
+            Event(
+                run_id=run_id,
+                number=number,
+                job_id=job_id,
+                token=event.token,
+                seq=event.seq,
+                type=event.type,
+                data=event.data,
+            )
+        )
+    session.flush()
+
+
+def page(session: Session, run_id: str, after: int, limit: int) -> list[Event]:
+    """Up to `limit` events numbered above `after`, oldest first."""
+    statement = (
+        select(Event)
+        .where(Event.run_id == run_id, Event.number > after)
+        .order_by(col(Event.number))
+        .limit(limit)
+    )
+    return list(session.exec(statement))
+
+
+def newest(session: Session, run_ids: Sequence[str]) -> dict[str, int]:
+    """The number of the newest event of each of these runs; runs that are gone are left out."""
+    statement = select(Run.id, Run.event_count).where(col(Run.id).in_(run_ids))
+    return {run_id: count for run_id, count in session.exec(statement)}
+
+
+def count(session: Session, run_id: str, event_type: str) -> int:
+    statement = select(func.count()).where(Event.run_id == run_id, Event.type == event_type)
+    return session.exec(statement).one()

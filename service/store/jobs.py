@@ -1,0 +1,235 @@
+"""Jobs: who may work on one, and the one function that changes a status."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from sqlalchemy import or_, update
+from sqlmodel import Session, col, select
+
+from service.domain.errors import Conflict, NotFound
+from service.domain.ids import new_id
+from service.domain.states import (
+    FailureReason,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    sources_of,
+)
+from service.store import events
+from service.store.database import db_now
+from service.store.events import NewEvent
+from service.store.tables import Job
+
+MAX_ATTEMPTS = 20
+MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
+
+
+class Fenced(Exception):  # noqa: N818 - a verdict, not an error of the caller's
+    """The job is no longer this worker's: another claimed it, or a user ended it."""
+
+
+class Claim(NamedTuple):
+    job_id: str
+    run_id: str
+    kind: JobKind
+    token: int
+    attempt: int
+
+
+def create(session: Session, run_id: str, kind: JobKind) -> Job:
+    """A queued job, with the event that says so."""
+    job = Job(id=new_id("job"), run_id=run_id, kind=kind, status=JobStatus.QUEUED)
+    session.add(job)
+    session.flush()
+    session.execute(
+        update(Job).where(col(Job.id) == job.id).values(queued_at=db_now(), enqueued_at=db_now())
+    )
+    status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.value}
+    events.append(session, run_id, job.id, [NewEvent("status", status)])
+    return job
+
+
+def get(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job
+
+
+def switch_status(
+    session: Session,
+    job: Job,
+    to: JobStatus,
+    *,
+    held_token: int | None = None,
+    sources: Collection[JobStatus] | None = None,
+    **values: Any,
+) -> bool:
+    """Change a job's status, guarded, and write the event in the same transaction.
+
+    Returns whether it changed: False where the job is in none of `sources` (default: every state
+    that the state machine allows), or where `held_token` is
+    given and no longer stands. `values` are
+    further columns to set. This is the only place that writes `status`.
+    """
+    allowed = sources_of(to) if sources is None else sources_of(to) & set(sources)
+    if to in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
+        values.setdefault("finished_at", db_now())
+    if to != JobStatus.RUNNING:
+        values |= {"owner": None, "lease_expires_at": None, "request": None, "eta_seconds": None}
+    if to == JobStatus.QUEUED:
+        values |= {"queued_at": db_now(), "enqueued_at": db_now(), "finished_at": None}
+    statement = (
+        update(Job)
+        .where(col(Job.id) == job.id, col(Job.status).in_(list(allowed)))
+        .values(status=to, **values)
+    )
+    if held_token is not None:
+        statement = statement.where(col(Job.token) == held_token)
+    if not session.execute(statement.returning(col(Job.id))).all():
+        return False
+    data: dict[str, Any] = {"status": to.value, "job_id": job.id, "kind": job.kind}
+    if to == JobStatus.FAILED:
+        data |= {"reason": values["failure_reason"], "detail": values["failure_detail"]}
+    events.append(session, job.run_id, job.id, [NewEvent("status", data)])
+    session.refresh(job)
+    return True
+
+
+def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Claim | None:
+    """Take a queued job: a lease and a new fencing token. None where it is not to be had."""
+    job = session.get(Job, job_id)
+    if job is None:
+        return None
+    taken = switch_status(
+        session,
+        job,
+        JobStatus.RUNNING,
+        owner=owner,
+        token=col(Job.token) + 1,
+        lease_expires_at=db_now(lease_seconds),
+        attempts=col(Job.attempts) + 1,
+        attempts_since_checkpoint=col(Job.attempts_since_checkpoint) + 1,
+        shipped_seq=0,
+        phase="starting",
+        started_at=db_now(),
+        failure_reason=None,
+        failure_detail=None,
+    )
+    if not taken:
+        return None
+    return Claim(job.id, job.run_id, JobKind(job.kind), job.token, job.attempts)
+
+
+def renew(session: Session, claim: Claim, lease_seconds: float) -> JobRequest | None:
+    """Extend the lease, an expired one too while the token stands; return what was asked.
+
+    Raises Fenced where the job is no longer this worker's.
+    """
+    statement = (
+        update(Job)
+        .where(
+            col(Job.id) == claim.job_id,
+            col(Job.token) == claim.token,
+            col(Job.status) == JobStatus.RUNNING,
+        )
+        .values(lease_expires_at=db_now(lease_seconds))
+        .returning(col(Job.request))
+    )
+    found = session.execute(statement).all()
+    if not found:
+        raise Fenced(claim.job_id)
+    request: str | None = found[0][0]
+    return None if request is None else JobRequest(request)
+
+
+def hold(session: Session, claim: Claim) -> Job:
+    """Lock the job's row for a write of its worker's. Raises Fenced where the token is stale."""
+    statement = select(Job).where(
+        Job.id == claim.job_id, Job.token == claim.token, Job.status == JobStatus.RUNNING
+    )
+    job = session.exec(statement.with_for_update()).one_or_none()
+    if job is None:
+        raise Fenced(claim.job_id)
+    return job
+
+
+def give_back(
+    session: Session, job: Job, token: int, reason: FailureReason, detail: str, *, free: bool
+) -> JobStatus | None:
+    """End an attempt that came to nothing: back to the queue, or failed where too many did.
+
+    A pending cancel or pause is honoured instead. `free` attempts (a worker that was told to
+    stop) do not count. Returns the new status, or None where the token no longer stands.
+    """
+    values: dict[str, Any] = {}
+    if free:
+        values = {
+            "attempts": col(Job.attempts) - 1,
+            "attempts_since_checkpoint": col(Job.attempts_since_checkpoint) - 1,
+        }
+    to = JobStatus.QUEUED
+    if job.request == JobRequest.CANCEL:
+        to = JobStatus.CANCELLED
+    elif job.request == JobRequest.PAUSE:
+        to = JobStatus.PAUSED
+    elif not free and (
+        job.attempts >= MAX_ATTEMPTS
+        or job.attempts_since_checkpoint >= MAX_ATTEMPTS_WITHOUT_CHECKPOINT
+    ):
+        to = JobStatus.FAILED
+        values = {"failure_reason": reason, "failure_detail": detail}
+    changed = switch_status(
+        session, job, to, held_token=token, sources=(JobStatus.RUNNING,), **values
+    )
+    return to if changed else None
+
+
+def request_cancel(session: Session, job: Job) -> None:
+    """Cancel a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
+    if switch_status(
+        session, job, JobStatus.CANCELLED, sources=(JobStatus.QUEUED, JobStatus.PAUSED)
+    ):
+        return
+    statement = (
+        update(Job)
+        .where(col(Job.id) == job.id, col(Job.status) == JobStatus.RUNNING)
+        .values(request=JobRequest.CANCEL)
+        .returning(col(Job.id))
+    )
+    if not session.execute(statement).all():
+        session.refresh(job)
+        if job.status != JobStatus.CANCELLED:
+            raise Conflict(f"the run has already {job.status}; there is nothing to cancel")
+    session.refresh(job)
+
+
+def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str]:
+    """Queued jobs whose last wake-up is `older_than` seconds ago; marks them as woken anew."""
+    waiting = select(Job.id).where(
+        Job.status == JobStatus.QUEUED,
+        or_(col(Job.enqueued_at).is_(None), col(Job.enqueued_at) < db_now(-older_than)),
+    )
+    statement = (
+        update(Job)
+        .where(col(Job.id).in_(waiting.limit(limit)), col(Job.status) == JobStatus.QUEUED)
+        .values(enqueued_at=db_now())
+        .returning(col(Job.id))
+    )
+    return [row[0] for row in session.execute(statement).all()]
+
+
+def expired(session: Session, limit: int = 100) -> list[Job]:
+    """Running jobs whose lease has run out by the database's clock."""
+    statement = select(Job).where(
+        Job.status == JobStatus.RUNNING, col(Job.lease_expires_at) < db_now()
+    )
+    return list(session.exec(statement.limit(limit)))
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the queued job that waits longest; None where the job does not wait."""
+    if job.status != JobStatus.QUEUED:
+        return None
+    ahead = select(Job.id).where(Job.status == JobStatus.QUEUED, col(Job.queued_at) < job.queued_at)
+    return len(session.exec(ahead).all()) + 1

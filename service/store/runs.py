@@ -1,0 +1,136 @@
+"""Queries on runs, datasets and what belongs to them."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlmodel import Session, SQLModel, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from service.domain.errors import NotFound
+from service.domain.states import JobKind
+from service.store.tables import (
+    DEFAULT_PROJECT,
+    Artifact,
+    Checkpoint,
+    Dataset,
+    Evaluation,
+    Job,
+    Metric,
+    Run,
+)
+
+Row = TypeVar("Row", bound=SQLModel)
+
+
+def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
+    """A run and the train job whose state is its own. Raises NotFound."""
+    statement = (
+        select(Run, Job)
+        .join(Job, col(Job.run_id) == col(Run.id))
+        .where(Run.id == run_id, Run.project_id == DEFAULT_PROJECT, Job.kind == JobKind.TRAIN)
+    )
+    found = session.exec(statement).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no run {run_id!r}")
+    return found
+
+
+def list_runs(
+    session: Session,
+    *,
+    limit: int,
+    after: str | None,
+    status: str | None = None,
+    name: str | None = None,
+    dataset_id: str | None = None,
+    tag: str | None = None,
+) -> tuple[list[tuple[Run, Job]], bool]:
+    """Newest first, those older than the run `after`; and whether there are more."""
+    statement = (
+        select(Run, Job)
+        .join(Job, col(Job.run_id) == col(Run.id))
+        .where(Run.project_id == DEFAULT_PROJECT, Job.kind == JobKind.TRAIN)
+        .order_by(col(Run.id).desc())
+    )
+    if after is not None:
+        statement = statement.where(Run.id < after)
+    if status is not None:
+        statement = statement.where(Job.status == status)
+    if name is not None:
+        statement = statement.where(Run.name == name)
+    if dataset_id is not None:
+        statement = statement.where(Run.dataset_id == dataset_id)
+    if tag is None:
+        rows = list(session.exec(statement.limit(limit + 1)))
+    else:  # JSON arrays have no operator that both databases share; tags are few
+        rows = []
+        for run, job in session.exec(statement.execution_options(yield_per=200)):
+            if tag in run.tags:
+                rows.append((run, job))
+            if len(rows) > limit:
+                break
+    return rows[:limit], len(rows) > limit
+
+
+def get_dataset(session: Session, dataset_id: str) -> Dataset:
+    """Raises NotFound."""
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None or dataset.project_id != DEFAULT_PROJECT:
+        raise NotFound(f"there is no dataset {dataset_id!r}")
+    return dataset
+
+
+def list_datasets(
+    session: Session, *, limit: int, after: str | None
+) -> tuple[list[Dataset], bool]:
+    """Newest first; and whether there are more."""
+    statement = select(Dataset).where(Dataset.project_id == DEFAULT_PROJECT)
+    if after is not None:
+        statement = statement.where(Dataset.id < after)
+    rows = list(session.exec(statement.order_by(col(Dataset.id).desc()).limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def metrics(session: Session, run_id: str, names: Sequence[str] | None) -> list[Metric]:
+    """By name, then step."""
+    statement = select(Metric).where(Metric.run_id == run_id)
+    if names:
+        statement = statement.where(col(Metric.name).in_(names))
+    return list(session.exec(statement.order_by(col(Metric.name), col(Metric.step))))
+
+
+def _of_run(model: type[Row], run_id: str) -> SelectOfScalar[Row]:
+    column: Any = model.__table__.c.run_id  # type: ignore[attr-defined]  # set by SQLModel
+    return select(model).where(column == run_id)
+
+
+def checkpoints(session: Session, run_id: str) -> list[Checkpoint]:
+    return list(session.exec(_of_run(Checkpoint, run_id).order_by(col(Checkpoint.step))))
+
+
+def get_checkpoint(session: Session, run_id: str, step: int) -> Checkpoint:
+    """Raises NotFound."""
+    found = session.get(Checkpoint, (run_id, step))
+    if found is None:
+        raise NotFound(f"run {run_id} has no checkpoint at step {step}")
+    return found
+
+
+def artifacts(session: Session, run_id: str) -> list[Artifact]:
+    return list(session.exec(_of_run(Artifact, run_id).order_by(col(Artifact.path))))
+
+
+def find_artifact(session: Session, run_id: str, path: str) -> Artifact | None:
+    return session.get(Artifact, (run_id, path))
+
+
+def evaluations(session: Session, run_id: str) -> list[Evaluation]:
+    return list(session.exec(_of_run(Evaluation, run_id).order_by(col(Evaluation.id))))
+
+
+def get_evaluation(session: Session, run_id: str, evaluation_id: str) -> Evaluation:
+    """Raises NotFound."""
+    found = session.get(Evaluation, evaluation_id)
+    if found is None or found.run_id != run_id:
+        raise NotFound(f"run {run_id} has no evaluation {evaluation_id!r}")
+    return found

@@ -1,0 +1,196 @@
+"""Writing what a program said, fenced by its worker's token, each line once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, update
+from sqlmodel import Session, col, select
+
+from service.domain.events import (
+    ArtifactEvent,
+    CheckpointEvent,
+    EvaluationEvent,
+    FailureEvent,
+    FileEntry,
+    MetricsEvent,
+    PhaseEvent,
+    ProgramEvent,
+    Progress,
+    RewoundEvent,
+)
+from service.domain.ids import new_id
+from service.store import events, jobs
+from service.store.events import NewEvent
+from service.store.jobs import Claim
+from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
+
+
+def prefix_of(claim: Claim) -> str:
+    """Where an attempt's files lie in the artifact store: no two attempts share a place."""
+    return f"runs/{claim.run_id}/{claim.job_id}/{claim.token}"
+
+
+def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[Checkpoint]:
+    """Record `lines` in order; those that were recorded before are passed over.
+
+    The files that they name must lie in the store under `prefix_of(claim)` already. Returns the
+    checkpoints that are no longer kept: their rows are gone, their files are the caller's to
+    delete after the commit. Raises Fenced where the job is no longer this worker's.
+    """
+    job = jobs.hold(session, claim)
+    new = [line for line in lines if line.seq > job.shipped_seq]
+    if not new:
+        return []
+    dropped: list[Checkpoint] = []
+    for line in new:
+        dropped += _apply(session, claim, job, line)
+    job.shipped_seq = new[-1].seq
+    session.add(job)
+    session.flush()
+    visible = [
+        NewEvent(line.type, _public(line), claim.token, line.seq)
+        for line in new
+        if not isinstance(line, Progress | FailureEvent)
+    ]
+    events.append(session, claim.run_id, claim.job_id, visible)
+    return dropped
+
+
+def _public(line: ProgramEvent) -> dict[str, Any]:
+    data = line.model_dump(mode="json", exclude={"seq", "type"})
+    if isinstance(line, CheckpointEvent):
+        data.pop("path")
+    return data
+
+
+def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list[Checkpoint]:
+    match line:
+        case PhaseEvent():
+            job.phase = line.phase
+        case Progress():
+            job.step, job.total_steps, job.epoch = line.step, line.total_steps, line.epoch
+            job.samples_per_second = line.samples_per_second
+            job.eta_seconds = line.eta_seconds
+        case MetricsEvent():
+            job.metrics = job.metrics | line.values
+            for name, value in line.values.items():
+                _put_metric(session, claim, line, name, value)
+        case RewoundEvent():
+            job.step = line.step
+            past = delete(Metric).where(col(Metric.run_id) == claim.run_id)
+            session.execute(past.where(col(Metric.step) > line.step))
+        case CheckpointEvent():
+            return _put_checkpoint(session, claim, job, line)
+        case ArtifactEvent():
+            put_artifact(session, claim, line.file)
+        case EvaluationEvent():
+            _put_evaluation(session, claim, line)
+        case _:
+            pass
+    return []
+
+
+def _put_metric(
+    session: Session, claim: Claim, line: MetricsEvent, name: str, value: float
+) -> None:
+    session.merge(
+        Metric(
+            run_id=claim.run_id,
+            name=name,
+            step=line.step,
+            epoch=line.epoch,
+            value=value,
+            job_id=claim.job_id,
+            token=claim.token,
+        )
+    )
+
+
+def put_artifact(session: Session, claim: Claim, file: FileEntry) -> None:
+    """Make a file of the store visible under its path; a newer attempt's replaces an older's."""
+    session.merge(
+        Artifact(
+            run_id=claim.run_id,
+            path=file.path,
+            job_id=claim.job_id,
+            token=claim.token,
+            key=f"{prefix_of(claim)}/{file.path}",
+            size=file.size,
+            sha256=file.sha256,
+        )
+    )
+
+
+def _put_checkpoint(
+    session: Session, claim: Claim, job: Job, line: CheckpointEvent
+) -> list[Checkpoint]:
+    """Record a checkpoint and take away the rows that save_total_limit no longer keeps."""
+    known = list(
+        session.exec(
+            select(Checkpoint)
+            .where(Checkpoint.run_id == claim.run_id)
+            .order_by(col(Checkpoint.step))
+        )
+    )
+    replaced = [old for old in known if old.step == line.step]
+    if not known or line.step > known[-1].step:
+        job.attempts_since_checkpoint = 0
+    for old in replaced:
+        session.delete(old)
+    session.flush()
+    session.add(
+        Checkpoint(
+            run_id=claim.run_id,
+            step=line.step,
+            job_id=claim.job_id,
+            token=claim.token,
+            epoch=line.epoch,
+            metrics=line.metrics,
+            prefix=f"{prefix_of(claim)}/{line.path}",
+            files=[file.model_dump() for file in line.files],
+            size=sum(file.size for file in line.files),
+        )
+    )
+    session.flush()
+    session.execute(
+        update(Checkpoint)
+        .where(col(Checkpoint.run_id) == claim.run_id)
+        .values(is_best=col(Checkpoint.step) == line.best_step)
+    )
+    run = session.get_one(Run, claim.run_id)
+    limit: int = run.spec["training"]["save_total_limit"]
+    others = [old for old in known if old.step not in (line.step, line.best_step)]
+    best_is_other = line.best_step is not None and line.best_step != line.step
+    keep = max(0, limit - 1 - int(best_is_other))
+    surplus = others[: len(others) - keep]
+    for old in surplus:
+        session.delete(old)
+    return replaced + surplus
+
+
+def _put_evaluation(session: Session, claim: Claim, line: EvaluationEvent) -> None:
+    run = session.get_one(Run, claim.run_id)
+    label = f"{claim.job_id}/{line.target}/{line.step}/{line.split}/{line.template}"
+    session.execute(
+        delete(Evaluation).where(
+            col(Evaluation.run_id) == claim.run_id, col(Evaluation.label) == label
+        )
+    )
+    session.add(
+        Evaluation(
+            id=new_id("eval"),
+            run_id=claim.run_id,
+            label=label,
+            job_id=claim.job_id,
+            token=claim.token,
+            target=line.target,
+            step=line.step,
+            dataset_id=run.dataset_id,
+            split=line.split,
+            template=line.template,
+            metrics=line.metrics,
+            key=f"{prefix_of(claim)}/{line.predictions.path}",
+            size=line.predictions.size,
+            sha256=line.predictions.sha256,
+        )
+    )

@@ -1,0 +1,210 @@
+"""The tables. Every row of a user's belongs to a project."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from service.domain.states import JobStatus
+from service.store.database import UtcDateTime, db_now
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+DEFAULT_PROJECT = "default"
+
+# One naming rule, so that migrations can name what they drop on every database.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def _created() -> Any:
+    return Field(
+        default=None, sa_type=UtcDateTime, nullable=False, sa_column_kwargs={"default": db_now()}
+    )
+
+
+def _time() -> Any:
+    return Field(default=None, sa_type=UtcDateTime, nullable=True)
+
+
+def _json(default: Any) -> Any:
+    return Field(default_factory=default, sa_type=Json, nullable=False)
+
+
+class Project(SQLModel, table=True):
+    id: str = Field(primary_key=True)
+    created_at: datetime = _created()
+
+
+class Dataset(SQLModel, table=True):
+    """Never changes once made. Blobs are shared by content; ids are not."""
+
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    content_hash: str = Field(index=True)
+    key: str
+    size: int = Field(sa_type=BigInteger)
+    stats: dict[str, Any] = _json(dict)
+    created_at: datetime = _created()
+
+
+class Run(SQLModel, table=True):
+    """A specification; its state is that of its train job."""
+
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str = Field(index=True)
+    preset: str
+    base_model: str
+    dataset_id: str = Field(foreign_key="dataset.id", index=True)
+    spec: dict[str, Any] = _json(dict)
+    tags: list[str] = _json(list)
+    event_count: int = 0
+    """Number of the run's newest event. Raised under the row's lock: no gaps, in commit order."""
+    created_at: datetime = _created()
+
+
+class Job(SQLModel, table=True):
+    """Training, evaluating or merging. Only service.store.jobs changes `status`."""
+
+    __table_args__ = (
+        CheckConstraint(
+            "status in (" + ", ".join(f"'{status}'" for status in JobStatus) + ")", name="status"
+        ),
+        Index(None, "status", "lease_expires_at"),
+    )
+
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    kind: str
+    status: str
+    request: str | None = None
+    """What a user asked of a running job: cancel or pause."""
+    # Who works on it.
+    owner: str | None = None
+    token: int = 0
+    lease_expires_at: datetime | None = _time()
+    attempts: int = 0
+    attempts_since_checkpoint: int = 0
+    # Where it stands.
+    phase: str = "starting"
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    samples_per_second: float | None = None
+    eta_seconds: float | None = None
+    metrics: dict[str, float] = _json(dict)
+    shipped_seq: int = 0
+    """The last line of the present attempt's events.jsonl that is in the database."""
+    failure_reason: str | None = None
+    failure_detail: str | None = None
+    created_at: datetime = _created()
+    queued_at: datetime | None = _time()
+    enqueued_at: datetime | None = _time()
+    """When the last wake-up was sent; the sweep sends another where nobody came."""
+    started_at: datetime | None = _time()
+    finished_at: datetime | None = _time()
+
+
+class Event(SQLModel, table=True):
+    """What happened to a run. Numbered from 1 without gaps within the run."""
+
+    __table_args__ = (UniqueConstraint("job_id", "token", "seq"),)
+
+    run_id: str = Field(foreign_key="run.id", primary_key=True)
+    number: int = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    token: int | None = None
+    seq: int | None = None
+    """Line of the program's events.jsonl; null for what the control plane says."""
+    type: str
+    data: dict[str, Any] = _json(dict)
+    created_at: datetime = _created()
+
+
+class Metric(SQLModel, table=True):
+    run_id: str = Field(foreign_key="run.id", primary_key=True)
+    name: str = Field(primary_key=True)
+    step: int = Field(primary_key=True)
+    epoch: float
+    value: float
+    job_id: str
+    token: int
+
+
+class Checkpoint(SQLModel, table=True):
+    run_id: str = Field(foreign_key="run.id", primary_key=True)
+    step: int = Field(primary_key=True)
+    job_id: str
+    token: int
+    epoch: float
+    is_best: bool = False
+    metrics: dict[str, float] = _json(dict)
+    prefix: str
+    """Where its files lie in the artifact store."""
+    files: list[dict[str, Any]] = _json(list)
+    size: int = Field(sa_type=BigInteger)
+    created_at: datetime = _created()
+
+
+class Artifact(SQLModel, table=True):
+    """A file of a run's result. Visible because this row is."""
+
+    run_id: str = Field(foreign_key="run.id", primary_key=True)
+    path: str = Field(primary_key=True)
+    job_id: str
+    token: int
+    key: str
+    size: int = Field(sa_type=BigInteger)
+    sha256: str
+    created_at: datetime = _created()
+
+
+class Evaluation(SQLModel, table=True):
+    __table_args__ = (
+        UniqueConstraint("run_id", "label"),
+        ForeignKeyConstraint(["job_id"], ["job.id"]),
+    )
+
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    label: str
+    """job, target, step, split and template in one: a re-run of the job replaces its own."""
+    job_id: str
+    token: int
+    target: str
+    step: int | None = None
+    dataset_id: str
+    split: str
+    template: str
+    metrics: dict[str, float | None] = _json(dict)
+    key: str
+    """The predictions (Parquet) in the artifact store."""
+    size: int = Field(sa_type=BigInteger)
+    sha256: str
+    created_at: datetime = _created()
+
+
+class Idempotency(SQLModel, table=True):
+    """A creating POST that was answered; its row is in the same commit as the thing made."""
+
+    owner: str = Field(primary_key=True)
+    route: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    body_hash: str
+    made_id: str
+    created_at: datetime = _created()

@@ -1,0 +1,47 @@
+"""The migrations make what the models say, on both databases, and can be undone."""
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+from sqlmodel import SQLModel
+
+from service.store import migrate
+from service.store.database import Database
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_up_equals_the_models_and_down_and_up_again(kind, tmp_path, request):
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    if kind == "postgresql":
+        url = request.getfixturevalue("empty_postgres")
+    database = Database(url)
+
+    def differences():
+        with database.read() as session:
+            context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+            return compare_metadata(context, SQLModel.metadata)
+
+    assert not migrate.is_current(database)
+    migrate.upgrade(database)
+    assert migrate.is_current(database)
+    assert differences() == []
+
+    migrate.downgrade(database, "base")
+    assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
+    assert not migrate.is_current(database)
+
+    migrate.upgrade(database)
+    migrate.upgrade(database)  # nothing to do is no error
+    assert differences() == []
+    database.dispose()
+
+
+def test_sqlite_is_in_wal_with_a_busy_timeout(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+    with database.read() as session:
+        pragma = session.connection().exec_driver_sql
+        assert pragma("PRAGMA journal_mode").scalar() == "wal"
+        assert pragma("PRAGMA busy_timeout").scalar() >= 5_000
+        assert pragma("PRAGMA foreign_keys").scalar() == 1
+    database.dispose()

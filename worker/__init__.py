@@ -1,0 +1,1 @@
+"""Fairtune's data plane: what trains, scores and merges. Never imports fastapi."""

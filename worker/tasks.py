@@ -1,0 +1,71 @@
+"""The Celery task, thin: claim, supervise, finish. And the worker process around it."""
+
+import os
+import secrets
+import socket
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+
+from service import broker
+from service.artifacts import ArtifactStore
+from service.settings import Settings
+from service.store import jobs
+from service.store.database import Database
+from service.sweep import Sweeper
+from worker.supervisor import Supervisor
+
+log = structlog.get_logger()
+
+
+def make_worker(settings: Settings) -> Celery:
+    """The Celery application with the task and what a worker process needs beside it.
+
+    The pool is one thread: a program is a child process anyway, and so the signal that tells the
+    worker to stop and the supervisor that must act on it live in one process.
+    """
+    app = broker.make_app(settings)
+    database = Database(settings.database_url)
+    store = ArtifactStore(settings.artifacts_url)
+    stopping = threading.Event()
+    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    sweeper = Sweeper(settings, database, app)
+
+    @app.task(name=broker.EXECUTE, bind=False)  # type: ignore[untyped-decorator]  # celery has no types
+    def execute(job_id: str) -> None:
+        """Bring one job to its end. A job that is not to be had is nobody's error."""
+        if stopping.is_set():
+            return  # told to stop: the job stays queued, and the sweep wakes another worker
+        with database.write() as session:
+            claim = jobs.claim(session, job_id, owner, settings.lease_seconds)
+        if claim is None:
+            log.info("not claimed", job_id=job_id)
+            return
+        with structlog.contextvars.bound_contextvars(
+            run_id=claim.run_id, job_id=claim.job_id, token=claim.token
+        ):
+            Supervisor(settings, database, store, claim, stopping).run()
+
+    def stop(**_: Any) -> None:
+        stopping.set()
+
+    def started(**_: Any) -> None:
+        sweeper.start()
+
+    # Not weak: these functions have no other owner.
+    signals.worker_shutting_down.connect(stop, weak=False)
+    signals.worker_ready.connect(started, weak=False)
+    return app
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until told to stop (TERM or INT)."""
+    app = make_worker(settings)
+    on_files = broker.folder_of(settings) is not None
+    arguments = ["worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
+    arguments += [f"--queues={broker.QUEUE}", f"--hostname=fairtune-{os.getpid()}@%h"]
+    if on_files:  # the filesystem transport has no broadcast
+        arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    app.worker_main(arguments)
