@@ -144,8 +144,8 @@ def run(settings: Settings) -> int:
         dataset = upload_sample(client)
         rows = dataset["stats"]["splits"]
         console.print(
-            f"Dataset {dataset['id']}: {rows['train']} rows to train on, "
-            f"{rows['validation']} to validate, {rows['test']} to test"
+            f"Dataset {dataset['id']}: {rows['train']['rows']} rows to train on, "
+            f"{rows['validation']['rows']} to validate, {rows['test']['rows']} to test"
         )
         started = _checked(client.post("/v1/runs", json=RUN | {"dataset_id": dataset["id"]}))
         console.print(f"Run {started['id']}: {RUN['preset']} on {RUN['base_model']}")

@@ -65,8 +65,23 @@ def _is_union_tag(part: str | int) -> bool:
     return isinstance(part, str) and part.startswith(("list[", "literal["))
 
 
+def _check_text(value: Any, location: tuple[str | int, ...] = ()) -> None:
+    """Refuse what JSON can say and a database cannot keep: NUL and lone surrogates."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key, location)
+            _check_text(item, (*location, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            _check_text(item, (*location, number))
+    elif isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        where = pointer_of(part for part in location if isinstance(part, int) or part.isprintable())
+        raise InvalidRequest.at(where, "the text holds a NUL or half a surrogate pair")
+
+
 def resolve(context: Context, session: Session, body: dict[str, Any]) -> Plan:
     """Lay `body` over its preset and check it against the dataset. Raises InvalidRequest."""
+    _check_text(body)
     name = body.get("preset", FALLBACK)
     known = presets()
     if not isinstance(name, str) or name not in known:
@@ -147,8 +162,8 @@ def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> N
                 )
     if "splits" in (body.get("evaluation") or {}):
         for number, split in enumerate(spec.evaluation.splits):
-            if not stats.splits.get(split):
-                has = ", ".join(name for name, count in stats.splits.items() if count)
+            if split not in stats.splits:
+                has = ", ".join(stats.splits)
                 raise InvalidRequest.at(
                     f"/evaluation/splits/{number}",
                     f"the dataset has no split {split}; it has {has}",
@@ -158,7 +173,7 @@ def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> N
 def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
     training = spec.training
     batch = training.effective_batch_size
-    per_epoch = math.ceil(stats.splits["train"] / batch)
+    per_epoch = math.ceil(stats.splits["train"].rows / batch)
     total = training.max_steps or math.ceil(per_epoch * (training.num_train_epochs or 0))
     warmup = training.warmup_steps
     if warmup is None:
@@ -169,14 +184,14 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
             f"warm-up takes {warmup} of {total} steps, more than a third: the learning rate "
             f"hardly reaches its value; set training.warmup_steps to {max(1, total // 10)} or so"
         )
-    if not stats.splits.get("validation"):
+    if "validation" not in stats.splits:
         warnings.append(
             "the dataset has no validation split: no evaluation while training, no early stopping, "
             "and the last checkpoint counts as the best"
         )
     if not stats.labels:
         warnings.append("the dataset has no labels: there will be no bias report")
-    elif not any(stats.splits.get(split) for split in spec.evaluation.splits):
+    elif not any(split in stats.splits for split in spec.evaluation.splits):
         wanted = ", ".join(spec.evaluation.splits)
         warnings.append(f"the dataset has no split {wanted}: there will be no bias report")
     warnings += [
@@ -185,10 +200,10 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
         for cap in spec.fairness.caps
         if cap.group not in stats.groups
     ]
-    if stats.shared_between_splits:
+    if shared := sum(stats.shared_rows.values()):
         warnings.append(
-            f"{stats.shared_between_splits} texts stand in more than one split: "
-            "the test figures will look better than they are"
+            f"{shared} rows of validation and test stand in an earlier split too: "
+            "the figures will look better than they are"
         )
     return Plan(spec, batch, per_epoch, total, warnings)
 

@@ -59,7 +59,7 @@ def prepare(
         template=templates[spec.template],
         baseline_template=None if baseline is None else templates[baseline],
         models_dir=str(settings.models_dir),
-        completions=dataset.stats.get("completions") or None,
+        completions=dataset.completions or None,
         resume_from=resume_from,
     )
     (directory / JOB_FILE).write_text(job.model_dump_json(indent=2) + "\n")

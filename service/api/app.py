@@ -63,6 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (datasets, runs, results, catalog, health):
         app.include_router(module.router)
 
+    problems.describe(app)
+
     @app.get("/", include_in_schema=False)
     def index() -> RedirectResponse:
         return RedirectResponse("/docs")

@@ -1,5 +1,6 @@
 """A limit on the size of requests, held while they are read."""
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
@@ -17,31 +18,20 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        detail = f"the body is larger than {self.limit} bytes (FAIRTUNE_MAX_UPLOAD_BYTES)"
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.limit:
+            await problems.response(PayloadTooLarge(detail))(scope, receive, send)
+            return
         read = 0
-        started = False
-        too_large = PayloadTooLarge(
-            f"the body is larger than {self.limit} bytes (FAIRTUNE_MAX_UPLOAD_BYTES)"
-        )
 
         async def limited() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
             if read > self.limit:
-                raise too_large
+                # Of this kind, because FastAPI turns any other error while it reads into a 400.
+                raise HTTPException(PayloadTooLarge.status, detail)
             return message
 
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        try:
-            if declared.isdigit() and int(declared) > self.limit:
-                raise too_large
-            await self.app(scope, limited, watched)
-        except PayloadTooLarge as error:
-            if started:
-                raise
-            await problems.response(error)(scope, receive, send)
+        await self.app(scope, limited, send)

@@ -7,7 +7,11 @@ from fastapi.responses import FileResponse
 
 from service.artifacts import ArtifactStore
 
-_TYPES = {".jsonl": "application/jsonl", ".log": "text/plain", ".parquet": "application/vnd.apache.parquet"}
+_TYPES = {
+    ".jsonl": "application/jsonl",
+    ".log": "text/plain",
+    ".parquet": "application/vnd.apache.parquet",
+}
 
 
 def file_response(store: ArtifactStore, key: str, sha256: str) -> FileResponse:

@@ -56,11 +56,8 @@ class Problem(BaseModel):
 
 def documented(*errors: type[FairtuneError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can raise these errors."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    found: dict[int | str, dict[str, Any]] = {}
-    for error in (*errors, BadRequest, Unavailable):
-        found[error.status] = {"description": error.title, "content": content}
-    return found
+    kinds: tuple[type[FairtuneError], ...] = (*errors, BadRequest, Unavailable)
+    return {kind.status: {"description": kind.title, "model": Problem} for kind in kinds}
 
 
 WRITES = documented(InvalidRequest, NotFound, Conflict)
@@ -81,6 +78,27 @@ def response(error: FairtuneError) -> JSONResponse:
     )
 
 
+def describe(app: FastAPI) -> None:
+    """Say in the OpenAPI document that every refusal is problem+json, FastAPI's own 422 too."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = made()
+            problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    for status, answer in operation["responses"].items():
+                        if status.startswith("4") or "Problem" in str(answer.get("content")):
+                            answer["content"] = {MEDIA_TYPE: problem}
+            for name in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(name, None)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents this way
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem."""
 
@@ -92,17 +110,22 @@ def install(app: FastAPI) -> None:
     def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
         found = []
         for item in error.errors():
-            where, *path = item["loc"]
+            part, *path = item["loc"]
             if item["type"] == "json_invalid":
                 return response(BadRequest(f"the body is not JSON: {item['ctx']['error']}"))
-            prefix = () if where == "body" else (where,)
+            prefix = () if part == "body" else (part,)
             found.append(FieldError(pointer_of((*prefix, *path)), item["msg"]))
         first = found[0]
-        return response(InvalidRequest(f"{first.pointer}: {first.detail}", tuple(found)))
+        where = first.pointer or "the body"
+        return response(InvalidRequest(f"{where}: {first.detail}", tuple(found)))
 
     @app.exception_handler(HTTPException)
     def _http(_request: Request, error: HTTPException) -> JSONResponse:
-        known: dict[int, type[FairtuneError]] = {404: NotFound, 400: BadRequest, 413: PayloadTooLarge}
+        known: dict[int, type[FairtuneError]] = {
+            404: NotFound,
+            400: BadRequest,
+            413: PayloadTooLarge,
+        }
         kind = known.get(error.status_code)
         if kind is not None:
             return response(kind(str(error.detail)))
@@ -111,6 +134,7 @@ def install(app: FastAPI) -> None:
             title=str(error.detail),
             status=error.status_code,
             detail=str(error.detail),
+            errors=None,
         )
         return JSONResponse(
             content.model_dump(exclude_none=True),

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
+from service.datasets.findings import DatasetWarning
+from service.datasets.problems import Dropped
 from service.datasets.stats import DatasetStats
 from service.domain.events import FileEntry
 from service.domain.spec import RunSpec
@@ -38,6 +40,8 @@ class DatasetView(View):
     name: str
     content_hash: str = Field(description="SHA-256 of the canonical rows (Parquet).")
     stats: DatasetStats
+    warnings: list[DatasetWarning]
+    dropped: Dropped
     created_at: datetime
 
     @classmethod
@@ -47,6 +51,8 @@ class DatasetView(View):
             name=row.name,
             content_hash=row.content_hash,
             stats=DatasetStats.model_validate(row.stats),
+            warnings=[DatasetWarning.model_validate(warning) for warning in row.warnings],
+            dropped=Dropped.model_validate(row.dropped),
             created_at=row.created_at,
         )
 

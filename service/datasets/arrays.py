@@ -73,9 +73,12 @@ class _Window:
                 if not self.more():
                     raise failure from error
             else:
+                size = end - self.at
+                if size > MAX_LINE_BYTES:
+                    raise self.error(TOO_LONG, self.at)
                 # A number could go on in what was not yet read.
                 if end < len(self.text) or not self.more():
-                    self.at = end
+                    self.at += size
                     return value
 
     def _position(self, at: int) -> tuple[int, int]:

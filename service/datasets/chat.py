@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.datasets.rows import Split, batches, load_messages
+from service.datasets.rows import Split, batches
 from service.datasets.stats import digest
 
 
@@ -66,7 +66,7 @@ def examine(path: Path) -> Answers:
 def _answers(path: Path) -> Iterator[tuple[Split, str | None, str]]:
     for batch in batches(path, ["messages", "label", "split"]):
         for chat, label, split in zip(*batch.values(), strict=True):
-            yield split, label, load_messages(chat)[-1].content
+            yield split, label, json.loads(chat)[-1]["content"]
 
 
 def _is_json(text: str) -> bool:

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
 
 _BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 8_000_000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _REPEATING = ["label", "group", "source", "detail", "split"]
 
 
@@ -114,10 +115,10 @@ class RowWriter:
 
 def _dump(messages: tuple[Message, ...]) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(turns)
 
 
-def load_messages(text: str) -> tuple[Message, ...]:
+def _load(text: str) -> tuple[Message, ...]:
     """The inverse of what the column `messages` holds."""
     return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(text))
 
@@ -136,7 +137,7 @@ def read_rows(path: Path, split: Split | None = None) -> Iterator[Row]:
             if split is None or row_split == split:
                 fields = {name: values[index] for name, values in batch.items()}
                 if fields["messages"] is not None:
-                    fields["messages"] = load_messages(fields["messages"])
+                    fields["messages"] = _load(fields["messages"])
                 yield Row(**fields)
 
 

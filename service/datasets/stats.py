@@ -1,6 +1,7 @@
 """What a row file holds, counted from the file itself, so that it can be counted again."""
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
-from service.datasets.rows import SPLITS, Kind, Message, Split, batches, load_messages
+from service.datasets.rows import SPLITS, Kind, Split, batches
 
 Counts = dict[str, int]
 
@@ -58,9 +59,11 @@ class DatasetStats(BaseModel):
     )
 
 
-def prompt_of(messages: tuple[Message, ...]) -> str:
-    """What stands before the last message: the text of a chat when texts are compared."""
-    return "\0".join(part for turn in messages[:-1] for part in (turn.role, turn.content.strip()))
+def _prompt(turns: list[dict[str, str]]) -> str:
+    """All but the last message, as one string that differs where they do."""
+    return "\0".join(
+        part for turn in turns[:-1] for part in (turn["role"], turn["content"].strip())
+    )
 
 
 def digest(text: str) -> int:
@@ -79,9 +82,9 @@ def measure(path: Path) -> DatasetStats:
                 keys.append(digest(text.strip()))
                 lengths.append(len(text))
             else:
-                messages = load_messages(chat)
-                keys.append(digest(prompt_of(messages)))
-                lengths.append(sum(len(message.content) for message in messages))
+                turns = json.loads(chat)
+                keys.append(digest(_prompt(turns)))
+                lengths.append(sum(len(turn["content"]) for turn in turns))
                 chats += 1
     table = pq.read_table(path, columns=["split", "label", "group"])
     table = table.append_column("key", pa.array(keys, pa.int64()))

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import DateTime, Dialect, create_engine, event
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session
 
-from service.domain.errors import Unavailable
+from service.domain.errors import InvalidRequest, Unavailable
 
 SQLITE_BUSY_SECONDS = 30
 
@@ -98,6 +98,8 @@ def _reachable() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
+    except DataError as error:  # a NUL in an id, say: PostgreSQL takes none
+        raise InvalidRequest("a value holds what the database cannot keep") from error
 
 
 def _engine(url: str) -> Engine:

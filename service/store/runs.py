@@ -80,9 +80,7 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     return dataset
 
 
-def list_datasets(
-    session: Session, *, limit: int, after: str | None
-) -> tuple[list[Dataset], bool]:
+def list_datasets(session: Session, *, limit: int, after: str | None) -> tuple[list[Dataset], bool]:
     """Newest first; and whether there are more."""
     statement = select(Dataset).where(Dataset.project_id == DEFAULT_PROJECT)
     if after is not None:

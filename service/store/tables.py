@@ -59,6 +59,10 @@ class Dataset(SQLModel, table=True):
     key: str
     size: int = Field(sa_type=BigInteger)
     stats: dict[str, Any] = _json(dict)
+    warnings: list[dict[str, Any]] = _json(list)
+    dropped: dict[str, Any] = _json(dict)
+    completions: dict[str, str] = _json(dict)
+    """Label -> assistant turn, for chats with labels; empty: a template's."""
     created_at: datetime = _created()
 
 

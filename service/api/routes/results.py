@@ -16,6 +16,7 @@ from service.api.schemas import (
     EvaluationList,
     EvaluationView,
 )
+from service.artifacts import is_safe
 from service.context import Context
 from service.domain.errors import Conflict, InvalidRequest, NotFound
 from service.domain.job import BIAS_REPORT_FILE, LOG_FILE
@@ -112,13 +113,11 @@ def list_artifacts(context: Ctx, run_id: str) -> ArtifactList:
     return ArtifactList(data=views)
 
 
-@router.get(
-    "/artifacts/{path:path}", responses={**READS, **FILE}, response_class=FileResponse
-)
+@router.get("/artifacts/{path:path}", responses={**READS, **FILE}, response_class=FileResponse)
 def download_artifact(context: Ctx, run_id: str, path: str) -> FileResponse:
     """One file; the final adapter lies at adapter_model.safetensors."""
     # The path is looked up among the run's rows and never becomes a path of this machine.
-    found = _artifact(context, run_id, path)
+    found = _artifact(context, run_id, path) if is_safe(path) else None
     if found is None:
         raise NotFound(f"run {run_id} has no file {path!r}; GET …/artifacts lists them")
     return file_response(context.store, found.key, found.sha256)

@@ -28,6 +28,12 @@ def test_a_tie_over_all_rows_is_positive():
     assert group_majority(["unseen"], {"a": {"hate": 1}, "b": {"normal": 1}}, "hate") == [True]
 
 
+def test_a_tied_group_follows_all_rows_either_way():
+    tied = {"hate": 2, "normal": 2}
+    assert group_majority(["a"], {"a": tied, "b": {"hate": 1}}, "hate") == [True]
+    assert group_majority(["a"], {"a": tied, "b": {"normal": 1}}, "hate") == [False]
+
+
 def test_labels_are_positive_against_the_rest():
     counts = {"a": {"hate": 4, "offensive": 3, "normal": 3}}
     assert group_majority(["a"], counts, "hate") == [False]

@@ -72,6 +72,11 @@ def test_a_small_table_by_hand(table):
     assert codes(report) == ["rows_without_group", "small_group"]
 
 
+@pytest.mark.parametrize(("min_support", "small"), [(14, False), (15, False), (16, True)])
+def test_a_group_is_small_below_min_support(table, min_support, small):
+    assert report_on(table, min_support=min_support).groups[0].small_sample is small
+
+
 def test_without_a_base_model_there_is_no_before(table):
     report = report_on(table)
     assert (report.overall.base, report.overall.difference) == (None, None)

@@ -1,0 +1,134 @@
+"""Datasets: upload, look at."""
+
+from typing import Annotated, BinaryIO
+
+from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from pydantic import BaseModel, ConfigDict
+
+from service import uploads
+from service.api.dependencies import After, KeyHeader, Limit, get_context, idempotency_key
+from service.api.problems import READS, UPLOADS
+from service.api.schemas import DatasetView, Page, page
+from service.context import Context
+from service.datasets.mapping import parse_mapping
+from service.datasets.problems import OnInvalid
+from service.datasets.readers import Format
+from service.datasets.rows import Split, preview
+from service.domain.errors import InvalidRequest
+from service.store import runs as rows
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+Ctx = Annotated[Context, Depends(get_context)]
+Upload = UploadFile | None
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={**UPLOADS, 200: {"model": DatasetView, "description": "Made before by this key."}},
+)
+def create_dataset(
+    context: Ctx,
+    response: Response,
+    name: Annotated[str, Form(min_length=1, max_length=200, examples=["my posts"])],
+    train: Annotated[Upload, File(description="Rows to train on.")] = None,
+    validation: Annotated[Upload, File(description="Rows to choose a checkpoint by.")] = None,
+    test: Annotated[Upload, File(description="Rows for the report.")] = None,
+    file: Annotated[
+        Upload, File(description="All rows in one file, with a split column, instead of the three.")
+    ] = None,
+    format: Annotated[  # noqa: A002 - the API's name
+        Format, Form(description="What the files are; auto looks at them.")
+    ] = "auto",
+    mapping: Annotated[
+        str | None,
+        Form(
+            description="JSON: which column is what, and what the labels are. Columns are named "
+            "text, label, group, id, source, detail, rationale, split; labels are hate and normal "
+            "unless `labels` says otherwise.",
+            examples=['{"text": "comment", "label": "class", "labels": ["toxic", "fine"]}'],
+        ),
+    ] = None,
+    on_invalid: Annotated[
+        OnInvalid, Form(description="refuse the upload for one bad row, or drop and list them.")
+    ] = "refuse",
+    key: KeyHeader = None,
+) -> DatasetView:
+    """Upload labelled texts or chats.
+
+    One file per split (`train` alone is required), or one `file` whose split column says where
+    each row belongs. JSON lines with `text`, `label`, `group`; JSON lines with chat `messages`;
+    CSV with a header; or a JSON array of objects.
+    """
+    given = {"train": train, "validation": validation, "test": test, "file": file}
+    files: dict[str, BinaryIO] = {part: upload.file for part, upload in given.items() if upload}
+    if not name.strip():
+        raise InvalidRequest.at("/name", "the name is blank")
+    fields = {"name": name, "format": format, "mapping": mapping, "on_invalid": on_invalid}
+    request_key = None
+    if key is not None:
+        body_hash = uploads.fingerprint(fields, files)
+        request_key = idempotency_key("POST /v1/datasets", key, body_hash)
+    dataset, made = uploads.create(
+        context,
+        name,
+        files,
+        file_format=format,
+        mapping=parse_mapping(mapping),
+        on_invalid=on_invalid,
+        key=request_key,
+    )
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    if not made:
+        response.status_code = 200
+    return DatasetView.of(dataset)
+
+
+@router.get("", responses=READS)
+def list_datasets(context: Ctx, limit: Limit = 20, after: After = None) -> Page[DatasetView]:
+    """The datasets, newest first."""
+    with context.database.read() as session:
+        found, more = rows.list_datasets(session, limit=limit, after=after)
+    views = [DatasetView.of(dataset) for dataset in found]
+    return page(views, views[-1].id if views else None, more=more)
+
+
+@router.get("/{dataset_id}", responses=READS)
+def get_dataset(context: Ctx, dataset_id: str) -> DatasetView:
+    with context.database.read() as session:
+        return DatasetView.of(rows.get_dataset(session, dataset_id))
+
+
+class MessageView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    role: str
+    content: str
+
+
+class RowView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    split: str
+    text: str | None
+    messages: list[MessageView] | None
+    label: str | None
+    group: str | None
+    source: str | None
+    detail: str | None
+    rationale: str | None
+
+
+@router.get("/{dataset_id}/preview", responses=READS)
+def preview_dataset(
+    context: Ctx,
+    dataset_id: str,
+    split: Split | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> list[RowView]:
+    """The first rows as Fairtune reads them."""
+    with context.database.read() as session:
+        dataset = rows.get_dataset(session, dataset_id)
+    found = preview(context.store.local_path(dataset.key), split, limit)
+    return [RowView.model_validate(row, from_attributes=True) for row in found]

@@ -1,0 +1,282 @@
+"""What a worker ships is what the API shows; files stay a run's own; stale tokens are refused."""
+
+import json
+
+import pytest
+
+from service.domain.states import FailureReason, JobStatus
+from service.store import jobs
+from service.store.jobs import Fenced
+from service.sweep import Sweeper
+
+
+def checkpoint(worker, step, best_step, **fields):
+    files = [worker.file(f"checkpoints/checkpoint-{step}/adapter.bin", b"weights" * step)]
+    files[0]["path"] = "adapter.bin"
+    return worker.line(
+        type="checkpoint",
+        step=step,
+        epoch=float(step),
+        path=f"checkpoints/checkpoint-{step}",
+        files=files,
+        metrics={"eval_loss": 1.0 / step},
+        best_step=best_step,
+        **fields,
+    )
+
+
+def finish(context, worker, to=JobStatus.SUCCEEDED, **values):
+    with context.database.write() as session:
+        job = jobs.get(session, worker.job_id)
+        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
+
+
+def test_progress_and_metrics_are_shown(client, run_id, worker):
+    worker.ship(
+        worker.line(type="phase", phase="training"),
+        worker.line(
+            type="progress",
+            step=3,
+            total_steps=12,
+            epoch=0.25,
+            samples_per_second=2.5,
+            eta_seconds=40.0,
+        ),
+        worker.line(type="metrics", step=1, epoch=0.1, values={"loss": 2.0, "learning_rate": 1e-4}),
+        worker.line(type="metrics", step=2, epoch=0.2, values={"loss": 1.5}),
+    )
+    run = client.get(f"/v1/runs/{run_id}").json()
+    assert (run["status"], run["phase"], run["step"], run["total_steps"]) == (
+        "running",
+        "training",
+        3,
+        12,
+    )
+    assert (run["percent"], run["samples_per_second"], run["eta_seconds"]) == (25.0, 2.5, 40.0)
+    assert run["metrics"] == {"loss": 1.5, "learning_rate": 1e-4}
+    series = client.get(f"/v1/runs/{run_id}/metrics", params={"name": "loss"}).json()["series"]
+    assert [(point["step"], point["value"]) for point in series["loss"]] == [(1, 2.0), (2, 1.5)]
+    table = client.get(
+        f"/v1/runs/{run_id}/metrics", headers={"accept": "text/csv"}
+    ).text.splitlines()
+    assert table == [
+        "name,step,epoch,value",
+        "learning_rate,1,0.1,0.0001",
+        "loss,1,0.1,2.0",
+        "loss,2,0.2,1.5",
+    ]
+    types = [event["type"] for event in client.get(f"/v1/runs/{run_id}/events").json()["data"]]
+    assert types == ["status", "status", "phase", "metrics", "metrics"]  # progress is no event
+
+
+def test_the_same_lines_twice_are_recorded_once(client, run_id, worker):
+    lines = [worker.line(type="log", message="a"), worker.line(type="log", message="b")]
+    worker.ship(*lines[:1])
+    worker.ship(*lines)
+    worker.ship(*lines)
+    events = client.get(f"/v1/runs/{run_id}/events").json()["data"]
+    assert [event["data"]["message"] for event in events if event["type"] == "log"] == ["a", "b"]
+    assert [event["id"] for event in events] == [1, 2, 3, 4]
+
+
+def test_going_back_supersedes_what_was_past(client, run_id, worker):
+    for step in (1, 2, 3):
+        worker.ship(
+            worker.line(type="metrics", step=step, epoch=step, values={"loss": float(step)})
+        )
+    worker.ship(worker.line(type="rewound", step=1))
+    worker.ship(worker.line(type="metrics", step=2, epoch=2, values={"loss": 9.0}))
+    series = client.get(f"/v1/runs/{run_id}/metrics").json()["series"]["loss"]
+    assert [(point["step"], point["value"]) for point in series] == [(1, 1.0), (2, 9.0)]
+
+
+def test_checkpoints_beyond_the_limit_go_but_never_the_best(context, client, run_id, worker):
+    # quick_test keeps one: the newest goes with the best beside it.
+    assert worker.ship(checkpoint(worker, 1, best_step=1)) == []
+    assert worker.ship(checkpoint(worker, 2, best_step=1)) == []
+    dropped = worker.ship(checkpoint(worker, 3, best_step=1))
+    assert [row.step for row in dropped] == [2]
+    shown = client.get(f"/v1/runs/{run_id}/checkpoints").json()["data"]
+    assert [(row["step"], row["is_best"]) for row in shown] == [(1, True), (3, False)]
+    got = client.get(f"/v1/runs/{run_id}/checkpoints/3/download", params={"path": "adapter.bin"})
+    assert got.content == b"weights" * 3
+    assert client.get(f"/v1/runs/{run_id}/checkpoints/2").status_code == 404
+    gone = client.get(f"/v1/runs/{run_id}/checkpoints/3/download", params={"path": "../../x"})
+    assert gone.status_code == 404
+
+
+def test_artifacts_come_with_ranges_and_entity_tags(client, run_id, worker):
+    worker.ship(
+        worker.line(type="artifact", file=worker.file("adapter_model.safetensors", b"0123456789"))
+    )
+    worker.ship(worker.line(type="artifact", file=worker.file("evaluations/base.parquet", b"P")))
+    listed = client.get(f"/v1/runs/{run_id}/artifacts").json()["data"]
+    assert [row["path"] for row in listed] == [
+        "adapter_model.safetensors",
+        "evaluations/base.parquet",
+    ]
+    whole = client.get(f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors")
+    assert whole.content == b"0123456789"
+    assert whole.headers["etag"] == f'"{listed[0]["sha256"]}"'
+    part = client.get(
+        f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors", headers={"range": "bytes=4-"}
+    )
+    assert (part.status_code, part.content) == (206, b"456789")
+    assert client.get(f"/v1/runs/{run_id}/artifacts/evaluations/base.parquet").content == b"P"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../fairtune.db",
+        "%2e%2e/%2e%2e/fairtune.db",
+        "..%2f..%2ffairtune.db",
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "evaluations/../../../x",
+        "evaluations%5c..%5cx",
+        "x%00y",
+        "",
+    ],
+)
+def test_paths_never_leave_the_runs_own_files(client, run_id, worker, path):
+    worker.ship(worker.line(type="artifact", file=worker.file("evaluations/base.parquet", b"P")))
+    answer = client.get(f"/v1/runs/{run_id}/artifacts/{path}")
+    assert answer.status_code == 404
+
+
+def test_logs_whole_and_tailed(client, run_id, worker):
+    assert client.get(f"/v1/runs/{run_id}/logs").text == ""
+    worker.ship(
+        worker.line(type="artifact", file=worker.file("training.log", b"one\ntwo\nthree\n"))
+    )
+    assert client.get(f"/v1/runs/{run_id}/logs").text == "one\ntwo\nthree\n"
+    for tail, text in {1: "three\n", 2: "two\nthree\n", 9: "one\ntwo\nthree\n"}.items():
+        assert client.get(f"/v1/runs/{run_id}/logs", params={"tail": tail}).text == text
+
+
+def test_a_failure_comes_with_advice(context, client, run_id, worker):
+    finish(
+        context,
+        worker,
+        JobStatus.FAILED,
+        failure_reason=FailureReason.MODEL_UNAVAILABLE,
+        failure_detail="there is no model tiny",
+    )
+    run = client.get(f"/v1/runs/{run_id}").json()
+    assert run["status"] == "failed"
+    assert run["failure"]["reason"] == "model_unavailable"
+    assert run["failure"]["detail"] == "there is no model tiny"
+    assert "models directory" in run["failure"]["advice"]
+    assert run["failure"]["retryable"] is True
+    report = client.get(f"/v1/runs/{run_id}/bias-report")
+    assert (report.status_code, report.json()["type"]) == (409, "urn:fairtune:conflict")
+    assert client.post(f"/v1/runs/{run_id}/cancel").status_code == 409
+
+
+def test_a_claim_is_had_by_one(context, worker):
+    assert worker.claim("another") is None
+
+
+def test_a_stale_token_writes_nothing(context, client, run_id, worker):
+    stale = worker.current
+    with context.database.write() as session:
+        job = jobs.get(session, worker.job_id)
+        assert jobs.give_back(session, job, stale.token, FailureReason.WORKER_LOST, "", free=True)
+    fresh = worker.claim("another")
+    assert fresh is not None
+    assert fresh.token == stale.token + 1
+    with pytest.raises(Fenced):
+        worker.ship(worker.line(type="log", message="late"), claim=stale)
+    with context.database.write() as session:
+        with pytest.raises(Fenced):
+            jobs.renew(session, stale, 60)
+        job = jobs.get(session, worker.job_id)
+        assert not jobs.switch_status(session, job, JobStatus.SUCCEEDED, held_token=stale.token)
+    assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
+    assert "late" not in client.get(f"/v1/runs/{run_id}/events").text
+
+
+def test_a_cancel_reaches_the_running_worker(context, client, run_id, worker):
+    assert client.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "running"
+    with context.database.write() as session:
+        assert jobs.renew(session, worker.current, 60) == "cancel"
+        job = jobs.get(session, worker.job_id)
+        to = jobs.give_back(
+            session, job, worker.current.token, FailureReason.WORKER_LOST, "", free=True
+        )
+    assert to == JobStatus.CANCELLED
+    assert client.get(f"/v1/runs/{run_id}").json()["status"] == "cancelled"
+
+
+def test_the_sweep_returns_expired_leases_three_times_then_fails(context, client, run_id, worker):
+    sweeper = Sweeper(context.settings, context.database, context.celery)
+
+    def expire():
+        with context.database.write() as session:
+            jobs.renew(session, worker.current, -1)
+        sweeper.sweep()
+        return client.get(f"/v1/runs/{run_id}").json()
+
+    sweeper.sweep()
+    assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"  # the lease holds
+    for _ in range(2):
+        assert expire()["status"] == "queued"
+        worker.current = worker.claim()
+    run = expire()
+    assert (run["status"], run["failure"]["reason"]) == ("failed", "worker_lost")
+
+
+def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, worker):
+    with context.database.write() as session:
+        jobs.renew(session, worker.current, -1)
+        assert [job.id for job in jobs.expired(session)] == [worker.job_id]
+        jobs.renew(session, worker.current, 60)
+        assert jobs.expired(session) == []
+
+
+def test_the_sweep_wakes_a_worker_for_a_job_nobody_picked_up(context, run_id):
+    from service import broker
+
+    folder = broker.folder_of(context.settings) / "messages"
+    for message in folder.glob("*.msg"):  # the message is lost
+        message.unlink()
+    with context.database.write() as session:
+        assert jobs.unclaimed(session, older_than=60) == []
+        assert len(jobs.unclaimed(session, older_than=-1)) == 1
+    eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
+    Sweeper(eager, context.database, context.celery).sweep()
+    assert len(list(folder.glob("*.msg"))) == 1
+
+
+def events_of(client, run_id, last=None):
+    headers = {"accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last else {})
+    with client.stream("GET", f"/v1/runs/{run_id}/events", headers=headers) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        return [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+
+
+def test_a_stream_ends_with_the_final_status_and_resumes(context, client, run_id, worker):
+    worker.ship(worker.line(type="log", message="a"))
+    finish(context, worker)
+    whole = events_of(client, run_id)
+    assert [event["id"] for event in whole] == [1, 2, 3, 4]
+    assert whole[-1]["data"]["status"] == "succeeded"
+    assert [event["id"] for event in events_of(client, run_id, last=2)] == [3, 4]
+    assert events_of(client, run_id, last=4) == []
+
+
+def test_a_stream_follows_what_comes(context, client, run_id, worker):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(3) as pool:
+        listeners = [pool.submit(events_of, client, run_id) for _ in range(3)]
+        for number in range(50):
+            worker.ship(worker.line(type="log", message=str(number)))
+        finish(context, worker)
+        for listener in listeners:
+            events = listener.result(timeout=30)
+            assert [event["id"] for event in events] == list(range(1, len(events) + 1))
+            logs = [event["data"]["message"] for event in events if event["type"] == "log"]
+            assert logs == [str(number) for number in range(50)]
+            assert events[-1]["data"]["status"] == "succeeded"

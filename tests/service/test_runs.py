@@ -1,0 +1,278 @@
+"""POST /v1/runs: presets, overrides, refusals, idempotency; listing and cancelling."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service import broker
+
+
+def submit(client, headers=None, **body):
+    content = json.dumps(body)  # in ASCII: half a surrogate pair has no UTF-8
+    headers = {"content-type": "application/json"} | (headers or {})
+    return client.post("/v1/runs", content=content, headers=headers)
+
+
+def waiting_messages(settings) -> int:
+    return len(list((broker.folder_of(settings) / "messages").glob("*.msg")))
+
+
+def test_overrides_lie_over_the_preset(client, settings, dataset_id):
+    answer = submit(
+        client,
+        dataset_id=dataset_id,
+        preset="quick_test",
+        base_model="tiny",
+        training={"max_steps": 5, "warmup_ratio": 0.1},
+        lora={"target_modules": "all-linear"},
+    )
+    assert answer.status_code == 201
+    run = answer.json()
+    assert (run["status"], run["queue_position"], run["attempts"]) == ("queued", 1, 0)
+    spec = run["spec"]
+    assert spec["lora"]["r"] == 16  # the preset's
+    assert spec["lora"]["target_modules"] == "all-linear"  # ours
+    assert (spec["training"]["max_steps"], spec["training"]["num_train_epochs"]) == (5, None)
+    assert (spec["training"]["warmup_steps"], spec["training"]["warmup_ratio"]) == (None, 0.1)
+    assert spec["training"]["learning_rate"] == 2e-4  # the default's
+    assert waiting_messages(settings) == 1
+    assert client.get(answer.headers["Location"]).json() == run
+
+
+REFUSED = [
+    ({"preset": "quickest"}, "/preset", "quick_test"),
+    ({"preset": 3}, "/preset", "quick_test"),
+    ({"lora": {"r": -1}}, "/lora/r", "greater than or equal to 1"),
+    ({"lora": {"rank": 8}}, "/lora/rank", "not known"),
+    ({"lora": 8}, "/lora", "dictionary"),
+    ({"lora": {"target_modules": []}}, "/lora/target_modules", "at least one"),
+    ({"dataset_id": "ds_none"}, "/dataset_id", "ds_none"),
+    ({"dataset_id": None}, "/dataset_id", "string"),
+    ({"name": "a\0b"}, "/name", "NUL"),
+    ({"tags": ["a", "\ud800"]}, "/tags/1", "surrogate"),
+    ({"colour": "red"}, "/colour", "not known"),
+    ({"template": "poem"}, "/template", "label_only"),
+    ({"base_model": "../../etc"}, "/base_model", "path"),
+    ({"base_model": "/models/x"}, "/base_model", "path"),
+    (
+        {"fairness": {"caps": [{"group": "martians", "max": 0.1}]}},
+        "/fairness/caps/0/group",
+        "lgbtq",
+    ),
+    ({"fairness": {"caps": [{"group": "lgbtq", "max": 1.5}]}}, "/fairness/caps/0/max", "less than"),
+    ({"fairness": {"positive_label": "spam"}}, "/fairness/positive_label", "hate, normal"),
+    ({"training": {"max_steps": 5, "num_train_epochs": 2}}, "/training", "exactly one"),
+    ({"training": {"learning_rate": 0}}, "/training/learning_rate", "greater than 0"),
+    ({"training": {"learning_rate": "nan"}}, "/training/learning_rate", "finite"),
+    ({"training": {"packing": "shared_prefix"}}, "/training/packing", "not available"),
+    ({"training": {"eval_strategy": "steps"}}, "/training", "eval_steps"),
+    ({"training": {"eval_strategy": "no"}, "preset": "default"}, "/training", "early"),
+    ({"resources": {"num_processes": 2}}, "/resources/num_processes", "not available"),
+    ({"evaluation": {"threshold": "fitted"}}, "/evaluation/threshold", "not available"),
+    ({"evaluation": {"splits": ["test", "test"]}}, "/evaluation/splits", "twice"),
+]
+
+
+@pytest.mark.parametrize(("change", "pointer", "says"), REFUSED, ids=lambda value: str(value)[:40])
+def test_a_bad_specification_is_refused_before_anything_is_queued(
+    client, settings, dataset_id, change, pointer, says
+):
+    answer = submit(client, **({"dataset_id": dataset_id, "preset": "quick_test"} | change))
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    errors = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+    assert pointer in errors
+    assert says in errors[pointer]
+    assert client.get("/v1/runs").json()["data"] == []
+    assert waiting_messages(settings) == 0
+
+
+def test_a_split_that_the_data_lacks_is_refused_only_when_it_was_named(client):
+    rows = b'{"text": "a", "label": "hate"}\n{"text": "b", "label": "normal"}\n'
+    made = client.post("/v1/datasets", data={"name": "d"}, files={"train": rows}).json()
+    named = submit(client, dataset_id=made["id"], evaluation={"splits": ["test"]})
+    assert named.json()["errors"][0]["pointer"] == "/evaluation/splits/0"
+    inherited = client.post("/v1/runs?dry_run=true", json={"dataset_id": made["id"]})
+    assert inherited.status_code == 200
+    assert any("no bias report" in warning for warning in inherited.json()["warnings"])
+    # The preset's caps name groups that these rows lack: said, not refused.
+    assert any("not_applicable" in warning for warning in inherited.json()["warnings"])
+
+
+def test_a_dry_run_plans_and_stores_nothing(client, settings, dataset_id):
+    plan = client.post(
+        "/v1/runs?dry_run=true", json={"dataset_id": dataset_id, "preset": "quick_test"}
+    ).json()
+    assert (plan["effective_batch_size"], plan["steps_per_epoch"], plan["total_steps"]) == (
+        16,
+        23,
+        23,
+    )
+    assert any("warm-up takes 50 of 23 steps" in warning for warning in plan["warnings"])
+    assert client.get("/v1/runs").json()["data"] == []
+    assert waiting_messages(settings) == 0
+
+
+def test_unreadable_bodies(client):
+    json_header = {"content-type": "application/json"}
+    broken = client.post("/v1/runs", content=b"{nope", headers=json_header)
+    assert (broken.status_code, broken.json()["type"]) == (400, "urn:fairtune:bad-request")
+    for content in (b"[]", b"7", b"null"):
+        answer = client.post("/v1/runs", content=content, headers=json_header)
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_allow_list_of_models(settings, sample):
+    from fastapi.testclient import TestClient
+
+    from service.api.app import create_app
+
+    strict = settings.model_copy(update={"allowed_models": ["openai/*"]})
+    with TestClient(create_app(strict)) as client:
+        made = client.post("/v1/datasets", data={"name": "d"}, files=sample).json()
+        refused = submit(client, dataset_id=made["id"], base_model="tiny")
+        assert refused.json()["errors"][0]["pointer"] == "/base_model"
+        assert submit(client, dataset_id=made["id"]).status_code == 201
+
+
+def test_one_key_one_run(client, settings, dataset_id):
+    key = {"Idempotency-Key": "k1"}
+    body = {"dataset_id": dataset_id, "preset": "quick_test"}
+    first = submit(client, headers=key, **body)
+    again = submit(client, headers=key, **body)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json()["id"] == first.json()["id"]
+    assert waiting_messages(settings) == 1
+    other = submit(client, headers=key, **body, seed=7)
+    assert (other.status_code, other.json()["type"]) == (422, "urn:fairtune:invalid-request")
+
+
+def test_a_refused_request_does_not_use_up_its_key(client, dataset_id):
+    key = {"Idempotency-Key": "k2"}
+    assert submit(client, headers=key, dataset_id=dataset_id, preset="no").status_code == 422
+    assert submit(client, headers=key, dataset_id=dataset_id).status_code == 201
+
+
+def test_twelve_at_once_with_one_key_make_one_run(client, dataset_id):
+    def post(_):
+        return submit(client, headers={"Idempotency-Key": "k3"}, dataset_id=dataset_id)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(post, range(12)))
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(client.get("/v1/runs").json()["data"]) == 1
+
+
+def test_pages_go_from_the_newest_back(client, dataset_id):
+    made = [
+        submit(client, dataset_id=dataset_id, tags=[f"t{n % 2}"]).json()["id"] for n in range(5)
+    ]
+    seen, after = [], None
+    while True:
+        params = {"limit": 2} | ({"after": after} if after else {})
+        page = client.get("/v1/runs", params=params).json()
+        seen += [run["id"] for run in page["data"]]
+        after = page["next"]
+        if not page["has_more"]:
+            break
+    assert seen == sorted(made, reverse=True)
+    tagged = client.get("/v1/runs", params={"tag": "t1"}).json()["data"]
+    assert {run["id"] for run in tagged} == {made[1], made[3]}
+    assert client.get("/v1/runs", params={"status": "running"}).json()["data"] == []
+    assert client.get("/v1/runs", params={"status": "asleep"}).status_code == 422
+    assert client.get("/v1/runs", params={"limit": 0}).status_code == 422
+
+
+def test_cancelling_a_queued_run_is_at_once(client, run_id):
+    assert client.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "cancelled"
+    assert client.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "cancelled"
+    events = client.get(f"/v1/runs/{run_id}/events").json()["data"]
+    assert [event["data"]["status"] for event in events] == ["queued", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/events", "/metrics", "/logs", "/checkpoints", "/artifacts", "/bias-report"]
+)
+def test_an_unknown_run_is_404(client, path):
+    answer = client.get(f"/v1/runs/run_none{path}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:fairtune:not-found")
+
+
+def test_presets_are_as_published(client):
+    found = {preset["name"]: preset["spec"] for preset in client.get("/v1/presets").json()}
+    default = found["default"]
+    assert default["base_model"] == "openai/gpt-oss-20b"
+    assert default["lora"] | {"use_rslora": None, "use_dora": None} == {
+        "r": 32,
+        "lora_alpha": 32,
+        "lora_dropout": 0.05,
+        "target_modules": ["q_proj", "v_proj"],
+        "bias": "none",
+        "use_rslora": None,
+        "use_dora": None,
+    }
+    assert default["quantization"] == {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": "bfloat16",
+        "bnb_4bit_use_double_quant": True,
+    }
+    published = {
+        "learning_rate": 2e-4,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "warmup_steps": 100,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+        "lr_scheduler_type": "cosine",
+        "optim": "adamw_torch",
+        "max_seq_length": 512,
+        "bf16": True,
+        "gradient_checkpointing": True,
+        "early_stopping_patience": 2,
+        "early_stopping_threshold": 0.01,
+        "logging_steps": 10,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 3,
+        "metric_for_best_model": "eval_loss",
+    }
+    assert {name: default["training"][name] for name in published} == published
+    caps = {cap["group"]: (cap["metric"], cap["max"]) for cap in default["fairness"]["caps"]}
+    assert caps == {"lgbtq": ("fpr", 0.40), "mexican": ("fpr", 0.10), "middle_east": ("fpr", 0.25)}
+    assert (default["fairness"]["min_f1"], default["fairness"]["confidence"]) == (0.615, 0.95)
+    differences = {
+        "high_capacity": {"lora": {"r": 64, "lora_alpha": 64}, "training": {"num_train_epochs": 5}},
+        "k_proj_full_capacity": {
+            "lora": {"r": 64, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj", "k_proj"]},
+            "training": {"num_train_epochs": 4},
+        },
+        "memory_efficient": {
+            "training": {
+                "per_device_train_batch_size": 2,
+                "per_device_eval_batch_size": 2,
+                "gradient_accumulation_steps": 8,
+                "max_seq_length": 256,
+            }
+        },
+        "quick_test": {
+            "lora": {"r": 16, "lora_alpha": 16},
+            "training": {
+                "num_train_epochs": 1,
+                "warmup_steps": 50,
+                "early_stopping_patience": 0,
+                "save_total_limit": 1,
+            },
+        },
+    }
+    assert set(found) == {"default", *differences}
+    for name, sections in differences.items():
+        expected = {key: default[key] | sections.get(key, {}) for key in ("lora", "training")}
+        assert {key: found[name][key] for key in expected} == expected
+        for key in ("quantization", "fairness", "evaluation", "base_model", "template"):
+            assert found[name][key] == default[key]

@@ -1,0 +1,1 @@
+"""Child processes, one job each: `python -m worker.programs.train JOB_DIR`."""

@@ -1,0 +1,98 @@
+"""What a program tells its supervisor: lines in events.jsonl, and whether it was told to stop."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from service.domain.events import FileEntry, LogEvent, PhaseEvent, WarningEvent
+from service.domain.states import Phase
+
+
+class EventLine(Protocol):
+    """An event of service.domain.events."""
+
+    def model_dump_json(self) -> str: ...
+
+
+class Reporter:
+    """Appends numbered events to one file, whole lines only, each visible when `emit` returns.
+
+    Invariant: the file is a sequence of complete JSON lines with seq 1, 2, 3 …, but for a torn last
+    line after a power cut, which the next Reporter on the file cuts off before it goes on counting.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        written = path.read_bytes()
+        whole = written[: written.rfind(b"\n") + 1]
+        if len(whole) != len(written):
+            os.ftruncate(self._file, len(whole))
+        self._seq = whole.count(b"\n")
+
+    def emit(self, kind: Any, **fields: Any) -> None:  # noqa: ANN401 - one of the event classes
+        """Validate and append one event. Raises OSError when the line cannot be written whole."""
+        event: EventLine = kind(seq=self._seq + 1, time=datetime.now(UTC), **fields)
+        line = event.model_dump_json().encode() + b"\n"
+        size = os.fstat(self._file).st_size
+        # One call, so that neither a signal nor another thread can come between two halves.
+        if os.write(self._file, line) != len(line):
+            os.ftruncate(self._file, size)
+            raise OSError(28, "No space left on device for an event")
+        self._seq += 1
+
+    def phase(self, phase: Phase) -> None:
+        self.emit(PhaseEvent, phase=phase)
+
+    def warn(self, code: str, detail: str) -> None:
+        self.emit(WarningEvent, code=code, detail=detail)
+
+    def log(self, message: str) -> None:
+        self.emit(LogEvent, message=message)
+
+
+class Stopped(BaseException):
+    """The program was told to stop. Not an Exception: no library may swallow it."""
+
+
+class Stop:
+    """Whether TERM arrived, and where it takes effect.
+
+    Outside of `deferred` the signal raises `Stopped` at once, as there is nothing to save. Inside it
+    only `requested` becomes true, and the code there ends at its next safe point.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._depth = 0
+
+    def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if not self._depth:
+            raise Stopped
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def check(self) -> None:
+        """Raise `Stopped` if the signal came: a library may have swallowed the first one."""
+        if self.requested:
+            raise Stopped
+
+
+def file_entry(path: Path, root: Path) -> FileEntry:
+    """Size in bytes and SHA-256 of a finished file, named relative to `root`."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(
+        path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=digest
+    )

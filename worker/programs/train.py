@@ -1,0 +1,345 @@
+"""A train job: load, score the base model, train, score the chosen weights, report, leave files.
+
+python -m worker.programs.train JOB_DIR
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.domain.errors import ProgramFailure
+from service.domain.events import ArtifactEvent, Progress, RewoundEvent
+from service.domain.states import FailureReason, Phase
+from worker.programs.program import Program, launch
+from worker.programs.reporter import file_entry
+
+if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
+    from service.fairness import Predictions
+    from worker.scoring.evaluate import Scorer
+    from worker.training.examples import Example, Prompts, Row, Tokens
+    from worker.training.loop import Trainer
+
+log = logging.getLogger("fairtune")
+
+
+def main(program: Program) -> None:
+    job, spec, reporter = program.job, program.job.spec, program.reporter
+    reporter.phase(Phase.LOADING)
+    from worker.training.examples import Prompts, Tokens, read_rows
+    from worker.training.locate import locate
+
+    rows = _by_split(read_rows(program.directory / job.dataset))
+    labels = _labels(rows, program)
+    directory = locate(spec.base_model, Path(job.models_dir))
+    base, accelerator = _load(program, directory)
+    tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
+    prompts = Prompts(tokens, job.template, job.completions)
+    train = _examples(program, prompts, rows, "train", labels)
+    validation = _examples(program, prompts, rows, "validation", labels)
+    _check_data(program, train, validation)
+
+    scorer = _scorer(program, labels, tokens, accelerator.device)
+    before, seconds = _baseline(program, scorer, base.model, rows, tokens)
+
+    trainer = _trainer(program, base, accelerator, train, validation, tokens.pad)
+    if not before:
+        seconds = _guess(trainer, sum(len(rows.get(split, [])) for split in spec.evaluation.splits))
+    trainer.seconds_after = seconds if labels else 0.0
+    _resume(program, trainer)
+    reporter.phase(Phase.TRAINING)
+    trainer.run()
+
+    program.stop.check()
+    reporter.phase(Phase.EVALUATING)
+    after: dict[str, Predictions] = {}
+    if labels:
+        for split in spec.evaluation.splits:
+            if rows.get(split):
+                model = accelerator.unwrap_model(trainer.model)
+                step = trainer.chosen_step
+                if scored := scorer.evaluate(model, rows[split], prompts, "adapter", step):
+                    after[split] = scored
+    with program.stop.deferred():  # nothing is left that would be worth coming back for
+        _finish(program, trainer, scorer, rows, labels, before, after)
+        reporter.phase(Phase.DONE)
+
+
+def _by_split(rows: list[Row]) -> dict[str, list[Row]]:
+    splits: dict[str, list[Row]] = {}
+    for row in rows:
+        splits.setdefault(row.split, []).append(row)
+    return splits
+
+
+def _labels(rows: dict[str, list[Row]], program: Program) -> list[str]:
+    """The labels to score: those of the training rows, sorted. Empty: nothing can be evaluated."""
+    if not rows.get("train"):
+        raise ProgramFailure(FailureReason.INVALID_DATA, "The dataset has no rows to train on.")
+    labels = sorted({row.label for row in rows["train"] if row.label is not None})
+    if not labels:
+        program.reporter.warn(
+            "no_labels",
+            "The training rows have no labels: the model is trained, but neither evaluated nor "
+            "reported on.",
+        )
+        return []
+    positive = program.job.spec.fairness.positive_label
+    if positive not in labels:
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"fairness.positive_label is {positive!r}, but the training rows' labels are "
+            f"{', '.join(map(repr, labels))}.",
+        )
+    return labels
+
+
+def _load(program: Program, directory: Path) -> tuple[Any, Any]:
+    """The base model (models.Base), frozen, and the accelerator whose device it is on."""
+    import torch
+    from accelerate import Accelerator
+
+    from worker.training.models import load_base
+
+    # The weights have their own precision (bfloat16, the adapter float32): no autocast on top.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    began = time.monotonic()
+    base = load_base(directory, program.job.spec, accelerator.device)
+    log.info("base model loaded in %.1f s", time.monotonic() - began)
+    if program.job.spec.quantization.load_in_4bit:
+        program.reporter.log(f"{base.quantized_share:.1%} of the base model's parameters are 4-bit")
+    if base.left_out:
+        program.reporter.warn(
+            "partly_quantized",
+            f"Only {base.quantized_share:.1%} of the base model's parameters are held in 4 bits: "
+            f"{len(base.left_out)} matrices such as {base.left_out[0]} are not linear layers and "
+            "stay as they are.",
+        )
+    return base, accelerator
+
+
+def _examples(
+    program: Program, prompts: Prompts, rows: dict[str, list[Row]], split: str, labels: list[str]
+) -> list[Example]:
+    limit, given = program.job.spec.training.max_seq_length, rows.get(split, [])
+    prompts.truncated = 0
+    examples = [one for row in given if (one := prompts.example(row, labels))]
+    if prompts.truncated:
+        program.reporter.warn(
+            "rows_truncated",
+            f"{prompts.truncated} of {len(given)} rows of the {split} split are longer than "
+            f"max_seq_length {limit} tokens; the ends of their texts were cut off.",
+        )
+    if left := len(given) - len(examples):
+        program.reporter.warn(
+            "rows_without_answer",
+            f"{left} of {len(given)} rows of the {split} split have no label and were left out.",
+        )
+    return examples
+
+
+def _check_data(program: Program, train: list[Example], validation: list[Example]) -> None:
+    from worker.training.batches import Plan
+
+    training = program.job.spec.training
+    if not train:
+        raise ProgramFailure(
+            FailureReason.INVALID_DATA, "No training row has an answer to learn: all lack a label."
+        )
+    if not validation and training.eval_strategy != "no":
+        program.reporter.warn(
+            "no_validation",
+            "The dataset has no validation split: no evaluation while training, no early stopping, "
+            "and the last checkpoint is the one taken.",
+        )
+    plan = Plan.of(training, len(train))
+    if plan.warmup_steps * 3 > plan.total_steps:
+        program.reporter.warn(
+            "long_warmup",
+            f"The warm-up takes {plan.warmup_steps} of {plan.total_steps} steps, more than a third:"
+            " the learning rate is far below what was asked for most of the time.",
+        )
+
+
+def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) -> Scorer:  # noqa: ANN401
+    from worker.scoring.evaluate import Scorer
+
+    return Scorer(
+        job=program.job,
+        directory=program.directory,
+        labels=labels,
+        pad=tokens.pad,
+        device=device,
+        reporter=program.reporter,
+        stop=program.stop,
+        alive=lambda: program.reporter.log("scoring"),
+    )
+
+
+def _baseline(
+    program: Program, scorer: Scorer, model: Any, rows: dict[str, list[Row]], tokens: Tokens  # noqa: ANN401
+) -> tuple[dict[str, Predictions], float]:
+    """The base model's predictions by split, and the seconds that they took."""
+    from worker.training.examples import Prompts
+
+    job, found = program.job, dict[str, "Predictions"]()
+    began = time.monotonic()
+    if scorer.labels:
+        for split in job.spec.evaluation.splits:
+            if not rows.get(split):
+                program.reporter.warn(
+                    "no_rows", f"The dataset has no {split} split, so it is not evaluated."
+                )
+        if job.spec.evaluation.baseline:
+            program.reporter.phase(Phase.BASELINE)
+            prompts = Prompts(tokens, job.baseline_template or job.template, job.completions)
+            for split in job.spec.evaluation.splits:
+                if rows.get(split) and (
+                    scored := scorer.evaluate(model, rows[split], prompts, "base", None)
+                ):
+                    found[split] = scored
+    return found, time.monotonic() - began
+
+
+def _trainer(
+    program: Program,
+    base: Any,  # noqa: ANN401 - models.Base
+    accelerator: Any,  # noqa: ANN401 - untyped library
+    train: list[Example],
+    validation: list[Example],
+    pad: int,
+) -> Trainer:
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    from worker.training.loop import Trainer
+    from worker.training.models import add_adapter
+
+    spec = program.job.spec
+    model = add_adapter(base.model, spec.lora, spec.seed, spec.base_model)
+    if spec.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    writer = EventFileWriter(str(program.directory / "tensorboard"))
+    return Trainer(
+        model=model,
+        accelerator=accelerator,
+        examples=train,
+        validation=validation,
+        spec=spec,
+        pad=pad,
+        directory=program.directory,
+        reporter=program.reporter,
+        stop=program.stop,
+        board=lambda values, step: _to_board(writer, values, step),
+    )
+
+
+def _to_board(writer: Any, values: dict[str, float], step: int) -> None:  # noqa: ANN401
+    """Under the names that transformers' callback gives: train/loss, eval/loss …"""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    named = [
+        Summary.Value(
+            tag=f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}",
+            simple_value=value,
+        )
+        for name, value in values.items()
+    ]
+    writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=named)))
+    writer.flush()
+
+
+def _guess(trainer: Trainer, rows: int) -> float:
+    """Seconds for scoring `rows` rows where none has been scored yet: 20 a second."""
+    del trainer
+    return rows / 20
+
+
+def _resume(program: Program, trainer: Trainer) -> None:
+    from worker.training import checkpoints
+
+    if program.job.resume_from is None:
+        total = trainer.plan.total_steps
+        program.reporter.emit(Progress, step=0, total_steps=total, epoch=0)
+        return
+    directory = program.directory / program.job.resume_from
+    try:
+        trainer.restore(checkpoints.read(directory))
+    except checkpoints.BrokenCheckpoint as error:
+        raise ProgramFailure(FailureReason.INTERNAL, f"Cannot resume: {error}.") from error
+    program.reporter.emit(RewoundEvent, step=trainer.state.step)
+
+
+def _finish(
+    program: Program,
+    trainer: Trainer,
+    scorer: Scorer,
+    rows: dict[str, list[Row]],
+    labels: list[str],
+    before: dict[str, Predictions],
+    after: dict[str, Predictions],
+) -> None:
+    from worker.training import checkpoints, results
+
+    job, directory, reporter = program.job, program.directory, program.reporter
+    reporter.phase(Phase.SAVING)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    checkpoints.save_adapter(model, directory)
+    state, trainer_state = trainer.state, trainer.trainer_state()
+    results.write_json(directory / "trainer_state.json", trainer_state)
+    results.write_json(directory / "training_args.json", job.spec.model_dump(mode="json"))
+
+    reporter.phase(Phase.REPORTING)
+    report = None
+    if after:
+        split = next(one for one in ("test", "validation", "train") if one in after)
+        report = scorer.report(after[split], before.get(split), rows["train"], trainer.chosen_step)
+        (directory / "bias_report.json").write_text(report.model_dump_json(indent=2) + "\n")
+    train, evaluated = results.results(
+        trainer_state,
+        trainer.chosen_step,
+        len(trainer.examples),
+        state.seconds,
+        state.total_loss / max(state.step, 1),
+        report,
+    )
+    results.write_json(directory / "train_results.json", train)
+    results.write_json(directory / "eval_results.json", evaluated)
+    results.write_json(directory / "all_results.json", train | evaluated)
+    card = results.model_card(
+        job,
+        dict(Counter(row.split for split in rows.values() for row in split)),
+        labels,
+        state.step,
+        trainer.chosen_step,
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+        evaluated,
+        report,
+    )
+    (directory / "README.md").write_text(card)
+    kept = [path for path in sorted(directory.iterdir()) if path.name in RESULT_FILES]
+    kept += sorted((directory / "evaluations").glob("*.parquet"))
+    kept += sorted((directory / "tensorboard").iterdir())
+    for path in kept:
+        reporter.emit(ArtifactEvent, file=file_entry(path, directory))
+
+
+RESULT_FILES = frozenset(
+    {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "all_results.json",
+        "bias_report.json",
+        "eval_results.json",
+        "train_results.json",
+        "trainer_state.json",
+        "training_args.json",
+    }
+)
+
+if __name__ == "__main__":
+    launch(main, __doc__ or "")

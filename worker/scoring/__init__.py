@@ -1,0 +1,1 @@
+"""From a model and rows to label probabilities, by one prefill a row."""

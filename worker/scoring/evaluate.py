@@ -1,0 +1,130 @@
+"""Scoring a split with the model in hand, and the bias report made from that."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from service.domain.events import EvaluationEvent
+from service.domain.job import Job
+from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
+from worker.programs.reporter import Reporter, Stop, file_entry
+from worker.scoring.labels import Item, score
+from worker.scoring.predictions import labelled, write_predictions
+from worker.training.examples import Prompts, Row
+from worker.training.models import set_training
+
+log = logging.getLogger("fairtune")
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores rows with one model under one template after another."""
+
+    job: Job
+    directory: Path
+    labels: list[str]
+    """Sorted; a row's probabilities are over these."""
+    pad: int
+    device: torch.device
+    reporter: Reporter
+    stop: Stop
+    alive: Callable[[], None]
+    """Called now and then while a long scoring runs."""
+
+    def evaluate(
+        self,
+        model: Any,  # noqa: ANN401 - untyped library
+        rows: Sequence[Row],
+        prompts: Prompts,
+        target: Literal["base", "adapter"],
+        step: int | None,
+    ) -> Predictions | None:
+        """Score one split, write its predictions, say so. None where no row has a label."""
+        spec, split = self.job.spec, rows[0].split
+        positive = spec.fairness.positive_label
+        cut_before = prompts.truncated
+        items = []
+        for row in rows:
+            answers = prompts.label_answers(row, self.labels)
+            items.append(Item(prompts.fitted(row, answers), answers))
+        if cut := prompts.truncated - cut_before:
+            self.reporter.warn(
+                "rows_truncated",
+                f"{cut} of {len(rows)} rows of the {split} split are longer than max_seq_length "
+                f"{spec.training.max_seq_length} tokens; the ends of their texts were cut off.",
+            )
+        began = spoke = time.monotonic()
+
+        def tick(done: int) -> None:
+            nonlocal spoke
+            self.stop.check()
+            if time.monotonic() - spoke > 2:
+                self.alive()
+                spoke = time.monotonic()
+            log.debug("%d of %d rows scored", done, len(rows))
+
+        set_training(model, training=False)
+        probabilities = score(
+            model,
+            items,
+            pad=self.pad,
+            token_budget=spec.training.per_device_eval_batch_size * spec.training.max_seq_length,
+            device=self.device,
+            tick=tick,
+            fell_back=lambda why: self.reporter.warn("slow_scoring", why),
+        )
+        seconds = time.monotonic() - began
+        log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
+        path = self.directory / "evaluations" / f"{target}-{split}.parquet"
+        write_predictions(path, rows, self.labels, probabilities, positive, step)
+        predictions = labelled(rows, self.labels, probabilities, positive, step)
+        self.reporter.emit(
+            EvaluationEvent,
+            target=target,
+            step=step,
+            split=split,
+            template=prompts.template.name,
+            metrics={} if predictions is None else self._figures(predictions),
+            predictions=file_entry(path, self.directory),
+        )
+        return predictions
+
+    def _figures(self, predictions: Predictions) -> dict[str, float | None]:
+        overall = self.report(predictions, None, [], predictions.checkpoint_step).overall.tuned
+        names = ("accuracy", "precision", "recall", "f1", "fpr", "fnr", "auc", "calibration_error")
+        return {name: getattr(overall, name).value for name in names}
+
+    def report(
+        self,
+        tuned: Predictions,
+        base: Predictions | None,
+        train: Sequence[Row],
+        step: int | None,
+    ) -> BiasReport:
+        fairness = self.job.spec.fairness
+        known = [(row.label, row.group) for row in train if row.label is not None]
+        assert tuned.split is not None
+        return build_report(
+            tuned,
+            meta=ReportMeta(
+                run_id=self.job.run_id,
+                base_model=self.job.spec.base_model,
+                template=self.job.template.name,
+                split=tuned.split,
+                checkpoint_step=step,
+            ),
+            positive_label=fairness.positive_label,
+            base=base,
+            train_counts=label_counts((one for one, _ in known), (group for _, group in known))
+            if known
+            else None,
+            caps=fairness.caps,
+            min_f1=fairness.min_f1,
+            confidence=fairness.confidence,
+            min_support=fairness.min_support,
+        )

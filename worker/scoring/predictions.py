@@ -1,0 +1,83 @@
+"""A split's label probabilities as a Parquet file, and as what the bias report is made from."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.fairness import Predictions
+from worker.training.examples import Row
+
+
+def predicted(labels: Sequence[str], probabilities: Sequence[float]) -> str:
+    """The most probable label; of several equally probable ones the first in sorted order."""
+    best = max(probabilities)
+    return min(
+        label for label, value in zip(labels, probabilities, strict=True) if value == best
+    )
+
+
+def write_predictions(
+    path: Path,
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    probabilities: Sequence[Sequence[float]],
+    positive_label: str,
+    step: int | None,
+) -> None:
+    """One line per row, labelled or not, in the order of `rows`; written aside, then renamed.
+
+    Columns: id, group, source, detail, label (null: not known), score (probability of the positive
+    label), prediction, split, checkpoint (step; null: the base model), probability:<label> for each.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    positive = labels.index(positive_label)
+    columns = {
+        name: pa.array([getattr(row, name) for row in rows], pa.string())
+        for name in ("id", "group", "source", "detail", "label")
+    }
+    columns["score"] = pa.array([values[positive] for values in probabilities], pa.float64())
+    columns["prediction"] = pa.array([predicted(labels, values) for values in probabilities])
+    columns["split"] = pa.array([row.split for row in rows], pa.string())
+    columns["checkpoint"] = pa.array([step] * len(rows), pa.int64())
+    for place, label in enumerate(labels):
+        columns[f"probability:{label}"] = pa.array(
+            [values[place] for values in probabilities], pa.float64()
+        )
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    pq.write_table(pa.table(columns), aside)
+    os.replace(aside, path)  # noqa: PTH105 - one call that replaces, said as such
+
+
+def labelled(
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    probabilities: Sequence[Sequence[float]],
+    positive_label: str,
+    step: int | None,
+) -> Predictions | None:
+    """The labelled rows' predictions; None where no row has a label."""
+    kept = [
+        (row, row.label, values)
+        for row, values in zip(rows, probabilities, strict=True)
+        if row.label is not None
+    ]
+    if not kept:
+        return None
+    positive = labels.index(positive_label)
+    return Predictions(
+        ids=[row.id for row, _, _ in kept],
+        labels=[label for _, label, _ in kept],
+        groups=[row.group for row, _, _ in kept],
+        sources=[row.source for row, _, _ in kept],
+        details=[row.detail for row, _, _ in kept],
+        predictions=[predicted(labels, values) for _, _, values in kept],
+        scores=[values[positive] for _, _, values in kept],
+        label_scores={
+            label: [values[place] for _, _, values in kept] for place, label in enumerate(labels)
+        },
+        split=kept[0][0].split,
+        checkpoint_step=step,
+    )

@@ -1,0 +1,102 @@
+"""What a step sees: the order of rows, the micro-batches, the loss over their answers."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from service.domain.spec import TrainingSection
+from worker.training.examples import Example
+
+IGNORE = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many optimizer steps there are; the last one of an epoch may be smaller."""
+
+    samples: int
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, training: TrainingSection, samples: int, world: int = 1) -> "Plan":
+        """`samples` >= 1 rows over `world` processes."""
+        per_epoch = math.ceil(samples / (training.effective_batch_size * world))
+        if training.max_steps is not None:
+            total = training.max_steps
+        else:
+            assert training.num_train_epochs is not None
+            total = math.ceil(per_epoch * training.num_train_epochs)
+        warmup = training.warmup_steps or 0
+        if training.warmup_ratio:
+            warmup = math.ceil(total * training.warmup_ratio)
+        return cls(samples, per_epoch, total, warmup)
+
+    def epoch(self, step: int) -> float:
+        return step / self.steps_per_epoch
+
+
+def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
+    """The order of rows in an epoch: a permutation that depends on seed and epoch alone."""
+    generator = torch.Generator().manual_seed(mix(seed, epoch))
+    return torch.randperm(samples, generator=generator).tolist()
+
+
+def mix(*numbers: int) -> int:
+    """One seed out of several numbers (FNV-1a over their 64-bit words), below 2**63."""
+    value = 0xCBF29CE484222325
+    for number in numbers:
+        value = ((value ^ number) * 0x100000001B3) % 2**64
+        value ^= value >> 32
+    return value % 2**63
+
+
+def micro_batches(batch: Sequence[Example], size: int) -> Iterator[list[Example]]:
+    """The batch in parts of `size`, like lengths together, so that little is padded."""
+    ordered = sorted(batch, key=lambda example: len(example.ids))
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def target_count(example: Example, train_on: Literal["completion", "all"]) -> int:
+    """Tokens that the loss is taken over. The first token of all has nothing to predict it."""
+    return len(example.ids) - (max(example.start, 1) if train_on == "completion" else 1)
+
+
+def loss_sum(
+    model: Any,  # noqa: ANN401 - untyped library
+    micro: Sequence[Example],
+    train_on: Literal["completion", "all"],
+    pad: int,
+    device: torch.device,
+) -> torch.Tensor:
+    """Sum over all target tokens of the negative log-likelihood, in nats, float32, a scalar.
+
+    Rows are padded on the left: answers then end in the same column, and logits are only computed
+    for the columns that hold a target.
+    """
+    width = max(len(example.ids) for example in micro)
+    ids = torch.full((len(micro), width), pad)
+    mask = torch.zeros((len(micro), width), dtype=torch.long)
+    targets = torch.full((len(micro), width), IGNORE)
+    for row, example in enumerate(micro):
+        length, count = len(example.ids), target_count(example, train_on)
+        ids[row, width - length :] = torch.tensor(example.ids)
+        mask[row, width - length :] = 1
+        targets[row, width - count :] = torch.tensor(example.ids[length - count :])
+    columns = max(target_count(example, train_on) for example in micro)
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
+        logits_to_keep=columns + 1,
+        use_cache=False,
+    ).logits[:, -columns - 1 : -1]
+    wanted = targets[:, -columns:].to(device)
+    chosen = wanted != IGNORE
+    return cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum")
