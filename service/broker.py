@@ -29,7 +29,7 @@ def make_app(settings: Settings) -> Celery:
         # Bounded waits, so that a request fails clearly while the broker is away.
         options = {"socket_connect_timeout": 5, "socket_timeout": 30, "max_retries": 1}
     else:
-        url = f"{broker_files.SCHEME}://"
+        url = f"{broker_files.SCHEME}://localhost//"
         options = broker_files.folders(folder)
     app = Celery("fairtune", broker=url, set_as_current=False)
     app.conf.update(

@@ -4,12 +4,14 @@ import os
 import secrets
 import socket
 import threading
+import warnings
 from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.platforms import SecurityWarning
 
-from service import broker
+from service import broker, logs
 from service.artifacts import ArtifactStore
 from service.settings import Settings
 from service.store import jobs
@@ -62,6 +64,9 @@ def make_worker(settings: Settings) -> Celery:
 
 def run_worker(settings: Settings) -> None:
     """Work until told to stop (TERM or INT)."""
+    logs.configure("worker")
+    # It warns that root could be made to run pickled messages: ours are JSON and nothing else.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_worker(settings)
     on_files = broker.folder_of(settings) is not None
     arguments = ["worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]

@@ -13,7 +13,12 @@ _SPACE = " \t\r\n"
 
 
 class _SyntaxError(Exception):
-    """The array cannot be read on; the text says why, with line and column."""
+    """The array cannot be read on; `detail` says why, with line and column."""
+
+    def __init__(self, detail: str, kind: str = "invalid_json") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.kind = kind
 
 
 class _Window:
@@ -32,7 +37,7 @@ class _Window:
     def more(self) -> bool:
         """Forget what was consumed and read on; False at the end of the file."""
         if self._broken:
-            raise self.error("is not valid UTF-8", len(self.text))
+            raise self.error("is not valid UTF-8", len(self.text), "invalid_utf8")
         if self._ended:
             return False
         raw = self._file.read(_CHUNK_BYTES)
@@ -69,13 +74,13 @@ class _Window:
                 if _is_certain(error):
                     raise failure from error
                 if len(self.text) - self.at > MAX_LINE_BYTES:
-                    raise self.error(TOO_LONG, self.at) from error
+                    raise self.error(TOO_LONG, self.at, "too_long") from error
                 if not self.more():
                     raise failure from error
             else:
                 size = end - self.at
                 if size > MAX_LINE_BYTES:
-                    raise self.error(TOO_LONG, self.at)
+                    raise self.error(TOO_LONG, self.at, "too_long")
                 # A number could go on in what was not yet read.
                 if end < len(self.text) or not self.more():
                     self.at += size
@@ -87,9 +92,9 @@ class _Window:
             return self._line, self._column + at
         return self._line + newlines, at - self.text.rfind("\n", 0, at)
 
-    def error(self, what: str, at: int) -> _SyntaxError:
+    def error(self, what: str, at: int, kind: str = "invalid_json") -> _SyntaxError:
         line, column = self._position(at)
-        return _SyntaxError(f"{what} (line {line}, column {column} of the file)")
+        return _SyntaxError(f"{what} (line {line}, column {column} of the file)", kind)
 
 
 def _is_certain(error: json.JSONDecodeError) -> bool:
@@ -124,11 +129,12 @@ def read_array(file: BinaryIO) -> Iterator[Found]:
         if window.peek():
             raise window.error("is the last item, yet more follows", window.at)
     except _SyntaxError as error:
-        yield index, Flaw("invalid_json", str(error), fatal=True)
+        yield index, Flaw(error.kind, error.detail, fatal=True)
 
 
 def _item(window: _Window) -> dict[str, object] | Flaw:
     try:
         return as_object(window.value())
     except (ValueError, RecursionError) as error:
-        raise _SyntaxError(value_flaw(error).detail) from error
+        flaw = value_flaw(error)
+        raise _SyntaxError(flaw.detail, flaw.kind) from error

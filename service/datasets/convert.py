@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from typing import get_args
 
 from service.datasets.lines import Fields, json_type
 from service.datasets.mapping import MAX_NAME, Mapping
-from service.datasets.problems import Flaw, escaped, shown
-from service.datasets.rows import Kind, Message, Role, Row, Split
+from service.datasets.problems import Flaw, bad_character, escaped, shown
+from service.datasets.rows import Kind, Row, Split
+from service.datasets.turns import read_messages
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -18,8 +18,6 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
 }
 """What a split column may say."""
-
-_ROLES = get_args(Role)
 
 
 class Ids:
@@ -51,7 +49,9 @@ class Converter:
         self._split = split
         self._ids = ids
         self._words = mapping.words
-        self._unknown = "is not one of the labels " + ", ".join(map(repr, self._words))
+        words = list(map(shown, self._words))
+        more = f" and {len(words) - 20} more" if len(words) > 20 else ""
+        self._unknown = f"is not one of the labels {', '.join(words[:20])}{more}"
         if mapping.labels is None:
             self._unknown += "; other labels must be declared in mapping.labels"
         else:
@@ -62,7 +62,7 @@ class Converter:
     def convert(self, fields: Fields) -> Row | list[Flaw]:
         flaws: list[Flaw] = []
         text = self._text(fields, flaws) if self._kind == "text" else None
-        messages = _messages(fields, flaws) if self._kind == "messages" else None
+        messages = read_messages(fields, flaws) if self._kind == "messages" else None
         split = self._row_split(fields, flaws)
         label = self._label(fields, flaws)
         group, source, detail, rationale = (
@@ -104,7 +104,7 @@ class Converter:
                 flaws.append(_missing(fields, column, "text"))
         elif not value.strip():
             flaws.append(Flaw("blank_text", "the text is empty", escaped(column)))
-        elif bad := _bad_character(value):
+        elif bad := bad_character(value):
             flaws.append(Flaw("bad_character", bad, escaped(column)))
         return value if isinstance(value, str) else None
 
@@ -158,7 +158,7 @@ class Converter:
             flaws.append(_type_flaw(column, needs, value))
             return None
         value = value.strip()
-        bad = _bad_character(value)
+        bad = bad_character(value)
         if bad is None and len(value) > MAX_NAME and field != "rationale":
             bad = f"is longer than {MAX_NAME} characters; does mapping.{field} name another column?"
         if bad is not None:
@@ -184,68 +184,3 @@ def _missing(fields: Fields, column: str, field: str) -> Flaw:
 
 def _type_flaw(column: str, needs: str, value: object) -> Flaw:
     return Flaw("wrong_type", f"{needs}, not {json_type(value)}", escaped(column))
-
-
-def _bad_character(value: str) -> str | None:
-    if "\0" in value:
-        return "holds a NUL character"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "holds half of a surrogate pair (an escape \\ud800 to \\udfff that stands alone)"
-    return None
-
-
-def _messages(fields: Fields, flaws: list[Flaw]) -> tuple[Message, ...] | None:
-    turns = fields.get("messages")
-    if "messages" not in fields:
-        found = ", ".join(shown(name) for name in list(fields)[:10]) or "no key at all"
-        detail = f"there is no 'messages', only {found}"
-        flaws.append(Flaw("missing_messages", detail, "messages"))
-        return None
-    if not isinstance(turns, list) or not turns:
-        detail = f"must be a list of messages, not {json_type(turns)}"
-        if isinstance(turns, list):
-            detail = "holds no message"
-        flaws.append(Flaw("bad_messages", detail, "messages"))
-        return None
-    messages: list[Message] = []
-    for index, turn in enumerate(turns):
-        if flaw := _turn_flaw(turn, f"messages/{index}"):
-            flaws.append(flaw)
-            return None
-        messages.append(Message(turn["role"], turn["content"]))
-    if messages[-1].role != "assistant":
-        flaws.append(
-            Flaw(
-                "bad_messages",
-                f"the last message must be the assistant's, not the {messages[-1].role}'s",
-                f"messages/{len(messages) - 1}/role",
-            )
-        )
-    elif not any(message.role == "user" for message in messages):
-        flaws.append(Flaw("bad_messages", "there is no message of the user", "messages"))
-    return tuple(messages)
-
-
-def _turn_flaw(turn: object, path: str) -> Flaw | None:
-    if not isinstance(turn, dict):
-        detail = f"a message must be an object, not {json_type(turn)}"
-        return Flaw("bad_messages", detail, path)
-    role, content = turn.get("role"), turn.get("content")
-    if role not in _ROLES:
-        detail = f"the role must be system, user or assistant, not {shown(role)}"
-        return Flaw("bad_messages", detail, f"{path}/role")
-    if not isinstance(content, str):
-        detail = f"the content must be a string, not {json_type(content)}"
-        return Flaw("bad_messages", detail, f"{path}/content")
-    if role != "system" and not content.strip():
-        return Flaw("blank_text", f"the {role}'s message is empty", f"{path}/content")
-    if bad := _bad_character(content):
-        return Flaw("bad_character", bad, f"{path}/content")
-    for key, value in turn.items():
-        if key not in ("role", "content") and value is not None:
-            detail = f"{shown(key)} in a message is not supported; only role and content are"
-            return Flaw("bad_messages", detail, path)
-    return None

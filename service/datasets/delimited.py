@@ -42,6 +42,7 @@ class _Text:
 
 def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
     """Each record that is not blank, with the number of its first line. Ends at a fatal flaw."""
+    # The limit is the process's; raising it makes nothing else fail.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     text = _Text(file)
     reader = csv.reader(text, strict=True)

@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 from service.datasets.convert import Converter, Ids
 from service.datasets.findings import DatasetWarning, warn_of_splits
+from service.datasets.lines import Fields
 from service.datasets.mapping import Mapping
 from service.datasets.problems import LISTED_DROPS, Flaw, Problems, escaped, shown
 from service.datasets.readers import Format, Source, columns_of, kind_of, open_source
@@ -12,6 +13,9 @@ from service.datasets.rows import Kind, RowWriter, Split
 from service.domain.errors import FieldError, InvalidRequest
 
 _COLUMNS = ("text", "label", "group", "id", "source", "detail", "rationale", "split")
+
+MAX_COLUMNS = 10_000
+"""Different columns that are remembered."""
 
 
 class Intake:
@@ -21,6 +25,7 @@ class Intake:
         self._mapping = mapping
         self._format = file_format
         self._problems = problems
+        self._named = set(mapping.named().values())
         self._ids = Ids()
         self._kind: Kind | None = None
         self._labelled: Counter[Split] = Counter()
@@ -50,7 +55,7 @@ class Intake:
                 continue
             if converter is None:
                 converter = self._converter(field, split, source, found)
-            self.columns_seen.update(found)
+            self._see(found)
             row = converter.convert(found)
             if isinstance(row, list):
                 self._problems.add(pointer, row)
@@ -67,13 +72,20 @@ class Intake:
             warning = DatasetWarning(code="split_ignored", detail=detail, count=others.total())
             self.warnings.append(warning)
 
+    def _see(self, row: Fields) -> None:
+        """Note a row's columns; once they are too many, only those that the mapping names."""
+        if len(self.columns_seen) < MAX_COLUMNS:
+            self.columns_seen.update(row)
+        else:
+            self.columns_seen.update(row.keys() & self._named)
+
     def _needed(self, split: Split | None) -> list[str]:
         """Columns that the header of a CSV must have."""
         needed = [self._mapping.text, *self._mapping.named().values()]
         return needed if split is not None else [*needed, self._mapping.split]
 
     def _converter(
-        self, field: str, split: Split | None, source: Source, first: dict[str, object]
+        self, field: str, split: Split | None, source: Source, first: Fields
     ) -> Converter:
         kind = kind_of(first, self._format)
         if self._kind not in (None, kind):

@@ -51,6 +51,18 @@ def shown(value: object) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
+def bad_character(value: str) -> str | None:
+    """Why `value` cannot be stored as UTF-8 text everywhere; None: it can."""
+    if "\0" in value:
+        return "holds a NUL character"
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "holds half of a surrogate pair (an escape \\ud800 to \\udfff that stands alone)"
+    return None
+
+
 class Problems:
     """Collects flaws; memory does not grow with their number."""
 

@@ -108,7 +108,11 @@ def _put_metric(
 
 def put_artifact(session: Session, claim: Claim, file: FileEntry) -> None:
     """Make a file of the store visible under its path; a newer attempt's replaces an older's."""
-    session.merge(
+    known = session.get(Artifact, (claim.run_id, file.path))
+    if known is not None:
+        session.delete(known)
+        session.flush()
+    session.add(
         Artifact(
             run_id=claim.run_id,
             path=file.path,

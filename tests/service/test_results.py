@@ -151,6 +151,8 @@ def test_logs_whole_and_tailed(client, run_id, worker):
         worker.line(type="artifact", file=worker.file("training.log", b"one\ntwo\nthree\n"))
     )
     assert client.get(f"/v1/runs/{run_id}/logs").text == "one\ntwo\nthree\n"
+    longer = worker.file("training.log", b"one\ntwo\nthree\n")  # shipped again as it grows
+    worker.ship(worker.line(type="artifact", file=longer))
     for tail, text in {1: "three\n", 2: "two\nthree\n", 9: "one\ntwo\nthree\n"}.items():
         assert client.get(f"/v1/runs/{run_id}/logs", params={"tail": tail}).text == text
 

@@ -1,10 +1,10 @@
 """Write the bundled sample dataset: `python -m service.datasets.sample.generate [--check]`.
 
-Every row is put together from frames with slots. The last third of every pool of frames and of
-fillers is kept for the test split: a test text never uses a filler that training saw, and about
-half of the test texts stand in a frame that training never saw. Validation uses the training
-frames with any filler. Only `Random.random` is used, the one method whose sequence Python promises
-to keep, so the files are the same bytes on every version.
+Every row is put together from frames with slots. The last third of every pool, frames and fillers
+alike, is kept from training and validation. A test text has either a frame or fillers from that
+part (a coin decides), so no test text is a copy of a training text with one word changed in a
+slot that training saw filled that way. Only `Random.random` is used, the one method whose sequence
+Python promises to keep, so the files are the same bytes on every version.
 """
 
 import argparse
@@ -55,7 +55,8 @@ FILLERS: dict[str, str] = {
     " the football club / the swimming pool / the village / the church hall / the campus /"
     " the park / the office / the gym / the clinic / the neighbourhood / the playground /"
     " the bakery / the block / the community garden / the bus station / the tennis club",
-    "those": "those people / people like that / that lot / their kind / that crowd / that sort",
+    "those": "those people / these people / people like that / folk like them / such people /"
+        " their kind",
     "someone": "a man on the bus / my uncle / a caller on the radio / a customer / my old coach /"
     " a neighbour / someone at work / the landlord / a guy online / a parent at the meeting /"
     " our plumber / a woman in the queue",
@@ -112,7 +113,7 @@ FRAMES: dict[str, dict[str, str]] = {
         " there. / I would rather close {place} than open it to {who}. / once {who} show up at"
         " {place}, decent folk stay away. / keep {who} where I do not have to look at them.",
         "hostile_no_group_word": "{those} {bad}. / we do not want {those} in {place}, they {bad}. /"
-        " {those} again at {place}. They {bad}. / you know who I mean: {those} {bad}. / not one of"
+        " I saw {those} again at {place}. They {bad}. / you know who I mean: {those} {bad}. / not one of"
         " them should live near {place}, {those} {bad}. / send them all back, {those} {bad}. / who"
         " let {those} into {place}? They {bad}. / they are back at {place}, and {those} {bad}.",
         "hostile_quoted": "{someone} said {who} {bad}, and {agree}. / {someone} told me {who} {bad}."
@@ -149,8 +150,8 @@ FRAMES: dict[str, dict[str, str]] = {
 
 # How often each finer label occurs within its label.
 WEIGHTS: dict[str, int] = {
-    "hostile_direct": 7, "hostile_implicit": 5, "hostile_no_group_word": 5, "hostile_quoted": 3,
-    "counter_speech": 6, "neutral_mention": 4, "positive": 4, "news": 2, "everyday": 3,
+    "hostile_direct": 9, "hostile_implicit": 4, "hostile_no_group_word": 5, "hostile_quoted": 2,
+    "counter_speech": 3, "neutral_mention": 5, "positive": 5, "news": 2, "everyday": 4,
     "complaint_not_at_group": 3,
 }  # fmt: skip
 
@@ -178,15 +179,15 @@ def write_text(label: str, detail: str, group: str, split: str, rng: Random) -> 
     """One text: a frame with its slots filled, those of the fillers included."""
     frames = pool(FRAMES[label][detail])
     new_frame = split == "test" and rng.random() < 0.5
+    new_fillers = split == "test" and not new_frame
     text = pick(unseen(frames) if new_frame else seen(frames), rng)
     while slot := re.search(r"\{(\w+)\}", text):
         name = slot[1]
         if name in GROUPS[group]:
             choices = pool(GROUPS[group][name])
         else:
-            choices = pool(FILLERS[name])
-            if split != "validation":
-                choices = unseen(choices) if split == "test" else seen(choices)
+            fillers = pool(FILLERS[name])
+            choices = unseen(fillers) if new_fillers else seen(fillers)
         text = text[: slot.start()] + pick(choices, rng) + text[slot.end() :]
     return re.sub(r"(^|[.?] )([a-z])", lambda m: m[1] + m[2].upper(), text)
 

@@ -1,0 +1,64 @@
+"""The `messages` of an uploaded chat."""
+
+from typing import get_args
+
+from service.datasets.lines import Fields, json_type
+from service.datasets.problems import Flaw, bad_character, shown
+from service.datasets.rows import Message, Role
+
+_ROLES = get_args(Role)
+
+
+def read_messages(fields: Fields, flaws: list[Flaw]) -> tuple[Message, ...] | None:
+    """The turns of a chat, or None and flaws: the first one of the first bad turn."""
+    turns = fields.get("messages")
+    if "messages" not in fields:
+        found = ", ".join(shown(name) for name in list(fields)[:10]) or "no key at all"
+        detail = f"there is no 'messages', only {found}"
+        flaws.append(Flaw("missing_messages", detail, "messages"))
+        return None
+    if not isinstance(turns, list) or not turns:
+        detail = f"must be a list of messages, not {json_type(turns)}"
+        if isinstance(turns, list):
+            detail = "holds no message"
+        flaws.append(Flaw("bad_messages", detail, "messages"))
+        return None
+    messages: list[Message] = []
+    for index, turn in enumerate(turns):
+        if flaw := _turn_flaw(turn, f"messages/{index}"):
+            flaws.append(flaw)
+            return None
+        messages.append(Message(turn["role"], turn["content"]))
+    if messages[-1].role != "assistant":
+        flaws.append(
+            Flaw(
+                "bad_messages",
+                f"the last message must be the assistant's, not the {messages[-1].role}'s",
+                f"messages/{len(messages) - 1}/role",
+            )
+        )
+    elif not any(message.role == "user" for message in messages):
+        flaws.append(Flaw("bad_messages", "there is no message of the user", "messages"))
+    return tuple(messages)
+
+
+def _turn_flaw(turn: object, path: str) -> Flaw | None:
+    if not isinstance(turn, dict):
+        detail = f"a message must be an object, not {json_type(turn)}"
+        return Flaw("bad_messages", detail, path)
+    role, content = turn.get("role"), turn.get("content")
+    if role not in _ROLES:
+        detail = f"the role must be system, user or assistant, not {shown(role)}"
+        return Flaw("bad_messages", detail, f"{path}/role")
+    if not isinstance(content, str):
+        detail = f"the content must be a string, not {json_type(content)}"
+        return Flaw("bad_messages", detail, f"{path}/content")
+    if role != "system" and not content.strip():
+        return Flaw("blank_text", f"the {role}'s message is empty", f"{path}/content")
+    if bad := bad_character(content):
+        return Flaw("bad_character", bad, f"{path}/content")
+    for key, value in turn.items():
+        if key not in ("role", "content") and value is not None:
+            detail = f"{shown(key)} in a message is not supported; only role and content are"
+            return Flaw("bad_messages", detail, path)
+    return None

@@ -1,0 +1,52 @@
+"""The form field `mapping`: what it may say, and where an error in it points."""
+
+import json
+
+import pytest
+
+from service.datasets.mapping import Mapping, parse_mapping
+from service.domain.errors import InvalidRequest
+
+
+@pytest.mark.parametrize("text", [None, "", "  ", "{}"])
+def test_no_mapping_is_the_default(text):
+    mapping = parse_mapping(text)
+    assert mapping == Mapping()
+    assert mapping.words == {"hate": "hate", "normal": "normal"}
+    assert mapping.named() == {}
+
+
+def test_the_unified_names_fill_what_is_not_set():
+    mapping = parse_mapping('{"label": "mine", "group": null}').for_unified()
+    assert (mapping.label, mapping.group, mapping.id) == ("mine", None, "original_id")
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "message"),
+    [
+        ({"txt": "a"}, "/mapping/txt", "Extra inputs are not permitted"),
+        ({"text": None}, "/mapping/text", "valid string"),
+        ({"text": ""}, "/mapping/text", "at least 1 character"),
+        ({"label": 3}, "/mapping/label", "valid string"),
+        ({"labels": ["hate"]}, "/mapping/labels", "a classifier needs two labels"),
+        ({"labels": []}, "/mapping/labels", "a classifier needs two labels"),
+        ({"labels": ["a", "a", "b"]}, "/mapping/labels", "a label is named twice"),
+        ({"labels": {"0": "a", "1": "a"}}, "/mapping/labels", "a classifier needs two labels"),
+        ({"labels": ["a", " "]}, "/mapping/labels/1", "at least 1 character"),
+        ({"labels": ["a", "b\0"]}, "/mapping/labels/1", "should match pattern"),
+        ({"labels": {"a": 3}}, "/mapping/labels/a", "valid string"),
+        ([], "/mapping", "object"),
+    ],
+)
+def test_errors_point_into_the_mapping(value, pointer, message):
+    with pytest.raises(InvalidRequest) as caught:
+        parse_mapping(json.dumps(value))
+    found = {item.pointer: item.detail for item in caught.value.errors}
+    assert message in found[pointer]
+
+
+def test_a_mapping_that_is_no_json():
+    with pytest.raises(InvalidRequest) as caught:
+        parse_mapping("text=body")
+    assert caught.value.errors[0].pointer == "/mapping"
+    assert "Invalid JSON" in caught.value.detail
