@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service import __version__
+from service import __version__, lifeline
 from service.settings import Settings
 
 app = typer.Typer(
@@ -17,6 +17,9 @@ app = typer.Typer(
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
+Lifeline = Annotated[
+    bool, typer.Option(lifeline.OPTION, hidden=True, help="Stop when standard input closes.")
+]
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
 
 
@@ -49,12 +52,19 @@ def _loopback_only(settings: Settings) -> None:
 
 
 @app.command()
-def up(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+def up(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    held: Lifeline = False,
+) -> None:
     """Everything on one machine: database, queue, API and one worker. Ctrl-C stops it."""
     from service import up as stack
 
     settings = _settings(host=host, port=port, data_dir=data_dir)
     _loopback_only(settings)
+    if held:
+        lifeline.hold()
     raise typer.Exit(stack.run(settings))
 
 
@@ -67,21 +77,25 @@ def demo(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def api(host: Host = None, port: Port = None) -> None:
+def api(host: Host = None, port: Port = None, held: Lifeline = False) -> None:
     """The HTTP API alone."""
     from service.api.server import serve
 
     settings = _settings(host=host, port=port)
     _loopback_only(settings)
+    if held:
+        lifeline.hold()
     serve(settings)
 
 
 @app.command()
-def worker() -> None:
+def worker(held: Lifeline = False) -> None:
     """One worker: takes jobs from the queue until it is told to stop."""
     from importlib import import_module
 
     settings = _settings()
+    if held:
+        lifeline.hold()
     # By name: the control plane does not depend on the data plane, which may not be installed.
     try:
         tasks = import_module("worker.tasks")

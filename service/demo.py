@@ -17,6 +17,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service import lifeline
 from service.fairness.schema import BiasReport
 from service.fairness.text import render_text
 from service.settings import Settings
@@ -29,6 +30,7 @@ RUN: dict[str, Any] = {
     # 360 rows are 23 optimizer steps: the preset's 50 steps of warm-up would never end.
     "training": {"warmup_steps": 4, "logging_steps": 1, "gradient_checkpointing": False},
 }
+INTERRUPTED = 130
 _START_SECONDS = 90
 _POLL_SECONDS = 0.5
 console = Console(highlight=False)
@@ -45,7 +47,8 @@ def free_port() -> int:
 def service(settings: Settings) -> Iterator[httpx.Client]:
     """Run `fairtune up` and give a client of it; stops it at the end."""
     process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "service.cli", "up"],
+        [sys.executable, "-m", "service.cli", "up", lifeline.OPTION],
+        stdin=subprocess.PIPE,
         env=os.environ | settings.environment,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
@@ -100,6 +103,7 @@ def _follow(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         bar = progress.add_task("queued", total=max(run["total_steps"], 1), figures="")
+        phase = ""
         while run["status"] in ("queued", "running"):
             time.sleep(_POLL_SECONDS)
             run = _checked(client.get(f"/v1/runs/{run['id']}"))
@@ -110,6 +114,9 @@ def _follow(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
                 f"{speed:.1f} samples/s" if speed else "",
                 f"ETA {int(eta) // 60}:{int(eta) % 60:02d}" if eta else "",
             ]
+            if not console.is_terminal and run["phase"] != phase:
+                phase = run["phase"]
+                console.print(f"  {phase} …")
             progress.update(
                 bar,
                 description=run["phase"] if run["status"] == "running" else run["status"],
@@ -136,6 +143,8 @@ def _show(client: httpx.Client, settings: Settings, run: dict[str, Any], seconds
 
 def run(settings: Settings) -> int:
     """Return the exit status."""
+    # A TERM is taken as Ctrl-C is: the run is cancelled and the service stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     # A port of its own: a service that is running already is left alone.
     settings = Settings(**(settings.model_dump() | {"port": free_port()}))
@@ -154,7 +163,7 @@ def run(settings: Settings) -> int:
         except KeyboardInterrupt:
             console.print("Cancelling the run …")
             client.post(f"/v1/runs/{started['id']}/cancel")
-            return 130
+            return INTERRUPTED
         if ended["status"] != "succeeded":
             failure = ended["failure"] or {"reason": ended["status"], "detail": "", "advice": ""}
             console.print(f"The run {ended['status']}: {failure['reason']}. {failure['detail']}")

@@ -12,6 +12,7 @@ from types import FrameType
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from service import lifeline
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
@@ -35,7 +36,8 @@ def _is_free(settings: Settings) -> bool:
 def _start(settings: Settings, part: str) -> subprocess.Popen[bytes]:
     """A part of the service in a session of its own: Ctrl-C reaches us alone, and we stop it."""
     return subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "service.cli", part],
+        [sys.executable, "-m", "service.cli", part, lifeline.OPTION],
+        stdin=subprocess.PIPE,
         env=os.environ | settings.environment,
         start_new_session=True,
     )

@@ -59,6 +59,10 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     signal(SIGINT, stop.on_signal)
     if arguments.supervised:
         _exit_with_pipe()
+    # OpenMP's idle threads spin by default. torch and bitsandbytes each bring a pool of them, which
+    # then fight for the cores: on two busy ones everything took ten to thirty times as long. Read
+    # when the libraries are loaded, so it is early enough here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = _redirect_output(directory / LOG_FILE)
     status, message = _run(main, directory, stop)
     logging.shutdown()

@@ -27,8 +27,9 @@ from service.domain.states import FailureReason
 MAIN, PADDING = 0, -1
 """Branches of a token: MAIN is what every label shares; 1, 2, … are the labels' ends."""
 
-AGREE = 0.25
-"""Nats by which the two ways may differ in bfloat16; a wrong mask is off by far more."""
+AGREE = {torch.float32: 1e-3, torch.bfloat16: 1.0, torch.float16: 0.5}
+"""Nats by which the two ways may differ: the rounding of logits over an answer's tokens (a bfloat16
+logit of 20 is only known to 0.06). A wrong mask is off by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def score(
             for left, right in zip(packed, plain, strict=True)
             for a, b in zip(_relative(left), _relative(right), strict=True)
         )
-        if not apart < AGREE:
+        if not apart < AGREE[model.dtype]:
             reason = f"the two ways differ by {apart:.3g} nats"
     if reason is not None:
         fell_back(f"Labels are scored by one forward pass each, which is slower: {reason}.")

@@ -56,7 +56,7 @@ FILLERS: dict[str, str] = {
     " the park / the office / the gym / the clinic / the neighbourhood / the playground /"
     " the bakery / the block / the community garden / the bus station / the tennis club",
     "those": "those people / these people / people like that / folk like them / such people /"
-        " their kind",
+    " their kind",
     "someone": "a man on the bus / my uncle / a caller on the radio / a customer / my old coach /"
     " a neighbour / someone at work / the landlord / a guy online / a parent at the meeting /"
     " our plumber / a woman in the queue",
