@@ -69,7 +69,7 @@ def run_worker(settings: Settings) -> None:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_worker(settings)
     on_files = broker.folder_of(settings) is not None
-    arguments = ["worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
+    arguments = ["--quiet", "worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
     arguments += [f"--queues={broker.QUEUE}", f"--hostname=fairtune-{os.getpid()}@%h"]
     if on_files:  # the filesystem transport has no broadcast
         arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]

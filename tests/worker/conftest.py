@@ -50,7 +50,9 @@ WORDS = (
 
 def sentence(number: int, length: int = 8) -> str:
     """A sentence that depends on its number alone."""
-    return " ".join(WORDS[(number * 7 + place * (number % 5 + 1)) % len(WORDS)] for place in range(length))
+    return " ".join(
+        WORDS[(number * 7 + place * (number % 5 + 1)) % len(WORDS)] for place in range(length)
+    )
 
 
 def rows(train: int = 24, validation: int = 8, test: int = 12) -> list[dict[str, Any]]:

@@ -24,9 +24,7 @@ def reference(model, item):
             logits = model(input_ids=torch.tensor([item.prompt + answer])).logits[0].double()
         log_probs = logits.log_softmax(-1)
         first = len(item.prompt)
-        sums.append(
-            sum(log_probs[first + k - 1, token].item() for k, token in enumerate(answer))
-        )
+        sums.append(sum(log_probs[first + k - 1, token].item() for k, token in enumerate(answer)))
     top = max(sums)
     weights = [math.exp(value - top) for value in sums]
     return [weight / sum(weights) for weight in weights]
@@ -48,9 +46,7 @@ def test_probabilities_equal_the_plain_reference(load, family, shared):
     model, _ = load(family)
     given = items(shared)
     said: list[str] = []
-    scored = score(
-        model, given, pad=0, token_budget=64, device=CPU, fell_back=said.append
-    )
+    scored = score(model, given, pad=0, token_budget=64, device=CPU, fell_back=said.append)
     assert said == []  # the fast way was taken
     for item, values in zip(given, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)

@@ -29,6 +29,7 @@ log = logging.getLogger("fairtune")
 def main(program: Program) -> None:
     job, spec, reporter = program.job, program.job.spec, program.reporter
     reporter.phase(Phase.LOADING)
+    from worker.training.batches import Plan
     from worker.training.examples import Prompts, Tokens, read_rows
     from worker.training.locate import locate
 
@@ -43,12 +44,27 @@ def main(program: Program) -> None:
     _check_data(program, train, validation)
 
     scorer = _scorer(program, labels, tokens, accelerator.device)
-    before, seconds = _baseline(program, scorer, base.model, rows, tokens)
+    splits = _splits_to_score(program, rows, labels)
+    total = Plan.of(spec.training, len(train)).total_steps
+    before: dict[str, Predictions] = {}
+    # Until a split has been scored: 20 rows a second.
+    seconds = sum(len(rows[split]) for split in splits) / 20
+    if splits and spec.evaluation.baseline:
+        reporter.phase(Phase.BASELINE)
+        began = time.monotonic()
+        base_prompts = Prompts(tokens, job.baseline_template or job.template, job.completions)
+
+        def alive(_left: float) -> None:
+            reporter.emit(Progress, step=0, total_steps=total, epoch=0)
+
+        for split in splits:
+            scored = scorer.evaluate(base.model, rows[split], base_prompts, "base", None, alive)
+            if scored is not None:
+                before[split] = scored
+        seconds = time.monotonic() - began
 
     trainer = _trainer(program, base, accelerator, train, validation, tokens.pad)
-    if not before:
-        seconds = _guess(trainer, sum(len(rows.get(split, [])) for split in spec.evaluation.splits))
-    trainer.seconds_after = seconds if labels else 0.0
+    trainer.seconds_after = seconds
     _resume(program, trainer)
     reporter.phase(Phase.TRAINING)
     trainer.run()
@@ -56,13 +72,13 @@ def main(program: Program) -> None:
     program.stop.check()
     reporter.phase(Phase.EVALUATING)
     after: dict[str, Predictions] = {}
-    if labels:
-        for split in spec.evaluation.splits:
-            if rows.get(split):
-                model = accelerator.unwrap_model(trainer.model)
-                step = trainer.chosen_step
-                if scored := scorer.evaluate(model, rows[split], prompts, "adapter", step):
-                    after[split] = scored
+    for split in splits:
+        model, step = accelerator.unwrap_model(trainer.model), trainer.chosen_step
+        scored = scorer.evaluate(
+            model, rows[split], prompts, "adapter", step, trainer.progress_after
+        )
+        if scored is not None:
+            after[split] = scored
     with program.stop.deferred():  # nothing is left that would be worth coming back for
         _finish(program, trainer, scorer, rows, labels, before, after)
         reporter.phase(Phase.DONE)
@@ -175,33 +191,17 @@ def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) ->
         device=device,
         reporter=program.reporter,
         stop=program.stop,
-        alive=lambda: program.reporter.log("scoring"),
     )
 
 
-def _baseline(
-    program: Program, scorer: Scorer, model: Any, rows: dict[str, list[Row]], tokens: Tokens  # noqa: ANN401
-) -> tuple[dict[str, Predictions], float]:
-    """The base model's predictions by split, and the seconds that they took."""
-    from worker.training.examples import Prompts
-
-    job, found = program.job, dict[str, "Predictions"]()
-    began = time.monotonic()
-    if scorer.labels:
-        for split in job.spec.evaluation.splits:
-            if not rows.get(split):
-                program.reporter.warn(
-                    "no_rows", f"The dataset has no {split} split, so it is not evaluated."
-                )
-        if job.spec.evaluation.baseline:
-            program.reporter.phase(Phase.BASELINE)
-            prompts = Prompts(tokens, job.baseline_template or job.template, job.completions)
-            for split in job.spec.evaluation.splits:
-                if rows.get(split) and (
-                    scored := scorer.evaluate(model, rows[split], prompts, "base", None)
-                ):
-                    found[split] = scored
-    return found, time.monotonic() - began
+def _splits_to_score(program: Program, rows: dict[str, list[Row]], labels: list[str]) -> list[str]:
+    wanted = list(program.job.spec.evaluation.splits) if labels else []
+    for split in wanted:
+        if not rows.get(split):
+            program.reporter.warn(
+                "no_rows", f"The dataset has no {split} split, so it is not evaluated."
+            )
+    return [split for split in wanted if rows.get(split)]
 
 
 def _trainer(
@@ -250,12 +250,6 @@ def _to_board(writer: Any, values: dict[str, float], step: int) -> None:  # noqa
     ]
     writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=named)))
     writer.flush()
-
-
-def _guess(trainer: Trainer, rows: int) -> float:
-    """Seconds for scoring `rows` rows where none has been scored yet: 20 a second."""
-    del trainer
-    return rows / 20
 
 
 def _resume(program: Program, trainer: Trainer) -> None:

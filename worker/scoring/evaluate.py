@@ -20,6 +20,9 @@ from worker.training.models import set_training
 
 log = logging.getLogger("fairtune")
 
+BETWEEN_PROGRESS = 2.0
+"""Seconds between signs of life."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
@@ -33,8 +36,6 @@ class Scorer:
     device: torch.device
     reporter: Reporter
     stop: Stop
-    alive: Callable[[], None]
-    """Called now and then while a long scoring runs."""
 
     def evaluate(
         self,
@@ -43,8 +44,12 @@ class Scorer:
         prompts: Prompts,
         target: Literal["base", "adapter"],
         step: int | None,
+        alive: Callable[[float], None],
     ) -> Predictions | None:
-        """Score one split, write its predictions, say so. None where no row has a label."""
+        """Score one split, write its predictions, say so. None where no row has a label.
+
+        `alive` is called every other second with the expected seconds to the end of this.
+        """
         spec, split = self.job.spec, rows[0].split
         positive = spec.fairness.positive_label
         cut_before = prompts.truncated
@@ -63,10 +68,9 @@ class Scorer:
         def tick(done: int) -> None:
             nonlocal spoke
             self.stop.check()
-            if time.monotonic() - spoke > 2:
-                self.alive()
-                spoke = time.monotonic()
-            log.debug("%d of %d rows scored", done, len(rows))
+            if (now := time.monotonic()) - spoke > BETWEEN_PROGRESS:
+                alive((len(rows) - done) * (now - began) / done)
+                spoke = now
 
         set_training(model, training=False)
         probabilities = score(

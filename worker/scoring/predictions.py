@@ -11,9 +11,7 @@ from worker.training.examples import Row
 def predicted(labels: Sequence[str], probabilities: Sequence[float]) -> str:
     """The most probable label; of several equally probable ones the first in sorted order."""
     best = max(probabilities)
-    return min(
-        label for label, value in zip(labels, probabilities, strict=True) if value == best
-    )
+    return min(label for label, value in zip(labels, probabilities, strict=True) if value == best)
 
 
 def write_predictions(

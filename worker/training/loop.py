@@ -293,14 +293,23 @@ class Trainer:
         """Samples per second over the last steps."""
         return sum(n for n, _ in self._recent) / max(sum(s for _, s in self._recent), 1e-9)
 
+    def progress_after(self, left: float) -> None:
+        """Say that training is done and that scoring takes `left` more seconds."""
+        step = self.state.step
+        self.reporter.emit(
+            Progress,
+            step=step,
+            total_steps=self.plan.total_steps,
+            epoch=self.plan.epoch(step),
+            eta_seconds=left,
+        )
+
     def _progress(self) -> None:
         step, total = self.state.step, self.plan.total_steps
         speed = self._speed() if self._recent else None
         eta = None
         if speed:
-            left = (total - step) * min(
-                self.spec.training.effective_batch_size, len(self.examples)
-            )
+            left = (total - step) * min(self.spec.training.effective_batch_size, len(self.examples))
             # A forward pass alone is about a third of a training step.
             one = self._evaluation_seconds or len(self.validation) / speed / 3
             eta = left / speed + one * self._evaluations_left() + self.seconds_after

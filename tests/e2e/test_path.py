@@ -1,0 +1,169 @@
+"""From POST to report, with real processes on both settings."""
+
+import hashlib
+import json
+import signal
+from importlib import resources
+
+import pytest
+from installation import wait_until
+
+TINY = {
+    "base_model": "tiny-llama",
+    "preset": "quick_test",
+    "lora": {"r": 4, "lora_alpha": 8},
+    "training": {
+        "num_train_epochs": 1,
+        "warmup_steps": 1,
+        "learning_rate": 0.01,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+    },
+}
+
+
+def sample(train: int = 48, validation: int = 12, test: int = 30) -> dict[str, bytes]:
+    folder = resources.files("service.datasets.sample")
+    counts = {"train": train, "validation": validation, "test": test}
+    return {
+        split: b"".join((folder / f"{split}.jsonl").read_bytes().splitlines(keepends=True)[:count])
+        for split, count in counts.items()
+    }
+
+
+def test_from_post_to_report(service):
+    dataset_id = service.upload(sample())
+    run_id = service.submit(dataset_id=dataset_id, **TINY)
+    run = service.wait_for(run_id, "succeeded", "failed")
+    assert run["status"] == "succeeded", run["failure"]
+    assert (run["step"], run["total_steps"], run["percent"]) == (6, 6, 100.0)
+    assert run["attempts"] == 1
+    assert run["phase"] == "done"
+    assert run["finished_at"] > run["started_at"] > run["created_at"]
+
+    get = service.client.get
+    report = get(f"/v1/runs/{run_id}/bias-report").json()
+    assert report["meta"]["run_id"] == run_id
+    assert report["data"]["rows"] == 30
+    assert {group["group"] for group in report["groups"]} == {"lgbtq", "mexican", "middle_east"}
+    assert [cap["group"] for cap in report["caps"]] == ["lgbtq", "mexican", "middle_east"]
+    assert report["overall"]["base"]["f1"]["value"] is not None
+
+    series = get(f"/v1/runs/{run_id}/metrics").json()["series"]
+    assert [point["step"] for point in series["loss"]] == [1, 2, 3, 4, 5, 6]
+    assert "eval_loss" in series
+
+    evaluations = get(f"/v1/runs/{run_id}/evaluations").json()["data"]
+    assert {(one["target"], one["split"]) for one in evaluations} >= {("base", "test")}
+    assert {one["target"] for one in evaluations} & {"adapter", "checkpoint"}
+    predictions = get(f"/v1/runs/{run_id}/evaluations/{evaluations[0]['id']}/predictions")
+    assert predictions.content[:4] == b"PAR1"
+
+    files = {file["path"]: file for file in get(f"/v1/runs/{run_id}/artifacts").json()["data"]}
+    expected = {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "trainer_state.json",
+        "train_results.json",
+        "eval_results.json",
+        "all_results.json",
+        "training_args.json",
+        "README.md",
+        "training.log",
+        "bias_report.json",
+    }
+    assert expected <= set(files)
+    assert any(path.startswith("tensorboard/") for path in files)
+    for path, file in files.items():
+        content = get(f"/v1/runs/{run_id}/artifacts/{path}").content
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size"], file["sha256"])
+    (checkpoint,) = get(f"/v1/runs/{run_id}/checkpoints").json()["data"]
+    assert (checkpoint["step"], checkpoint["is_best"]) == (6, True)
+    assert "adapter_model.safetensors" in [file["path"] for file in checkpoint["files"]]
+
+    events = get(f"/v1/runs/{run_id}/events", params={"limit": 1000}).json()["data"]
+    assert [event["id"] for event in events] == list(range(1, len(events) + 1))
+    statuses = [event["data"]["status"] for event in events if event["type"] == "status"]
+    assert statuses == ["queued", "running", "succeeded"]
+    assert events[-1]["type"] == "status"
+    with service.client.stream(
+        "GET", f"/v1/runs/{run_id}/events", headers={"accept": "text/event-stream"}
+    ) as stream:
+        ids = [json.loads(line[6:])["id"] for line in stream.iter_lines() if line[:6] == "data: "]
+    assert ids == [event["id"] for event in events]
+    # Nothing of the work is left on the worker.
+    assert list(service.settings.jobs_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("service", ["files"], indirect=True)
+def test_what_only_the_worker_can_see_fails_with_reason_and_advice(service):
+    dataset_id = service.upload(sample())
+    cases = {
+        "model_unavailable": TINY | {"base_model": "openai/gpt-oss-20b"},
+        "invalid_spec": TINY | {"lora": {"target_modules": ["qq_proj"]}},
+    }
+    runs = {why: service.submit(dataset_id=dataset_id, **body) for why, body in cases.items()}
+    for why, run_id in runs.items():
+        run = service.wait_for(run_id, "succeeded", "failed")
+        assert run["status"] == "failed"
+        assert run["failure"]["reason"] == why
+        assert run["failure"]["advice"]
+        assert "Traceback" not in json.dumps(run)
+        assert run["attempts"] == 1
+    assert "qq_proj" in service.run(runs["invalid_spec"])["failure"]["detail"]
+
+
+def long_run(service) -> str:
+    dataset_id = service.upload(sample(train=360))
+    longer = {
+        "num_train_epochs": 500,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "load_best_model_at_end": False,
+    }
+    body = TINY | {"training": TINY["training"] | longer}
+    run_id = service.submit(dataset_id=dataset_id, **body)
+    wait_until(lambda: service.run(run_id)["step"] > 2)
+    return run_id
+
+
+def test_cancelling_a_running_run_stops_its_program_and_keeps_what_was_learned(service):
+    run_id = long_run(service)
+    assert len(service.programs()) == 1
+    service.client.post(f"/v1/runs/{run_id}/cancel")
+    run = service.wait_for(run_id, "cancelled", "failed", "succeeded")
+    assert run["status"] == "cancelled"
+    assert service.programs() == []
+    checkpoints = service.client.get(f"/v1/runs/{run_id}/checkpoints").json()["data"]
+    assert checkpoints[-1]["step"] >= 3
+
+
+def test_a_worker_told_to_stop_returns_its_job_and_another_goes_on(service):
+    run_id = long_run(service)
+    worker = service.parts[1]
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=60)
+    assert service.programs() == []
+    run = service.run(run_id)
+    assert (run["status"], run["attempts"]) == ("queued", 0)
+    stopped_at = service.client.get(f"/v1/runs/{run_id}/checkpoints").json()["data"][-1]["step"]
+    service.start("worker")
+    wait_until(lambda: service.run(run_id)["step"] > stopped_at)
+    service.client.post(f"/v1/runs/{run_id}/cancel")
+    service.wait_for(run_id, "cancelled")
+    series = service.client.get(f"/v1/runs/{run_id}/metrics", params={"name": "loss"}).json()
+    steps = [point["step"] for point in series["series"]["loss"]]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.parametrize("service", ["files"], indirect=True)
+def test_no_program_outlives_a_killed_worker(service):
+    long_run(service)
+    (program,) = service.programs()
+    worker = service.parts[1]
+    worker.kill()
+    worker.wait()
+    program.wait(timeout=10)
+    assert service.programs() == []

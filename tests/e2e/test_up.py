@@ -1,0 +1,113 @@
+"""`fairtune up` and the installed wheel."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from installation import wait_until
+
+from service.demo import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_up(tmp_path, port) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "up", "--port", str(port)],
+        env=os.environ | {"FAIRTUNE_DATA_DIR": str(tmp_path / "data")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def is_ready(port) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+    return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_up_serves_says_where_and_leaves_nothing_running(tmp_path, how):
+    port = free_port()
+    up = start_up(tmp_path, port)
+    wait_until(lambda: is_ready(port))
+    assert up.stdout is not None
+    assert f"http://127.0.0.1:{port}/docs" in up.stdout.readline()
+    docs = httpx.get(f"http://127.0.0.1:{port}/docs", trust_env=False).text
+    assert "swagger" in docs.lower()
+    assert "cdn" not in docs.lower()  # works with no network
+    children = psutil.Process(up.pid).children(recursive=True)
+    assert len(children) == 2
+    up.send_signal(how)
+    assert up.wait(timeout=30) == (-9 if how == signal.SIGKILL else 0)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+    up.stdout.close()
+
+
+def test_up_on_a_taken_port_says_so(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        up = start_up(tmp_path, taken.getsockname()[1])
+        output, _ = up.communicate(timeout=60)
+    assert up.returncode == 1
+    assert "--port" in output
+
+
+@pytest.mark.parametrize("command", ["up", "api"])
+def test_listening_for_everyone_is_refused(command, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "service.cli", command, "--host", "0.0.0.0"],
+        env=os.environ | {"FAIRTUNE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert "127.0.0.1" in run.stderr
+
+
+def test_a_wheel_carries_what_the_service_needs(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("fairtune-*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    assert not (installed / "tests").exists()
+    code = (
+        "import service, worker, migrations, pathlib\n"
+        "from service.presets import presets\n"
+        "from service.datasets.templates import builtin_templates\n"
+        f"assert pathlib.Path(service.__file__).is_relative_to({str(installed)!r})\n"
+        f"assert pathlib.Path(migrations.__file__).is_relative_to({str(installed)!r})\n"
+        "print(len(presets()), len(builtin_templates()))\n"
+        "from service.cli import app; app(['migrate'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ
+        | {"PYTHONPATH": str(installed), "FAIRTUNE_DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split("\n")[0] == "5 3"
+    assert (tmp_path / "data" / "fairtune.db").exists()
