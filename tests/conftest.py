@@ -29,10 +29,10 @@ def postgres() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def empty_postgres(postgres) -> Iterator[str]:
+def empty_postgres(postgres) -> str:
     """URL of a PostgreSQL database without tables."""
     postgres.psql("CREATE DATABASE empty;")
-    yield postgres.get_uri("empty", driver="psycopg")
+    return postgres.get_uri("empty", driver="psycopg")
 
 
 @pytest.fixture(scope="session")

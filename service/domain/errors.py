@@ -4,10 +4,10 @@ FairtuneError                   500
 ├── InvalidRequest              422  a field or line is wrong; `errors` point at each
 ├── BadRequest                  400  the request cannot be read at all
 ├── NotFound                    404
-├── Conflict                    409  the thing is in a state that forbids the call
+├── Conflict                    409  the state of the thing forbids the call
 ├── PayloadTooLarge             413
 ├── Unavailable                 503  the database or the broker is away
-└── ProgramFailure                   a job's end, with a reason of the closed list; not an HTTP error
+└── ProgramFailure                   a job's end, with a reason of the closed list; never HTTP
 """
 
 from dataclasses import dataclass

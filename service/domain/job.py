@@ -30,7 +30,7 @@ class Job(BaseModel):
     models_dir: str
     """Where base models lie by name, and where a bundled one is converted to, once."""
     dataset: str = DATASET_FILE
-    """Canonical rows as Parquet: id, text, messages, label, group, source, detail, rationale, split."""
+    """Canonical rows as Parquet; service.datasets.rows has the columns."""
     completions: dict[str, str] | None = None
     """Label -> assistant turn, for datasets of chat messages with labels; null: the template's."""
     resume_from: str | None = None

@@ -55,7 +55,7 @@ class Template(BaseModel):
         return self.completion.replace("$label", word)
 
     def split_user(self, group: str | None) -> tuple[str, str]:
-        """The user's turn before and after the text, with the group filled in (``unknown`` if none).
+        """The user's turn before and after the text, the group filled in (``unknown`` if none).
 
         The text itself is not put in here: it is tokenised on its own, so that nothing in it is
         read as a placeholder or as a special token of the model.

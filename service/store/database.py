@@ -31,7 +31,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -49,12 +49,12 @@ class db_now(FunctionElement[datetime]):  # noqa: N801 - used as an SQL function
 
 
 @compiles(db_now, "postgresql")
-def _postgresql(element: db_now, compiler: Any, **_: Any) -> str:
+def _postgresql(element: db_now, _compiler: Any, **_: Any) -> str:
     return f"(clock_timestamp() + interval '{element.offset:f} seconds')"
 
 
 @compiles(db_now, "sqlite")
-def _sqlite(element: db_now, compiler: Any, **_: Any) -> str:
+def _sqlite(element: db_now, _compiler: Any, **_: Any) -> str:
     # Milliseconds padded to the six digits in which SQLAlchemy writes times, so that they compare.
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.offset:+f} seconds') || '000')"
 

@@ -61,7 +61,7 @@ def page(session: Session, run_id: str, after: int, limit: int) -> list[Event]:
 def newest(session: Session, run_ids: Sequence[str]) -> dict[str, int]:
     """The number of the newest event of each of these runs; runs that are gone are left out."""
     statement = select(Run.id, Run.event_count).where(col(Run.id).in_(run_ids))
-    return {run_id: count for run_id, count in session.exec(statement)}
+    return dict(session.exec(statement).all())
 
 
 def count(session: Session, run_id: str, event_type: str) -> int:

@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
 
 
-class Fenced(Exception):  # noqa: N818 - a verdict, not an error of the caller's
+class Fenced(Exception):
     """The job is no longer this worker's: another claimed it, or a user ended it."""
 
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import migrations
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+import migrations
 from service.store.database import Database
 
 # Any number will do; two migrating processes must use the same one.

@@ -52,7 +52,7 @@ def make_settings(tmp_path, tiny_models_dir, request) -> Callable[..., Settings]
 
 @pytest.fixture(params=["files", "servers"])
 def service(request, make_settings, tmp_path) -> Iterator[Service]:
-    """API and one worker, over the filesystem transport and SQLite, and over Redis and PostgreSQL."""
+    """API and one worker: on SQLite and files, and on PostgreSQL and Redis."""
     running = Service(make_settings(servers=request.param == "servers"), tmp_path / "service.log")
     try:
         running.start("api")

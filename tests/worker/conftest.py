@@ -42,10 +42,38 @@ TEMPLATE = Template(
     labels={"hate": "hate_speech", "normal": "not_hate"},
 )
 
-WORDS = (
-    "people like that next door left soup for us they have done so much good bad never always "
-    "neighbours work sing help stay leave home town church market morning evening"
-).split()
+WORDS = [
+    "people",
+    "like",
+    "that",
+    "next",
+    "door",
+    "left",
+    "soup",
+    "for",
+    "us",
+    "they",
+    "have",
+    "done",
+    "so",
+    "much",
+    "good",
+    "bad",
+    "never",
+    "always",
+    "neighbours",
+    "work",
+    "sing",
+    "help",
+    "stay",
+    "leave",
+    "home",
+    "town",
+    "church",
+    "market",
+    "morning",
+    "evening",
+]
 
 
 def sentence(number: int, length: int = 8) -> str:

@@ -3,13 +3,13 @@
 | ends with | exit status | last event |
 | --- | --- | --- |
 | the work done | EXIT_DONE | phase done |
-| a ProgramFailure, no memory, no disk space, any other exception (`internal`) | EXIT_FAILED | failure |
+| a ProgramFailure, no memory, no disk space, any other exception | EXIT_FAILED | failure |
 | TERM | EXIT_STOPPED | any |
-| the supervisor's pipe closed (with --supervised) | EXIT_STOPPED, at once | any, perhaps torn work |
+| the supervisor's pipe closed (with --supervised) | EXIT_STOPPED, at once | any |
 | a signal, an abort in native code, events.jsonl not writable | anything else: a crash | any |
 
-Tracebacks go to training.log alone. This module imports no training library, so that a program says
-`starting` within a fraction of a second.
+What nobody foresaw has the reason `internal`; tracebacks go to training.log alone. This
+module imports no training library, so that a program says `starting` within a fraction of a second.
 """
 
 import argparse

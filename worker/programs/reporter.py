@@ -62,8 +62,8 @@ class Stopped(BaseException):
 class Stop:
     """Whether TERM arrived, and where it takes effect.
 
-    Outside of `deferred` the signal raises `Stopped` at once, as there is nothing to save. Inside it
-    only `requested` becomes true, and the code there ends at its next safe point.
+    Outside of `deferred` the signal raises `Stopped` at once, as there is nothing to save. Inside
+    it only `requested` becomes true, and the code there ends at its next safe point.
     """
 
     def __init__(self) -> None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.domain.errors import ProgramFailure
-from service.domain.events import ArtifactEvent, Progress, RewoundEvent
+from service.domain.events import Progress, RewoundEvent
 from service.domain.states import FailureReason, Phase
 from worker.programs.program import Program, launch
-from worker.programs.reporter import file_entry
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
     from service.fairness import Predictions
     from worker.scoring.evaluate import Scorer
-    from worker.training.examples import Example, Prompts, Row, Tokens
+    from worker.training.examples import Example, Prompts, Tokens
     from worker.training.loop import Trainer
+    from worker.training.rows import Row
 
 log = logging.getLogger("fairtune")
 
@@ -29,9 +28,11 @@ log = logging.getLogger("fairtune")
 def main(program: Program) -> None:
     job, spec, reporter = program.job, program.job.spec, program.reporter
     reporter.phase(Phase.LOADING)
-    from worker.training.batches import Plan
-    from worker.training.examples import Prompts, Tokens, read_rows
+    from worker.programs.outcome import finish
+    from worker.training.examples import Prompts, Tokens
     from worker.training.locate import locate
+    from worker.training.rows import read_rows
+    from worker.training.schedule import Plan
 
     rows = _by_split(read_rows(program.directory / job.dataset))
     labels = _labels(rows, program)
@@ -80,7 +81,7 @@ def main(program: Program) -> None:
         if scored is not None:
             after[split] = scored
     with program.stop.deferred():  # nothing is left that would be worth coming back for
-        _finish(program, trainer, scorer, rows, labels, before, after)
+        finish(program, trainer, scorer, rows, labels, before, after)
         reporter.phase(Phase.DONE)
 
 
@@ -158,7 +159,7 @@ def _examples(
 
 
 def _check_data(program: Program, train: list[Example], validation: list[Example]) -> None:
-    from worker.training.batches import Plan
+    from worker.training.schedule import Plan
 
     training = program.job.spec.training
     if not train:
@@ -266,74 +267,6 @@ def _resume(program: Program, trainer: Trainer) -> None:
         raise ProgramFailure(FailureReason.INTERNAL, f"Cannot resume: {error}.") from error
     program.reporter.emit(RewoundEvent, step=trainer.state.step)
 
-
-def _finish(
-    program: Program,
-    trainer: Trainer,
-    scorer: Scorer,
-    rows: dict[str, list[Row]],
-    labels: list[str],
-    before: dict[str, Predictions],
-    after: dict[str, Predictions],
-) -> None:
-    from worker.training import checkpoints, results
-
-    job, directory, reporter = program.job, program.directory, program.reporter
-    reporter.phase(Phase.SAVING)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    checkpoints.save_adapter(model, directory)
-    state, trainer_state = trainer.state, trainer.trainer_state()
-    results.write_json(directory / "trainer_state.json", trainer_state)
-    results.write_json(directory / "training_args.json", job.spec.model_dump(mode="json"))
-
-    reporter.phase(Phase.REPORTING)
-    report = None
-    if after:
-        split = next(one for one in ("test", "validation", "train") if one in after)
-        report = scorer.report(after[split], before.get(split), rows["train"], trainer.chosen_step)
-        (directory / "bias_report.json").write_text(report.model_dump_json(indent=2) + "\n")
-    train, evaluated = results.results(
-        trainer_state,
-        trainer.chosen_step,
-        len(trainer.examples),
-        state.seconds,
-        state.total_loss / max(state.step, 1),
-        report,
-    )
-    results.write_json(directory / "train_results.json", train)
-    results.write_json(directory / "eval_results.json", evaluated)
-    results.write_json(directory / "all_results.json", train | evaluated)
-    card = results.model_card(
-        job,
-        dict(Counter(row.split for split in rows.values() for row in split)),
-        labels,
-        state.step,
-        trainer.chosen_step,
-        sum(p.numel() for p in model.parameters() if p.requires_grad),
-        evaluated,
-        report,
-    )
-    (directory / "README.md").write_text(card)
-    kept = [path for path in sorted(directory.iterdir()) if path.name in RESULT_FILES]
-    kept += sorted((directory / "evaluations").glob("*.parquet"))
-    kept += sorted((directory / "tensorboard").iterdir())
-    for path in kept:
-        reporter.emit(ArtifactEvent, file=file_entry(path, directory))
-
-
-RESULT_FILES = frozenset(
-    {
-        "README.md",
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "all_results.json",
-        "bias_report.json",
-        "eval_results.json",
-        "train_results.json",
-        "trainer_state.json",
-        "training_args.json",
-    }
-)
 
 if __name__ == "__main__":
     launch(main, __doc__ or "")

@@ -15,8 +15,9 @@ from service.fairness import BiasReport, Predictions, ReportMeta, build_report, 
 from worker.programs.reporter import Reporter, Stop, file_entry
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import labelled, write_predictions
-from worker.training.examples import Prompts, Row
+from worker.training.examples import Prompts
 from worker.training.models import set_training
+from worker.training.rows import Row
 
 log = logging.getLogger("fairtune")
 

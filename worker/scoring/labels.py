@@ -5,9 +5,9 @@ it is: its likelihood cancels. So a row is laid out once, as
 
     prompt · shared beginning of the answers · end of answer 1 · end of answer 2 · …
 
-where each end attends to what stands before the first one and to itself alone, and positions restart
-with each. One forward pass over that gives every label's likelihood. What all prompts of a split
-share is computed once before, and its keys and values are lent to every batch.
+where each end attends to what stands before the first one and to itself alone, and positions
+restart with each. One forward pass over that gives every label's likelihood. What all prompts of a
+split share is computed once before, and its keys and values are lent to every batch.
 
 Attention masks are built here from positions, so that padding and the ends do not shift a sliding
 window. For models that cannot take such masks `score` compares the two ways on the first rows and
@@ -23,9 +23,7 @@ import torch
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-
-MAIN, PADDING = 0, -1
-"""Branches of a token: MAIN is what every label shares; 1, 2, … are the labels' ends."""
+from worker.scoring.prefill import MAIN, PADDING, Prefix, cannot, common_length, masks
 
 AGREE = {torch.float32: 1e-3, torch.bfloat16: 1.0, torch.float16: 0.5}
 """Nats by which the two ways may differ: the rounding of logits over an answer's tokens (a bfloat16
@@ -66,18 +64,20 @@ def score(
 ) -> list[list[float]]:
     """For each item the labels' probabilities, which sum to 1, in the order of its answers.
 
-    `model` is in evaluation mode and its answers are not empty. At most `token_budget` tokens (and at
+    `model` is in evaluation mode; the answers are not empty. At most `token_budget` tokens (and at
     least one row) are in a batch. `tick` is called with the number of rows done; `fell_back` with a
-    sentence when the plain way is used. Raises ProgramFailure(diverged) for a likelihood that is not
-    a number.
+    sentence when the plain way is used. Raises ProgramFailure(diverged) for a likelihood that is
+    not a number.
     """
     laid = [lay_out(row, item) for row, item in enumerate(items)]
     if not laid:
         return []
-    reason = _cannot(model)
+    reason = cannot(model)
     if reason is None:
         probe = laid[:2]
-        packed = _packed(model, probe, _Prefix.of(model, probe, device), pad, device)
+        packed = _packed(
+            model, probe, Prefix.of(model, [one.main for one in probe], device), pad, device
+        )
         plain = [_plain(model, items[one.row], device) for one in probe]
         apart = max(
             abs(a - b)
@@ -88,7 +88,7 @@ def score(
             reason = f"the two ways differ by {apart:.3g} nats"
     if reason is not None:
         fell_back(f"Labels are scored by one forward pass each, which is slower: {reason}.")
-    prefix = None if reason else _Prefix.of(model, laid, device)
+    prefix = None if reason else Prefix.of(model, [one.main for one in laid], device)
     results: list[list[float]] = [[] for _ in items]
     done = 0
     for batch in _batches(laid, 0 if prefix is None else prefix.length, token_budget):
@@ -110,15 +110,6 @@ def lay_out(row: int, item: Item) -> Laid:
         item.prompt + item.answers[0][:shared],
         [answer[shared:] for answer in item.answers],
     )
-
-
-def common_length(sequences: Sequence[list[int]]) -> int:
-    """Length of the longest common beginning."""
-    first, last = min(sequences), max(sequences)
-    for place, (a, b) in enumerate(zip(first, last, strict=False)):
-        if a != b:
-            return place
-    return min(len(first), len(last))
 
 
 def _relative(log_likelihoods: Sequence[float]) -> list[float]:
@@ -148,90 +139,10 @@ def _batches(laid: Sequence[Laid], prefix: int, token_budget: int) -> list[list[
     return batches
 
 
-def _cannot(model: Any) -> str | None:  # noqa: ANN401 - untyped library
-    """Why the model cannot take masks made here; None if, as far as its config says, it can."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or [])
-    if unknown := sorted(kinds - {"full_attention", "sliding_attention"}):
-        return f"the model has layers of the kind {unknown[0]}"
-    return None
-
-
-def _masks(
-    model: Any,  # noqa: ANN401 - untyped library
-    query: tuple[torch.Tensor, torch.Tensor],
-    key: tuple[torch.Tensor, torch.Tensor],
-) -> Any:  # noqa: ANN401 - a tensor, or one for each kind of layer
-    """Additive attention masks, (batch, 1, queries, keys): 0 where a query sees a key.
-
-    `query` and `key` are branches and positions, (batch, length) each. A float mask means the same to
-    every attention implementation; a boolean one is added as 0 and 1 by some.
-    """
-    branch_q, position_q = (part[:, :, None] for part in query)
-    branch_k, position_k = (part[:, None, :] for part in key)
-    seen = (branch_k == MAIN) | ((branch_k == branch_q) & (branch_q != PADDING))
-    seen &= position_k <= position_q
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or [])
-
-    def additive(allowed: torch.Tensor) -> torch.Tensor:
-        mask = torch.zeros(allowed.shape, dtype=model.dtype, device=allowed.device)
-        return mask.masked_fill_(~allowed, torch.finfo(model.dtype).min)[:, None]
-
-    if "sliding_attention" in kinds:
-        assert window is not None
-        return {
-            "full_attention": additive(seen),
-            "sliding_attention": additive(seen & (position_q - position_k < window)),
-        }
-    if not kinds and window is not None and getattr(config, "use_sliding_window", True):
-        return additive(seen & (position_q - position_k < window))
-    return additive(seen)
-
-
-class _Prefix:
-    """What all laid-out rows begin with, and its keys and values in every layer."""
-
-    def __init__(self, length: int, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self.length = length
-        self._layers = layers
-
-    @classmethod
-    def of(cls, model: Any, laid: Sequence[Laid], device: torch.device) -> "_Prefix":  # noqa: ANN401
-        from transformers import DynamicCache
-
-        # A token at least stays with each row: its logits say how the ends begin.
-        mains = [one.main for one in laid]
-        length = min(common_length(mains), min(len(main) for main in mains) - 1)
-        if length <= 0:
-            return cls(0, [])
-        ids = torch.tensor([mains[0][:length]], device=device)
-        place = (torch.zeros_like(ids), torch.arange(length, device=device)[None])
-        cache = DynamicCache()
-        model(
-            input_ids=ids,
-            attention_mask=_masks(model, place, place),
-            position_ids=place[1],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return cls(length, [(layer.keys, layer.values) for layer in cache.layers])
-
-    def lend(self, rows: int) -> Any:  # noqa: ANN401 - untyped library
-        """A cache of the prefix for `rows` rows, which share its memory until they add to it."""
-        from transformers import DynamicCache
-
-        return DynamicCache(
-            [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in self._layers]
-        )
-
-
 def _packed(
     model: Any,  # noqa: ANN401 - untyped library
     batch: Sequence[Laid],
-    prefix: _Prefix,
+    prefix: Prefix,
     pad: int,
     device: torch.device,
 ) -> list[list[float]]:
@@ -260,7 +171,7 @@ def _packed(
     tails = max(one.width - len(one.main) for one in batch)
     logits = model(
         input_ids=ids,
-        attention_mask=_masks(model, (branches, positions), key),
+        attention_mask=masks(model, (branches, positions), key),
         position_ids=positions,
         past_key_values=prefix.lend(len(batch)) if start else None,
         use_cache=bool(start),

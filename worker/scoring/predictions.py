@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.fairness import Predictions
-from worker.training.examples import Row
+from worker.training.rows import Row
 
 
 def predicted(labels: Sequence[str], probabilities: Sequence[float]) -> str:
@@ -25,7 +25,8 @@ def write_predictions(
     """One line per row, labelled or not, in the order of `rows`; written aside, then renamed.
 
     Columns: id, group, source, detail, label (null: not known), score (probability of the positive
-    label), prediction, split, checkpoint (step; null: the base model), probability:<label> for each.
+    label), prediction, split, checkpoint (step; null: the base model), and probability:<label> for
+    each label.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,59 +1,14 @@
-"""What a step sees: the order of rows, the micro-batches, the loss over their answers."""
+"""What a step sees: the micro-batches, and the loss over their answers."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from service.domain.spec import TrainingSection
 from worker.training.examples import Example
 
 IGNORE = -100
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many optimizer steps there are; the last one of an epoch may be smaller."""
-
-    samples: int
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-
-    @classmethod
-    def of(cls, training: TrainingSection, samples: int, world: int = 1) -> "Plan":
-        """`samples` >= 1 rows over `world` processes."""
-        per_epoch = math.ceil(samples / (training.effective_batch_size * world))
-        if training.max_steps is not None:
-            total = training.max_steps
-        else:
-            assert training.num_train_epochs is not None
-            total = math.ceil(per_epoch * training.num_train_epochs)
-        warmup = training.warmup_steps or 0
-        if training.warmup_ratio:
-            warmup = math.ceil(total * training.warmup_ratio)
-        return cls(samples, per_epoch, total, warmup)
-
-    def epoch(self, step: int) -> float:
-        return step / self.steps_per_epoch
-
-
-def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
-    """The order of rows in an epoch: a permutation that depends on seed and epoch alone."""
-    generator = torch.Generator().manual_seed(mix(seed, epoch))
-    return torch.randperm(samples, generator=generator).tolist()
-
-
-def mix(*numbers: int) -> int:
-    """One seed out of several numbers (FNV-1a over their 64-bit words), below 2**63."""
-    value = 0xCBF29CE484222325
-    for number in numbers:
-        value = ((value ^ number) * 0x100000001B3) % 2**64
-        value ^= value >> 32
-    return value % 2**63
 
 
 def micro_batches(batch: Sequence[Example], size: int) -> Iterator[list[Example]]:

@@ -4,10 +4,10 @@ A checkpoint is a PEFT adapter directory with what resuming needs beside it:
 
     adapter_config.json  adapter_model.safetensors   as peft writes them
     optimizer.safetensors                            AdamW's moments, by parameter number
-    best_adapter.safetensors                         the best adapter so far, where it is another one
+    best_adapter.safetensors                         the best adapter so far, where another one
     loop_state.json                                  where the loop stands (LoopState), scheduler
     trainer_state.json                               the same for readers, in transformers' layout
-    manifest.json                                    size and SHA-256 of each of the above, written last
+    manifest.json                                    size and SHA-256 of each, written last
 
 No generator states: every random number is drawn after seeding by (seed, step, slot).
 """
@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 Tensors = dict[str, torch.Tensor]
 
 
-class BrokenCheckpoint(Exception):
+class BrokenCheckpoint(Exception):  # noqa: N818 - named as in service.domain.errors
     """A checkpoint that is not what was written: torn, tampered with, or of another version."""
 
 

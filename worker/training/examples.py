@@ -1,8 +1,8 @@
 """Rows to token ids: the chat template's frame, the row's own words, the answer.
 
-What stands in a row or a template is never read as a special token of the model: the frame (what the
-chat template adds) is found by rendering the chat with markers for its contents, once per sequence
-of roles, and frame and contents are tokenised apart.
+What stands in a row or a template is never read as a special token of the model: the frame (what
+the chat template adds) is found by rendering the chat with markers for its contents, once per
+sequence of roles, and frame and contents are tokenised apart.
 """
 
 import json
@@ -10,37 +10,12 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.template import Template
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A canonical row. Exactly one of `text` and `messages` is set."""
-
-    id: str
-    text: str | None
-    messages: list[dict[str, str]] | None
-    label: str | None
-    group: str | None
-    source: str | None
-    detail: str | None
-    split: str
-
-
-def read_rows(path: Path) -> list[Row]:
-    import pyarrow.parquet as pq
-
-    columns = ["id", "text", "messages", "label", "group", "source", "detail", "split"]
-    rows = []
-    for values in pq.read_table(path, columns=columns).to_pylist():
-        messages = values.pop("messages")
-        rows.append(Row(**values, messages=None if messages is None else json.loads(messages)))
-    return rows
+from worker.training.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +158,7 @@ class Tokens:
 
     def _apply(self, chat: list[dict[str, str]]) -> str:
         # Some templates print today's date: a run must see the same prompt on the day it resumes.
-        fixed = datetime(2025, 1, 1)  # noqa: DTZ001 - a date to print
+        fixed = datetime(2025, 1, 1)
         rendered: str = self._tokenizer.apply_chat_template(
             chat, tokenize=False, strftime_now=fixed.strftime
         )

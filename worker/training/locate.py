@@ -101,7 +101,7 @@ def _dequantize(gguf: Path, directory: Path) -> None:
         dtype=torch.bfloat16,
     )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    if tokenizer.eos_token != "<|im_end|>" or not tokenizer.chat_template:
+    if tokenizer.eos_token_id != 2 or not tokenizer.chat_template:  # 2 is <|im_end|>
         raise _unavailable(f"{gguf.name} holds another tokenizer than expected.")
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,

@@ -1,13 +1,13 @@
 """The training loop, to be read from top to bottom.
 
-Every random number is drawn after seeding by (seed, step, slot), and the order of rows is a function
-of seed and epoch: what a step does depends on the weights, the optimizer and its number alone. That
-is why a resumed run is the run that was never stopped, bit for bit on one kind of machine.
+Every random number is drawn after seeding by (seed, step, slot), and the order of rows is a
+function of seed and epoch: what a step does depends on the weights, the optimizer and its number
+alone. That is why a resumed run is the run that was never stopped, bit for bit on one kind of
+machine.
 """
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,13 @@ from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from worker.programs.reporter import Reporter, Stop, Stopped, file_entry
 from worker.training import checkpoints
-from worker.training.batches import (
-    Plan,
-    epoch_order,
-    loss_sum,
-    micro_batches,
-    mix,
-    target_count,
-)
+from worker.training.batches import loss_sum, micro_batches, target_count
 from worker.training.checkpoints import LoopState, Restored, Tensors
 from worker.training.examples import Example
 from worker.training.models import set_training
+from worker.training.pace import Pace
+from worker.training.results import trainer_state
+from worker.training.schedule import Plan, epoch_order, make_optimizer, make_scheduler, mix
 
 BETWEEN_PROGRESS = 2.0
 """Seconds between signs of life while an evaluation runs."""
@@ -60,11 +56,10 @@ class Trainer:
         self.plan = Plan.of(training, len(self.examples), self.accelerator.num_processes)
         self.state = LoopState()
         self.best_adapter: Tensors | None = None
-        self.optimizer = _optimizer(self.model, self.spec)
+        self.optimizer = make_optimizer(self.model, training)
         self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
-        self.scheduler = _scheduler(self.optimizer, self.spec, self.plan)
-        self._recent: deque[tuple[int, float]] = deque(maxlen=20)
-        self._evaluation_seconds: float | None = None
+        self.scheduler = make_scheduler(self.optimizer, training, self.plan)
+        self.pace = Pace(training, self.plan, len(self.validation))
         self._saved: int | None = None
 
     def restore(self, restored: Restored) -> None:
@@ -95,8 +90,7 @@ class Trainer:
                 state.total_loss += loss
                 seconds = time.monotonic() - began
                 state.seconds += seconds
-                self._recent.append((samples, seconds))
-                state.last_speed = self._speed()
+                state.last_speed = self.pace.stepped(samples, seconds)
                 self._progress()
                 state.boundary_done = False
                 self._halt_if_asked()
@@ -218,7 +212,7 @@ class Trainer:
             raise ProgramFailure(
                 FailureReason.DIVERGED, f"Step {self.state.step}: validation loss {total}."
             )
-        seconds = self._evaluation_seconds = time.monotonic() - began
+        seconds = self.pace.evaluation_seconds = time.monotonic() - began
         return {
             "eval_loss": total / tokens,
             "eval_runtime": seconds,
@@ -257,31 +251,7 @@ class Trainer:
         )
 
     def trainer_state(self) -> dict[str, Any]:
-        """trainer_state.json in transformers' layout."""
-        state, training = self.state, self.spec.training
-        best = state.best_step
-        return {
-            "best_global_step": best,
-            "best_metric": state.best_metric,
-            "best_model_checkpoint": None if best is None else f"checkpoints/checkpoint-{best}",
-            "epoch": self.plan.epoch(state.step),
-            "eval_steps": training.eval_steps,
-            "global_step": state.step,
-            "is_hyper_param_search": False,
-            "is_local_process_zero": True,
-            "is_world_process_zero": True,
-            "log_history": state.log_history,
-            "logging_steps": training.logging_steps,
-            "max_steps": self.plan.total_steps,
-            "num_input_tokens_seen": 0,
-            "num_train_epochs": math.ceil(self.plan.epoch(self.plan.total_steps)),
-            "save_steps": training.save_steps,
-            "stateful_callbacks": {},
-            "total_flos": 0,
-            "train_batch_size": training.per_device_train_batch_size,
-            "trial_name": None,
-            "trial_params": None,
-        }
+        return trainer_state(self.state, self.plan, self.spec.training)
 
     def _log(self, values: dict[str, float]) -> None:
         step, epoch = self.state.step, self.plan.epoch(self.state.step)
@@ -289,71 +259,20 @@ class Trainer:
         self.reporter.emit(MetricsEvent, step=step, epoch=epoch, values=values)
         self.board(values, step)
 
-    def _speed(self) -> float:
-        """Samples per second over the last steps."""
-        return sum(n for n, _ in self._recent) / max(sum(s for _, s in self._recent), 1e-9)
-
     def progress_after(self, left: float) -> None:
         """Say that training is done and that scoring takes `left` more seconds."""
-        step = self.state.step
-        self.reporter.emit(
-            Progress,
-            step=step,
-            total_steps=self.plan.total_steps,
-            epoch=self.plan.epoch(step),
-            eta_seconds=left,
-        )
+        self._emit_progress(None, left)
 
     def _progress(self) -> None:
-        step, total = self.state.step, self.plan.total_steps
-        speed = self._speed() if self._recent else None
-        eta = None
-        if speed:
-            left = (total - step) * min(self.spec.training.effective_batch_size, len(self.examples))
-            # A forward pass alone is about a third of a training step.
-            one = self._evaluation_seconds or len(self.validation) / speed / 3
-            eta = left / speed + one * self._evaluations_left() + self.seconds_after
+        left = self.pace.seconds_left(self.state.step)
+        self._emit_progress(self.pace.speed(), None if left is None else left + self.seconds_after)
+
+    def _emit_progress(self, speed: float | None, eta: float | None) -> None:
         self.reporter.emit(
             Progress,
-            step=step,
-            total_steps=total,
-            epoch=self.plan.epoch(step),
+            step=self.state.step,
+            total_steps=self.plan.total_steps,
+            epoch=self.plan.epoch(self.state.step),
             samples_per_second=speed,
             eta_seconds=eta,
         )
-
-    def _evaluations_left(self) -> int:
-        training = self.spec.training
-        left = self.plan.total_steps - self.state.step
-        if not self.validation or training.eval_strategy == "no":
-            return 0
-        if training.eval_strategy == "steps":
-            assert training.eval_steps is not None
-            return left // training.eval_steps
-        return math.ceil(left / self.plan.steps_per_epoch)
-
-
-def _optimizer(model: Any, spec: RunSpec) -> torch.optim.Optimizer:  # noqa: ANN401
-    trained = [p for p in model.parameters() if p.requires_grad]
-    # Biases are not decayed, as in transformers' Trainer.
-    groups = [
-        {
-            "params": [p for p in trained if p.dim() >= 2],
-            "weight_decay": spec.training.weight_decay,
-        },
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=spec.training.learning_rate
-    )
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, spec: RunSpec, plan: Plan) -> Any:  # noqa: ANN401
-    from transformers import get_scheduler
-
-    return get_scheduler(
-        spec.training.lr_scheduler_type,
-        optimizer,
-        num_warmup_steps=plan.warmup_steps,
-        num_training_steps=plan.total_steps,
-    )

@@ -51,8 +51,8 @@ def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
             FailureReason.MODEL_UNAVAILABLE, f"{name} has no tokenizer.json (a fast tokenizer)."
         )
     model.requires_grad_(requires_grad=False)
-    # The last columns of the hidden states are a view with gaps, for which torch's matmul copies the
-    # whole output matrix once per row of the batch: two thirds of all time on the CPU.
+    # The last columns of the hidden states are a view with gaps, for which torch's matmul copies
+    # the whole output matrix once per row of the batch: two thirds of all time on the CPU.
     model.get_output_embeddings().register_forward_pre_hook(
         lambda _layer, inputs: (inputs[0].clone(memory_format=torch.contiguous_format),)
     )
@@ -60,7 +60,7 @@ def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
     if spec.quantization.load_in_4bit and not share:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            f"quantization.load_in_4bit: no layer of {name} can be held in 4 bits; set it to false.",
+            f"quantization.load_in_4bit: no layer of {name} can be held in 4 bits; turn it off.",
         )
     return Base(model, tokenizer, share, left_out if spec.quantization.load_in_4bit else [])
 
@@ -174,7 +174,7 @@ def quantized_share(model: Any) -> tuple[float, list[str]]:  # noqa: ANN401 - un
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """Last components of the names of the linear layers (4-bit ones too), the output layer's not."""
+    """Last parts of the names of the linear layers, 4-bit ones too, the output layer's not."""
     head = model.get_output_embeddings()  # type: ignore[operator]  # of transformers
     return sorted(
         {

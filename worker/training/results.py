@@ -1,19 +1,50 @@
 """The files that a run leaves: transformers' result files, and the model card."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from service.domain.job import Job
+from service.domain.spec import TrainingSection
 from service.fairness import BiasReport
+from worker.training.checkpoints import LoopState
+from worker.training.schedule import Plan
 
 
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def trainer_state(state: LoopState, plan: Plan, training: TrainingSection) -> dict[str, Any]:
+    """trainer_state.json in transformers' layout (TrainerState.load_from_json reads it)."""
+    best = state.best_step
+    return {
+        "best_global_step": best,
+        "best_metric": state.best_metric,
+        "best_model_checkpoint": None if best is None else f"checkpoints/checkpoint-{best}",
+        "epoch": plan.epoch(state.step),
+        "eval_steps": training.eval_steps,
+        "global_step": state.step,
+        "is_hyper_param_search": False,
+        "is_local_process_zero": True,
+        "is_world_process_zero": True,
+        "log_history": state.log_history,
+        "logging_steps": training.logging_steps,
+        "max_steps": plan.total_steps,
+        "num_input_tokens_seen": 0,
+        "num_train_epochs": math.ceil(plan.epoch(plan.total_steps)),
+        "save_steps": training.save_steps,
+        "stateful_callbacks": {},
+        "total_flos": 0,
+        "train_batch_size": training.per_device_train_batch_size,
+        "trial_name": None,
+        "trial_params": None,
+    }
+
+
 def results(
-    trainer_state: dict[str, Any],
+    trained: dict[str, Any],
     chosen_step: int,
     samples: int,
     seconds: float,
@@ -24,17 +55,17 @@ def results(
 
     The latter holds the chosen step's validation figures and the report's, as `test_f1` and so on.
     """
-    steps = trainer_state["global_step"]
+    steps = trained["global_step"]
     train = {
-        "epoch": trainer_state["epoch"],
+        "epoch": trained["epoch"],
         "train_loss": mean_loss,
         "train_runtime": seconds,
         "train_samples": samples,
-        "train_samples_per_second": trainer_state["epoch"] * samples / max(seconds, 1e-9),
+        "train_samples_per_second": trained["epoch"] * samples / max(seconds, 1e-9),
         "train_steps_per_second": steps / max(seconds, 1e-9),
     }
     evaluated: dict[str, float] = {}
-    for entry in trainer_state["log_history"]:
+    for entry in trained["log_history"]:
         if entry["step"] == chosen_step and "eval_loss" in entry:
             evaluated = {name: value for name, value in entry.items() if name != "step"}
     if report is not None:
@@ -65,6 +96,9 @@ def model_card(
         if quantization.load_in_4bit
         else "16- or 32-bit"
     )
+    named = ", ".join(f"`{_plain(label)}`" for label in labels) or "labels"
+    targets = lora.target_modules
+    layers = targets if isinstance(targets, str) else ", ".join(targets)
     lines = [
         "---",
         f"base_model: {json.dumps(spec.base_model)}",
@@ -78,16 +112,16 @@ def model_card(
         "",
         f"# {_plain(spec.name or job.run_id)}",
         "",
-        f"A LoRA adapter that makes `{spec.base_model}` a classifier, trained by Fairtune (run "
-        f"`{job.run_id}`). Its licence is that of the base model and of the data, which Fairtune "
+        f"A LoRA adapter that makes `{spec.base_model}` a classifier, trained by Fairtune in run",
+        f"`{job.run_id}`. Its licence is that of the base model and of the data, which Fairtune",
         "does not know.",
         "",
         "## Intended use",
         "",
-        f"Classifying short texts into {', '.join(f'`{_plain(one)}`' for one in labels) or 'labels'}"
-        f" under the prompt template `{job.template.name}`. The probability of a label is that of "
-        "its whole answer against the other labels' answers. Not for decisions about people without"
-        " a person who looks at them; see the rates by group below for whom it gets wrong.",
+        f"Classifying short texts into {named} under the prompt template `{job.template.name}`.",
+        "The probability of a label is that of its whole answer against the other labels' answers.",
+        "Not for decisions about people without a person who looks at them; see the rates by group",
+        "below for whom it gets wrong.",
         "",
         f"Rows of the data: {', '.join(f'{count} {split}' for split, count in rows.items())}.",
         "",
@@ -96,8 +130,8 @@ def model_card(
         "| | |",
         "| --- | --- |",
         f"| base weights | {held} |",
-        f"| LoRA | r {lora.r}, alpha {lora.lora_alpha}, dropout {lora.lora_dropout}, "
-        f"{lora.target_modules if isinstance(lora.target_modules, str) else ', '.join(lora.target_modules)} |",
+        f"| LoRA | r {lora.r}, alpha {lora.lora_alpha}, dropout {lora.lora_dropout} |",
+        f"| layers with an adapter | {layers} |",
         f"| trained parameters | {trainable:,} |",
         f"| learning rate | {training.learning_rate:g}, {training.lr_scheduler_type} |",
         f"| effective batch | {training.effective_batch_size} rows |",

@@ -48,10 +48,7 @@ def get_logs(
     if found is None:
         return Response("", media_type="text/plain; charset=utf-8")
     with context.store.open(found.key) as file:
-        if tail is None:
-            data = file.read()
-        else:
-            data = _tail(file.read(), tail)
+        data = file.read() if tail is None else _tail(file.read(), tail)
     return Response(data, media_type="text/plain; charset=utf-8")
 
 

@@ -1,0 +1,49 @@
+"""How fast training goes, and when it will be done."""
+
+import math
+from collections import deque
+
+from service.domain.spec import TrainingSection
+from worker.training.schedule import Plan
+
+
+class Pace:
+    """Speed over the last steps of this process; evaluations are timed apart."""
+
+    def __init__(self, training: TrainingSection, plan: Plan, validation: int) -> None:
+        self._training = training
+        self._plan = plan
+        self._validation = validation
+        self._recent: deque[tuple[int, float]] = deque(maxlen=20)
+        self.evaluation_seconds: float | None = None
+        """What the last evaluation took."""
+
+    def stepped(self, samples: int, seconds: float) -> float:
+        """Take note of a step; returns samples per second."""
+        self._recent.append((samples, seconds))
+        return self.speed() or 0.0
+
+    def speed(self) -> float | None:
+        """Samples per second; None before the first step."""
+        if not self._recent:
+            return None
+        return sum(n for n, _ in self._recent) / max(sum(s for _, s in self._recent), 1e-9)
+
+    def seconds_left(self, step: int) -> float | None:
+        """To the last step, evaluations on the way included; None before the first step."""
+        speed = self.speed()
+        if speed is None:
+            return None
+        left = self._plan.total_steps - step
+        samples = left * self._plan.samples / self._plan.steps_per_epoch
+        # Without a measurement: a forward pass alone is about a third of a training step.
+        one = self.evaluation_seconds or self._validation / speed / 3
+        return samples / speed + one * self._evaluations(left)
+
+    def _evaluations(self, steps: int) -> int:
+        if not self._validation or self._training.eval_strategy == "no":
+            return 0
+        if self._training.eval_strategy == "steps":
+            assert self._training.eval_steps is not None
+            return steps // self._training.eval_steps
+        return math.ceil(steps / self._plan.steps_per_epoch)

@@ -1,0 +1,30 @@
+"""The dataset's canonical rows, as the programs read them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A canonical row. Exactly one of `text` and `messages` is set."""
+
+    id: str
+    text: str | None
+    messages: list[dict[str, str]] | None
+    label: str | None
+    group: str | None
+    source: str | None
+    detail: str | None
+    split: str
+
+
+def read_rows(path: Path) -> list[Row]:
+    import pyarrow.parquet as pq
+
+    columns = ["id", "text", "messages", "label", "group", "source", "detail", "split"]
+    rows = []
+    for values in pq.read_table(path, columns=columns).to_pylist():
+        messages = values.pop("messages")
+        rows.append(Row(**values, messages=None if messages is None else json.loads(messages)))
+    return rows

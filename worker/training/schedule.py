@@ -1,0 +1,77 @@
+"""How many steps there are, in which order rows come, and at which rate is learned."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from service.domain.spec import TrainingSection
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many optimizer steps there are; the last one of an epoch may be smaller."""
+
+    samples: int
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, training: TrainingSection, samples: int, world: int = 1) -> "Plan":
+        """`samples` >= 1 rows over `world` processes."""
+        per_epoch = math.ceil(samples / (training.effective_batch_size * world))
+        if training.max_steps is not None:
+            total = training.max_steps
+        else:
+            assert training.num_train_epochs is not None
+            total = math.ceil(per_epoch * training.num_train_epochs)
+        warmup = training.warmup_steps or 0
+        if training.warmup_ratio:
+            warmup = math.ceil(total * training.warmup_ratio)
+        return cls(samples, per_epoch, total, warmup)
+
+    def epoch(self, step: int) -> float:
+        return step / self.steps_per_epoch
+
+
+def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
+    """The order of rows in an epoch: a permutation that depends on seed and epoch alone."""
+    generator = torch.Generator().manual_seed(mix(seed, epoch))
+    return torch.randperm(samples, generator=generator).tolist()
+
+
+def mix(*numbers: int) -> int:
+    """One seed out of several numbers (FNV-1a over their 64-bit words), below 2**63."""
+    value = 0xCBF29CE484222325
+    for number in numbers:
+        value = ((value ^ number) * 0x100000001B3) % 2**64
+        value ^= value >> 32
+    return value % 2**63
+
+
+def make_optimizer(model: Any, training: TrainingSection) -> torch.optim.Optimizer:  # noqa: ANN401
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # Biases are not decayed, as in transformers' Trainer.
+    groups = [
+        {
+            "params": [p for p in trained if p.dim() >= 2],
+            "weight_decay": training.weight_decay,
+        },
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=training.learning_rate
+    )
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, training: TrainingSection, plan: Plan) -> Any:  # noqa: ANN401
+    from transformers import get_scheduler
+
+    return get_scheduler(
+        training.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=plan.warmup_steps,
+        num_training_steps=plan.total_steps,
+    )
