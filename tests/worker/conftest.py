@@ -20,6 +20,14 @@ from service.domain.job import Job
 from service.domain.spec import RunSpec
 from service.domain.template import Template
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    # peft 0.21 asks transformers 5.23 by a name that transformers gave up.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+    )
+
+
 ROOT = Path(__file__).parents[2]
 
 FAMILIES = ("llama", "qwen3", "gpt_oss")

@@ -5,10 +5,13 @@ import math
 import pytest
 import torch
 
+from service.domain.errors import ProgramFailure
+from service.domain.states import FailureReason
 from tests.worker.conftest import FAMILIES
-from worker.scoring import labels
-from worker.scoring.labels import Item, common_length, score
+from worker.scoring import labels, prefill
+from worker.scoring.labels import Item, score
 from worker.scoring.predictions import predicted
+from worker.scoring.prefill import common_length
 
 CPU = torch.device("cpu")
 
@@ -51,3 +54,43 @@ def test_probabilities_equal_the_plain_reference(load, family, shared):
     for item, values in zip(given, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
         assert sum(values) == pytest.approx(1)
+
+
+def test_a_wrong_sliding_window_is_noticed_and_the_plain_way_taken(load, monkeypatch):
+    model, _ = load("gpt_oss")
+    honest = prefill.masks
+
+    def full_everywhere(*arguments):
+        made = honest(*arguments)
+        return dict.fromkeys(made, made["full_attention"])
+
+    monkeypatch.setattr(labels, "masks", full_everywhere)
+    monkeypatch.setattr(prefill, "masks", full_everywhere)
+    said: list[str] = []
+    given = items(14)
+    scored = score(model, given, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    assert len(said) == 1
+    for item, values in zip(given, scored, strict=True):
+        assert values == pytest.approx(reference(model, item), abs=1e-5)
+
+
+def test_no_likelihood_that_is_not_a_number_becomes_a_score(load):
+    model, _ = load("llama")
+    with torch.no_grad():
+        model.lm_head.weight[60] = float("nan")
+    with pytest.raises(ProgramFailure) as failure:
+        score(model, items(0, 1), pad=0, token_budget=64, device=CPU)
+    assert failure.value.reason == FailureReason.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("sequences", "length"),
+    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2, 4]], 2), ([[1], [2]], 0), ([[5, 6]], 2)],
+)
+def test_common_length(sequences, length):
+    assert common_length(sequences) == length
+
+
+def test_a_tie_goes_to_the_first_label_in_sorted_order():
+    assert predicted(["normal", "hate"], [0.5, 0.5]) == "hate"
+    assert predicted(["hate", "normal"], [0.4, 0.6]) == "normal"

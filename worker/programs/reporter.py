@@ -34,7 +34,7 @@ class Reporter:
             os.ftruncate(self._file, len(whole))
         self._seq = whole.count(b"\n")
 
-    def emit(self, kind: Any, **fields: Any) -> None:  # noqa: ANN401 - one of the event classes
+    def emit(self, kind: Any, **fields: Any) -> None:
         """Validate and append one event. Raises OSError when the line cannot be written whole."""
         event: EventLine = kind(seq=self._seq + 1, time=datetime.now(UTC), **fields)
         line = event.model_dump_json().encode() + b"\n"

@@ -181,7 +181,7 @@ def _check_data(program: Program, train: list[Example], validation: list[Example
         )
 
 
-def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) -> Scorer:  # noqa: ANN401
+def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) -> Scorer:
     from worker.scoring.evaluate import Scorer
 
     return Scorer(
@@ -207,8 +207,8 @@ def _splits_to_score(program: Program, rows: dict[str, list[Row]], labels: list[
 
 def _trainer(
     program: Program,
-    base: Any,  # noqa: ANN401 - models.Base
-    accelerator: Any,  # noqa: ANN401 - untyped library
+    base: Any,
+    accelerator: Any,
     train: list[Example],
     validation: list[Example],
     pad: int,
@@ -237,7 +237,7 @@ def _trainer(
     )
 
 
-def _to_board(writer: Any, values: dict[str, float], step: int) -> None:  # noqa: ANN401
+def _to_board(writer: Any, values: dict[str, float], step: int) -> None:
     """Under the names that transformers' callback gives: train/loss, eval/loss …"""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary

@@ -40,7 +40,7 @@ class Scorer:
 
     def evaluate(
         self,
-        model: Any,  # noqa: ANN401 - untyped library
+        model: Any,
         rows: Sequence[Row],
         prompts: Prompts,
         target: Literal["base", "adapter"],

@@ -53,7 +53,7 @@ class Laid:
 
 @torch.no_grad()
 def score(
-    model: Any,  # noqa: ANN401 - untyped library
+    model: Any,
     items: Sequence[Item],
     *,
     pad: int,
@@ -140,7 +140,7 @@ def _batches(laid: Sequence[Laid], prefix: int, token_budget: int) -> list[list[
 
 
 def _packed(
-    model: Any,  # noqa: ANN401 - untyped library
+    model: Any,
     batch: Sequence[Laid],
     prefix: Prefix,
     pad: int,
@@ -192,7 +192,7 @@ def _packed(
     return results
 
 
-def _plain(model: Any, item: Item, device: torch.device) -> list[float]:  # noqa: ANN401
+def _plain(model: Any, item: Item, device: torch.device) -> list[float]:
     """Log-likelihoods of the whole answers, in nats, by one unpadded forward pass each."""
     results = []
     for answer in item.answers:

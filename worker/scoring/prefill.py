@@ -18,7 +18,7 @@ def common_length(sequences: Sequence[list[int]]) -> int:
     return min(len(first), len(last))
 
 
-def cannot(model: Any) -> str | None:  # noqa: ANN401 - untyped library
+def cannot(model: Any) -> str | None:
     """Why the model cannot take masks made here; None if, as far as its config says, it can."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or [])
@@ -28,10 +28,10 @@ def cannot(model: Any) -> str | None:  # noqa: ANN401 - untyped library
 
 
 def masks(
-    model: Any,  # noqa: ANN401 - untyped library
+    model: Any,
     query: tuple[torch.Tensor, torch.Tensor],
     key: tuple[torch.Tensor, torch.Tensor],
-) -> Any:  # noqa: ANN401 - a tensor, or one for each kind of layer
+) -> Any:
     """Additive attention masks, (batch, 1, queries, keys): 0 where a query sees a key.
 
     `query` and `key` are branches and positions, (batch, length) each. A float mask means the same
@@ -70,7 +70,7 @@ class Prefix:
     @classmethod
     def of(
         cls,
-        model: Any,  # noqa: ANN401 - untyped library
+        model: Any,
         sequences: Sequence[list[int]],
         device: torch.device,
     ) -> "Prefix":
@@ -93,7 +93,7 @@ class Prefix:
         )
         return cls(length, [(layer.keys, layer.values) for layer in cache.layers])
 
-    def lend(self, rows: int) -> Any:  # noqa: ANN401 - untyped library
+    def lend(self, rows: int) -> Any:
         """A cache of the prefix for `rows` rows, which share its memory until they add to it."""
         from transformers import DynamicCache
 

@@ -24,7 +24,7 @@ def target_count(example: Example, train_on: Literal["completion", "all"]) -> in
 
 
 def loss_sum(
-    model: Any,  # noqa: ANN401 - untyped library
+    model: Any,
     micro: Sequence[Example],
     train_on: Literal["completion", "all"],
     pad: int,

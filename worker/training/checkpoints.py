@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 Tensors = dict[str, torch.Tensor]
 
 
-class BrokenCheckpoint(Exception):  # noqa: N818 - named as in service.domain.errors
+class BrokenCheckpoint(Exception):
     """A checkpoint that is not what was written: torn, tampered with, or of another version."""
 
 
@@ -69,9 +69,9 @@ class Restored:
 def write(
     directory: Path,
     *,
-    model: Any,  # noqa: ANN401 - untyped library
+    model: Any,
     optimizer: torch.optim.Optimizer,
-    scheduler: Any,  # noqa: ANN401 - untyped library
+    scheduler: Any,
     state: LoopState,
     trainer_state: dict[str, Any],
     best_adapter: Tensors | None,
@@ -140,7 +140,7 @@ def read(directory: Path) -> Restored:
         raise BrokenCheckpoint(f"{directory.name} cannot be read: {error}") from error
 
 
-def adapter_tensors(model: Any) -> Tensors:  # noqa: ANN401 - untyped library
+def adapter_tensors(model: Any) -> Tensors:
     """A copy of the adapter's weights, by peft's names, on the CPU."""
     from peft import get_peft_model_state_dict
 
@@ -149,7 +149,7 @@ def adapter_tensors(model: Any) -> Tensors:  # noqa: ANN401 - untyped library
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def load_adapter(model: Any, tensors: Tensors) -> None:  # noqa: ANN401 - untyped library
+def load_adapter(model: Any, tensors: Tensors) -> None:
     """Put the weights into the model's adapter. Raises BrokenCheckpoint if they are not its."""
     from peft import set_peft_model_state_dict
 
@@ -160,7 +160,7 @@ def load_adapter(model: Any, tensors: Tensors) -> None:  # noqa: ANN401 - untype
     set_peft_model_state_dict(model, tensors)
 
 
-def save_adapter(model: Any, directory: Path) -> None:  # noqa: ANN401 - untyped library
+def save_adapter(model: Any, directory: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, as peft opens them."""
     save_file(
         adapter_tensors(model), directory / "adapter_model.safetensors", metadata={"format": "pt"}

@@ -9,13 +9,19 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.template import Template
 from worker.training.rows import Row
+
+# Some chat templates print today's date. A run must see the same prompt on the day it resumes.
+_STANDING_STILL = (
+    "{%- macro strftime_now(pattern) -%}"
+    "{%- if pattern == '%d %b %Y' -%}01 Jan 2025{%- else -%}2025-01-01{%- endif -%}"
+    "{%- endmacro -%}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Example:
 class Tokens:
     """Frames and contents of one tokenizer. `limit` is the longest sequence, in tokens."""
 
-    def __init__(self, tokenizer: Any, limit: int) -> None:  # noqa: ANN401 - untyped library
+    def __init__(self, tokenizer: Any, limit: int) -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = tokenizer
@@ -157,10 +163,11 @@ class Tokens:
         return [*pieces, rendered]
 
     def _apply(self, chat: list[dict[str, str]]) -> str:
-        # Some templates print today's date: a run must see the same prompt on the day it resumes.
-        fixed = datetime(2025, 1, 1)
+        layout = self._tokenizer.get_chat_template()
+        if "strftime_now" in layout:
+            layout = _STANDING_STILL + layout
         rendered: str = self._tokenizer.apply_chat_template(
-            chat, tokenize=False, strftime_now=fixed.strftime
+            chat, tokenize=False, chat_template=layout
         )
         return rendered
 

@@ -97,7 +97,8 @@ def _dequantize(gguf: Path, directory: Path) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
-        quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
         dtype=torch.bfloat16,
     )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -65,7 +65,7 @@ def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
     return Base(model, tokenizer, share, left_out if spec.quantization.load_in_4bit else [])
 
 
-def _check_positions(config: Any, spec: RunSpec) -> None:  # noqa: ANN401 - untyped library
+def _check_positions(config: Any, spec: RunSpec) -> None:
     most = getattr(config.get_text_config(), "max_position_embeddings", None)
     if most is not None and spec.training.max_seq_length > most:
         raise ProgramFailure(
@@ -75,7 +75,7 @@ def _check_positions(config: Any, spec: RunSpec) -> None:  # noqa: ANN401 - unty
         )
 
 
-def _load_weights(directory: Path, config: Any, spec: RunSpec, device: torch.device) -> Any:  # noqa: ANN401
+def _load_weights(directory: Path, config: Any, spec: RunSpec, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     stored = getattr(config, "quantization_config", None) or {}
@@ -105,7 +105,7 @@ def _load_weights(directory: Path, config: Any, spec: RunSpec, device: torch.dev
     return model
 
 
-def _bnb_config(section: QuantizationSection) -> Any:  # noqa: ANN401 - untyped library
+def _bnb_config(section: QuantizationSection) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -148,7 +148,7 @@ def quantize_linears(model: nn.Module, section: QuantizationSection, device: tor
     model.is_loaded_in_4bit = True  # type: ignore[assignment]  # peft asks the model
 
 
-def quantized_share(model: Any) -> tuple[float, list[str]]:  # noqa: ANN401 - untyped library
+def quantized_share(model: Any) -> tuple[float, list[str]]:
     """The share of parameters held in 4 bits, and the matrices that are not.
 
     Embeddings and the output layer never are and are not listed; they do count in the share.
@@ -185,7 +185,7 @@ def linear_names(model: nn.Module) -> list[str]:
     )
 
 
-def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> Any:  # noqa: ANN401
+def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> Any:
     """Put a fresh LoRA adapter on `model`; the same seed gives the same adapter.
 
     Adapter weights are float32 whatever the base is. Raises ProgramFailure(invalid_spec) for a

@@ -51,7 +51,7 @@ def mix(*numbers: int) -> int:
     return value % 2**63
 
 
-def make_optimizer(model: Any, training: TrainingSection) -> torch.optim.Optimizer:  # noqa: ANN401
+def make_optimizer(model: Any, training: TrainingSection) -> torch.optim.Optimizer:
     trained = [p for p in model.parameters() if p.requires_grad]
     # Biases are not decayed, as in transformers' Trainer.
     groups = [
@@ -66,7 +66,7 @@ def make_optimizer(model: Any, training: TrainingSection) -> torch.optim.Optimiz
     )
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, training: TrainingSection, plan: Plan) -> Any:  # noqa: ANN401
+def make_scheduler(optimizer: torch.optim.Optimizer, training: TrainingSection, plan: Plan) -> Any:
     from transformers import get_scheduler
 
     return get_scheduler(

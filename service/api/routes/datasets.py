@@ -41,14 +41,14 @@ def create_dataset(
         Format, Form(description="What the files are; auto looks at them.")
     ] = "auto",
     mapping: Annotated[
-        str | None,
+        str,
         Form(
             description="JSON: which column is what, and what the labels are. Columns are named "
             "text, label, group, id, source, detail, rationale, split; labels are hate and normal "
-            "unless `labels` says otherwise.",
-            examples=['{"text": "comment", "label": "class", "labels": ["toxic", "fine"]}'],
+            "unless `labels` says otherwise. Such as "
+            '`{"text": "comment", "label": "class", "labels": ["toxic", "fine"]}`.',
         ),
-    ] = None,
+    ] = "{}",
     on_invalid: Annotated[
         OnInvalid, Form(description="refuse the upload for one bad row, or drop and list them.")
     ] = "refuse",

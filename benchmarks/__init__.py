@@ -1,0 +1,1 @@
+"""Measurements against a running service; results lie in benchmarks/results and docs."""

@@ -1,0 +1,102 @@
+"""Fine-tune on the unified HateXplain and ToxiGen rows through a running server.
+
+    fairtune up &
+    python -m benchmarks.unified DIRECTORY --train-rows 1200 --validation-rows 200
+
+DIRECTORY holds unified_train.json, unified_val.json and unified_test.json: JSON arrays of objects
+with text, label_binary, target_group_norm, source_dataset, label_multiclass and original_id. They
+are not part of this project. The rows are turned into labelled JSON lines, split by the file that
+they stand in, and sent to the API like anybody's.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.fairness.schema import BiasReport
+from service.fairness.text import render_text
+
+FILES = {
+    "train": "unified_train.json",
+    "validation": "unified_val.json",
+    "test": "unified_test.json",
+}
+
+
+def labelled_lines(path: Path, rows: int | None, seed: int) -> bytes:
+    """The file's rows as labelled JSON lines; `rows` of them drawn at random, or all.
+
+    A row with an empty text cannot be classified and is left out.
+    """
+    found = [row for row in json.loads(path.read_text("utf-8")) if row["text"].strip()]
+    if rows is not None and rows < len(found):
+        found = random.Random(seed).sample(found, rows)
+    lines = [
+        {
+            "text": row["text"],
+            "label": row["label_binary"],
+            "group": row["target_group_norm"],
+            "source": row["source_dataset"],
+            "detail": row["label_multiclass"],
+        }
+        for row in found
+    ]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def checked(response: httpx.Response) -> Any:
+    if response.is_error:
+        sys.exit(f"{response.request.method} {response.url}: {response.text}")
+    return response.json()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--train-rows", type=int, help="draw so many; default: all")
+    parser.add_argument("--validation-rows", type=int, help="draw so many; default: all")
+    parser.add_argument("--test-rows", type=int, help="draw so many; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawing")
+    parser.add_argument("--spec", default="{}", help="JSON laid over the run's specification")
+    arguments = parser.parse_args()
+    client = httpx.Client(base_url=arguments.url, timeout=120, trust_env=False)
+    files = {
+        split: labelled_lines(
+            arguments.directory / name, getattr(arguments, f"{split}_rows"), arguments.seed
+        )
+        for split, name in FILES.items()
+    }
+    dataset = checked(client.post("/v1/datasets", data={"name": "unified"}, files=files))
+    print({split: part["rows"] for split, part in dataset["stats"]["splits"].items()})
+    for warning in dataset["warnings"]:
+        print(f"warning: {warning['detail']}")
+    body = {
+        "name": "unified",
+        "preset": "quick_test",
+        "base_model": "smollm2-135m-instruct",
+        "dataset_id": dataset["id"],
+    } | json.loads(arguments.spec)
+    run = checked(client.post("/v1/runs", json=body))
+    began = time.monotonic()
+    while run["status"] in ("queued", "running"):
+        time.sleep(5)
+        run = checked(client.get(f"/v1/runs/{run['id']}"))
+        if run["step"]:
+            print(f"{run['phase']} {run['step']}/{run['total_steps']} {run['metrics']}", end="\r")
+    print()
+    if run["status"] != "succeeded":
+        sys.exit(f"{run['status']}: {run['failure']}")
+    report = checked(client.get(f"/v1/runs/{run['id']}/bias-report"))
+    print(render_text(BiasReport.model_validate(report)))
+    print(f"{run['id']}: {time.monotonic() - began:.0f} s, {run['metrics']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+"""The loss, the loop and checkpoints, in one process."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from service.domain.errors import ProgramFailure
+from service.domain.states import FailureReason
+from tests.worker.conftest import FAMILIES, spec
+from worker.programs.reporter import Reporter, Stop, Stopped
+from worker.training import checkpoints
+from worker.training.batches import loss_sum, target_count
+from worker.training.checkpoints import BrokenCheckpoint
+from worker.training.examples import Example
+from worker.training.loop import Trainer
+from worker.training.models import add_adapter, load_base, set_training
+from worker.training.schedule import Plan, epoch_order
+
+CPU = torch.device("cpu")
+
+
+def examples(count=8):
+    generator = torch.Generator().manual_seed(5)
+    made = []
+    for number in range(count):
+        length = 12 + 5 * number % 17
+        ids = torch.randint(10, 400, (length,), generator=generator).tolist()
+        made.append(Example(ids, length - 2 - number % 3))
+    return made
+
+
+def trainer(load, directory, run_spec, train=None, validation=(), family="llama"):
+    from accelerate import Accelerator
+
+    model, _ = load(family)
+    model.requires_grad_(requires_grad=False)
+    return Trainer(
+        model=add_adapter(model, run_spec.lora, run_spec.seed, "tiny"),
+        accelerator=Accelerator(cpu=True),
+        examples=examples() if train is None else train,
+        validation=list(validation),
+        spec=run_spec,
+        pad=0,
+        directory=directory,
+        reporter=Reporter(directory / "events.jsonl"),
+        stop=Stop(),
+        board=lambda _values, _step: None,
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("train_on", ["completion", "all"])
+def test_the_loss_of_a_padded_batch_is_that_of_its_rows_alone(load, family, train_on):
+    model, _ = load(family)
+    micro = examples(4)
+    with torch.no_grad():
+        together = loss_sum(model, micro, train_on, 0, CPU).item()
+        alone = 0.0
+        for example in micro:
+            ids = torch.tensor([example.ids])
+            targets = ids.clone()
+            if train_on == "completion":
+                targets[:, : example.start] = -100
+            # transformers' own loss: a mean over the targets, shifted by one.
+            mean = model(input_ids=ids, labels=targets).loss.item()
+            alone += mean * target_count(example, train_on)
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulation_of_8_by_1_is_1_by_8(load, tmp_path, family):
+    found = []
+    for size, steps in ((8, 1), (1, 8), (3, 3)):
+        run_spec = spec(
+            training={
+                "per_device_train_batch_size": size,
+                "gradient_accumulation_steps": steps,
+                "eval_strategy": "no",
+                "save_strategy": "no",
+                "num_train_epochs": None,
+                "max_steps": 3,
+                "warmup_steps": 0,
+            },
+            lora={"lora_dropout": 0.0},
+        )
+        run = trainer(load, tmp_path, run_spec, family=family)
+        run.run()
+        found.append(checkpoints.adapter_tensors(run.model))
+    for other in found[1:]:
+        for name, tensor in found[0].items():
+            assert torch.allclose(tensor, other[name], rtol=1e-4, atol=1e-5), name
+
+
+def evaluated(load, directory, losses, **training):
+    """Which steps were evaluated, and the trainer, where validation losses are the ones given."""
+    run_spec = spec(
+        training={
+            "num_train_epochs": len(losses),
+            "save_strategy": "epoch",
+            "save_total_limit": 1,
+            **training,
+        }
+    )
+    run = trainer(load, directory, run_spec, examples(4), examples(2))
+    given = iter(losses)
+    run._evaluate = lambda: {"eval_loss": next(given)}
+    run.run()
+    return run
+
+
+def test_early_stopping_counts_as_transformers_does(load, tmp_path):
+    # Best so far: 1.0, 1.0, 0.95, 0.9, 0.9. Against a threshold of 0.1: first, no, no, no.
+    losses = [1.0, 1.05, 0.95, 0.9, 0.5]
+    run = evaluated(load, tmp_path, losses, early_stopping_patience=3, early_stopping_threshold=0.1)
+    assert run.state.step == 4
+    assert run.state.stopped_early
+    # An improvement below the threshold does not reset patience, but is the new best.
+    assert (run.state.best_metric, run.state.best_step) == (0.9, 4)
+
+    from transformers import EarlyStoppingCallback, TrainerControl
+
+    theirs = EarlyStoppingCallback(3, 0.1)
+    state, best = SimpleNamespace(best_metric=None), None
+    arguments = SimpleNamespace(metric_for_best_model="eval_loss", greater_is_better=False)
+    evaluations = 0
+    for loss in losses:
+        evaluations += 1
+        state.best_metric = best
+        control = TrainerControl()
+        theirs.on_evaluate(arguments, state, control, {"eval_loss": loss})
+        best = loss if best is None else min(best, loss)
+        if control.should_training_stop:
+            break
+    assert evaluations == run.state.step
+
+
+def test_an_improvement_above_the_threshold_starts_patience_anew(load, tmp_path):
+    run = evaluated(
+        load,
+        tmp_path,
+        [1.0, 1.1, 0.5, 0.6, 0.7],
+        early_stopping_patience=2,
+        early_stopping_threshold=0.1,
+    )
+    assert (run.state.step, run.state.best_step) == (5, 3)
+
+
+def test_the_best_weights_are_the_ones_taken(load, tmp_path):
+    run = evaluated(load, tmp_path, [0.9, 0.5, 0.7], early_stopping_patience=0)
+    assert run.chosen_step == 2
+    best = checkpoints.read(tmp_path / "checkpoints/checkpoint-2").adapter
+    last = checkpoints.read(tmp_path / "checkpoints/checkpoint-3")
+    held = checkpoints.adapter_tensors(run.model)
+    assert all(torch.equal(held[name], tensor) for name, tensor in best.items())
+    assert not all(torch.equal(held[name], tensor) for name, tensor in last.adapter.items())
+    # A later checkpoint carries the best one: resuming needs no other.
+    assert last.best_adapter is not None
+    assert all(torch.equal(last.best_adapter[name], tensor) for name, tensor in best.items())
+    announced = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [e["best_step"] for e in announced if e["type"] == "checkpoint"] == [1, 2, 2]
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(load, tmp_path):
+    run = trainer(
+        load, tmp_path, spec(training={"eval_strategy": "no", "load_best_model_at_end": False})
+    )
+    with torch.no_grad():
+        run.model.get_base_model().lm_head.weight[:] = float("inf")
+    before = checkpoints.adapter_tensors(run.model)
+    with pytest.raises(ProgramFailure) as failure:
+        run.run()
+    assert failure.value.reason == FailureReason.DIVERGED
+    assert "Step 1:" in failure.value.detail
+    assert "learning rate" in failure.value.detail
+    after = checkpoints.adapter_tensors(run.model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+
+
+def test_stopped_at_any_step_training_goes_on_to_the_same_weights(load, tmp_path):
+    """Bit-equal, with dropout, at a step between two evaluations and at one that has one."""
+    run_spec = spec(training={"num_train_epochs": 3, "early_stopping_patience": 2})
+
+    def fresh(name):
+        (tmp_path / name).mkdir()
+        return trainer(load, tmp_path / name, run_spec, examples(10), examples(3))
+
+    whole = fresh("whole")
+    whole.run()
+    expected = checkpoints.adapter_tensors(whole.model)
+
+    def figures(run):
+        timed = {"eval_runtime", "eval_samples_per_second", "samples_per_second"}
+        return [
+            {name: value for name, value in entry.items() if name not in timed}
+            for entry in run.state.log_history
+        ]
+
+    for step in (1, 3, 4, 8):  # 3 steps an epoch; 3 is due for evaluation, 4 for logging
+        part = fresh(f"part-{step}")
+        original = part._step
+
+        def stopping(part=part, original=original, step=step):
+            if part.state.step == step - 1:
+                part.stop.requested = True
+            return original()
+
+        part._step = stopping
+        with pytest.raises(Stopped):
+            part.run()
+        saved = tmp_path / f"part-{step}" / "checkpoints" / f"checkpoint-{step}"
+        rest = fresh(f"rest-{step}")
+        rest.restore(checkpoints.read(saved))
+        rest.run()
+        held = checkpoints.adapter_tensors(rest.model)
+        assert all(torch.equal(held[name], tensor) for name, tensor in expected.items()), step
+        assert figures(rest) == figures(whole)
+
+
+@pytest.fixture
+def saved(load, tmp_path):
+    run = evaluated(load, tmp_path, [0.9, 0.5], early_stopping_patience=0)
+    del run
+    return tmp_path / "checkpoints" / "checkpoint-1"
+
+
+def test_a_checkpoint_is_an_adapter_that_peft_opens(load, saved):
+    from peft import PeftModel
+
+    model, _ = load("llama")
+    opened = PeftModel.from_pretrained(model, saved)
+    for name, tensor in checkpoints.read(saved).adapter.items():
+        assert torch.equal(checkpoints.adapter_tensors(opened)[name], tensor)
+    config = json.loads((saved / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert not [path.name for path in saved.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["truncate", "flip", "remove", "add", "manifest", "no manifest"],
+)
+def test_a_torn_or_tampered_checkpoint_is_refused(saved, harm):
+    weights = saved / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    if harm == "truncate":
+        weights.write_bytes(data[:-1])
+    elif harm == "flip":
+        weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif harm == "remove":
+        (saved / "optimizer.safetensors").unlink()
+    elif harm == "add":
+        (saved / "optimizer.pt").write_bytes(b"")
+    elif harm == "manifest":
+        (saved / "manifest.json").write_text("{")
+    else:
+        (saved / "manifest.json").unlink()
+    with pytest.raises(BrokenCheckpoint):
+        checkpoints.read(saved)
+
+
+def test_an_adapter_of_another_rank_is_not_loaded(load, saved):
+    model, _ = load("llama")
+    other = add_adapter(model, spec(lora={"r": 8}).lora, 1, "tiny")
+    with pytest.raises(BrokenCheckpoint):
+        checkpoints.load_adapter(other, checkpoints.read(saved).adapter)
+
+
+def test_scoring_leaves_quantized_layers_fit_for_training(models_dir):
+    """bitsandbytes repacks 4-bit weights in evaluation mode and then gives no gradients."""
+    run_spec = spec(quantization={"load_in_4bit": True}, training={"bf16": True})
+    base = load_base(models_dir / "tiny-llama", run_spec, CPU)
+    assert 0.4 < base.quantized_share < 0.9
+    assert base.left_out == []
+    set_training(base.model, training=False)
+    with torch.no_grad():
+        base.model(input_ids=torch.tensor([[5, 6, 7]]))
+    for parameter in base.model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        assert not getattr(state, "packing_format_for_cpu", False)
+    model = add_adapter(base.model, run_spec.lora, 1, "tiny")
+    set_training(model, training=True)
+    loss_sum(model, examples(2), "completion", 0, CPU).backward()
+    first = [p for n, p in model.named_parameters() if "layers.0" in n and "lora_B" in n]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in first)
+
+
+def test_experts_left_in_16_bit_are_named(models_dir):
+    run_spec = spec(quantization={"load_in_4bit": True}, training={"bf16": True})
+    base = load_base(models_dir / "tiny-gpt_oss", run_spec, CPU)
+    assert any("experts" in name for name in base.left_out)
+
+
+def test_the_same_seed_gives_the_same_adapter(load):
+    one, two, three = (
+        checkpoints.adapter_tensors(add_adapter(load("llama")[0], spec().lora, seed, "tiny"))
+        for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not all(torch.equal(one[name], three[name]) for name in one)
+
+
+def test_the_plan_counts_steps_as_transformers_does():
+    training = spec(training={"num_train_epochs": 2.5}).training
+    plan = Plan.of(training, 10)  # 4 a step: the last of an epoch has 2
+    assert (plan.steps_per_epoch, plan.total_steps, plan.warmup_steps) == (3, 8, 2)
+    capped = spec(
+        training={
+            "num_train_epochs": None,
+            "max_steps": 5,
+            "warmup_steps": None,
+            "warmup_ratio": 0.3,
+        }
+    ).training
+    assert Plan.of(capped, 10) == Plan(10, 3, 5, 2)
+
+
+def test_every_epoch_has_all_rows_in_an_order_of_its_own():
+    first, again, second = epoch_order(50, 1, 0), epoch_order(50, 1, 0), epoch_order(50, 1, 1)
+    assert first == again
+    assert first != second
+    assert sorted(first) == sorted(second) == list(range(50))
