@@ -111,8 +111,9 @@ def _dequantize(gguf: Path, directory: Path) -> None:
     )
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    # The weights are read by their size and the rename is what publishes them.
+    # The rename publishes them: by then they must be on the disk, and readable as the others are.
     for path in directory.iterdir():
+        path.chmod(0o644)
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
