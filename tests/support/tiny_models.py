@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from train_jobs import TEMPLATE, rows
+
 FAMILIES = ("llama", "qwen3", "gpt_oss")
 
 CHAT_TEMPLATE = (
@@ -14,15 +16,6 @@ CHAT_TEMPLATE = (
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
-# What the tokenizer is trained on: short words of the tests' sentences and the templates'.
-_CORPUS = [
-    "people like that next door left soup for us they have done so much good bad never always",
-    "neighbours work sing help stay leave home town church market morning evening",
-    "Say whether the text is hateful. Decide whether the given text contains hate speech",
-    'system user assistant Text: "{"classification": "',
-    *["hate_speech", "not_hate", '"}'] * 5,
-]
-
 
 def _tokenizer(directory: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,8 +24,11 @@ def _tokenizer(directory: Path) -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    corpus = [row["text"] for row in rows(60, 0, 0)]
+    corpus += [TEMPLATE.user, str(TEMPLATE.system), 'system user assistant {"classification": "']
+    corpus += ["hate_speech", "not_hate", '"}'] * 5
     tokenizer.train_from_iterator(
-        _CORPUS,
+        corpus,
         trainers.BpeTrainer(
             vocab_size=400,
             special_tokens=SPECIAL,

@@ -1,10 +1,10 @@
 """Rows to token ids."""
 
 import pytest
+from train_jobs import TEMPLATE, sentence
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from tests.worker.conftest import TEMPLATE, sentence
 from worker.training.examples import Content, Prompts, Tokens
 from worker.training.rows import Row
 

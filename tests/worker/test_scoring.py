@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from tiny_models import FAMILIES
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from tests.worker.conftest import FAMILIES
 from worker.scoring import labels, prefill
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import predicted

@@ -12,11 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from service.domain.states import Phase
-from service.fairness import BiasReport
-from tests.worker.conftest import (
+from train_jobs import (
     environment,
     events,
     make_job,
@@ -27,6 +23,10 @@ from tests.worker.conftest import (
     spec,
     start,
 )
+
+from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from service.domain.states import Phase
+from service.fairness import BiasReport
 
 LONG = {"num_train_epochs": 8, "save_total_limit": 20}
 """48 steps, 6 an epoch: time enough to stop in."""

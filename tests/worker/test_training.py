@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_models import FAMILIES
+from train_jobs import spec
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from tests.worker.conftest import FAMILIES, spec
 from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.training import checkpoints
 from worker.training.batches import loss_sum, target_count

@@ -48,7 +48,9 @@ def list_models(context: Annotated[Context, Depends(get_context)]) -> list[Model
     As this machine sees them: a worker elsewhere has a models directory of its own.
     """
     folder = context.settings.models_dir
-    names = {path.parent.name for path in folder.glob("*/config.json")}
+    found_at = [*folder.glob("*/config.json"), *folder.glob("*/*/config.json")]
+    names = {path.parent.relative_to(folder).as_posix() for path in found_at}
+    names = {name for name in names if not name.startswith(".")}
     found = [ModelView(name=name, source="directory") for name in sorted(names)]
     found += [
         ModelView(name=name, source="bundled")

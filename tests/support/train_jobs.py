@@ -1,0 +1,183 @@
+"""Job directories on tiny models, and the train program as a child process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.domain.events import ProgramEvent, program_event
+from service.domain.job import Job
+from service.domain.spec import RunSpec
+from service.domain.template import Template
+
+ROOT = Path(__file__).parents[2]
+
+TEMPLATE = Template(
+    name="tiny",
+    description="for tests",
+    system="Say whether the text is hateful.",
+    user='Text: "$text"',
+    completion='{"classification": "$label"}',
+    labels={"hate": "hate_speech", "normal": "not_hate"},
+)
+
+WORDS = [
+    "people",
+    "like",
+    "that",
+    "next",
+    "door",
+    "left",
+    "soup",
+    "for",
+    "us",
+    "they",
+    "have",
+    "done",
+    "so",
+    "much",
+    "good",
+    "bad",
+    "never",
+    "always",
+    "neighbours",
+    "work",
+    "sing",
+    "help",
+    "stay",
+    "leave",
+    "home",
+    "town",
+    "church",
+    "market",
+    "morning",
+    "evening",
+]
+
+
+def sentence(number: int, length: int = 8) -> str:
+    """A sentence that depends on its number alone."""
+    return " ".join(
+        WORDS[(number * 7 + place * (number % 5 + 1)) % len(WORDS)] for place in range(length)
+    )
+
+
+def rows(train: int = 24, validation: int = 8, test: int = 12) -> list[dict[str, Any]]:
+    """Canonical rows; 'hate' where the sentence says never."""
+    made = []
+    for split, count in (("train", train), ("validation", validation), ("test", test)):
+        for number in range(count):
+            hateful = number % 2 == 0
+            text = sentence(number, 4 + number % 9) + (" never" if hateful else " help")
+            made.append(
+                {
+                    "id": f"{split}-{number}",
+                    "text": text,
+                    "messages": None,
+                    "label": "hate" if hateful else "normal",
+                    "group": ("lgbtq", "mexican", None)[number % 3],
+                    "source": "made",
+                    "detail": None,
+                    "rationale": None,
+                    "split": split,
+                }
+            )
+    return made
+
+
+def write_rows(path: Path, made: list[dict[str, Any]]) -> None:
+    names = ["id", "text", "messages", "label", "group", "source", "detail", "rationale", "split"]
+    pq.write_table(pa.Table.from_pylist(made, pa.schema([(n, pa.string()) for n in names])), path)
+
+
+def spec(**changes: Any) -> RunSpec:
+    """A specification for the tiny Llama, float32 and unquantized unless changed."""
+    fields: dict[str, Any] = {
+        "dataset_id": "ds_1",
+        "base_model": "tiny-llama",
+        "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1},
+        "quantization": {"load_in_4bit": False},
+        "training": {
+            "learning_rate": 0.01,
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "warmup_steps": 2,
+            "max_seq_length": 128,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "logging_steps": 2,
+            "early_stopping_patience": 0,
+        },
+    }
+    for section, values in changes.items():
+        fields[section] = fields.get(section, {}) | values if isinstance(values, dict) else values
+    return RunSpec.model_validate(fields)
+
+
+def make_job(
+    directory: Path,
+    models: Path,
+    run_spec: RunSpec,
+    made: list[dict[str, Any]] | None = None,
+    **fields: Any,
+) -> Path:
+    """Lay out a job directory as the supervisor does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    job = Job(
+        **{
+            "job_id": "job_1",
+            "run_id": "run_1",
+            "token": 1,
+            "spec": run_spec,
+            "template": TEMPLATE,
+            "baseline_template": None,
+            "models_dir": str(models),
+        }
+        | fields
+    )
+    (directory / "job.json").write_text(job.model_dump_json())
+    write_rows(directory / "dataset.parquet", rows() if made is None else made)
+    return directory
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def start(directory: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """The train program as a child process; standard input is closed unless asked otherwise."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker.programs.train", str(directory), *arguments],
+        cwd=directory,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        **{"stdin": subprocess.DEVNULL} | options,
+    )
+
+
+def run(directory: Path) -> tuple[int, list[ProgramEvent]]:
+    """Run the train program to its end: exit status and events."""
+    program = start(directory)
+    program.communicate(timeout=120)
+    return program.returncode, events(directory)
+
+
+def events(directory: Path) -> list[ProgramEvent]:
+    lines = (directory / "events.jsonl").read_text().splitlines()
+    found = [program_event.validate_json(line) for line in lines]
+    assert [event.seq for event in found] == list(range(1, len(found) + 1))
+    return found
+
+
+def of_type(found: list[ProgramEvent], kind: str) -> list[Any]:
+    return [event for event in found if event.type == kind]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
