@@ -13,7 +13,14 @@ RUNS: dict[str, Example] = {
             "preset": "quick_test",
             "base_model": "smollm2-135m-instruct",
             "dataset_id": _DATASET,
-            "training": {"warmup_steps": 4, "gradient_checkpointing": False},
+            "training": {
+                "num_train_epochs": 2,
+                "learning_rate": 2e-3,
+                "per_device_train_batch_size": 8,
+                "gradient_accumulation_steps": 1,
+                "warmup_steps": 4,
+                "gradient_checkpointing": False,
+            },
         },
     ),
     "caps": Example(

@@ -7,8 +7,8 @@ import pytest
 
 from service.datasets.sample import generate
 
-# Answering "hate" always scores 0.578 on the test split; no single word may do much better.
-SINGLE_WORD_BAR = 0.61
+# Answering "hate" always scores 0.578 on the test split; no single word may do better.
+SINGLE_WORD_BAR = 0.57
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,13 @@ def test_no_single_word_separates_the_labels(splits, split):
 
 
 def test_always_answering_hate_is_no_good(splits):
-    for rows in splits.values():
-        actual = [row["label"] == "hate" for row in rows]
-        assert 0.56 < f1([True] * len(rows), actual) < 0.60
+    for split in ("validation", "test"):
+        actual = [row["label"] == "hate" for row in splits[split]]
+        assert 0.56 < f1([True] * len(actual), actual) < 0.60
+
+
+def test_training_has_as_many_rows_of_either_label(splits):
+    assert Counter(row["label"] for row in splits["train"]) == {"hate": 180, "normal": 180}
 
 
 def test_the_group_alone_is_no_good(splits):

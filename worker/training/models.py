@@ -15,6 +15,11 @@ from service.domain.states import FailureReason
 log = logging.getLogger("fairtune")
 
 
+EAGER_UP_TO = 256
+"""Tokens of max_seq_length up to which a CPU takes eager attention: torch's fused one is slow there
+in the backward pass under a padding mask, and the score matrices that it saves are still small."""
+
+
 @dataclass(frozen=True, slots=True)
 class Base:
     model: Any
@@ -88,6 +93,8 @@ def _load_weights(directory: Path, config: Any, spec: RunSpec, device: torch.dev
         options["quantization_config"] = Mxfp4Config(dequantize=True)
     elif spec.quantization.load_in_4bit:
         options["quantization_config"] = _bnb_config(spec.quantization)
+    if device.type == "cpu" and spec.training.max_seq_length <= EAGER_UP_TO:
+        options["attn_implementation"] = "eager"
     model, info = AutoModelForCausalLM.from_pretrained(
         directory,
         dtype=torch.bfloat16 if spec.training.bf16 else torch.float32,

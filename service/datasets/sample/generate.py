@@ -7,8 +7,8 @@ part (a coin decides), and is drawn again if it shares too many words with a tra
 the same bytes on every version.
 
 How hard the test split is, as F1 for `hate`: always answering hate 0.578, the larger label of the
-row's group in training 0.468, the presence of the best single word 0.523, logistic regression on
-the presence of words (scikit-learn 1.9, default settings, fitted on the training split) 0.784.
+row's group in training 0.468, the presence of the best single word 0.525, logistic regression on
+the presence of words (scikit-learn 1.9, default settings, fitted on the training split) 0.745.
 """
 
 import argparse
@@ -25,19 +25,20 @@ SEED = 2024
 TOO_SIMILAR = 0.7  # Jaccard index of the sets of words
 HERE = Path(__file__).parent
 
-# Rows per split and group, as (hate, normal). The shares differ by group on purpose: a model that
+# Rows per split and group, as (hate, normal). Half of the training rows are hate, so that a short
+# training does not lean to either label. The shares differ by group on purpose: a model that
 # learns "this group means hate" is then visible in the per-group error rates.
 COUNTS: dict[str, dict[str, tuple[int, int]]] = {
-    "train": {"lgbtq": (46, 74), "mexican": (38, 82), "middle_east": (62, 58)},
+    "train": {"lgbtq": (58, 62), "mexican": (50, 70), "middle_east": (72, 48)},
     "validation": {"lgbtq": (15, 25), "mexican": (13, 27), "middle_east": (21, 19)},
     "test": {"lgbtq": (38, 62), "mexican": (32, 68), "middle_east": (52, 48)},
 }
 
 # How often each finer label occurs within its label.
 WEIGHTS: dict[str, int] = {
-    "hostile_direct": 9, "hostile_implicit": 4, "hostile_no_group_word": 5, "hostile_quoted": 2,
-    "counter_speech": 3, "neutral_mention": 5, "positive": 5, "news": 2, "everyday": 4,
-    "complaint_not_at_group": 3,
+    "hostile_direct": 9, "hostile_implicit": 3, "hostile_no_group_word": 5, "hostile_quoted": 1,
+    "counter_speech": 3, "neutral_mention": 6, "positive": 6, "news": 3, "everyday": 4,
+    "complaint_not_at_group": 2,
 }  # fmt: skip
 
 

@@ -54,21 +54,16 @@ FILLERS: dict[str, str] = {
         plumber / a man in the queue
     """,
     "bad": """
-        should not be allowed to rent here / do not belong in {place} / ruin {place} / cannot be
-        trusted / should be kept away from our children / are all liars / bring nothing but trouble
-        to {place} / should be kept out of {place} / are not like decent people / have no place in
-        this country / make {place} unsafe / are not worth helping / should all be sent away / are
-        dirty and rude / are dragging {place} down / deserve to be treated as second class / are too
-        stupid for real jobs / are a danger to our families / should be thrown out of {place} / are
-        a threat to {place} / are destroying our way of life / should never be served in {place} /
-        are criminals, all of them / are beneath the rest of us / are taking over {place} and must
-        be stopped / are a burden on {place} / should lose the right to vote / are dirty and lazy /
-        are the worst thing to happen to {place} / are dangerous and dishonest / should be banned
-        from {place} / are not fit to raise children / are crooks by nature / have no right to live
-        near {place} / spoil {place} for everyone / ought to be driven out of {place} / do not
-        deserve the same rights as us / are a lazy, useless bunch / should be locked out of {place}
-        / are stupid, dishonest and rude / are trouble wherever they go / should be sent away from
-        {place} for good / are no use to this country
+        are ruining {place} / do not belong in {place} / should be kept out of {place} / are all
+        liars / bring nothing but trouble to {place} / cannot be trusted / should be banned from
+        {place} / are dirty and rude / should not be allowed near our children / are a danger to our
+        families / should be thrown out of {place} / are lazy and dishonest / are not like decent
+        people / make {place} unsafe / should all be sent away / are not welcome in {place} / do not
+        deserve our help / are the worst thing to happen to {place} / are criminals, all of them /
+        have no place in this country / should be driven out of {place} / are dishonest and
+        dangerous / should not be allowed to rent here / are nothing but trouble / do not deserve
+        the same rights as us / are ruining this country / should never be served in {place} / are
+        not fit to raise children / are a dirty, useless bunch / should go away and never come back
     """,
     "good": """
         should be allowed to rent here / belong in {place} as much as anyone / make {place} better /
