@@ -57,21 +57,28 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def service(settings: Settings) -> Iterator[httpx.Client]:
-    """Run `fairtune up` and give a client of it; stops it at the end."""
-    process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "service.cli", "up", lifeline.OPTION],
-        stdin=subprocess.PIPE,
-        env=os.environ | settings.environment,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Run `fairtune up` and give a client of it; stops it at the end.
+
+    What it says goes to service.log in the data directory: a progress bar has the terminal.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.data_dir / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-m", "service.cli", "up", lifeline.OPTION],
+            stdin=subprocess.PIPE,
+            env=os.environ | settings.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     base_url = f"http://{settings.host}:{settings.port}"
     try:
         with httpx.Client(base_url=base_url, timeout=60, trust_env=False) as client:
             deadline = time.monotonic() + _START_SECONDS
             while True:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit("The service did not start; the lines above say why.")
+                    raise SystemExit(f"The service did not start:\n{log.read_text()}")
                 with contextlib.suppress(httpx.TransportError):
                     if client.get("/readyz").status_code == 200:
                         break
