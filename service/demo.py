@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from rich.console import Console
@@ -151,7 +152,7 @@ def _show(client: httpx.Client, settings: Settings, run: dict[str, Any], seconds
     console.print()
     console.print(render_text(report), markup=False, soft_wrap=True)
     files = _checked(client.get(f"/v1/runs/{run['id']}/artifacts"))["data"]
-    folder = Path(settings.artifacts_url.removeprefix("file://")) / "runs" / run["id"]
+    folder = Path(unquote(urlsplit(settings.artifacts_url).path)) / "runs" / run["id"]
     adapter = next(folder.rglob("adapter_model.safetensors"), folder)
     console.print()
     console.print(f"Done in {seconds:.0f} s. {len(files)} files, the adapter among them, lie in")

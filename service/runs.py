@@ -2,9 +2,6 @@
 
 import contextlib
 import fnmatch
-import math
-import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -15,17 +12,22 @@ from service import broker
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.datasets.templates import builtin_templates
-from service.domain.errors import FieldError, InvalidRequest, NotFound, Unavailable
+from service.domain.errors import (
+    FieldError,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    pointer_of,
+)
 from service.domain.ids import new_id
-from service.domain.spec import RunSpec, overlay
+from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.states import JobKind
+from service.domain.steps import StepPlan
 from service.presets import FALLBACK, presets
 from service.store import idempotency, jobs
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Job, Run
-
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 class Plan(NamedTuple):
@@ -36,12 +38,6 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     warnings: list[str]
-
-
-def pointer_of(location: Iterable[str | int]) -> str:
-    """An RFC 6901 JSON pointer."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join(f"/{part}" for part in parts)
 
 
 def invalid(error: ValidationError) -> InvalidRequest:
@@ -104,7 +100,7 @@ def resolve(context: Context, session: Session, body: dict[str, Any]) -> Plan:
 
 
 def _check_model(context: Context, spec: RunSpec) -> None:
-    if not _MODEL_NAME.fullmatch(spec.base_model) or ".." in spec.base_model:
+    if not MODEL_NAME.fullmatch(spec.base_model):
         raise InvalidRequest.at(
             "/base_model",
             "name a hub id such as openai/gpt-oss-20b or a directory below the models directory; "
@@ -146,11 +142,12 @@ def _check_template(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) ->
 def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> None:
     """What the request itself named must be in the data; what a preset brought need not be."""
     fairness = spec.fairness
-    if stats.labels and fairness.positive_label not in stats.labels:
+    learned = stats.splits["train"].labels
+    if learned and fairness.positive_label not in learned:
         raise InvalidRequest.at(
             "/fairness/positive_label",
-            f"the dataset has no label {fairness.positive_label!r}; it has "
-            f"{', '.join(stats.labels)}: name the one that counts as positive",
+            f"the training rows have no label {fairness.positive_label!r}; they have "
+            f"{', '.join(learned)}: name the one that counts as positive",
         )
     if "caps" in (body.get("fairness") or {}):
         for number, cap in enumerate(fairness.caps):
@@ -171,29 +168,22 @@ def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> N
 
 
 def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
-    training = spec.training
-    batch = training.effective_batch_size
-    per_epoch = math.ceil(stats.splits["train"].rows / batch)
-    total = training.max_steps or math.ceil(per_epoch * (training.num_train_epochs or 0))
-    warmup = training.warmup_steps
-    if warmup is None:
-        warmup = math.ceil(total * (training.warmup_ratio or 0))
-    warnings = []
-    if warmup > total / 3:
-        warnings.append(
-            f"warm-up takes {warmup} of {total} steps, more than a third: the learning rate "
-            f"hardly reaches its value; set training.warmup_steps to {max(1, total // 10)} or so"
-        )
+    steps = StepPlan.of(spec.training, stats.splits["train"].rows)
+    warnings = [text] if (text := steps.warmup_warning()) else []
     if "validation" not in stats.splits:
         warnings.append(
             "the dataset has no validation split: no evaluation while training, no early stopping, "
             "and the last checkpoint counts as the best"
         )
-    if not stats.labels:
-        warnings.append("the dataset has no labels: there will be no bias report")
-    elif not any(split in stats.splits for split in spec.evaluation.splits):
-        wanted = ", ".join(spec.evaluation.splits)
-        warnings.append(f"the dataset has no split {wanted}: there will be no bias report")
+    wanted = ", ".join(spec.evaluation.splits)
+    if not stats.splits["train"].labels:
+        warnings.append("the training rows have no labels: there will be no bias report")
+    elif not any(
+        split in stats.splits and stats.splits[split].has_labels for split in spec.evaluation.splits
+    ):
+        warnings.append(
+            f"the dataset has no labelled rows of the split {wanted}: there will be no bias report"
+        )
     warnings += [
         f"the cap on {cap.group} comes from the preset and the dataset lacks that group: "
         "it will be not_applicable"
@@ -205,7 +195,13 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
             f"{shared} rows of validation and test stand in an earlier split too: "
             "the figures will look better than they are"
         )
-    return Plan(spec, batch, per_epoch, total, warnings)
+    return Plan(
+        spec,
+        spec.training.effective_batch_size,
+        steps.steps_per_epoch,
+        steps.total_steps,
+        warnings,
+    )
 
 
 def submit(

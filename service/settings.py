@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_UNSET = Path("/dev/null")
+
 
 class Settings(BaseSettings):
     """Invariant: after construction every URL is absolute, so that child processes agree on it."""
@@ -29,10 +31,10 @@ class Settings(BaseSettings):
         "", description="A directory as file:///PATH; default: DATA_DIR/artifacts"
     )
     models_dir: Path = Field(
-        Path(), description="Base models by directory name; default: DATA_DIR/models"
+        _UNSET, description="Base models by directory name; default: DATA_DIR/models"
     )
     jobs_dir: Path = Field(
-        Path(), description="The worker's own job directories; default: DATA_DIR/jobs"
+        _UNSET, description="The worker's own job directories; default: DATA_DIR/jobs"
     )
     host: str = Field("127.0.0.1", description="Address the API listens on; loopback only.")
     port: int = Field(8000, ge=1, le=65535)
@@ -88,7 +90,7 @@ class Settings(BaseSettings):
                 object.__setattr__(self, name, value)
         for name in ("models_dir", "jobs_dir"):
             given: Path = getattr(self, name)
-            path = root / name.removesuffix("_dir") if given == Path() else given.expanduser()
+            path = root / name.removesuffix("_dir") if given == _UNSET else given.expanduser()
             object.__setattr__(self, name, path.resolve())
         object.__setattr__(self, "data_dir", root)
         # `postgres://` is what hosting sites hand out; the driver is always psycopg 3.

@@ -27,7 +27,6 @@ class Sweeper:
         self.database = database
         self.app = app
         self._stop = threading.Event()
-        self._blind_since: float | None = None
         self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
 
     def start(self) -> None:
@@ -39,8 +38,9 @@ class Sweeper:
             self._thread.join(timeout=5)
 
     def _loop(self) -> None:
+        # At once when starting: what an earlier process left waits for it.
         not_before = 0.0
-        while not self._stop.wait(self.settings.sweep_seconds):
+        while True:
             try:
                 if time.monotonic() >= not_before:
                     self.sweep()
@@ -51,35 +51,40 @@ class Sweeper:
                 log.warning("sweep failed", error=error.detail)
             except Exception:
                 log.exception("sweep failed")
+            if self._stop.wait(self.settings.sweep_seconds):
+                return
 
     def sweep(self) -> None:
-        """Return expired leases to the queue and wake workers for jobs that nobody picked up."""
+        """Return expired leases to the queue and wake workers for jobs that nobody picked up.
+
+        Raises Unavailable where the database cannot be reached.
+        """
         with self.database.read() as session:
-            lost = [job.id for job in jobs.expired(session)]
+            lost = jobs.expired(session)
         for job_id in lost:
             self._take_back(job_id)
         with self.database.write() as session:
             waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
-        for job_id in waiting:
-            broker.enqueue(self.app, job_id)
+        for number, job_id in enumerate(waiting):
+            try:
+                broker.enqueue(self.app, job_id)
+            except Unavailable as error:
+                log.warning("nobody woken", error=error.detail)
+                with self.database.write() as session:
+                    for unsent in waiting[number:]:
+                        jobs.not_woken(session, unsent)
+                break
         folder = broker.folder_of(self.settings)
         if folder is not None:
             broker_files.sweep(folder)
 
     def _take_back(self, job_id: str) -> None:
         with self.database.write() as session:
-            job = next((job for job in jobs.expired(session) if job.id == job_id), None)
-            if job is None:  # renewed, or another sweep was first
+            job = jobs.hold_expired(session, job_id)
+            if job is None:  # renewed meanwhile, or another sweep has it
                 return
-            status = jobs.give_back(
-                session,
-                job,
-                job.token,
-                FailureReason.WORKER_LOST,
-                f"the worker {job.owner} stopped answering, {job.attempts} attempts in all",
-                free=False,
-            )
-        if status is not None:
-            log.warning("lease expired", job_id=job_id, owner=job.owner, now=status.value)
-            if status == "queued":
-                broker.enqueue(self.app, job_id)
+            owner = job.owner
+            detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
+            reason = FailureReason.WORKER_LOST
+            status = jobs.give_back(session, job, job.token, reason, detail, free=False)
+        log.warning("lease expired", job_id=job_id, owner=owner, now=status)

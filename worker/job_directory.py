@@ -13,7 +13,7 @@ from service.domain.spec import RunSpec
 from service.settings import Settings
 from service.store.database import Database
 from service.store.jobs import Claim
-from service.store.tables import Checkpoint, Dataset, Run
+from service.store.tables import Artifact, Checkpoint, Dataset, Run
 
 
 def path_of(jobs_dir: Path, claim: Claim) -> Path:
@@ -38,6 +38,7 @@ def prepare(
         run = session.get_one(Run, claim.run_id)
         dataset = session.get_one(Dataset, run.dataset_id)
         checkpoint = _newest(session, claim.run_id)
+        log = session.get(Artifact, (claim.run_id, LOG_FILE))
     remove(directory)
     directory.mkdir(parents=True)
     _fetch(store, dataset.key, directory / DATASET_FILE)
@@ -48,6 +49,8 @@ def prepare(
             _fetch(
                 store, f"{checkpoint.prefix}/{file['path']}", directory / resume_from / file["path"]
             )
+    if log is not None:  # the log of a run goes on where an earlier attempt's ended
+        _fetch(store, log.key, directory / LOG_FILE)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
     baseline = spec.evaluation.baseline_template

@@ -125,7 +125,11 @@ class Shipper:
                 pass
 
     def _put(self, path: str) -> None:
+        source = self.directory / path
+        if not source.is_file():
+            # The program's fault, and no wait will mend it.
+            raise RuntimeError(f"the program named the file {path}, which is not there")
         try:
-            self.store.put_file(self.directory / path, f"{self.prefix}/{path}")
+            self.store.put_file(source, f"{self.prefix}/{path}")
         except OSError as error:
             raise Unavailable(f"the artifact store: {error}") from error

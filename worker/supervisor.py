@@ -93,6 +93,7 @@ class Supervisor:
         except Exception:
             log.exception("the supervisor failed")
             with contextlib.suppress(Fenced):
+                self.shipper.ship_log()
                 self._fail(FailureReason.INTERNAL, "the supervisor failed; its log says how")
         finally:
             self._ended.set()
@@ -102,8 +103,10 @@ class Supervisor:
     def _attempt(self) -> None:
         log.info("attempt begins", attempt=self.claim.attempt)
         try:
-            job_directory.prepare(
-                self.directory, self.settings, self.database, self.store, self.claim
+            self._insist(
+                lambda: job_directory.prepare(
+                    self.directory, self.settings, self.database, self.store, self.claim
+                )
             )
         except NotFound as error:
             self._fail(FailureReason.INTERNAL, error.detail)
@@ -171,6 +174,8 @@ class Supervisor:
             except Fenced:
                 self._fenced.set()
                 return
+            except Exception:  # this thread must live as long as the attempt
+                log.exception("lease not renewed")
 
     # -- the outcome ---------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The Celery task, thin: claim, supervise, finish. And the worker process around it."""
 
+import contextlib
 import os
 import secrets
 import socket
@@ -13,6 +14,8 @@ from celery.platforms import SecurityWarning
 
 from service import broker, logs
 from service.artifacts import ArtifactStore
+from service.domain.errors import Unavailable
+from service.domain.states import JobStatus
 from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
@@ -49,6 +52,8 @@ def make_worker(settings: Settings) -> Celery:
             run_id=claim.run_id, job_id=claim.job_id, token=claim.token
         ):
             Supervisor(settings, database, store, claim, stopping).run()
+        with contextlib.suppress(Unavailable):  # the sweep will do it
+            _wake_again(database, app, claim.job_id)
 
     def stop(**_: Any) -> None:
         stopping.set()
@@ -60,6 +65,16 @@ def make_worker(settings: Settings) -> Celery:
     signals.worker_shutting_down.connect(stop, weak=False)
     signals.worker_ready.connect(started, weak=False)
     return app
+
+
+def _wake_again(database: Database, app: Celery, job_id: str) -> None:
+    """Wake a worker for a job that its attempt gave back. Raises Unavailable."""
+    with database.write() as session:
+        returned = jobs.get(session, job_id).status == JobStatus.QUEUED
+        if returned:
+            jobs.woken(session, job_id)
+    if returned:
+        broker.enqueue(app, job_id)
 
 
 def run_worker(settings: Settings) -> None:

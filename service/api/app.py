@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from service import __version__
 from service.api import problems
 from service.api.body_limit import BodyLimit
+from service.api.dependencies import known_query
 from service.api.feed import Feed
+from service.api.hosts import LoopbackOnly
 from service.api.routes import catalog, datasets, health, results, runs
 from service.context import Context
 from service.settings import Settings
@@ -21,10 +22,6 @@ DESCRIPTION = """
 Fine-tune a language model into a classifier and learn, with confidence intervals, whom it gets
 wrong. Upload a dataset, start a run on it, poll the run, fetch its bias report.
 """
-
-# Open access is for this machine alone, so a page elsewhere must not reach the API through a
-# name that resolves to it (DNS rebinding).
-LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -58,10 +55,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    app.add_middleware(LoopbackOnly)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes)
     for module in (datasets, runs, results, catalog, health):
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(known_query)])
 
     problems.describe(app)
 

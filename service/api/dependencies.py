@@ -4,11 +4,11 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from fastapi import Header, Query, Request
+from fastapi import Header, Path, Query, Request
 
 from service.api.feed import Feed
 from service.context import Context
-from service.domain.errors import InvalidRequest
+from service.domain.errors import InvalidRequest, pointer_of
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT
 
@@ -23,6 +23,33 @@ KeyHeader = Annotated[
         "comes back. Another body under the same key is refused with 422.",
     ),
 ]
+
+
+Step = Annotated[int, Path(ge=0, le=2**31 - 1, description="Optimizer step.")]
+EventNumber = Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbered above this.")]
+
+
+def known_query(request: Request) -> None:
+    """Refuse a query parameter that the route does not know: a misspelt one would do nothing."""
+    route = request.scope["route"]
+    known = [field.alias for field in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            has = ", ".join(known) if known else "none"
+            raise InvalidRequest.at(f"/query/{name}", f"not a parameter of this call; it has {has}")
+
+
+async def known_form(request: Request) -> None:
+    """Refuse a form field that the route does not know, and one that is sent twice."""
+    seen: set[str] = set()
+    known = [field.alias for field in request.scope["route"].dependant.body_params]
+    for name, _ in (await request.form()).multi_items():
+        if name not in known:
+            detail = f"not a field of this form; it has {', '.join(known)}"
+            raise InvalidRequest.at(pointer_of([name]), detail)
+        if name in seen:
+            raise InvalidRequest.at(pointer_of([name]), "the field was sent twice")
+        seen.add(name)
 
 
 def get_context(request: Request) -> Context:

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncGenerator
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -18,8 +17,7 @@ _POLL_SECONDS = 0.5
 _PAGE = 500
 
 
-class _Listener(NamedTuple):
-    queue: "asyncio.Queue[list[Event]]"
+_Queue = asyncio.Queue[list[Event]]
 
 
 class Feed:
@@ -27,7 +25,7 @@ class Feed:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._listeners: dict[str, list[_Listener]] = {}
+        self._listeners: dict[str, list[_Queue]] = {}
         self._cursors: dict[str, int] = {}
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -41,14 +39,14 @@ class Feed:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def follow(self, run_id: str, after: int) -> AsyncIterator[list[Event]]:
+    async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[Event], None]:
         """Batches of events numbered above `after`: first what is there, then what comes.
 
         Yields an empty batch when it has caught up with what was there.
         """
         # Listening begins before the backlog is read, so that nothing falls between the two; what
         # comes both ways is told apart by its number.
-        listener = _Listener(asyncio.Queue())
+        listener: _Queue = asyncio.Queue()
         known = await run_in_threadpool(self._newest, [run_id])
         self._cursors.setdefault(run_id, known.get(run_id, 0))
         self._listeners.setdefault(run_id, []).append(listener)
@@ -59,7 +57,7 @@ class Feed:
                 yield batch
             yield []
             while True:
-                fresh = [event for event in await listener.queue.get() if event.number > after]
+                fresh = [event for event in await listener.get() if event.number > after]
                 if fresh:
                     after = fresh[-1].number
                     yield fresh
@@ -80,6 +78,8 @@ class Feed:
                 await self._read()
             except Unavailable as error:
                 log.warning("events not read", error=error.detail)
+            except Exception:  # one bad round must not leave every listener without news
+                log.exception("events not read")
 
     async def _read(self) -> None:
         newest = await run_in_threadpool(self._newest, list(self._listeners))
@@ -91,7 +91,7 @@ class Feed:
                 if run_id in self._cursors:
                     self._cursors[run_id] = batch[-1].number
                 for listener in self._listeners.get(run_id, []):
-                    listener.queue.put_nowait(batch)
+                    listener.put_nowait(batch)
 
     def _newest(self, run_ids: list[str]) -> dict[str, int]:
         with self._database.read() as session:

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from service.domain.errors import (
@@ -18,8 +19,8 @@ from service.domain.errors import (
     NotFound,
     PayloadTooLarge,
     Unavailable,
+    pointer_of,
 )
-from service.runs import pointer_of
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -105,6 +106,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(FairtuneError)
     def _ours(_request: Request, error: FairtuneError) -> JSONResponse:
         return response(error)
+
+    @app.exception_handler(DataError)
+    def _unstorable(_request: Request, _error: DataError) -> JSONResponse:
+        # A NUL in an id, say: PostgreSQL takes none.
+        return response(InvalidRequest("a value holds what the database cannot keep"))
 
     @app.exception_handler(RequestValidationError)
     def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -57,4 +57,4 @@ async def run_events(
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)
-        await batches.aclose()  # type: ignore[attr-defined]  # an async generator
+        await batches.aclose()

@@ -140,6 +140,12 @@ def _leave_out(path: Path, unlabelled: set[Split]) -> None:
 def _check_whole(field: str, stats: DatasetStats, answers: Answers, problems: Problems) -> None:
     """What no single row shows. Raises InvalidRequest."""
     labels = stats.splits["train"].labels
+    if not labels and stats.kind == "text":
+        raise problems.refuse(
+            f"/{field}",
+            "no row of train has a label: a text has nothing to teach without one (chats carry "
+            "their answer). Is the column named otherwise? mapping.label can say so",
+        )
     if len(labels) == 1:
         raise problems.refuse(
             f"/{field}",

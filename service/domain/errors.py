@@ -6,14 +6,22 @@ FairtuneError                   500
 ├── NotFound                    404
 ├── Conflict                    409  the state of the thing forbids the call
 ├── PayloadTooLarge             413
+├── RangeNotSatisfiable         416
 ├── Unavailable                 503  the database or the broker is away
 └── ProgramFailure                   a job's end, with a reason of the closed list; never HTTP
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from service.domain.states import FailureReason
+
+
+def pointer_of(location: Iterable[str | int]) -> str:
+    """An RFC 6901 JSON pointer."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,12 @@ class PayloadTooLarge(FairtuneError):
     status = 413
     type = "urn:fairtune:too-large"
     title = "The upload is too large"
+
+
+class RangeNotSatisfiable(FairtuneError):
+    status = 416
+    type = "urn:fairtune:range-not-satisfiable"
+    title = "The file has no such part"
 
 
 class Unavailable(FairtuneError):

@@ -5,10 +5,18 @@ preset `default` as published; a preset and then the user's own fields override 
 software cannot honour yet is refused by a validator that says so, never ignored.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+"""A base model: one or two components as the hub names repositories. None can start with a dot, so
+that neither an absolute path nor one with ``..`` gets through."""
+
+# Counts of steps: far beyond any run, and within what every database's integer holds.
+Steps = Annotated[int, Field(le=10_000_000)]
 
 Strategy = Literal["epoch", "steps", "no"]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -20,7 +28,8 @@ def _refuse(detail: str) -> PydanticCustomError:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Strict: "8" is no number and true is not 1. An integer is taken for a float all the same.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class LoraSection(Section):
@@ -61,11 +70,11 @@ class TrainingSection(Section):
     num_train_epochs: float | None = Field(
         3, gt=0, le=1000, description="Exactly one of num_train_epochs and max_steps is set."
     )
-    max_steps: int | None = Field(None, ge=1, description="Optimizer steps, instead of epochs.")
+    max_steps: Steps | None = Field(None, ge=1, description="Optimizer steps, instead of epochs.")
     per_device_train_batch_size: int = Field(4, ge=1, le=4096)
     per_device_eval_batch_size: int = Field(4, ge=1, le=4096)
     gradient_accumulation_steps: int = Field(4, ge=1, le=4096)
-    warmup_steps: int | None = Field(
+    warmup_steps: Steps | None = Field(
         100, ge=0, description="At most one of warmup_steps and warmup_ratio is set."
     )
     warmup_ratio: float | None = Field(None, ge=0, lt=1)
@@ -78,18 +87,18 @@ class TrainingSection(Section):
     gradient_checkpointing: bool = True
     train_on: Literal["completion", "all"] = "completion"
     packing: Literal["none", "shared_prefix"] = "none"
-    early_stopping_patience: int = Field(
+    early_stopping_patience: Steps = Field(
         2, ge=0, description="Evaluations without improvement before training ends; 0 = off."
     )
     early_stopping_threshold: float = Field(
         0.01, ge=0, description="An improvement is a change by more than this, absolute."
     )
-    logging_steps: int = Field(10, ge=1)
+    logging_steps: Steps = Field(10, ge=1)
     eval_strategy: Strategy = "epoch"
-    eval_steps: int | None = Field(None, ge=1)
+    eval_steps: Steps | None = Field(None, ge=1)
     save_strategy: Strategy = "epoch"
-    save_steps: int | None = Field(None, ge=1)
-    save_total_limit: int = Field(3, ge=1, description="Checkpoints kept; the best always is.")
+    save_steps: Steps | None = Field(None, ge=1)
+    save_total_limit: Steps = Field(3, ge=1, description="Checkpoints kept; the best always is.")
     load_best_model_at_end: bool = True
     metric_for_best_model: Literal["eval_loss"] = "eval_loss"
     greater_is_better: bool = False
@@ -160,7 +169,7 @@ class FairnessSection(Section):
     caps: list[Cap] = Field([], max_length=200)
     min_f1: float | None = Field(None, ge=0, le=1, description="Least F1 for a release.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    min_support: int = Field(30, ge=1, description="Groups with fewer rows are marked as small.")
+    min_support: Steps = Field(30, ge=1, description="Groups with fewer rows are marked as small.")
     select: Literal["best_metric", "best_f1_within_caps"] = "best_metric"
 
     @field_validator("caps")

@@ -8,13 +8,14 @@ from typing import Any
 
 from sqlalchemy import DateTime, Dialect, create_engine, event
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session
 
-from service.domain.errors import InvalidRequest, Unavailable
+from service.domain.errors import Unavailable
 
 SQLITE_BUSY_SECONDS = 30
 
@@ -96,10 +97,10 @@ class Database:
 def _reachable() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
-    except DataError as error:  # a NUL in an id, say: PostgreSQL takes none
-        raise InvalidRequest("a value holds what the database cannot keep") from error
+    except PoolTimeout as error:
+        raise Unavailable("the database is busy: no connection came free in time") from error
 
 
 def _engine(url: str) -> Engine:

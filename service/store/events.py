@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, update
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from service.store.tables import Event, Run
@@ -62,8 +62,3 @@ def newest(session: Session, run_ids: Sequence[str]) -> dict[str, int]:
     """The number of the newest event of each of these runs; runs that are gone are left out."""
     statement = select(Run.id, Run.event_count).where(col(Run.id).in_(run_ids))
     return dict(session.exec(statement).all())
-
-
-def count(session: Session, run_id: str, event_type: str) -> int:
-    statement = select(func.count()).where(Event.run_id == run_id, Event.type == event_type)
-    return session.exec(statement).one()

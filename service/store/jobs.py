@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import or_, update
+from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
@@ -78,7 +78,8 @@ def switch_status(
     if to != JobStatus.RUNNING:
         values |= {"owner": None, "lease_expires_at": None, "request": None, "eta_seconds": None}
     if to == JobStatus.QUEUED:
-        values |= {"queued_at": db_now(), "enqueued_at": db_now(), "finished_at": None}
+        # Not woken for yet: whoever commits this may do so, and else the next sweep will.
+        values |= {"queued_at": db_now(), "enqueued_at": None, "finished_at": None}
     statement = (
         update(Job)
         .where(col(Job.id) == job.id, col(Job.status).in_(list(allowed)))
@@ -163,11 +164,6 @@ def give_back(
     stop) do not count. Returns the new status, or None where the token no longer stands.
     """
     values: dict[str, Any] = {}
-    if free:
-        values = {
-            "attempts": col(Job.attempts) - 1,
-            "attempts_since_checkpoint": col(Job.attempts_since_checkpoint) - 1,
-        }
     to = JobStatus.QUEUED
     if job.request == JobRequest.CANCEL:
         to = JobStatus.CANCELLED
@@ -179,6 +175,11 @@ def give_back(
     ):
         to = JobStatus.FAILED
         values = {"failure_reason": reason, "failure_detail": detail}
+    elif free:
+        values = {
+            "attempts": col(Job.attempts) - 1,
+            "attempts_since_checkpoint": col(Job.attempts_since_checkpoint) - 1,
+        }
     changed = switch_status(
         session, job, to, held_token=token, sources=(JobStatus.RUNNING,), **values
     )
@@ -187,6 +188,8 @@ def give_back(
 
 def request_cancel(session: Session, job: Job) -> None:
     """Cancel a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
+    # Locked, so that its worker cannot give it back between the two tries.
+    session.exec(select(Job).where(Job.id == job.id).with_for_update()).one()
     if switch_status(
         session, job, JobStatus.CANCELLED, sources=(JobStatus.QUEUED, JobStatus.PAUSED)
     ):
@@ -219,17 +222,43 @@ def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str
     return [row[0] for row in session.execute(statement).all()]
 
 
-def expired(session: Session, limit: int = 100) -> list[Job]:
+def expired(session: Session, limit: int = 100) -> list[str]:
     """Running jobs whose lease has run out by the database's clock."""
-    statement = select(Job).where(
+    statement = select(Job.id).where(
         Job.status == JobStatus.RUNNING, col(Job.lease_expires_at) < db_now()
     )
     return list(session.exec(statement.limit(limit)))
+
+
+def hold_expired(session: Session, job_id: str) -> Job | None:
+    """Lock a job whose lease has run out. None where it has not, or another has it locked."""
+    statement = (
+        select(Job)
+        .where(
+            Job.id == job_id,
+            Job.status == JobStatus.RUNNING,
+            col(Job.lease_expires_at) < db_now(),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    return session.exec(statement).one_or_none()
+
+
+def woken(session: Session, job_id: str) -> None:
+    """Note that a wake-up is being sent, so that the sweep sends none beside it."""
+    session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=db_now()))
+
+
+def not_woken(session: Session, job_id: str) -> None:
+    """Take back that a wake-up was sent: the broker was away."""
+    session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=None))
 
 
 def queue_position(session: Session, job: Job) -> int | None:
     """1 for the queued job that waits longest; None where the job does not wait."""
     if job.status != JobStatus.QUEUED:
         return None
-    ahead = select(Job.id).where(Job.status == JobStatus.QUEUED, col(Job.queued_at) < job.queued_at)
-    return len(session.exec(ahead).all()) + 1
+    ahead = select(func.count()).where(
+        Job.status == JobStatus.QUEUED, col(Job.queued_at) < job.queued_at
+    )
+    return session.exec(ahead).one() + 1

@@ -166,7 +166,7 @@ def _put_checkpoint(
     others = [old for old in known if old.step not in (line.step, line.best_step)]
     best_is_other = line.best_step is not None and line.best_step != line.step
     keep = max(0, limit - 1 - int(best_is_other))
-    surplus = others[: len(others) - keep]
+    surplus = others[: max(0, len(others) - keep)]
     for old in surplus:
         session.delete(old)
     return replaced + surplus

@@ -86,6 +86,31 @@ def test_bad_files_are_refused_and_leave_nothing(client, settings, files, pointe
     assert [path for path in store.rglob("*") if path.is_file()] == []
 
 
+def test_texts_without_any_label_are_refused(client):
+    answer = post(client, {"train": b'{"text": "a"}\n{"text": "b"}\n'})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/train")
+    assert "mapping.label" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", [" ", "a\0b"])
+def test_a_name_that_nobody_can_read_is_refused(client, settings, name):
+    answer = client.post("/v1/datasets", data={"name": name}, files={"train": GOOD})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/name")
+
+
+def test_form_fields_that_are_unknown_or_doubled_are_refused(client):
+    answer = post(client, {"train": GOOD, "valid": GOOD})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/valid")
+    assert "validation" in answer.json()["detail"]
+    twice = client.post(
+        "/v1/datasets",
+        data={"name": "d"},
+        files=[("train", ("a", GOOD)), ("train", ("b", GOOD))],
+    )
+    assert (twice.status_code, twice.json()["errors"][0]["pointer"]) == (422, "/train")
+    assert client.get("/v1/datasets").json()["data"] == []
+
+
 def test_a_bad_mapping_names_its_field(client):
     answer = post(client, {"train": GOOD}, mapping='{"txt": "a"}')
     assert answer.status_code == 422
@@ -106,7 +131,7 @@ def test_too_large_an_upload_is_refused(settings, monkeypatch):
     from service.api.app import create_app
 
     small = settings.model_copy(update={"max_upload_bytes": 1000})
-    with TestClient(create_app(small)) as client:
+    with TestClient(create_app(small), base_url="http://127.0.0.1") as client:
         answer = post(client, {"train": GOOD * 100})
         assert answer.status_code == 413
         assert answer.json()["type"] == "urn:fairtune:too-large"

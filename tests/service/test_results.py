@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from by_hand import Worker
 
 from service.domain.states import FailureReason, JobStatus
 from service.store import jobs
@@ -105,6 +106,23 @@ def test_checkpoints_beyond_the_limit_go_but_never_the_best(context, client, run
     assert gone.status_code == 404
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 10])
+@pytest.mark.parametrize("newest_is_best", [True, False])
+def test_so_many_checkpoints_are_kept_as_was_asked_for(
+    context, client, dataset_id, limit, newest_is_best
+):
+    body = {"dataset_id": dataset_id, "training": {"save_total_limit": limit}}
+    run_id = client.post("/v1/runs", json=body).json()["id"]
+    worker = Worker(context, run_id)
+    for step in range(1, 13):
+        worker.ship(checkpoint(worker, step, best_step=step if newest_is_best else 1))
+    kept = [row["step"] for row in client.get(f"/v1/runs/{run_id}/checkpoints").json()["data"]]
+    newest = list(range(13 - limit, 13))
+    if not newest_is_best:  # the best takes one of the places, but never the newest one's
+        newest = [1, *range(13 - max(1, limit - 1), 13)]
+    assert kept == newest
+
+
 def test_artifacts_come_with_ranges_and_entity_tags(client, run_id, worker):
     worker.ship(
         worker.line(type="artifact", file=worker.file("adapter_model.safetensors", b"0123456789"))
@@ -122,6 +140,14 @@ def test_artifacts_come_with_ranges_and_entity_tags(client, run_id, worker):
         f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors", headers={"range": "bytes=4-"}
     )
     assert (part.status_code, part.content) == (206, b"456789")
+    for wanted in ("bytes=999999-", "lines=1-2", "bytes=5-2", "bytes=-0"):
+        refused = client.get(
+            f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors", headers={"range": wanted}
+        )
+        assert (refused.status_code, refused.json()["type"]) == (
+            416,
+            "urn:fairtune:range-not-satisfiable",
+        )
     assert client.get(f"/v1/runs/{run_id}/artifacts/evaluations/base.parquet").content == b"P"
 
 
@@ -229,10 +255,46 @@ def test_the_sweep_returns_expired_leases_three_times_then_fails(context, client
     assert (run["status"], run["failure"]["reason"]) == ("failed", "worker_lost")
 
 
+def test_a_sweep_that_comes_too_late_leaves_the_owner_alone(context, worker):
+    """It saw the lease expired, and the owner renewed before it acted."""
+    sweeper = Sweeper(context.settings, context.database, context.celery)
+    with context.database.write() as session:
+        jobs.renew(session, worker.current, 60)
+    sweeper._take_back(worker.job_id)
+    with context.database.read() as session:
+        job = jobs.get(session, worker.job_id)
+        assert (job.status, job.token) == ("running", worker.current.token)
+
+
+def test_a_returned_job_is_woken_for_by_the_next_sweep(context, worker):
+    with context.database.write() as session:
+        job = jobs.get(session, worker.job_id)
+        token = worker.current.token
+        jobs.give_back(session, job, token, FailureReason.CRASHED, "", free=False)
+    with context.database.write() as session:
+        assert jobs.unclaimed(session, older_than=3600) == [worker.job_id]
+        assert jobs.unclaimed(session, older_than=3600) == []
+
+
+def test_a_broker_that_is_away_does_not_lose_wake_ups(context, client, dataset_id, monkeypatch):
+    from service import broker
+    from service.domain.errors import Unavailable
+
+    def away(*_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(broker, "enqueue", away)
+    made = [client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"] for _ in range(3)]
+    eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
+    Sweeper(eager, context.database, context.celery).sweep()
+    with context.database.write() as session:
+        assert len(jobs.unclaimed(session, older_than=3600)) == len(made)
+
+
 def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, worker):
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
-        assert [job.id for job in jobs.expired(session)] == [worker.job_id]
+        assert jobs.expired(session) == [worker.job_id]
         jobs.renew(session, worker.current, 60)
         assert jobs.expired(session) == []
 

@@ -64,7 +64,13 @@ REFUSED = [
     ({"fairness": {"positive_label": "spam"}}, "/fairness/positive_label", "hate, normal"),
     ({"training": {"max_steps": 5, "num_train_epochs": 2}}, "/training", "exactly one"),
     ({"training": {"learning_rate": 0}}, "/training/learning_rate", "greater than 0"),
-    ({"training": {"learning_rate": "nan"}}, "/training/learning_rate", "finite"),
+    ({"training": {"learning_rate": float("nan")}}, "/training/learning_rate", "finite"),
+    ({"training": {"learning_rate": "0.1"}}, "/training/learning_rate", "valid number"),
+    ({"training": {"max_steps": 10**20}}, "/training/max_steps", "less than or equal"),
+    ({"training": {"warmup_steps": 10**9}}, "/training/warmup_steps", "less than or equal"),
+    ({"lora": {"r": True}}, "/lora/r", "integer"),
+    ({"lora": {"r": "8"}}, "/lora/r", "integer"),
+    ({"base_model": "modèle"}, "/base_model", "hub id"),
     ({"training": {"packing": "shared_prefix"}}, "/training/packing", "not available"),
     ({"training": {"eval_strategy": "steps"}}, "/training", "eval_steps"),
     ({"training": {"eval_strategy": "no"}, "preset": "default"}, "/training", "early"),
@@ -124,13 +130,63 @@ def test_unreadable_bodies(client):
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_misspelt_query_parameter_starts_nothing(client, dataset_id):
+    answer = client.post("/v1/runs?dryrun=true", json={"dataset_id": dataset_id})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/dryrun")
+    assert "dry_run" in answer.json()["detail"]
+    assert client.get("/v1/runs").json()["data"] == []
+
+
+def test_a_positive_label_that_training_never_sees_is_refused(client):
+    rows = '{{"text": "t{0}", "label": "{1}"}}\n'
+    files = {
+        "train": "".join(rows.format(n, "ab"[n % 2]) for n in range(4)).encode(),
+        "test": rows.format(9, "c").encode(),
+    }
+    fields = {"name": "d", "mapping": '{"labels": ["a", "b", "c"]}'}
+    made = client.post("/v1/datasets", data=fields, files=files).json()
+    refused = submit(
+        client,
+        dataset_id=made["id"],
+        template="label_only",
+        fairness={"positive_label": "c", "caps": []},
+    )
+    assert refused.json()["errors"][0]["pointer"] == "/fairness/positive_label"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "checkpoints/99999999999999999999",
+        "checkpoints/-1",
+        "checkpoints/99999999999999999999/download?path=a",
+        "events?after=99999999999999999999",
+    ],
+)
+def test_numbers_beyond_a_database_are_refused(client, run_id, path):
+    assert client.get(f"/v1/runs/{run_id}/{path}").status_code == 422
+
+
+@pytest.mark.parametrize("last", ["99999999999999999999", "9" * 5000, "-1", "x"])
+def test_a_last_event_id_that_is_none_starts_from_the_beginning(client, run_id, last):
+    answer = client.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": last})
+    assert [event["id"] for event in answer.json()["data"]] == [1]
+
+
+def test_requests_for_other_hosts_or_from_other_origins_are_refused(client):
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        answer = client.get("/v1/presets", headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (400, "urn:fairtune:bad-request")
+    assert client.get("/v1/presets", headers={"Origin": "http://127.0.0.1"}).status_code == 200
+
+
 def test_an_allow_list_of_models(settings, sample):
     from fastapi.testclient import TestClient
 
     from service.api.app import create_app
 
     strict = settings.model_copy(update={"allowed_models": ["openai/*"]})
-    with TestClient(create_app(strict)) as client:
+    with TestClient(create_app(strict), base_url="http://127.0.0.1") as client:
         made = client.post("/v1/datasets", data={"name": "d"}, files=sample).json()
         refused = submit(client, dataset_id=made["id"], base_model="tiny")
         assert refused.json()["errors"][0]["pointer"] == "/base_model"

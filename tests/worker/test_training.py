@@ -10,6 +10,7 @@ from train_jobs import spec
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from service.domain.steps import StepPlan
 from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.training import checkpoints
 from worker.training.batches import loss_sum, target_count
@@ -17,7 +18,7 @@ from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.examples import Example
 from worker.training.loop import Trainer
 from worker.training.models import add_adapter, load_base, set_training
-from worker.training.schedule import Plan, epoch_order
+from worker.training.schedule import epoch_order
 
 CPU = torch.device("cpu")
 
@@ -304,7 +305,7 @@ def test_the_same_seed_gives_the_same_adapter(load):
 
 def test_the_plan_counts_steps_as_transformers_does():
     training = spec(training={"num_train_epochs": 2.5}).training
-    plan = Plan.of(training, 10)  # 4 a step: the last of an epoch has 2
+    plan = StepPlan.of(training, 10)  # 4 a step: the last of an epoch has 2
     assert (plan.steps_per_epoch, plan.total_steps, plan.warmup_steps) == (3, 8, 2)
     capped = spec(
         training={
@@ -314,7 +315,7 @@ def test_the_plan_counts_steps_as_transformers_does():
             "warmup_ratio": 0.3,
         }
     ).training
-    assert Plan.of(capped, 10) == Plan(10, 3, 5, 2)
+    assert StepPlan.of(capped, 10) == StepPlan(10, 3, 5, 2)
 
 
 def test_every_epoch_has_all_rows_in_an_order_of_its_own():

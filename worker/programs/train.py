@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from service.domain.errors import ProgramFailure
 from service.domain.events import Progress, RewoundEvent
 from service.domain.states import FailureReason, Phase
+from service.domain.steps import StepPlan
 from worker.programs.program import Program, launch
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
@@ -31,13 +32,14 @@ def main(program: Program) -> None:
     from worker.programs.outcome import finish
     from worker.training.examples import Prompts, Tokens
     from worker.training.locate import locate
+    from worker.training.models import check_targets
     from worker.training.rows import read_rows
-    from worker.training.schedule import Plan
 
     rows = _by_split(read_rows(program.directory / job.dataset))
     labels = _labels(rows, program)
     directory = locate(spec.base_model, Path(job.models_dir))
     base, accelerator = _load(program, directory)
+    check_targets(base.model, spec.lora, spec.base_model)
     tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     train = _examples(program, prompts, rows, "train", labels)
@@ -46,7 +48,7 @@ def main(program: Program) -> None:
 
     scorer = _scorer(program, labels, tokens, accelerator.device)
     splits = _splits_to_score(program, rows, labels)
-    total = Plan.of(spec.training, len(train)).total_steps
+    total = StepPlan.of(spec.training, len(train)).total_steps
     before: dict[str, Predictions] = {}
     # Until a split has been scored: 20 rows a second.
     seconds = sum(len(rows[split]) for split in splits) / 20
@@ -159,7 +161,6 @@ def _examples(
 
 
 def _check_data(program: Program, train: list[Example], validation: list[Example]) -> None:
-    from worker.training.schedule import Plan
 
     training = program.job.spec.training
     if not train:
@@ -172,13 +173,8 @@ def _check_data(program: Program, train: list[Example], validation: list[Example
             "The dataset has no validation split: no evaluation while training, no early stopping, "
             "and the last checkpoint is the one taken.",
         )
-    plan = Plan.of(training, len(train))
-    if plan.warmup_steps * 3 > plan.total_steps:
-        program.reporter.warn(
-            "long_warmup",
-            f"The warm-up takes {plan.warmup_steps} of {plan.total_steps} steps, more than a third:"
-            " the learning rate is far below what was asked for most of the time.",
-        )
+    if text := StepPlan.of(training, len(train)).warmup_warning():
+        program.reporter.warn("long_warmup", text)
 
 
 def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) -> Scorer:

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.errors import ProgramFailure
+from service.domain.spec import MODEL_NAME
 from service.domain.states import FailureReason
 
 log = logging.getLogger("fairtune")
@@ -26,10 +26,6 @@ BUNDLED = "smollm2-135m-instruct"
 
 HUB_SECONDS = 8.0
 """Longest wait for the hub's first answer."""
-
-# One or two components as the hub names repositories. A component cannot start with a dot, so that
-# neither an absolute path nor one with `..` gets through.
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 # Weights as safetensors and the tokenizer's files. No *.bin, *.pt or *.py: those can run code.
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
@@ -42,7 +38,7 @@ def locate(base_model: str, models_dir: Path) -> Path:
     Raises ProgramFailure: invalid_spec for what cannot be a name, model_unavailable for a model
     that is not there and cannot be had.
     """
-    if not _NAME.fullmatch(base_model):
+    if not MODEL_NAME.fullmatch(base_model):
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
             f"base_model: {base_model!r} is neither a model id of the hub nor the name of a "

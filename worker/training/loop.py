@@ -19,6 +19,7 @@ from service.domain.errors import ProgramFailure
 from service.domain.events import CheckpointEvent, MetricsEvent, Progress
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
+from service.domain.steps import StepPlan
 from worker.programs.reporter import Reporter, Stop, Stopped, file_entry
 from worker.training import checkpoints
 from worker.training.batches import loss_sum, micro_batches, target_count
@@ -27,7 +28,7 @@ from worker.training.examples import Example
 from worker.training.models import set_training
 from worker.training.pace import Pace
 from worker.training.results import trainer_state
-from worker.training.schedule import Plan, epoch_order, make_optimizer, make_scheduler, mix
+from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, mix
 
 BETWEEN_PROGRESS = 2.0
 """Seconds between signs of life while an evaluation runs."""
@@ -53,7 +54,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         training = self.spec.training
-        self.plan = Plan.of(training, len(self.examples), self.accelerator.num_processes)
+        self.plan = StepPlan.of(training, len(self.examples), self.accelerator.num_processes)
         self.state = LoopState()
         self.best_adapter: Tensors | None = None
         self.optimizer = make_optimizer(self.model, training)

@@ -192,23 +192,29 @@ def linear_names(model: nn.Module) -> list[str]:
     )
 
 
+def check_targets(model: nn.Module, lora: LoraSection, base_model: str) -> None:
+    """Raise ProgramFailure(invalid_spec) for a target module that the model lacks.
+
+    peft itself takes one match of several names for success.
+    """
+    names = linear_names(model)
+    for target in [] if lora.target_modules == "all-linear" else lora.target_modules:
+        if target.rpartition(".")[2] not in names:
+            raise ProgramFailure(
+                FailureReason.INVALID_SPEC,
+                f"lora.target_modules: {base_model} has no linear layer named {target!r}; it "
+                f"has {', '.join(names)}.",
+            )
+
+
 def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> Any:
     """Put a fresh LoRA adapter on `model`; the same seed gives the same adapter.
 
-    Adapter weights are float32 whatever the base is. Raises ProgramFailure(invalid_spec) for a
-    target module that the model lacks: peft takes one match of several names for success.
+    Adapter weights are float32 whatever the base is. Raises ProgramFailure(invalid_spec).
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    names = linear_names(model)
-    if lora.target_modules != "all-linear":
-        for target in lora.target_modules:
-            if target.rpartition(".")[2] not in names:
-                raise ProgramFailure(
-                    FailureReason.INVALID_SPEC,
-                    f"lora.target_modules: {base_model} has no linear layer named {target!r}; it "
-                    f"has {', '.join(names)}.",
-                )
+    check_targets(model, lora, base_model)
     torch.manual_seed(seed)
     try:
         adapted = get_peft_model(

@@ -4,13 +4,13 @@ import math
 from collections import deque
 
 from service.domain.spec import TrainingSection
-from worker.training.schedule import Plan
+from service.domain.steps import StepPlan
 
 
 class Pace:
     """Speed over the last steps of this process; evaluations are timed apart."""
 
-    def __init__(self, training: TrainingSection, plan: Plan, validation: int) -> None:
+    def __init__(self, training: TrainingSection, plan: StepPlan, validation: int) -> None:
         self._training = training
         self._plan = plan
         self._validation = validation

@@ -7,16 +7,16 @@ from typing import Any
 
 from service.domain.job import Job
 from service.domain.spec import TrainingSection
+from service.domain.steps import StepPlan
 from service.fairness import BiasReport
 from worker.training.checkpoints import LoopState
-from worker.training.schedule import Plan
 
 
 def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def trainer_state(state: LoopState, plan: Plan, training: TrainingSection) -> dict[str, Any]:
+def trainer_state(state: LoopState, plan: StepPlan, training: TrainingSection) -> dict[str, Any]:
     """trainer_state.json in transformers' layout (TrainerState.load_from_json reads it)."""
     best = state.best_step
     return {

@@ -1,39 +1,11 @@
 """How many steps there are, in which order rows come, and at which rate is learned."""
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from service.domain.spec import TrainingSection
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many optimizer steps there are; the last one of an epoch may be smaller."""
-
-    samples: int
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-
-    @classmethod
-    def of(cls, training: TrainingSection, samples: int, world: int = 1) -> "Plan":
-        """`samples` >= 1 rows over `world` processes."""
-        per_epoch = math.ceil(samples / (training.effective_batch_size * world))
-        if training.max_steps is not None:
-            total = training.max_steps
-        else:
-            assert training.num_train_epochs is not None
-            total = math.ceil(per_epoch * training.num_train_epochs)
-        warmup = training.warmup_steps or 0
-        if training.warmup_ratio:
-            warmup = math.ceil(total * training.warmup_ratio)
-        return cls(samples, per_epoch, total, warmup)
-
-    def epoch(self, step: int) -> float:
-        return step / self.steps_per_epoch
+from service.domain.steps import StepPlan
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
@@ -66,7 +38,9 @@ def make_optimizer(model: Any, training: TrainingSection) -> torch.optim.Optimiz
     )
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, training: TrainingSection, plan: Plan) -> Any:
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, training: TrainingSection, plan: StepPlan
+) -> Any:
     from transformers import get_scheduler
 
     return get_scheduler(

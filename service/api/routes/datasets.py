@@ -6,7 +6,14 @@ from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from pydantic import BaseModel, ConfigDict
 
 from service import uploads
-from service.api.dependencies import After, KeyHeader, Limit, get_context, idempotency_key
+from service.api.dependencies import (
+    After,
+    KeyHeader,
+    Limit,
+    get_context,
+    idempotency_key,
+    known_form,
+)
 from service.api.problems import READS, UPLOADS
 from service.api.schemas import DatasetView, Page, page
 from service.context import Context
@@ -25,6 +32,7 @@ Upload = UploadFile | None
 @router.post(
     "",
     status_code=201,
+    dependencies=[Depends(known_form)],
     responses={**UPLOADS, 200: {"model": DatasetView, "description": "Made before by this key."}},
 )
 def create_dataset(
@@ -62,8 +70,8 @@ def create_dataset(
     """
     given = {"train": train, "validation": validation, "test": test, "file": file}
     files: dict[str, BinaryIO] = {part: upload.file for part, upload in given.items() if upload}
-    if not name.strip():
-        raise InvalidRequest.at("/name", "the name is blank")
+    if not name.strip() or not name.isprintable():
+        raise InvalidRequest.at("/name", "the name is blank or holds characters nobody can read")
     fields = {"name": name, "format": format, "mapping": mapping, "on_invalid": on_invalid}
     request_key = None
     if key is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import FileResponse
 
-from service.api.dependencies import get_context
+from service.api.dependencies import Step, get_context
 from service.api.files import file_response
 from service.api.problems import READS, WRITES
 from service.api.schemas import (
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/runs/{run_id}", tags=["results"])
 Ctx = Annotated[Context, Depends(get_context)]
 FILE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The file; ranges and entity tags are understood.",
+        "description": "The file; ranges are understood.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -71,7 +71,7 @@ def list_checkpoints(context: Ctx, run_id: str) -> CheckpointList:
 
 
 @router.get("/checkpoints/{step}", responses=READS)
-def get_checkpoint(context: Ctx, run_id: str, step: int) -> CheckpointView:
+def get_checkpoint(context: Ctx, run_id: str, step: Step) -> CheckpointView:
     with context.database.read() as session:
         rows.get_run(session, run_id)
         return CheckpointView.of(rows.get_checkpoint(session, run_id, step))
@@ -83,7 +83,7 @@ def get_checkpoint(context: Ctx, run_id: str, step: int) -> CheckpointView:
 def download_checkpoint_file(
     context: Ctx,
     run_id: str,
-    step: int,
+    step: Step,
     path: Annotated[str, Query(description="One of the checkpoint's files.")],
 ) -> FileResponse:
     """One file of a checkpoint."""

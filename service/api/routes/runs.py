@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from service import runs as use_cases
 from service.api import examples, streams
 from service.api.dependencies import (
     After,
+    EventNumber,
     KeyHeader,
     Limit,
     get_context,
@@ -41,6 +43,8 @@ from service.store import events, jobs
 from service.store import runs as rows
 from service.store.tables import Job, Run
 
+_EVENT_STREAM = re.compile(r"text/event-stream(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
+_EVENT_NUMBER = re.compile(r"[0-9]{1,9}")
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 Ctx = Annotated[Context, Depends(get_context)]
 
@@ -148,12 +152,12 @@ async def get_events(
     context: Ctx,
     feed: Annotated[Feed, Depends(get_feed)],
     run_id: str,
-    after: Annotated[int, Query(ge=0, description="Events numbered above this.")] = 0,
+    after: EventNumber = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     last_event_id: Annotated[str | None, Header(description="Resumes a stream.")] = None,
 ) -> Any:
     """What happened, oldest first: as a list, or followed live as server-sent events."""
-    if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
+    if last_event_id is not None and _EVENT_NUMBER.fullmatch(last_event_id):
         after = max(after, int(last_event_id))
 
     def first_page() -> EventList:
@@ -164,7 +168,7 @@ async def get_events(
         more = len(found) > limit
         return EventList(data=views, has_more=more, next=views[-1].id if more else None)
 
-    if "text/event-stream" not in request.headers.get("accept", ""):
+    if not _EVENT_STREAM.search(request.headers.get("accept", "")):
         return await run_in_threadpool(first_page)
     await run_in_threadpool(first_page)  # 404 before the stream begins
     stream = streams.run_events(context, feed, run_id, after)

@@ -1,0 +1,49 @@
+"""A worker's hands without a worker: claims a job and ships what a program would say."""
+
+import hashlib
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from service.context import Context
+from service.domain.events import program_event
+from service.store import jobs, shipping
+from service.store.jobs import Claim
+from service.store.runs import get_run
+
+
+class Worker:
+    """Claims a job and ships what a program would say."""
+
+    def __init__(self, context: Context, run_id: str) -> None:
+        self.context = context
+        self.seq = 0
+        with context.database.read() as session:
+            self.job_id = get_run(session, run_id)[1].id
+        claim = self.claim()
+        assert claim is not None
+        self.current: Claim = claim
+
+    def claim(self, owner: str = "a worker", lease: float = 60) -> Claim | None:
+        with self.context.database.write() as session:
+            return jobs.claim(session, self.job_id, owner, lease)
+
+    def line(self, **fields: Any) -> Any:
+        self.seq += 1
+        return program_event.validate_python(
+            {"seq": self.seq, "time": datetime.now(UTC).isoformat(), **fields}
+        )
+
+    def file(self, path: str, content: bytes) -> dict[str, Any]:
+        """Put a file where a supervisor would; return its entry."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "file"
+            source.write_bytes(content)
+            key = f"{shipping.prefix_of(self.current)}/{path}"
+            self.context.store.put_file(source, key)
+        return {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def ship(self, *lines: Any, claim: Claim | None = None) -> list[Any]:
+        with self.context.database.write() as session:
+            return shipping.ship(session, claim or self.current, lines)
