@@ -120,8 +120,8 @@ def test_the_format_can_be_named(make, refuse, good):
     error = refuse({"train": good}, file_format="csv")
     assert error.errors[0].pointer == "/train/lines/1/text"
     # Asked for by name, the unified array has the unified names even where it lacks the label.
-    plain = make({"train": json.dumps([good[0], good[1]])}, file_format="unified")
-    assert plain.stats.labels == {}
+    error = refuse({"train": json.dumps([good[0], good[1]])}, file_format="unified")
+    assert "no row of train has a label" in error.detail
 
 
 def test_csv_records_may_hold_line_ends_commas_and_quotes(make):
@@ -193,15 +193,21 @@ def test_labels_as_declared(make, refuse):
     )
 
 
-def test_labels_may_be_missing_from_all_rows_of_a_split(make, good):
-    built = make({"train": [{"text": "a"}, {"text": "b", "label": None}]})
-    assert not built.stats.has_labels
-    assert "no_labels" in codes(built)
+def test_a_text_without_a_label_teaches_nothing(refuse, good):
+    for train, mapping in (
+        ([{"text": "a"}, {"text": "b", "label": None}], Mapping()),
+        (good, Mapping(label=None)),
+    ):
+        error = refuse({"train": train, "test": good}, mapping=mapping)
+        assert error.errors[0].pointer == "/train"
+        assert "mapping.label" in error.detail
+
+
+def test_labels_may_be_missing_from_all_rows_of_another_split(make, good):
     built = make({"train": good, "test": [{"text": "c"}]})
     assert built.stats.splits["train"].has_labels
     assert not built.stats.splits["test"].has_labels
     assert not built.stats.has_labels
-    assert make({"train": good}, mapping=Mapping(label=None)).stats.labels == {}
 
 
 def test_drop_takes_the_unlabelled_rows_of_a_labelled_split_only(make, good):

@@ -51,7 +51,8 @@ UPLOADED = TEXT.filter(lambda text: text.strip() and "\0" not in text)
     st.lists(UPLOADED, min_size=1, max_size=20), st.booleans(), st.sampled_from(["lines", "array"])
 )
 def test_any_text_survives_the_upload(texts, ascii_only, shape):
-    rows = [{"text": text} for text in texts]
+    texts = [*texts, "one", "more"]
+    rows = [{"text": text, "label": ("hate", "normal")[n % 2]} for n, text in enumerate(texts)]
     if shape == "array":
         content = json.dumps(rows, ensure_ascii=ascii_only)
     else:
