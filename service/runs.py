@@ -150,9 +150,15 @@ def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> N
             f"{', '.join(learned)}: name the one that counts as positive",
         )
     if "caps" in (body.get("fairness") or {}):
+        scored = {
+            group
+            for split in ("train", *spec.evaluation.splits)
+            if split in stats.splits
+            for group in stats.splits[split].groups
+        }
         for number, cap in enumerate(fairness.caps):
-            if cap.group not in stats.groups:
-                has = ", ".join(stats.groups) if stats.groups else "no groups"
+            if cap.group not in scored:
+                has = ", ".join(sorted(scored)) if scored else "no groups"
                 raise InvalidRequest.at(
                     f"/fairness/caps/{number}/group",
                     f"the dataset has no group {cap.group!r}; it has {has}",

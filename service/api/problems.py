@@ -23,6 +23,7 @@ from service.domain.errors import (
 )
 
 log = structlog.get_logger()
+_PLAINER = {"dict_type": "send a JSON object, with Content-Type: application/json"}
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -120,7 +121,10 @@ def install(app: FastAPI) -> None:
             if item["type"] == "json_invalid":
                 return response(BadRequest(f"the body is not JSON: {item['ctx']['error']}"))
             prefix = () if part == "body" else (part,)
-            found.append(FieldError(pointer_of((*prefix, *path)), item["msg"]))
+            detail = _PLAINER.get(item["type"], item["msg"])
+            if "UploadFile" in detail:
+                detail = "send a file here (with curl: -F name=@FILE)"
+            found.append(FieldError(pointer_of((*prefix, *path)), detail))
         first = found[0]
         where = first.pointer or "the body"
         return response(InvalidRequest(f"{where}: {first.detail}", tuple(found)))

@@ -168,6 +168,9 @@ class ReportMeta(_Part):
     threshold: Literal["argmax", "fitted"] = Field(
         default="argmax", description="How scores became predictions."
     )
+    group_shown: bool = Field(
+        default=False, description="Whether the prompt told the model the row's group."
+    )
     exploratory: bool = Field(
         default=False,
         description="Whether caps, confidence or threshold differ from the run's; gates nothing.",

@@ -120,6 +120,7 @@ class Scorer:
                 run_id=self.job.run_id,
                 base_model=self.job.spec.base_model,
                 template=self.job.template.name,
+                group_shown=self.job.template.shows_group,
                 split=tuned.split,
                 checkpoint_step=step,
             ),

@@ -129,7 +129,10 @@ def get_run(context: Ctx, run_id: str) -> RunView:
 
 @router.post("/{run_id}/cancel", responses=WRITES)
 def cancel_run(context: Ctx, run_id: str) -> RunView:
-    """Cancel. A queued run at once; a running one stops at its next step and keeps its files."""
+    """Cancel. A queued run at once; a running one stops at its next step and keeps its files.
+
+    A run that is already writing its result finishes.
+    """
     run, job = use_cases.cancel(context, run_id)
     with context.database.read() as session:
         return view(session, run, job)
