@@ -24,7 +24,7 @@ format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 test: .venv/.installed-dev ## every test; needs no system service
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 clean: ## remove what make made; .fairtune with your data stays
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache
 

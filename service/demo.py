@@ -60,8 +60,10 @@ def free_port() -> int:
 def service(settings: Settings) -> Iterator[httpx.Client]:
     """Run `fairtune up` and give a client of it; stops it at the end.
 
-    What it says goes to service.log in the data directory: a progress bar has the terminal.
+    It takes a port of its own: a service that is running already is left alone. What it says goes
+    to service.log in the data directory: a progress bar has the terminal.
     """
+    settings = Settings(**(settings.model_dump() | {"port": free_port()}))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = settings.data_dir / "service.log"
     with log.open("wb") as output:
@@ -87,7 +89,8 @@ def service(settings: Settings) -> Iterator[httpx.Client]:
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait()
+        with process:  # waits, then closes the lifeline
+            pass
 
 
 def _checked(response: httpx.Response) -> Any:
@@ -166,8 +169,6 @@ def run(settings: Settings) -> int:
     # A TERM is taken as Ctrl-C is: the run is cancelled and the service stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
-    # A port of its own: a service that is running already is left alone.
-    settings = Settings(**(settings.model_dump() | {"port": free_port()}))
     console.print("Starting the API and one worker …")
     with service(settings) as client:
         dataset = upload_sample(client)

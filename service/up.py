@@ -65,7 +65,8 @@ def _stop(parts: dict[str, subprocess.Popen[bytes]], grace: float) -> None:
         except subprocess.TimeoutExpired:
             # Its program sees the pipe close and ends too; the lease returns the job later.
             process.kill()
-            process.wait()
+        with process:  # waits, then closes the lifeline
+            pass
 
 
 def run(settings: Settings) -> int:
