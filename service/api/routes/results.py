@@ -77,6 +77,7 @@ def get_checkpoint(context: Ctx, run_id: str, step: Step) -> CheckpointView:
         return CheckpointView.of(rows.get_checkpoint(session, run_id, step))
 
 
+@router.head("/checkpoints/{step}/download", include_in_schema=False)
 @router.get(
     "/checkpoints/{step}/download", responses={**READS, **FILE}, response_class=FileResponse
 )
@@ -110,6 +111,7 @@ def list_artifacts(context: Ctx, run_id: str) -> ArtifactList:
     return ArtifactList(data=views)
 
 
+@router.head("/artifacts/{path:path}", include_in_schema=False)
 @router.get("/artifacts/{path:path}", responses={**READS, **FILE}, response_class=FileResponse)
 def download_artifact(context: Ctx, run_id: str, path: str) -> FileResponse:
     """One file; the final adapter lies at adapter_model.safetensors."""
@@ -142,6 +144,7 @@ def get_evaluation(context: Ctx, run_id: str, eval_id: str) -> EvaluationView:
         return EvaluationView.of(rows.get_evaluation(session, run_id, eval_id))
 
 
+@router.head("/evaluations/{eval_id}/predictions", include_in_schema=False)
 @router.get(
     "/evaluations/{eval_id}/predictions",
     responses={**READS, **FILE},
