@@ -92,8 +92,9 @@ class Supervisor:
             log.warning("the job is no longer this worker's")
         except Exception:
             log.exception("the supervisor failed")
-            with contextlib.suppress(Fenced):
+            with contextlib.suppress(Fenced, Unavailable):
                 self.shipper.ship_log()
+            with contextlib.suppress(Fenced):
                 self._fail(FailureReason.INTERNAL, "the supervisor failed; its log says how")
         finally:
             self._ended.set()
