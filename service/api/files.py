@@ -4,7 +4,7 @@ import mimetypes
 import re
 from pathlib import Path, PurePosixPath
 
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
@@ -20,10 +20,17 @@ _TYPES = {
 
 
 class _File(FileResponse):
-    """A FileResponse that refuses a range that cannot be had as a problem."""
+    """A FileResponse that knows If-None-Match and refuses a range that cannot be had."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wanted = Headers(scope=scope).get("range", "bytes=0-")
+        headers = Headers(scope=scope)
+        known = [tag.strip() for tag in headers.get("if-none-match", "").split(",")]
+        if self.headers["etag"] in known or "*" in known:
+            await Response(status_code=304, headers={"ETag": self.headers["etag"]})(
+                scope, receive, send
+            )
+            return
+        wanted = headers.get("range", "bytes=0-")
         size = Path(self.path).stat().st_size
         if not _is_range(wanted, size):
             error = RangeNotSatisfiable(f"the file has {size} bytes; {wanted!r} is no part of it")

@@ -84,7 +84,7 @@ def _rates(report: BiasReport, metric: Metric) -> Iterator[str]:
     yield f"{meaning}  (with two-sided {_level(report)} Wilson intervals)"
     yield "─" * WIDTH
     among = "negatives" if metric == "fpr" else "positives"
-    models = f"{'base':<29}→ tuned" if report.overall.base else "tuned"
+    models = f"{'base':<23}  → tuned" if report.overall.base else "tuned"
     yield f"  {'group':<{NAME}}{among:>10}    {models}"
     for group in report.groups:
         total = group.negatives if metric == "fpr" else group.positives

@@ -136,6 +136,11 @@ def test_artifacts_come_with_ranges_and_entity_tags(client, run_id, worker):
     whole = client.get(f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors")
     assert whole.content == b"0123456789"
     assert whole.headers["etag"] == f'"{listed[0]["sha256"]}"'
+    same = client.get(
+        f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors",
+        headers={"if-none-match": whole.headers["etag"]},
+    )
+    assert (same.status_code, same.content) == (304, b"")
     head = client.head(f"/v1/runs/{run_id}/artifacts/adapter_model.safetensors")
     assert (head.content, head.headers["content-length"]) == (b"", "10")
     part = client.get(

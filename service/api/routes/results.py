@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/runs/{run_id}", tags=["results"])
 Ctx = Annotated[Context, Depends(get_context)]
 FILE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The file; ranges are understood.",
+        "description": "The file; ranges and If-None-Match are understood.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
