@@ -3,7 +3,6 @@
 A file appears whole or not at all: it is written aside on the same disk, synced and renamed.
 """
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -14,11 +13,6 @@ from urllib.parse import unquote, urlsplit
 from service.domain.errors import NotFound
 
 _CHUNK = 1 << 20
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_safe(path: str) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from service.artifacts import ArtifactStore, sha256_of
+from service.artifacts import ArtifactStore
+from service.domain.digests import sha256_of
 from service.domain.errors import Unavailable
 from service.domain.events import (
     ArtifactEvent,

@@ -18,8 +18,9 @@ from service.datasets.intake import Intake
 from service.datasets.mapping import Mapping
 from service.datasets.problems import Dropped, OnInvalid, Problems
 from service.datasets.readers import Format
-from service.datasets.rows import SPLITS, RowWriter, Split, content_hash, read_rows
+from service.datasets.rows import SPLITS, RowWriter, Split, read_rows
 from service.datasets.stats import DatasetStats, measure
+from service.domain.digests import sha256_of
 from service.domain.errors import InvalidRequest
 
 MAX_GROUPS = 1000
@@ -69,7 +70,7 @@ def build(
         stats = measure(partial)
         answers = examine(partial) if stats.kind == "messages" else Answers()
         _check_whole("train" if "train" in files else "file", stats, answers, problems)
-        hashed = content_hash(partial)
+        hashed = sha256_of(partial)
         path = partial.replace(directory / f"{hashed}.parquet")
     finally:
         partial.unlink(missing_ok=True)

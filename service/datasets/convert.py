@@ -5,9 +5,10 @@ from collections import Counter
 
 from service.datasets.lines import Fields, json_type
 from service.datasets.mapping import MAX_NAME, Mapping
-from service.datasets.problems import Flaw, bad_character, escaped, shown
+from service.datasets.problems import Flaw, bad_character, shown
 from service.datasets.rows import Kind, Row, Split
 from service.datasets.turns import read_messages
+from service.domain.errors import escaped
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, Found, read_lines
-from service.datasets.problems import Flaw, escaped, shown
+from service.datasets.problems import Flaw, shown
+from service.domain.errors import escaped
 
 
 class _RecordTooLongError(Exception):

@@ -7,10 +7,10 @@ from service.datasets.convert import Converter, Ids
 from service.datasets.findings import DatasetWarning, warn_of_splits
 from service.datasets.lines import Fields
 from service.datasets.mapping import Mapping
-from service.datasets.problems import LISTED_DROPS, Flaw, Problems, escaped, shown
+from service.datasets.problems import LISTED_DROPS, Flaw, Problems, shown
 from service.datasets.readers import Format, Source, columns_of, kind_of, open_source
 from service.datasets.rows import Kind, RowWriter, Split
-from service.domain.errors import FieldError, InvalidRequest
+from service.domain.errors import FieldError, InvalidRequest, escaped
 
 _COLUMNS = ("text", "label", "group", "id", "source", "detail", "rationale", "split")
 

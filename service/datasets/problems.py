@@ -40,11 +40,6 @@ class Dropped(BaseModel):
     rows: list[DroppedRow] = Field([], description=f"The first {LISTED_DROPS} of them.")
 
 
-def escaped(column: str) -> str:
-    """`column` as one step of a JSON pointer (RFC 6901)."""
-    return column.replace("~", "~0").replace("/", "~1")
-
-
 def shown(value: object) -> str:
     """`value` quoted for an error: short, printable, and always encodable."""
     text = value if isinstance(value, str) else str(value)

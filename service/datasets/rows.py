@@ -1,6 +1,5 @@
 """The canonical row, and the Parquet file that holds a dataset's rows."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -149,9 +148,3 @@ def preview(path: Path, split: Split | None = None, limit: int = 20) -> list[Row
             break
         found.append(row)
     return found
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of the file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

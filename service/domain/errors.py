@@ -18,10 +18,14 @@ from typing import ClassVar
 from service.domain.states import FailureReason
 
 
+def escaped(name: str) -> str:
+    """`name` as one step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def pointer_of(location: Iterable[str | int]) -> str:
     """An RFC 6901 JSON pointer."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join(f"/{part}" for part in parts)
+    return "".join(f"/{escaped(str(part))}" for part in location)
 
 
 @dataclass(frozen=True, slots=True)

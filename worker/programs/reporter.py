@@ -1,6 +1,5 @@
 """What a program tells its supervisor: lines in events.jsonl, and whether it was told to stop."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from service.domain.digests import sha256_of
 from service.domain.events import FileEntry, LogEvent, PhaseEvent, WarningEvent
 from service.domain.states import Phase
 
@@ -91,8 +91,6 @@ class Stop:
 
 def file_entry(path: Path, root: Path) -> FileEntry:
     """Size in bytes and SHA-256 of a finished file, named relative to `root`."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(
-        path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=digest
+        path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=sha256_of(path)
     )

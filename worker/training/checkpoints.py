@@ -12,7 +12,6 @@ A checkpoint is a PEFT adapter directory with what resuming needs beside it:
 No generator states: every random number is drawn after seeding by (seed, step, slot).
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from service.domain.digests import sha256_of
 
 MANIFEST = "manifest.json"
 
@@ -190,9 +191,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
+    return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _sync(path: Path) -> None:

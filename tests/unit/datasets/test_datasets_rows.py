@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.datasets.build import build
-from service.datasets.rows import SPLITS, Message, Row, RowWriter, content_hash, read_rows
+from service.datasets.rows import SPLITS, Message, Row, RowWriter, read_rows
+from service.domain.digests import sha256_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 MESSAGES = st.lists(
@@ -40,7 +41,7 @@ def test_rows_come_back_as_they_were_and_bytes_are_the_same(rows):
                 for row in rows:
                     writer.add(row)
         assert list(read_rows(paths[0])) == rows
-        assert content_hash(paths[0]) == content_hash(paths[1])
+        assert sha256_of(paths[0]) == sha256_of(paths[1])
 
 
 UPLOADED = TEXT.filter(lambda text: text.strip() and "\0" not in text)
