@@ -1,7 +1,8 @@
-"""Use cases on runs: resolve a request into a specification, submit, cancel."""
+"""Use cases on runs: resolve a request into a specification, submit, clone."""
 
 import contextlib
 import fnmatch
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -75,15 +76,23 @@ def _check_text(value: Any, location: tuple[str | int, ...] = ()) -> None:
         raise InvalidRequest.at(where, "the text holds a NUL or half a surrogate pair")
 
 
-def resolve(context: Context, session: Session, body: dict[str, Any]) -> Plan:
-    """Lay `body` over its preset and check it against the dataset. Raises InvalidRequest."""
+def resolve(
+    context: Context, session: Session, body: dict[str, Any], base: dict[str, Any] | None = None
+) -> Plan:
+    """Lay `body` over `base` (None: its preset) and check it against the dataset.
+
+    Raises InvalidRequest.
+    """
     _check_text(body)
-    name = body.get("preset", FALLBACK)
-    known = presets()
-    if not isinstance(name, str) or name not in known:
-        raise InvalidRequest.at("/preset", f"no such preset; there are {', '.join(known)}")
+    name = FALLBACK
+    if base is None:
+        name = body.get("preset", FALLBACK)
+        known = presets()
+        if not isinstance(name, str) or name not in known:
+            raise InvalidRequest.at("/preset", f"no such preset; there are {', '.join(known)}")
+        base = known[name].values
     try:
-        spec = RunSpec.model_validate(overlay(known[name].values, body))
+        spec = RunSpec.model_validate(overlay(base, body))
     except ValidationError as error:
         raise invalid(error) from error
     if spec.name is None:
@@ -219,12 +228,43 @@ def submit(
     broker that is away delays the run but does not lose it: the sweep wakes a worker later.
     Raises InvalidRequest.
     """
+    return _make(context, key, lambda session: (resolve(context, session, body).spec, None))
+
+
+def clone(
+    context: Context, run_id: str, changes: dict[str, Any], key: IdempotencyKey | None = None
+) -> tuple[Run, Job, bool]:
+    """A new run of the same specification with `changes` laid over it; else as `submit`.
+
+    Raises NotFound, InvalidRequest.
+    """
+    return _make(
+        context, key, lambda session: (plan_clone(context, session, run_id, changes).spec, run_id)
+    )
+
+
+def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
+    """What `clone` would make. Raises NotFound, InvalidRequest."""
+    run, _ = rows.get_run(session, run_id)
+    if "preset" in changes:
+        raise InvalidRequest.at(
+            "/preset", "a clone keeps every value of its run; submit a new run for another preset"
+        )
+    return resolve(context, session, changes, run.spec)
+
+
+def _make(
+    context: Context,
+    key: IdempotencyKey | None,
+    specify: Callable[[Session], tuple[RunSpec, str | None]],
+) -> tuple[Run, Job, bool]:
+    """Store a run of the specification that `specify` gives, unless `key` made one before."""
     try:
         with context.database.write() as session:
             known = idempotency.recall(session, key)
             if known is not None:
                 return (*rows.get_run(session, known), False)
-            spec = resolve(context, session, body).spec
+            spec, cloned_from = specify(session)
             run = Run(
                 id=new_id("run"),
                 project_id=DEFAULT_PROJECT,
@@ -234,6 +274,7 @@ def submit(
                 dataset_id=spec.dataset_id,
                 spec=spec.model_dump(mode="json"),
                 tags=list(spec.tags),
+                cloned_from=cloned_from,
             )
             session.add(run)
             session.flush()
@@ -250,12 +291,3 @@ def submit(
         broker.enqueue(context.celery, job.id)
     with context.database.read() as session:
         return (*rows.get_run(session, run.id), True)
-
-
-def cancel(context: Context, run_id: str) -> tuple[Run, Job]:
-    """Cancel a waiting run at once, a running one at its next step. Raises NotFound, Conflict."""
-    with context.database.write() as session:
-        run, job = rows.get_run(session, run_id)
-        jobs.request_cancel(session, job)
-    with context.database.read() as session:
-        return rows.get_run(session, run.id)

@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         feed = Feed(context.database)
-        sweeper = Sweeper(settings, context.database, context.celery)
+        sweeper = Sweeper(settings, context.database, context.store, context.celery)
         app.state.feed = feed
         feed.start()
         sweeper.start()
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=[
             {"name": "datasets", "description": "Labelled texts to train and test on."},
-            {"name": "runs", "description": "Start a fine-tuning run, follow it, cancel it."},
+            {"name": "runs", "description": "Start a fine-tuning run, follow it, steer it."},
             {"name": "results", "description": "Checkpoints, files, evaluations, bias report."},
             {"name": "catalog", "description": "Presets, templates and models to name in a run."},
             {"name": "health", "description": "Is the service alive and ready?"},

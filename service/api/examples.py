@@ -45,3 +45,12 @@ RUNS: dict[str, Example] = {
         value={"preset": "high_capacity", "dataset_id": _DATASET, "tags": ["release-candidate"]},
     ),
 }
+
+CLONES: dict[str, Example] = {
+    "same": Example(summary="The same again", value={}),
+    "slower": Example(
+        summary="A third of the learning rate, another seed",
+        description="What one does after a run that diverged.",
+        value={"name": "slower", "seed": 7, "training": {"learning_rate": 7e-5}},
+    ),
+}

@@ -12,7 +12,7 @@ from service.datasets.problems import Dropped
 from service.datasets.stats import DatasetStats
 from service.domain.events import FileEntry
 from service.domain.spec import RunSpec
-from service.domain.states import ADVICE, FailureReason, JobStatus
+from service.domain.states import ADVICE, FailureReason, JobRequest, JobStatus
 from service.runs import Plan
 from service.store.tables import Checkpoint, Dataset, Evaluation, Event, Job, Run
 
@@ -76,9 +76,20 @@ class RunView(View):
     eta_seconds: float | None = Field(description="Until the report; null while unknown.")
     samples_per_second: float | None
     queue_position: int | None = Field(description="1 is next; null when not queued.")
-    attempts: int
+    requested: JobRequest | None = Field(
+        description="What was asked of a running run and has not happened yet."
+    )
+    attempts: int = Field(
+        description="How often a worker took it up; one that was told to stop does not count."
+    )
+    train_batch_size: int | None = Field(
+        description="Rows per forward pass where memory did not suffice for "
+        "per_device_train_batch_size; the effective batch is the same."
+    )
+    eval_batch_size: int | None = Field(description="The same for evaluation.")
     metrics: dict[str, float] = Field(description="The latest value of each.")
     failure: Failure | None
+    cloned_from: str | None = Field(description="The run that this one is a clone of.")
     spec: RunSpec
     created_at: datetime
     started_at: datetime | None
@@ -107,9 +118,13 @@ class RunView(View):
             eta_seconds=job.eta_seconds,
             samples_per_second=job.samples_per_second,
             queue_position=queue_position,
+            requested=None if job.request is None else JobRequest(job.request),
             attempts=job.attempts,
+            train_batch_size=job.train_batch_size,
+            eval_batch_size=job.eval_batch_size,
             metrics=job.metrics,
             failure=failure,
+            cloned_from=run.cloned_from,
             spec=RunSpec.model_validate(run.spec),
             created_at=run.created_at,
             started_at=job.started_at,
@@ -258,4 +273,26 @@ class _AsRunSpec:
         return handler(RunSpec.__pydantic_core_schema__)
 
 
+class _AsChanges(_AsRunSpec):
+    """The same with every field optional, and none with a default but what the run has."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        whole = handler.resolve_ref_schema(handler(RunSpec.__pydantic_core_schema__))
+        fields = {
+            name: {key: value for key, value in field.items() if key != "default"}
+            for name, field in whole["properties"].items()
+            if name != "preset"
+        }
+        return {
+            "type": "object",
+            "title": "RunChanges",
+            "properties": fields,
+            "additionalProperties": False,
+        }
+
+
 RunRequest = Annotated[dict[str, Any], _AsRunSpec]
+RunChanges = Annotated[dict[str, Any], _AsChanges]

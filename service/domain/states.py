@@ -95,29 +95,41 @@ ADVICE: dict[FailureReason, Advice] = {
     FailureReason.MODEL_UNAVAILABLE: Advice(
         "Put the model's files into a directory below the models directory and name that directory "
         "as base_model, or give the worker a way to the model hub (and HF_TOKEN for a gated model);"
-        " GET /v1/models lists what is there already. Then submit the run again.",
+        " GET /v1/models lists what is there already. Then POST /v1/runs/{id}/retry.",
         True,
     ),
     FailureReason.OUT_OF_MEMORY: Advice(
-        "Lower per_device_train_batch_size (raise gradient_accumulation_steps by the same factor to"
-        " keep the effective batch), lower max_seq_length, turn gradient_checkpointing on, or use "
-        "the preset memory_efficient.",
-        False,
+        "Batches were made as small as they can be. Lower max_seq_length, turn "
+        "gradient_checkpointing or load_in_4bit on, or name a smaller base model: POST "
+        "/v1/runs/{id}/clone with what shall differ. On a worker with more memory: POST "
+        "/v1/runs/{id}/retry.",
+        True,
     ),
     FailureReason.DIVERGED: Advice(
-        "Lower learning_rate (a third of it is a good next try), lengthen the warm-up, or lower "
-        "max_grad_norm; check the data for broken rows.",
+        "POST /v1/runs/{id}/clone with a lower learning_rate (a third of it is a good next try), a "
+        "longer warm-up or a lower max_grad_norm; check the data for broken rows. The checkpoints "
+        "from before are kept.",
         False,
     ),
-    FailureReason.CRASHED: Advice("Read the run's logs; the last lines say what happened.", True),
+    FailureReason.CRASHED: Advice(
+        "Read the run's logs; the last lines say what happened. POST /v1/runs/{id}/retry goes on "
+        "from the newest checkpoint.",
+        True,
+    ),
     FailureReason.WORKER_LOST: Advice(
-        "The worker stopped answering too often. Check its machine, then submit the run again.",
+        "The worker stopped answering too often. Check its machine, then POST /v1/runs/{id}/retry: "
+        "the run goes on from its newest checkpoint.",
         True,
     ),
     FailureReason.STALLED: Advice(
-        "The program stopped making progress and was ended. Check the machine and the logs.", True
+        "The program stopped making progress and was killed; the log's end shows where each thread "
+        "stood. Check the machine, or raise the limit that the detail names, then POST "
+        "/v1/runs/{id}/retry.",
+        True,
     ),
-    FailureReason.NO_SPACE: Advice("Free disk space on the worker or in the store.", True),
+    FailureReason.NO_SPACE: Advice(
+        "Free disk space on the worker or in the store, then POST /v1/runs/{id}/retry.", True
+    ),
     FailureReason.INTERNAL: Advice(
         "This is a fault of Fairtune's own; please report it with the run's logs.", True
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Dialect, create_engine, event
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -18,6 +18,20 @@ from sqlmodel import Session
 from service.domain.errors import Unavailable
 
 SQLITE_BUSY_SECONDS = 30
+# PostgreSQL's. No transaction of ours waits for anything but the database.
+IDLE_IN_TRANSACTION_MS = 10_000
+LOCK_WAIT_MS = 20_000
+_IDLE_IN_TRANSACTION = "25P03"  # SQLSTATE
+
+# A server that vanished without a word (a cable, a cloud's network) is an error within half a
+# minute, not after TCP's own two hours: leases are renewed over these connections. libpq's names.
+_PROMPT_FAILURE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -99,14 +113,34 @@ def _reachable() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
+    except InternalError as error:
+        if getattr(error.orig, "sqlstate", None) != _IDLE_IN_TRANSACTION:
+            raise
+        raise Unavailable("the database ended a transaction that stood still") from error
     except PoolTimeout as error:
         raise Unavailable("the database is busy: no connection came free in time") from error
+
+
+def _bound_waits(connection: Any, _record: Any) -> None:
+    """Let no client that vanished hold a row for hours, and none wait for it as long.
+
+    A worker that loses its network in the middle of a renewal holds the job's row until the server
+    ends the transaction, and the sweep cannot take the job back before.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+        cursor.execute(f"SET lock_timeout = {LOCK_WAIT_MS}")
+    connection.commit()
 
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_recycle=1800)
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_recycle=1800, connect_args=_PROMPT_FAILURE
+        )
+        event.listen(engine, "connect", _bound_waits)
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})

@@ -1,12 +1,12 @@
 """Jobs: who may work on one, and the one function that changes a status."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
-from service.domain.errors import Conflict, NotFound
+from service.domain.errors import NotFound
 from service.domain.ids import new_id
 from service.domain.states import (
     FailureReason,
@@ -63,14 +63,15 @@ def switch_status(
     *,
     held_token: int | None = None,
     sources: Collection[JobStatus] | None = None,
+    why: Mapping[str, str] | None = None,
     **values: Any,
 ) -> bool:
     """Change a job's status, guarded, and write the event in the same transaction.
 
     Returns whether it changed: False where the job is in none of `sources` (default: every state
-    that the state machine allows), or where `held_token` is
-    given and no longer stands. `values` are
-    further columns to set. This is the only place that writes `status`.
+    that the state machine allows), or where `held_token` is given and no longer stands. `values`
+    are further columns to set, `why` goes into the event. This is the only place that writes
+    `status`.
     """
     allowed = sources_of(to) if sources is None else sources_of(to) & set(sources)
     if to in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
@@ -90,6 +91,7 @@ def switch_status(
     if not session.execute(statement.returning(col(Job.id))).all():
         return False
     data: dict[str, Any] = {"status": to.value, "job_id": job.id, "kind": job.kind}
+    data |= why or {}
     if to == JobStatus.FAILED:
         data |= {"reason": values["failure_reason"], "detail": values["failure_detail"]}
     events.append(session, job.run_id, job.id, [NewEvent("status", data)])
@@ -180,31 +182,13 @@ def give_back(
             "attempts": col(Job.attempts) - 1,
             "attempts_since_checkpoint": col(Job.attempts_since_checkpoint) - 1,
         }
+    why = None
+    if to == JobStatus.QUEUED:
+        why = {"detail": detail} if free else {"reason": reason.value, "detail": detail}
     changed = switch_status(
-        session, job, to, held_token=token, sources=(JobStatus.RUNNING,), **values
+        session, job, to, held_token=token, sources=(JobStatus.RUNNING,), why=why, **values
     )
     return to if changed else None
-
-
-def request_cancel(session: Session, job: Job) -> None:
-    """Cancel a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
-    # Locked, so that its worker cannot give it back between the two tries.
-    session.exec(select(Job).where(Job.id == job.id).with_for_update()).one()
-    if switch_status(
-        session, job, JobStatus.CANCELLED, sources=(JobStatus.QUEUED, JobStatus.PAUSED)
-    ):
-        return
-    statement = (
-        update(Job)
-        .where(col(Job.id) == job.id, col(Job.status) == JobStatus.RUNNING)
-        .values(request=JobRequest.CANCEL)
-        .returning(col(Job.id))
-    )
-    if not session.execute(statement).all():
-        session.refresh(job)
-        if job.status != JobStatus.CANCELLED:
-            raise Conflict(f"the run has already {job.status}; there is nothing to cancel")
-    session.refresh(job)
 
 
 def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str]:

@@ -27,6 +27,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     with database.write() as session:
         connection = session.connection()
         if not database.is_sqlite:  # on SQLite the write transaction itself is the lock
+            connection.execute(text("SET LOCAL lock_timeout = 0"))  # another migrates: wait
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         made = config()
         made.attributes["connection"] = connection

@@ -22,12 +22,24 @@ from service.domain.ids import new_id
 from service.store import events, jobs
 from service.store.events import NewEvent
 from service.store.jobs import Claim
+from service.store.rewind import rewind
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
 
 
-def prefix_of(claim: Claim) -> str:
+def prefix(run_id: str, job_id: str, token: int) -> str:
     """Where an attempt's files lie in the artifact store: no two attempts share a place."""
-    return f"runs/{claim.run_id}/{claim.job_id}/{claim.token}"
+    return f"runs/{run_id}/{job_id}/{token}"
+
+
+def prefix_of(claim: Claim) -> str:
+    return prefix(claim.run_id, claim.job_id, claim.token)
+
+
+def prefixes_up_to(claim: Claim) -> list[str]:
+    """The same for this attempt and the job's earlier ones. A later one's files are none of this
+    one's business: its worker may have lost the job without knowing it yet.
+    """
+    return [prefix_of(claim._replace(token=token)) for token in range(1, claim.token + 1)]
 
 
 def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[Checkpoint]:
@@ -76,9 +88,7 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             for name, value in line.values.items():
                 _put_metric(session, claim, line, name, value)
         case RewoundEvent():
-            job.step = line.step
-            past = delete(Metric).where(col(Metric.run_id) == claim.run_id)
-            session.execute(past.where(col(Metric.step) > line.step))
+            return rewind(session, job, line.step)
         case CheckpointEvent():
             return _put_checkpoint(session, claim, job, line)
         case ArtifactEvent():
@@ -142,6 +152,7 @@ def _put_checkpoint(
     for old in replaced:
         session.delete(old)
     session.flush()
+    place = f"{prefix_of(claim)}/{line.path}"
     session.add(
         Checkpoint(
             run_id=claim.run_id,
@@ -150,7 +161,7 @@ def _put_checkpoint(
             token=claim.token,
             epoch=line.epoch,
             metrics=line.metrics,
-            prefix=f"{prefix_of(claim)}/{line.path}",
+            prefix=place,
             files=[file.model_dump() for file in line.files],
             size=sum(file.size for file in line.files),
         )
@@ -169,7 +180,16 @@ def _put_checkpoint(
     surplus = others[: max(0, len(others) - keep)]
     for old in surplus:
         session.delete(old)
-    return replaced + surplus
+    # A step saved twice by one attempt lies where it lay: its files are the new ones.
+    return [old for old in replaced if old.prefix != place] + surplus
+
+
+def keys_of(session: Session, run_id: str) -> set[str]:
+    """The keys of all files of the run that a row names."""
+    checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run_id))
+    keys = {f"{one.prefix}/{file['path']}" for one in checkpoints for file in one.files}
+    keys |= set(session.exec(select(Artifact.key).where(Artifact.run_id == run_id)))
+    return keys | set(session.exec(select(Evaluation.key).where(Evaluation.run_id == run_id)))
 
 
 def _put_evaluation(session: Session, claim: Claim, line: EvaluationEvent) -> None:

@@ -77,6 +77,8 @@ class Run(SQLModel, table=True):
     dataset_id: str = Field(foreign_key="dataset.id", index=True)
     spec: dict[str, Any] = _json(dict)
     tags: list[str] = _json(list)
+    cloned_from: str | None = None
+    """The run whose specification this one took over, with overrides."""
     event_count: int = 0
     """Number of the run's newest event. Raised under the row's lock: no gaps, in commit order."""
     created_at: datetime = _created()
@@ -104,6 +106,9 @@ class Job(SQLModel, table=True):
     lease_expires_at: datetime | None = _time()
     attempts: int = 0
     attempts_since_checkpoint: int = 0
+    train_batch_size: int | None = None
+    eval_batch_size: int | None = None
+    """Rows per forward pass, where memory did not suffice for the specification's."""
     # Where it stands.
     phase: str = "starting"
     step: int = 0

@@ -45,3 +45,21 @@ def test_sqlite_is_in_wal_with_a_busy_timeout(tmp_path):
         assert pragma("PRAGMA busy_timeout").scalar() >= 5_000
         assert pragma("PRAGMA foreign_keys").scalar() == 1
     database.dispose()
+
+
+def test_a_client_that_vanished_in_a_transaction_holds_no_row(migrated_postgres, monkeypatch):
+    """The server ends its transaction, so that the sweep can take the row."""
+    from sqlalchemy import text
+
+    from service.domain.errors import Unavailable
+    from service.store import database as module
+
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_MS", 300)
+    vanished = Database(migrated_postgres)
+    other = Database(migrated_postgres)
+    with pytest.raises(Unavailable), vanished.write() as session:  # noqa: PT012 - one transaction
+        session.execute(text("UPDATE project SET id = id"))
+        with other.write() as waiting:
+            waiting.execute(text("UPDATE project SET id = id"))
+    vanished.dispose()
+    other.dispose()

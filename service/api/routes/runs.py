@@ -1,4 +1,4 @@
-"""Runs: start, poll, follow, cancel."""
+"""Runs: start, poll, follow, steer."""
 
 import csv
 import io
@@ -13,6 +13,7 @@ from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
 from service import runs as use_cases
+from service import steering
 from service.api import examples, streams
 from service.api.dependencies import (
     After,
@@ -33,6 +34,7 @@ from service.api.schemas import (
     MetricSeries,
     Page,
     PlanView,
+    RunChanges,
     RunRequest,
     RunView,
     page,
@@ -47,6 +49,7 @@ _EVENT_STREAM = re.compile(r"text/event-stream(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 _EVENT_NUMBER = re.compile(r"[0-9]{1,9}")
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 Ctx = Annotated[Context, Depends(get_context)]
+DryRun = Annotated[bool, Query(description="Check and plan, but start nothing.")]
 
 
 def view(session: Session, run: Run, job: Job) -> RunView:
@@ -75,7 +78,7 @@ def submit_run(
     body: Annotated[RunRequest, Body(openapi_examples=examples.RUNS)],
     response: Response,
     key: KeyHeader = None,
-    dry_run: Annotated[bool, Query(description="Check and plan, but start nothing.")] = False,
+    dry_run: DryRun = False,
 ) -> Any:
     """Start a fine-tuning run.
 
@@ -87,12 +90,20 @@ def submit_run(
         response.status_code = 200
         return PlanView.of(plan)
     request_key = idempotency_key("POST /v1/runs", key, hash_of(body))
-    run, job, made = use_cases.submit(context, body, request_key)
+    return _made(context, response, use_cases.submit(context, body, request_key))
+
+
+def _made(context: Context, response: Response, answer: tuple[Run, Job, bool]) -> RunView:
+    run, job, made = answer
     response.headers["Location"] = f"/v1/runs/{run.id}"
     if not made:
         response.status_code = 200
+    return _shown(context, (run, job))
+
+
+def _shown(context: Context, found: tuple[Run, Job]) -> RunView:
     with context.database.read() as session:
-        return view(session, run, job)
+        return view(session, *found)
 
 
 @router.get("", responses=READS)
@@ -129,13 +140,78 @@ def get_run(context: Ctx, run_id: str) -> RunView:
 
 @router.post("/{run_id}/cancel", responses=WRITES)
 def cancel_run(context: Ctx, run_id: str) -> RunView:
-    """Cancel. A queued run at once; a running one stops at its next step and keeps its files.
+    """Cancel. A queued or paused run at once; a running one stops at its next step.
 
-    A run that is already writing its result finishes.
+    What was learned so far is kept. A run that is already writing its result finishes.
     """
-    run, job = use_cases.cancel(context, run_id)
-    with context.database.read() as session:
-        return view(session, run, job)
+    return _shown(context, steering.cancel(context, run_id))
+
+
+@router.post("/{run_id}/pause", responses=WRITES)
+def pause_run(context: Ctx, run_id: str) -> RunView:
+    """Pause. A queued run at once; a running one writes a checkpoint at its next step and stops.
+
+    Its worker and GPU are then free. A run that is already writing its result finishes.
+    """
+    return _shown(context, steering.pause(context, run_id))
+
+
+@router.post("/{run_id}/resume", responses=WRITES)
+def resume_run(context: Ctx, run_id: str) -> RunView:
+    """Let a paused run go on from its checkpoint, on whichever worker is free."""
+    return _shown(context, steering.resume(context, run_id))
+
+
+@router.post("/{run_id}/retry", responses=WRITES)
+def retry_run(
+    context: Ctx,
+    run_id: str,
+    from_start: Annotated[
+        bool,
+        Query(description="Forget what was learned (checkpoints, metrics) and start at step 0."),
+    ] = False,
+) -> RunView:
+    """Run a failed run again, unchanged, from its newest checkpoint."""
+    return _shown(context, steering.retry(context, run_id, from_start=from_start))
+
+
+@router.post(
+    "/{run_id}/clone",
+    status_code=201,
+    responses={
+        **WRITES,
+        201: {
+            "model": RunView,
+            "description": "The new run, queued.",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+        },
+        200: {
+            "model": PlanView | RunView,
+            "description": "With dry_run=true: what the clone would do. Or the run that an earlier "
+            "request with this Idempotency-Key made.",
+        },
+    },
+)
+def clone_run(
+    context: Ctx,
+    run_id: str,
+    response: Response,
+    body: Annotated[RunChanges | None, Body(openapi_examples=examples.CLONES)] = None,
+    key: KeyHeader = None,
+    dry_run: DryRun = False,
+) -> Any:
+    """Start a new run of the same specification, with overrides.
+
+    The body holds only what shall differ; sections are laid over the run's own, as over a preset.
+    """
+    changes = body or {}
+    if dry_run:
+        with context.database.read() as session:
+            plan = use_cases.plan_clone(context, session, run_id, changes)
+        response.status_code = 200
+        return PlanView.of(plan)
+    request_key = idempotency_key(f"POST /v1/runs/{run_id}/clone", key, hash_of(changes))
+    return _made(context, response, use_cases.clone(context, run_id, changes, request_key))
 
 
 @router.get(

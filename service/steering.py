@@ -1,0 +1,71 @@
+"""Use cases on a run that is there: cancel, pause, resume, retry."""
+
+from collections.abc import Callable
+
+from sqlmodel import Session
+
+from service import broker
+from service.context import Context
+from service.domain.errors import Unavailable
+from service.store import events, jobs, steering
+from service.store import runs as rows
+from service.store.events import NewEvent
+from service.store.rewind import rewind
+from service.store.tables import Checkpoint, Job, Run
+
+
+def cancel(context: Context, run_id: str) -> tuple[Run, Job]:
+    """Cancel a waiting run at once, a running one at its next step. Raises NotFound, Conflict."""
+    return _steer(context, run_id, steering.cancel)
+
+
+def pause(context: Context, run_id: str) -> tuple[Run, Job]:
+    """Pause a waiting run at once, a running one at its next step. Raises NotFound, Conflict."""
+    return _steer(context, run_id, steering.pause)
+
+
+def resume(context: Context, run_id: str) -> tuple[Run, Job]:
+    """Let a paused run go on, on any worker. Raises NotFound, Conflict."""
+    with context.database.write() as session:
+        _, job = rows.get_run(session, run_id)
+        queued = steering.resume(session, job)
+    if queued:
+        _wake(context, job.id)
+    with context.database.read() as session:
+        return rows.get_run(session, run_id)
+
+
+def retry(context: Context, run_id: str, *, from_start: bool) -> tuple[Run, Job]:
+    """Run a failed run again, from its newest checkpoint or from the start.
+
+    From the start, what it had learned is deleted. Raises NotFound, Conflict.
+    """
+    dropped: list[Checkpoint] = []
+    with context.database.write() as session:
+        run, job = rows.get_run(session, run_id)
+        steering.retry(session, job)
+        if from_start:
+            dropped = rewind(session, job, None)
+            events.append(session, run.id, job.id, [NewEvent("rewound", {"step": 0})])
+    for checkpoint in dropped:  # after the commit: no row may name files that are gone
+        context.store.delete_tree(checkpoint.prefix)
+    _wake(context, job.id)
+    with context.database.read() as session:
+        return rows.get_run(session, run_id)
+
+
+def _steer(context: Context, run_id: str, ask: Callable[[Session, Job], None]) -> tuple[Run, Job]:
+    with context.database.write() as session:
+        _, job = rows.get_run(session, run_id)
+        ask(session, job)
+    with context.database.read() as session:
+        return rows.get_run(session, run_id)
+
+
+def _wake(context: Context, job_id: str) -> None:
+    """Wake a worker for a job that was queued; where the broker is away the next sweep does it."""
+    try:
+        broker.enqueue(context.celery, job_id)
+    except Unavailable:
+        with context.database.write() as session:
+            jobs.not_woken(session, job_id)

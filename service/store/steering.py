@@ -1,0 +1,94 @@
+"""What a user may ask of a job: cancel, pause, resume, retry.
+
+Each is idempotent: asking for what is so already, or asked for already, is no error.
+"""
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from service.domain.errors import Conflict
+from service.domain.states import JobRequest, JobStatus
+from service.store import jobs
+from service.store.tables import Job
+
+
+def _lock(session: Session, job: Job) -> Job:
+    """The row as it is now, kept from its worker and the sweep until the commit."""
+    statement = select(Job).where(Job.id == job.id).with_for_update()
+    return session.exec(statement.execution_options(populate_existing=True)).one()
+
+
+def _ask(session: Session, job: Job, request: JobRequest | None) -> None:
+    session.execute(update(Job).where(col(Job.id) == job.id).values(request=request))
+    session.refresh(job)
+
+
+def cancel(session: Session, job: Job) -> None:
+    """Cancel a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
+    job = _lock(session, job)
+    if job.status == JobStatus.RUNNING:
+        _ask(session, job, JobRequest.CANCEL)
+    elif job.status != JobStatus.CANCELLED and not jobs.switch_status(
+        session, job, JobStatus.CANCELLED
+    ):
+        raise Conflict(f"the run has already {job.status}; there is nothing to cancel")
+
+
+def pause(session: Session, job: Job) -> None:
+    """Pause a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
+    job = _lock(session, job)
+    if job.status == JobStatus.RUNNING:
+        if job.request == JobRequest.CANCEL:
+            raise Conflict("the run is being cancelled; it cannot be paused any more")
+        _ask(session, job, JobRequest.PAUSE)
+    elif job.status != JobStatus.PAUSED and not jobs.switch_status(session, job, JobStatus.PAUSED):
+        raise Conflict(f"the run has already {job.status}; there is nothing to pause")
+
+
+def resume(session: Session, job: Job) -> bool:
+    """Put a paused job back into the queue; take back a pause that has not happened yet.
+
+    Returns whether it was queued now, so that a worker is to be woken. Raises Conflict.
+    """
+    job = _lock(session, job)
+    if job.status == JobStatus.PAUSED:
+        jobs.switch_status(session, job, JobStatus.QUEUED, sources=(JobStatus.PAUSED,))
+        jobs.woken(session, job.id)
+        return True
+    if job.status == JobStatus.RUNNING and job.request == JobRequest.PAUSE:
+        _ask(session, job, None)
+    elif job.status == JobStatus.RUNNING and job.request == JobRequest.CANCEL:
+        raise Conflict("the run is being cancelled; clone it to start anew")
+    elif job.status == JobStatus.FAILED:
+        raise Conflict("the run has failed; POST …/retry starts it again")
+    elif job.status not in (JobStatus.QUEUED, JobStatus.RUNNING):
+        raise Conflict(f"the run has already {job.status}; clone it to run it again")
+    return False
+
+
+def retry(session: Session, job: Job) -> None:
+    """Put a failed job back into the queue with all its attempts ahead of it. Raises Conflict.
+
+    Memory may be larger this time, so the batch is again what was asked for.
+    """
+    job = _lock(session, job)
+    queued = jobs.switch_status(
+        session,
+        job,
+        JobStatus.QUEUED,
+        sources=(JobStatus.FAILED,),
+        attempts=0,
+        attempts_since_checkpoint=0,
+        train_batch_size=None,
+        eval_batch_size=None,
+        failure_reason=None,
+        failure_detail=None,
+    )
+    if not queued:
+        remedy = {
+            JobStatus.PAUSED: "POST …/resume lets it go on",
+            JobStatus.SUCCEEDED: "clone it to run it again",
+            JobStatus.CANCELLED: "clone it to run it again",
+        }.get(JobStatus(job.status), "there is nothing to retry")
+        raise Conflict(f"only a failed run can be retried; this one is {job.status}: {remedy}")
+    jobs.woken(session, job.id)
