@@ -3,16 +3,31 @@
 A file appears whole or not at all: it is written aside on the same disk, synced and renamed.
 """
 
+import contextlib
+import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from service.domain.errors import NotFound
 
 _CHUNK = 1 << 20
+
+
+class Stored(NamedTuple):
+    """What was written."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class Damaged(Exception):
+    """A file of the store that is not what was put there: cut short, changed or gone."""
 
 
 def is_safe(path: str) -> bool:
@@ -40,19 +55,37 @@ class ArtifactStore:
             raise NotFound(f"there is no file {key!r}")
         return self.root / key
 
-    def put_file(self, source: Path, key: str) -> None:
-        """Copy a file into the store. Raises OSError; then nothing is visible under `key`."""
+    def put_file(self, source: Path, key: str, size: int | None = None) -> Stored:
+        """Copy a file, or its first `size` bytes, into the store.
+
+        Raises OSError; then nothing is visible under `key`.
+        """
         target = self._path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         try:
             with source.open("rb") as reader, aside.open("wb") as writer:
-                shutil.copyfileobj(reader, writer, _CHUNK)
+                stored = _copy(reader, writer, size)
                 writer.flush()
                 os.fsync(writer.fileno())
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
+        return stored
+
+    def fetch(self, key: str, target: Path, expected: Stored | None = None) -> None:
+        """Copy a file out of the store. Raises OSError, and Damaged where it is not `expected`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.open(key) as reader, target.open("wb") as writer:
+                found = _copy(reader, writer, None)
+        except NotFound as error:
+            raise Damaged(error.detail) from error
+        if expected is not None and found != expected:
+            raise Damaged(
+                f"the file {key!r} holds {found.size} bytes with SHA-256 {found.sha256}; "
+                f"{expected.size} bytes with {expected.sha256} were put there"
+            )
 
     def open(self, key: str) -> BinaryIO:
         """Raises NotFound."""
@@ -74,3 +107,30 @@ class ArtifactStore:
     def delete_tree(self, prefix: str) -> None:
         """Remove every file under `prefix`; what is not there is no error."""
         shutil.rmtree(self._path(prefix), ignore_errors=True)
+
+    def tidy(self, prefix: str, keep: Collection[str]) -> int:
+        """Remove every file under `prefix` whose key is not in `keep`; return how many.
+
+        Halves that a killed process left are among them. Errors leave the rest for the next time.
+        """
+        removed = 0
+        with contextlib.suppress(OSError):
+            for path in sorted(self._path(prefix).rglob("*"), reverse=True):
+                if path.is_dir():
+                    with contextlib.suppress(OSError):  # not empty
+                        path.rmdir()
+                elif path.relative_to(self.root).as_posix() not in keep:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+            with contextlib.suppress(OSError):
+                self._path(prefix).rmdir()
+        return removed
+
+
+def _copy(reader: BinaryIO, writer: BinaryIO, size: int | None) -> Stored:
+    digest, done = hashlib.sha256(), 0
+    while chunk := reader.read(_CHUNK if size is None else min(_CHUNK, size - done)):
+        writer.write(chunk)
+        digest.update(chunk)
+        done += len(chunk)
+    return Stored(done, digest.hexdigest())

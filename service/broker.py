@@ -27,7 +27,12 @@ def make_app(settings: Settings) -> Celery:
     if folder is None:
         url = settings.broker_url
         # Bounded waits, so that a request fails clearly while the broker is away.
-        options = {"socket_connect_timeout": 5, "socket_timeout": 30, "max_retries": 1}
+        options = {
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+            "socket_keepalive": True,
+            "max_retries": 1,
+        }
     else:
         url = f"{broker_files.SCHEME}://localhost//"
         options = broker_files.folders(folder)

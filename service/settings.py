@@ -54,6 +54,24 @@ class Settings(BaseSettings):
     stop_grace_seconds: float = Field(
         60, gt=0, description="From TERM to KILL for a program that is told to stop."
     )
+    startup_limit_seconds: float = Field(
+        3600,
+        gt=0,
+        description="A program that says nothing for so long before its first step, while it "
+        "downloads or loads a model, counts as stalled and is killed.",
+    )
+    step_limit_seconds: float = Field(
+        1800, gt=0, description="The same between two steps, or two signs of life of an evaluation."
+    )
+    checkpoint_limit_seconds: float = Field(
+        900, gt=0, description="The same while a checkpoint or the result is written."
+    )
+    storage_patience_seconds: float = Field(
+        3600,
+        gt=0,
+        description="How long a worker holds on to a job whose files it cannot store, before it "
+        "gives the job back.",
+    )
 
     @field_validator("database_url")
     @classmethod

@@ -7,10 +7,11 @@ import structlog
 from celery import Celery
 
 from service import broker, broker_files
+from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason
 from service.settings import Settings
-from service.store import jobs
+from service.store import jobs, shipping
 from service.store.database import Database
 
 log = structlog.get_logger()
@@ -22,9 +23,12 @@ _PATIENCE = 3
 class Sweeper:
     """Guarded updates only, so that any number of sweepers may run at once."""
 
-    def __init__(self, settings: Settings, database: Database, app: Celery) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, store: ArtifactStore, app: Celery
+    ) -> None:
         self.settings = settings
         self.database = database
+        self.store = store
         self.app = app
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
@@ -41,28 +45,33 @@ class Sweeper:
         # At once when starting: what an earlier process left waits for it.
         not_before = 0.0
         while True:
+            began = time.monotonic()
             try:
-                if time.monotonic() >= not_before:
+                if began >= not_before:
                     self.sweep()
             except Unavailable as error:
-                # After an outage leases are old because nobody could renew them: give their
-                # owners the time of one lease to do so.
                 not_before = time.monotonic() + self.settings.lease_seconds
                 log.warning("sweep failed", error=error.detail)
             except Exception:
                 log.exception("sweep failed")
             if self._stop.wait(self.settings.sweep_seconds):
                 return
+            late = time.monotonic() - began - self.settings.sweep_seconds
+            if late > self.settings.lease_seconds / 2:
+                # This process stood still, and so perhaps did the owners of leases.
+                not_before = time.monotonic() + self.settings.lease_seconds
 
     def sweep(self) -> None:
         """Return expired leases to the queue and wake workers for jobs that nobody picked up.
 
-        Raises Unavailable where the database cannot be reached.
+        Raises Unavailable where the database cannot be reached, or could not until now: leases are
+        old then because nobody could renew them, and the caller gives their owners time to do so.
         """
+        began = time.monotonic()
         with self.database.read() as session:
             lost = jobs.expired(session)
         for job_id in lost:
-            self._take_back(job_id)
+            self._take_back(job_id, began)
         with self.database.write() as session:
             waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
         for number, job_id in enumerate(waiting):
@@ -78,13 +87,19 @@ class Sweeper:
         if folder is not None:
             broker_files.sweep(folder)
 
-    def _take_back(self, job_id: str) -> None:
+    def _take_back(self, job_id: str, began: float) -> None:
         with self.database.write() as session:
             job = jobs.hold_expired(session, job_id)
             if job is None:  # renewed meanwhile, or another sweep has it
                 return
-            owner = job.owner
+            if (waited := time.monotonic() - began) > self.settings.lease_seconds / 4:
+                raise Unavailable(f"the database kept the sweep waiting for {waited:.1f} s")
+            owner, token = job.owner, job.token
             detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
             reason = FailureReason.WORKER_LOST
-            status = jobs.give_back(session, job, job.token, reason, detail, free=False)
+            status = jobs.give_back(session, job, token, reason, detail, free=False)
         log.warning("lease expired", job_id=job_id, owner=owner, now=status)
+        # What the lost attempt stored without recording it. Its worker, should it wake, is fenced.
+        with self.database.read() as session:
+            kept = shipping.keys_of(session, job.run_id)
+        self.store.tidy(shipping.prefix(job.run_id, job_id, token), kept)

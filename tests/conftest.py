@@ -15,6 +15,18 @@ from service.store.database import Database
 DATABASES = ("sqlite", "postgresql")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults",
+        choices=["quick", "all"],
+        default="quick",
+        help="the rows of tests/faults/matrix.py that every change must pass, or all of them",
+    )
+    parser.addoption(
+        "--faults-outcomes", type=Path, help="a folder for what came of each row, as JSON"
+    )
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[object]:
     """A PostgreSQL server of this test process's own, from the package that carries one."""

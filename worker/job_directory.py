@@ -1,19 +1,30 @@
 """Job directories: all that a program needs, made by its supervisor and removed afterwards."""
 
+import contextlib
+import fcntl
+import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from sqlmodel import Session, col, select
 
-from service.artifacts import ArtifactStore
+from service.artifacts import ArtifactStore, Damaged, Stored
 from service.datasets.templates import builtin_templates
-from service.domain.job import DATASET_FILE, JOB_FILE, LOG_FILE, Job
+from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job
 from service.domain.spec import RunSpec
+from service.domain.states import JobKind
 from service.settings import Settings
+from service.store import events, jobs
+from service.store import runs as rows
 from service.store.database import Database
+from service.store.events import NewEvent
 from service.store.jobs import Claim
-from service.store.tables import Artifact, Checkpoint, Dataset, Run
+from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
+
+_LOCK = ".lock"
 
 
 def path_of(jobs_dir: Path, claim: Claim) -> Path:
@@ -26,54 +37,170 @@ def open_log(directory: Path) -> BinaryIO:
     return (directory / LOG_FILE).open("ab")
 
 
-def remove(directory: Path) -> None:
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Own a job directory; afterwards it is gone.
+
+    The lock beside it falls with this process, however that ends, and so tells `sweep` which
+    directories nobody works in any more. Raises OSError.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(directory.with_name(directory.name + _LOCK), wait=True)
+    assert lock is not None
+    try:
+        yield
+    finally:
+        _remove(directory, lock)
+
+
+def sweep(jobs_dir: Path) -> int:
+    """Remove the directories of supervisors that were killed; return how many.
+
+    Never raises: what cannot be removed now will be met again.
+    """
+    removed = 0
+    with contextlib.suppress(OSError):
+        names = {path.name.removesuffix(_LOCK) for path in jobs_dir.iterdir()}
+        for directory in (jobs_dir / name for name in sorted(names)):
+            lock = _lock(directory.with_name(directory.name + _LOCK), wait=False)
+            if lock is not None:
+                _remove(directory, lock)
+                removed += 1
+    return removed
+
+
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds the lock, or None where another process has it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Between our opening and locking it another process may have removed the file.
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _remove(directory: Path, lock: int) -> None:
     shutil.rmtree(directory, ignore_errors=True)
+    directory.with_name(directory.name + _LOCK).unlink(missing_ok=True)
+    os.close(lock)
 
 
 def prepare(
     directory: Path, settings: Settings, database: Database, store: ArtifactStore, claim: Claim
 ) -> None:
-    """Lay out job.json, the rows and the checkpoint to go on from. Raises NotFound, OSError."""
+    """Lay out job.json, the rows, and what an earlier attempt left to go on from.
+
+    A checkpoint that is not what was stored is passed over with an event. Raises OSError, Fenced,
+    Unavailable, and Damaged where the dataset is not in the store.
+    """
     with database.read() as session:
         run = session.get_one(Run, claim.run_id)
+        job = jobs.get(session, claim.job_id)
         dataset = session.get_one(Dataset, run.dataset_id)
-        checkpoint = _newest(session, claim.run_id)
+        checkpoints = list(reversed(rows.checkpoints(session, claim.run_id)))
+        scored = _base_scores(session, claim)
         log = session.get(Artifact, (claim.run_id, LOG_FILE))
-    remove(directory)
-    directory.mkdir(parents=True)
-    _fetch(store, dataset.key, directory / DATASET_FILE)
-    resume_from = None
-    if checkpoint is not None:
-        resume_from = f"checkpoints/checkpoint-{checkpoint.step}"
-        for file in checkpoint.files:
-            _fetch(
-                store, f"{checkpoint.prefix}/{file['path']}", directory / resume_from / file["path"]
-            )
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    store.fetch(dataset.key, directory / DATASET_FILE)
+    resume_from, broken = None, list[str]()
+    if claim.kind == JobKind.TRAIN:
+        resume_from, broken = _fetch_newest(store, checkpoints, directory)
+        for evaluation in scored:
+            path = directory / "evaluations" / f"base-{evaluation.split}.parquet"
+            _fetch_if_whole(store, evaluation.key, path, evaluation.size, evaluation.sha256)
     if log is not None:  # the log of a run goes on where an earlier attempt's ended
-        _fetch(store, log.key, directory / LOG_FILE)
+        _fetch_if_whole(store, log.key, directory / LOG_FILE, log.size, log.sha256)
+    if broken:
+        warnings = [{"code": "checkpoint_broken", "detail": detail} for detail in broken]
+        with database.write() as session:
+            jobs.hold(session, claim)
+            said = [NewEvent("warning", warning, claim.token) for warning in warnings]
+            events.append(session, claim.run_id, claim.job_id, said)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
     baseline = spec.evaluation.baseline_template
-    job = Job(
-        job_id=claim.job_id,
-        run_id=claim.run_id,
-        token=claim.token,
-        spec=spec,
-        template=templates[spec.template],
-        baseline_template=None if baseline is None else templates[baseline],
-        models_dir=str(settings.models_dir),
-        completions=dataset.completions or None,
-        resume_from=resume_from,
+    write_job(
+        directory,
+        Job(
+            job_id=claim.job_id,
+            run_id=claim.run_id,
+            token=claim.token,
+            spec=spec,
+            template=templates[spec.template],
+            baseline_template=None if baseline is None else templates[baseline],
+            models_dir=str(settings.models_dir),
+            completions=dataset.completions or None,
+            resume_from=resume_from,
+            train_batch_size=job.train_batch_size,
+            eval_batch_size=job.eval_batch_size,
+        ),
     )
+
+
+def write_job(directory: Path, job: Job) -> None:
     (directory / JOB_FILE).write_text(job.model_dump_json(indent=2) + "\n")
 
 
-def _newest(session: Session, run_id: str) -> Checkpoint | None:
-    statement = select(Checkpoint).where(Checkpoint.run_id == run_id)
-    return session.exec(statement.order_by(col(Checkpoint.step).desc()).limit(1)).first()
+def newest_checkpoint(directory: Path, resume_from: str | None) -> str | None:
+    """The newest checkpoint in this directory, as job.json names it.
+
+    One that a program announced, or the one that it went on from: what was completed and not
+    announced would leave a gap in the series, since the lines before it are missing.
+    """
+    places = [] if resume_from is None else [resume_from]
+    if (directory / EVENTS_FILE).exists():
+        for raw in (directory / EVENTS_FILE).read_bytes().split(b"\n")[:-1]:
+            line = json.loads(raw)
+            if line["type"] == "checkpoint":
+                places.append(line["path"])
+    there = [place for place in places if (directory / place).is_dir()]
+    return max(there, key=lambda place: int(place.rpartition("-")[2]), default=None)
 
 
-def _fetch(store: ArtifactStore, key: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with store.open(key) as reader, target.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
+def _base_scores(session: Session, claim: Claim) -> list[Evaluation]:
+    """The base model is not scored again: it has not changed."""
+    statement = select(Evaluation).where(
+        Evaluation.job_id == claim.job_id, col(Evaluation.target) == "base"
+    )
+    return list(session.exec(statement))
+
+
+def _fetch_newest(
+    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path
+) -> tuple[str | None, list[str]]:
+    """Fetch the newest checkpoint that is whole; its place, and what was wrong with newer ones."""
+    broken: list[str] = []
+    for checkpoint in checkpoints:
+        place = f"checkpoints/checkpoint-{checkpoint.step}"
+        try:
+            for file in checkpoint.files:
+                store.fetch(
+                    f"{checkpoint.prefix}/{file['path']}",
+                    directory / place / file["path"],
+                    Stored(file["size"], file["sha256"]),
+                )
+        except Damaged as error:
+            shutil.rmtree(directory / place, ignore_errors=True)
+            broken.append(f"The checkpoint of step {checkpoint.step} is passed over: {error}.")
+        else:
+            return place, broken
+    return None, broken
+
+
+def _fetch_if_whole(store: ArtifactStore, key: str, target: Path, size: int, sha256: str) -> None:
+    """Fetch what one can do without."""
+    try:
+        store.fetch(key, target, Stored(size, sha256))
+    except Damaged:
+        target.unlink(missing_ok=True)

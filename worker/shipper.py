@@ -1,12 +1,16 @@
 """Carries a program's events to the database and its files to the store, in order, each once."""
 
+import errno
 import shutil
+import threading
+import time
 from pathlib import Path
+from typing import Literal
 
+import structlog
 from pydantic import ValidationError
 
-from service.artifacts import ArtifactStore
-from service.domain.digests import sha256_of
+from service.artifacts import ArtifactStore, Stored
 from service.domain.errors import Unavailable
 from service.domain.events import (
     ArtifactEvent,
@@ -14,15 +18,33 @@ from service.domain.events import (
     EvaluationEvent,
     FailureEvent,
     FileEntry,
+    PhaseEvent,
     ProgramEvent,
     program_event,
 )
 from service.domain.job import EVENTS_FILE, LOG_FILE
+from service.domain.states import Phase
 from service.store import jobs, shipping
 from service.store.database import Database
 from service.store.jobs import Claim
 
+log = structlog.get_logger()
+
 _BATCH = 200
+_LOG_SECONDS = 5.0
+_BATCHES: dict[Phase, Literal["train", "eval"]] = {
+    Phase.BASELINE: "eval",
+    Phase.TRAINING: "train",
+    Phase.EVALUATING: "eval",
+}
+
+
+class StorageAway(Unavailable):
+    """The artifact store, or the disk of the job directories, cannot be read or written now."""
+
+    def __init__(self, where: str, error: OSError) -> None:
+        super().__init__(f"{where}: {error}")
+        self.is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Shipper:
@@ -37,6 +59,8 @@ class Shipper:
         self.directory = directory
         self.prefix = shipping.prefix_of(claim)
         self.failure: FailureEvent | None = None
+        self.batch_at_work: Literal["train", "eval"] | None = None
+        """Whose rows the program was working on when it was last heard; None while it loads."""
         self._offset = 0
         self._pending: list[ProgramEvent] = []
         self._uploaded = 0  # the last seq whose files are in the store
@@ -56,30 +80,36 @@ class Shipper:
             del self._pending[: len(batch)]
             for checkpoint in dropped:  # after the commit: no row may name files that are gone
                 self.store.delete_tree(checkpoint.prefix)
-                shutil.rmtree(
-                    self.directory / "checkpoints" / f"checkpoint-{checkpoint.step}",
-                    ignore_errors=True,
-                )
+                if checkpoint.token == self.claim.token:
+                    place = self.directory / "checkpoints" / f"checkpoint-{checkpoint.step}"
+                    shutil.rmtree(place, ignore_errors=True)
 
     def ship_log(self) -> None:
         """Put training.log, as far as it has come, into the store. Raises Unavailable, Fenced."""
         path = self.directory / LOG_FILE
         if not path.exists() or path.stat().st_size == self._log_size:
             return
-        size = path.stat().st_size
-        copy = self.directory / f".{LOG_FILE}.shipping"  # the program goes on writing
+        size = path.stat().st_size  # the program goes on writing
         try:
-            shutil.copyfile(path, copy)
-            self.store.put_file(copy, f"{self.prefix}/{LOG_FILE}")
-            entry = FileEntry(path=LOG_FILE, size=copy.stat().st_size, sha256=sha256_of(copy))
+            stored = self.store.put_file(path, f"{self.prefix}/{LOG_FILE}", size)
         except OSError as error:
-            raise Unavailable(f"the artifact store: {error}") from error
-        finally:
-            copy.unlink(missing_ok=True)
+            raise StorageAway("the artifact store", error) from error
+        entry = FileEntry(path=LOG_FILE, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
             jobs.hold(session, self.claim)
             shipping.put_artifact(session, self.claim, entry)
         self._log_size = size
+
+    def tidy(self) -> None:
+        """Remove the files of this attempt and earlier ones that no row names.
+
+        Before an attempt: what a killed worker left. After it: what was replaced, or could not be
+        recorded. Raises Unavailable.
+        """
+        with self.database.read() as session:
+            kept = shipping.keys_of(session, self.claim.run_id)
+        for prefix in shipping.prefixes_up_to(self.claim):
+            self.store.tidy(prefix, kept)
 
     def log_tail(self, lines: int) -> str:
         """The last `lines` lines of the log, in one."""
@@ -110,27 +140,75 @@ class Shipper:
                 message = f"events.jsonl holds a line that is no event: {error}"
                 raise RuntimeError(message) from error
             self._pending.append(line)
-            if isinstance(line, FailureEvent):
-                self.failure = line
+            match line:
+                case FailureEvent():
+                    self.failure = line
+                case PhaseEvent():
+                    self.batch_at_work = _BATCHES.get(line.phase)
+                case _:
+                    pass
 
     def _upload(self, line: ProgramEvent) -> None:
         match line:
             case CheckpointEvent():
                 for file in line.files:
-                    self._put(f"{line.path}/{file.path}")
+                    self._put(f"{line.path}/{file.path}", file)
             case ArtifactEvent():
-                self._put(line.file.path)
+                self._put(line.file.path, line.file)
             case EvaluationEvent():
-                self._put(line.predictions.path)
+                self._put(line.predictions.path, line.predictions)
             case _:
                 pass
 
-    def _put(self, path: str) -> None:
+    def _put(self, path: str, entry: FileEntry) -> None:
         source = self.directory / path
         if not source.is_file():
             # The program's fault, and no wait will mend it.
             raise RuntimeError(f"the program named the file {path}, which is not there")
         try:
-            self.store.put_file(source, f"{self.prefix}/{path}")
+            stored = self.store.put_file(source, f"{self.prefix}/{path}")
         except OSError as error:
-            raise Unavailable(f"the artifact store: {error}") from error
+            raise StorageAway("the artifact store", error) from error
+        if stored != Stored(entry.size, entry.sha256):
+            raise RuntimeError(f"the file {path} has changed since the program announced it")
+
+
+class ShippingThread:
+    """Ships while a program runs, inside `with`: neither a slow store nor a slow database keeps
+    the supervisor from hearing a stop.
+    """
+
+    def __init__(self, shipper: Shipper, poll_seconds: float) -> None:
+        self._shipper = shipper
+        self._poll_seconds = poll_seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="shipping", daemon=True)
+        self.error: Exception | None = None
+        """What ended it before its time: the supervisor must end the attempt for it."""
+
+    def __enter__(self) -> "ShippingThread":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        log_at = 0.0
+        away = 0
+        while not self._ended.wait(min(self._poll_seconds * 2**away, 10.0)):
+            try:
+                self._shipper.ship()
+                if time.monotonic() - log_at > _LOG_SECONDS:
+                    log_at = time.monotonic()
+                    self._shipper.ship_log()
+            except Unavailable as error:
+                # The program trains on meanwhile; its lines wait in events.jsonl.
+                away = min(away + 1, 8)
+                log.warning("not shipped yet", error=error.detail)
+            except Exception as error:  # noqa: BLE001 - raised again by the supervisor
+                self.error = error
+                return
+            else:
+                away = 0

@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import socket
-import threading
 import warnings
 from typing import Any
 
@@ -20,7 +19,8 @@ from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
 from service.sweep import Sweeper
-from worker.supervisor import Supervisor
+from worker import job_directory
+from worker.supervisor import Shutdown, Supervisor
 
 log = structlog.get_logger()
 
@@ -34,31 +34,36 @@ def make_worker(settings: Settings) -> Celery:
     app = broker.make_app(settings)
     database = Database(settings.database_url)
     store = ArtifactStore(settings.artifacts_url)
-    stopping = threading.Event()
+    shutdown = Shutdown()
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    sweeper = Sweeper(settings, database, app)
+    sweeper = Sweeper(settings, database, store, app)
 
     @app.task(name=broker.EXECUTE, bind=False)  # type: ignore[untyped-decorator]  # celery has no types
     def execute(job_id: str) -> None:
         """Bring one job to its end. A job that is not to be had is nobody's error."""
-        if stopping.is_set():
-            return  # told to stop: the job stays queued, and the sweep wakes another worker
-        with database.write() as session:
-            claim = jobs.claim(session, job_id, owner, settings.lease_seconds)
+        if shutdown.asked.is_set():
+            return  # the job stays queued, and the sweep wakes another worker
+        try:
+            with database.write() as session:
+                claim = jobs.claim(session, job_id, owner, settings.lease_seconds)
+        except Unavailable as error:  # the same
+            log.warning("not claimed", job_id=job_id, error=error.detail)
+            return
         if claim is None:
             log.info("not claimed", job_id=job_id)
             return
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id, job_id=claim.job_id, token=claim.token
         ):
-            Supervisor(settings, database, store, claim, stopping).run()
+            Supervisor(settings, database, store, claim, shutdown).run()
         with contextlib.suppress(Unavailable):  # the sweep will do it
             _wake_again(database, app, claim.job_id)
 
     def stop(**_: Any) -> None:
-        stopping.set()
+        shutdown.tell()
 
     def started(**_: Any) -> None:
+        job_directory.sweep(settings.jobs_dir)
         sweeper.start()
 
     # Not weak: these functions have no other owner.

@@ -17,6 +17,8 @@ EXIT_FAILED = 3
 """The last line of events.jsonl is a `failure`."""
 EXIT_STOPPED = 4
 """Told to stop (TERM, or the supervisor's pipe closed): a checkpoint was written where possible."""
+EXIT_NO_SPACE = 5
+"""The job directory's disk is full, for events too: events.jsonl may say nothing of it."""
 
 
 class _Event(BaseModel):
@@ -51,6 +53,10 @@ class Progress(_Event):
     samples_per_second: float | None = None
     eta_seconds: float | None = Field(
         default=None, description="to the end of the whole job: training, evaluation and report"
+    )
+    saving: bool = Field(
+        default=False,
+        description="a checkpoint is about to be written: until the next line its limit counts",
     )
 
 
@@ -113,6 +119,9 @@ class FailureEvent(_Event):
     type: Literal["failure"] = "failure"
     reason: FailureReason
     detail: str
+    batch: Literal["train", "eval"] | None = Field(
+        default=None, description="with out_of_memory: whose rows did not fit"
+    )
 
 
 ProgramEvent = Annotated[

@@ -35,6 +35,10 @@ class Job(BaseModel):
     """Label -> assistant turn, for datasets of chat messages with labels; null: the template's."""
     resume_from: str | None = None
     """A complete checkpoint directory to go on from."""
+    train_batch_size: int | None = None
+    eval_batch_size: int | None = None
+    """Rows per forward pass where memory did not suffice for the specification's. The effective
+    batch is the specification's all the same."""
 
     @classmethod
     def read(cls, directory: Path) -> "Job":

@@ -1,12 +1,13 @@
 """What a worker ships is what the API shows; files stay a run's own; stale tokens are refused."""
 
 import json
+import time
 
 import pytest
 from by_hand import Worker
 
 from service.domain.states import FailureReason, JobStatus
-from service.store import jobs
+from service.store import jobs, shipping
 from service.store.jobs import Fenced
 from service.sweep import Sweeper
 
@@ -245,7 +246,7 @@ def test_a_cancel_reaches_the_running_worker(context, client, run_id, worker):
 
 
 def test_the_sweep_returns_expired_leases_three_times_then_fails(context, client, run_id, worker):
-    sweeper = Sweeper(context.settings, context.database, context.celery)
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
 
     def expire():
         with context.database.write() as session:
@@ -264,13 +265,40 @@ def test_the_sweep_returns_expired_leases_three_times_then_fails(context, client
 
 def test_a_sweep_that_comes_too_late_leaves_the_owner_alone(context, worker):
     """It saw the lease expired, and the owner renewed before it acted."""
-    sweeper = Sweeper(context.settings, context.database, context.celery)
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
     with context.database.write() as session:
         jobs.renew(session, worker.current, 60)
-    sweeper._take_back(worker.job_id)
+    sweeper._take_back(worker.job_id, time.monotonic())
     with context.database.read() as session:
         job = jobs.get(session, worker.job_id)
         assert (job.status, job.token) == ("running", worker.current.token)
+
+
+def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, worker):
+    """Whoever blocked it blocked the owner's renewal too."""
+    from service.domain.errors import Unavailable
+
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+    with context.database.write() as session:
+        jobs.renew(session, worker.current, -1)
+    with pytest.raises(Unavailable, match="kept the sweep waiting"):
+        sweeper._take_back(worker.job_id, time.monotonic() - context.settings.lease_seconds)
+    with context.database.read() as session:
+        assert jobs.get(session, worker.job_id).status == "running"
+
+
+def test_the_sweep_removes_what_a_lost_attempt_stored_and_did_not_record(context, worker):
+    kept = worker.file("evaluations/base.parquet", b"P")
+    worker.ship(worker.line(type="artifact", file=kept))
+    worker.file("checkpoints/checkpoint-9/adapter_model.safetensors", b"unrecorded")
+    prefix = context.store.root / shipping.prefix_of(worker.current)
+    (prefix / ".half.part").write_bytes(b"x")
+    with context.database.write() as session:
+        jobs.renew(session, worker.current, -1)
+    Sweeper(context.settings, context.database, context.store, context.celery).sweep()
+    left = [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
+    assert left == ["evaluations/base.parquet"]
+    assert not (prefix / "checkpoints").exists()
 
 
 def test_a_returned_job_is_woken_for_by_the_next_sweep(context, worker):
@@ -293,7 +321,7 @@ def test_a_broker_that_is_away_does_not_lose_wake_ups(context, client, dataset_i
     monkeypatch.setattr(broker, "enqueue", away)
     made = [client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"] for _ in range(3)]
     eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
-    Sweeper(eager, context.database, context.celery).sweep()
+    Sweeper(eager, context.database, context.store, context.celery).sweep()
     with context.database.write() as session:
         assert len(jobs.unclaimed(session, older_than=3600)) == len(made)
 
@@ -316,7 +344,7 @@ def test_the_sweep_wakes_a_worker_for_a_job_nobody_picked_up(context, run_id):
         assert jobs.unclaimed(session, older_than=60) == []
         assert len(jobs.unclaimed(session, older_than=-1)) == 1
     eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
-    Sweeper(eager, context.database, context.celery).sweep()
+    Sweeper(eager, context.database, context.store, context.celery).sweep()
     assert len(list(folder.glob("*.msg"))) == 1
 
 

@@ -38,11 +38,12 @@ class Service:
         url = f"http://{settings.host}:{settings.port}"
         self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        given = self.settings.environment | {"HF_HUB_OFFLINE": "1"} | environment
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", *command],
-                env=os.environ | self.settings.environment | {"HF_HUB_OFFLINE": "1"},
+                env=os.environ | given,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

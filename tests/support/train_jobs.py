@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -146,6 +148,75 @@ def make_job(
     return directory
 
 
+def token_examples(count: int = 8) -> list[Any]:
+    """Rows as the loop gets them, of random ids and several lengths, always the same."""
+    import torch
+
+    from worker.training.examples import Example
+
+    generator = torch.Generator().manual_seed(5)
+    made = []
+    for number in range(count):
+        length = 12 + 5 * number % 17
+        ids = torch.randint(10, 400, (length,), generator=generator).tolist()
+        made.append(Example(ids, length - 2 - number % 3))
+    return made
+
+
+def make_trainer(
+    load: Any,
+    directory: Path,
+    run_spec: RunSpec,
+    train: list[Any] | None = None,
+    validation: Sequence[Any] = (),
+    family: str = "llama",
+    **fields: Any,
+) -> Any:
+    """A loop in this process. `load(family)` gives its model and tokenizer."""
+    from accelerate import Accelerator
+
+    from worker.programs.reporter import Reporter, Stop
+    from worker.programs.space import Space
+    from worker.training.loop import Trainer
+    from worker.training.models import add_adapter
+
+    model, _ = load(family)
+    model.requires_grad_(requires_grad=False)
+    model = add_adapter(model, run_spec.lora, run_spec.seed, "tiny")
+    if run_spec.training.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    directory.mkdir(exist_ok=True)
+    reporter, stop = Reporter(directory / "events.jsonl"), Stop()
+    return Trainer(
+        **{
+            "model": model,
+            "accelerator": Accelerator(cpu=True),
+            "examples": token_examples() if train is None else train,
+            "validation": list(validation),
+            "spec": run_spec,
+            "pad": 0,
+            "directory": directory,
+            "reporter": reporter,
+            "stop": stop,
+            "space": Space(reporter, stop),
+            "board": lambda _values, _step: None,
+        }
+        | fields
+    )
+
+
+def stop_at(trainer: Any, step: int) -> None:
+    """Have TERM come while the trainer makes that step."""
+    make_step = trainer._step
+
+    def stopping() -> Any:
+        if trainer.state.step == step - 1:
+            trainer.stop.requested = True
+        return make_step()
+
+    trainer._step = stopping
+
+
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
@@ -168,6 +239,16 @@ def run(directory: Path) -> tuple[int, list[ProgramEvent]]:
     return program.returncode, events(directory)
 
 
+def run_here(directory: Path) -> tuple[int, list[ProgramEvent]]:
+    """The same in this process, where the libraries are loaded already."""
+    from worker.programs import libraries, program, train
+    from worker.programs.reporter import Stop
+
+    with mock.patch.object(libraries, "load"):
+        status, _ = program._run(train.main, directory, Stop())
+    return status, events(directory)
+
+
 def events(directory: Path) -> list[ProgramEvent]:
     lines = (directory / "events.jsonl").read_text().splitlines()
     found = [program_event.validate_json(line) for line in lines]
@@ -177,6 +258,15 @@ def events(directory: Path) -> list[ProgramEvent]:
 
 def of_type(found: list[ProgramEvent], kind: str) -> list[Any]:
     return [event for event in found if event.type == kind]
+
+
+def board_scalars(directory: Path, tag: str = "train/loss") -> list[tuple[int, float]]:
+    """(step, value) as TensorBoard reads them from all the event files in the directory."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(directory))
+    board.Reload()
+    return [(value.step, value.value) for value in board.Scalars(tag)]
 
 
 def read_json(path: Path) -> Any:

@@ -47,7 +47,15 @@ def test_a_package_does_not_load(package, forbidden):
 
 
 def test_the_worker_serves_no_http_and_its_process_loads_no_torch():
-    control = ["worker.tasks", "worker.supervisor", "worker.shipper", "worker.job_directory"]
+    control = [
+        "worker.tasks",
+        "worker.supervisor",
+        "worker.child",
+        "worker.lease",
+        "worker.pulse",
+        "worker.shipper",
+        "worker.job_directory",
+    ]
     assert loaded_by(control) & (HTTP | TRAINING - {"worker"}) == set()
 
 

@@ -119,7 +119,7 @@ def test_taken_messages_are_swept_after_an_hour(tmp_path, files_app):
 
 
 def test_a_program_gets_no_secret_but_the_model_hubs():
-    from worker.supervisor import program_environment
+    from worker.child import program_environment
 
     kept = program_environment(
         {

@@ -1,7 +1,10 @@
-"""Tiny models, one set for all tests of the worker."""
+"""Tiny models, one set for all tests of the worker; and disks with room for little."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +32,50 @@ def load(models_dir: Path) -> Callable[[str], tuple[Any, Any]]:
         return model.eval(), AutoTokenizer.from_pretrained(directory)
 
     return loaded
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system with room for little. `path` leads there from any process of this user."""
+
+    path: Path
+
+    def fill(self) -> None:
+        """Leave no page of it free. A file can still grow within its last page."""
+        with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    def free(self) -> None:
+        self._filler.unlink(missing_ok=True)
+
+    @property
+    def _filler(self) -> Path:
+        return self.path / "filler"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """4 MiB in memory, mounted in a namespace of a helper process's own.
+
+    So it takes no rights here and is gone with the helper. Where no namespace of users can be made,
+    as in some containers, root can still make one of mounts.
+    """
+    place = tmp_path / "disk"
+    place.mkdir()
+    script = 'mount -t tmpfs -o size=4m none "$1" && echo mounted && read -r _'
+    refused = []
+    for unshare in (["unshare", "-Urm"], ["unshare", "-m"]):
+        with subprocess.Popen(
+            [*unshare, "sh", "-c", script, "sh", str(place)],
+            stdin=subprocess.PIPE,  # its end is the helper's
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as helper:
+            assert helper.stdout is not None
+            assert helper.stderr is not None
+            if helper.stdout.readline() == b"mounted\n":
+                yield SmallDisk(Path(f"/proc/{helper.pid}/root{place}"))
+                return
+            refused.append(f"{' '.join(unshare)}: {helper.stderr.read().decode().strip()}")
+    pytest.fail(f"a test of full disks needs a small tmpfs, and none can be mounted: {refused}")

@@ -242,8 +242,10 @@ def test_stopped_by_term_it_goes_on_to_the_same_weights(models_dir, undisturbed,
 
     second = make_job(tmp_path / "second", models_dir, spec(training=LONG), resume_from=last.path)
     shutil.copytree(first / last.path, second / last.path)
+    shutil.copytree(first / "evaluations", second / "evaluations")
     status, rest = run(second)
     assert status == EXIT_DONE
+    assert [event.target for event in of_type(rest, "evaluation")] == ["adapter"]
     assert of_type(rest, "rewound")[0].step == last.step
 
     whole, whole_events = undisturbed
@@ -262,18 +264,6 @@ def test_stopped_by_term_it_goes_on_to_the_same_weights(models_dir, undisturbed,
         ]
 
     assert series(found, rest) == series(whole_events)
-
-
-def test_a_tampered_checkpoint_is_not_resumed_from(models_dir, undisturbed, tmp_path):
-    whole, _ = undisturbed
-    job = make_job(
-        tmp_path, models_dir, spec(training=LONG), resume_from="checkpoints/checkpoint-6"
-    )
-    saved = shutil.copytree(whole / "checkpoints/checkpoint-6", job / "checkpoints/checkpoint-6")
-    (saved / "optimizer.safetensors").write_bytes(b"")
-    status, found = run(job)
-    assert status == EXIT_FAILED
-    assert "optimizer.safetensors is not what was written" in found[-1].detail
 
 
 def test_when_the_supervisors_pipe_closes_it_is_gone(models_dir, tmp_path):

@@ -6,50 +6,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_models import FAMILIES
+from train_jobs import make_trainer as trainer
 from train_jobs import spec
+from train_jobs import token_examples as examples
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
-from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.training import checkpoints
 from worker.training.batches import loss_sum, target_count
 from worker.training.checkpoints import BrokenCheckpoint
-from worker.training.examples import Example
-from worker.training.loop import Trainer
 from worker.training.models import add_adapter, load_base, set_training
 from worker.training.schedule import epoch_order
 
 CPU = torch.device("cpu")
-
-
-def examples(count=8):
-    generator = torch.Generator().manual_seed(5)
-    made = []
-    for number in range(count):
-        length = 12 + 5 * number % 17
-        ids = torch.randint(10, 400, (length,), generator=generator).tolist()
-        made.append(Example(ids, length - 2 - number % 3))
-    return made
-
-
-def trainer(load, directory, run_spec, train=None, validation=(), family="llama"):
-    from accelerate import Accelerator
-
-    model, _ = load(family)
-    model.requires_grad_(requires_grad=False)
-    return Trainer(
-        model=add_adapter(model, run_spec.lora, run_spec.seed, "tiny"),
-        accelerator=Accelerator(cpu=True),
-        examples=examples() if train is None else train,
-        validation=list(validation),
-        spec=run_spec,
-        pad=0,
-        directory=directory,
-        reporter=Reporter(directory / "events.jsonl"),
-        stop=Stop(),
-        board=lambda _values, _step: None,
-    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -180,44 +150,45 @@ def test_a_loss_that_is_not_a_number_ends_the_run(load, tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
-def test_stopped_at_any_step_training_goes_on_to_the_same_weights(load, tmp_path):
-    """Bit-equal, with dropout, at a step between two evaluations and at one that has one."""
-    run_spec = spec(training={"num_train_epochs": 3, "early_stopping_patience": 2})
+def test_a_gradient_that_is_not_finite_ends_the_run_before_it_is_taken(load, tmp_path):
+    run = trainer(
+        load,
+        tmp_path,
+        spec(
+            training={
+                "num_train_epochs": 2,
+                "eval_strategy": "no",
+                "save_strategy": "steps",
+                "save_steps": 2,
+                "load_best_model_at_end": False,
+            }
+        ),
+    )
+    parameter = next(p for p in run.model.parameters() if p.requires_grad)
+    parameter.register_hook(
+        lambda gradient: gradient * float("inf") if run.state.step == 2 else gradient
+    )
+    seen = {}
+    make_step = run._step
 
-    def fresh(name):
-        (tmp_path / name).mkdir()
-        return trainer(load, tmp_path / name, run_spec, examples(10), examples(3))
+    def watching():
+        seen["before"] = checkpoints.adapter_tensors(run.model)
+        return make_step()
 
-    whole = fresh("whole")
-    whole.run()
-    expected = checkpoints.adapter_tensors(whole.model)
-
-    def figures(run):
-        timed = {"eval_runtime", "eval_samples_per_second", "samples_per_second"}
-        return [
-            {name: value for name, value in entry.items() if name not in timed}
-            for entry in run.state.log_history
-        ]
-
-    for step in (1, 3, 4, 8):  # 3 steps an epoch; 3 is due for evaluation, 4 for logging
-        part = fresh(f"part-{step}")
-        original = part._step
-
-        def stopping(part=part, original=original, step=step):
-            if part.state.step == step - 1:
-                part.stop.requested = True
-            return original()
-
-        part._step = stopping
-        with pytest.raises(Stopped):
-            part.run()
-        saved = tmp_path / f"part-{step}" / "checkpoints" / f"checkpoint-{step}"
-        rest = fresh(f"rest-{step}")
-        rest.restore(checkpoints.read(saved))
-        rest.run()
-        held = checkpoints.adapter_tensors(rest.model)
-        assert all(torch.equal(held[name], tensor) for name, tensor in expected.items()), step
-        assert figures(rest) == figures(whole)
+    run._step = watching
+    with pytest.raises(ProgramFailure) as failure:
+        run.run()
+    assert failure.value.reason == FailureReason.DIVERGED
+    assert "Step 3: loss " in failure.value.detail
+    assert "loss nan" not in failure.value.detail
+    assert "gradient norm" in failure.value.detail
+    assert "learning rate 0.01." in failure.value.detail
+    held = checkpoints.adapter_tensors(run.model)
+    assert all(torch.equal(held[name], tensor) for name, tensor in seen["before"].items())
+    assert checkpoints.steps_in(tmp_path / "checkpoints") == [2]
+    good = checkpoints.read(tmp_path / "checkpoints" / "checkpoint-2")
+    assert all(torch.equal(good.adapter[name], tensor) for name, tensor in held.items())
+    assert all(torch.isfinite(tensor).all() for tensor in good.optimizer.values())
 
 
 @pytest.fixture

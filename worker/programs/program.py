@@ -4,7 +4,8 @@
 | --- | --- | --- |
 | the work done | EXIT_DONE | phase done |
 | a ProgramFailure, no memory, no disk space, any other exception | EXIT_FAILED | failure |
-| TERM | EXIT_STOPPED | any |
+| the same, and no room on the disk for that event | EXIT_NO_SPACE | any |
+| TERM; with --supervised=SECONDS, no word from the supervisor for so long | EXIT_STOPPED | any |
 | the supervisor's pipe closed (with --supervised) | EXIT_STOPPED, at once | any |
 | a signal, an abort in native code, events.jsonl not writable | anything else: a crash | any |
 
@@ -13,22 +14,31 @@ module imports no training library, so that a program says `starting` within a f
 """
 
 import argparse
-import errno
+import contextlib
 import faulthandler
 import logging
+import math
 import os
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM, SIGUSR1, signal
 
 from service.domain.errors import ProgramFailure
-from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, FailureEvent
+from service.domain.events import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_NO_SPACE,
+    EXIT_STOPPED,
+    FailureEvent,
+)
 from service.domain.job import EVENTS_FILE, LOG_FILE, Job
 from service.domain.states import FailureReason, Phase
+from worker.programs import parent
+from worker.programs.memory import BatchTooLarge, is_out_of_memory
 from worker.programs.reporter import Reporter, Stop, Stopped
+from worker.programs.space import Space, is_full
 
 log = logging.getLogger("fairtune")
 
@@ -39,6 +49,7 @@ class Program:
     job: Job
     reporter: Reporter
     stop: Stop
+    space: Space
 
 
 def launch(main: Callable[[Program], None], purpose: str) -> None:
@@ -47,18 +58,25 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     parser.add_argument("job_dir", type=Path, help="directory with job.json and the dataset")
     parser.add_argument(
         "--supervised",
-        action="store_true",
-        help="standard input is a pipe of the supervisor: exit when it closes",
+        nargs="?",
+        type=float,
+        const=math.inf,
+        metavar="SECONDS",
+        help="standard input is a pipe of the supervisor: end when it closes, and stop as on TERM "
+        "when nothing is written to it for so long; write it with =",
     )
     arguments = parser.parse_args()
     directory: Path = arguments.job_dir.resolve()
     if not directory.is_dir():
         parser.error(f"{directory} is not a directory")
+    silence: float | None = arguments.supervised
+    if silence is not None and not silence > 0:
+        parser.error("--supervised takes a positive number of seconds")
     stop = Stop()
     signal(SIGTERM, stop.on_signal)
     signal(SIGINT, stop.on_signal)
-    if arguments.supervised:
-        _exit_with_pipe()
+    if silence is not None:
+        parent.follow(None if math.isinf(silence) else silence)
     # OpenMP's idle threads spin by default. torch and bitsandbytes each bring a pool of them, which
     # then fight for the cores: on two busy ones everything took ten to thirty times as long. Read
     # when the libraries are loaded, so it is early enough here.
@@ -66,7 +84,7 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     console = _redirect_output(directory / LOG_FILE)
     status, message = _run(main, directory, stop)
     logging.shutdown()
-    if not arguments.supervised:
+    if silence is None:
         os.write(console, f"{message}\n".encode())
     # Not sys.exit: the threads of native libraries have crashed interpreters on their way out.
     os._exit(status)
@@ -74,62 +92,61 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
 
 def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[int, str]:
     """Exit status, and one line for a person."""
-    reporter: Reporter | None = None
     try:
         reporter = Reporter(directory / EVENTS_FILE)
-        reporter.phase(Phase.STARTING)
-        main(Program(directory, Job.read(directory), reporter, stop))
+    except OSError as error:
+        log.exception("no events can be written")
+        return 1, str(error)
+    space = Space(reporter, stop)
+    try:
+        try:
+            reporter.phase(Phase.STARTING)
+            with stop.at_once():
+                main(Program(directory, Job.read(directory), reporter, stop, space))
+            space.insist("the last events", reporter.flush, warn=False)
+        except Exception as error:
+            log.exception("failed")
+            return _report(as_failure(error), reporter, space)
     except Stopped:
         log.info("stopped")
+        with contextlib.suppress(OSError):
+            reporter.flush()
         return EXIT_STOPPED, "stopped"
-    except Exception as error:
-        log.exception("failed")
-        failure = as_failure(error)
-        message = f"{failure.reason}: {failure.detail}"
-        if reporter is None:
-            return 1, message
-        try:
-            reporter.emit(FailureEvent, reason=failure.reason, detail=failure.detail)
-        except OSError:  # the disk is full for events too: to the supervisor that is a crash
-            log.exception("the failure could not be reported")
-            return 1, message
-        return EXIT_FAILED, message
     return EXIT_DONE, f"done: {directory}"
+
+
+def _report(failure: ProgramFailure, reporter: Reporter, space: Space) -> tuple[int, str]:
+    """The same, for a failure, which becomes the last event. Raises Stopped."""
+    message = f"{failure.reason}: {failure.detail}"
+    batch = failure.batch if isinstance(failure, BatchTooLarge) else None
+    try:
+        reporter.emit(FailureEvent, reason=failure.reason, detail=failure.detail, batch=batch)
+        if failure.reason == FailureReason.NO_SPACE:
+            reporter.flush()  # as long as is sensible was waited before
+        else:
+            space.insist("the failure", reporter.flush, warn=False)
+    except (OSError, ProgramFailure) as error:
+        log.exception("the failure could not be reported")
+        full = is_full(error) or isinstance(error, ProgramFailure)
+        return (EXIT_NO_SPACE if full else 1), message
+    return EXIT_FAILED, message
 
 
 def as_failure(error: Exception) -> ProgramFailure:
     """The failure that stands for any exception. What nobody foresaw is `internal`."""
     if isinstance(error, ProgramFailure):
         return error
-    text = str(error)
-    first_line = (text.strip().splitlines() or [""])[0][:300]
-    torch = sys.modules.get("torch")
-    if (
-        isinstance(error, MemoryError)
-        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
-        or "DefaultCPUAllocator" in text
-    ):
+    first_line = (str(error).strip().splitlines() or [""])[0][:300]
+    if is_out_of_memory(error):
         return ProgramFailure(
             FailureReason.OUT_OF_MEMORY, f"The machine's memory did not suffice. {first_line}"
         )
-    no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if no_space or "No space left on device" in text:
+    if is_full(error):
         return ProgramFailure(FailureReason.NO_SPACE, "The worker's disk is full.")
     return ProgramFailure(
         FailureReason.INTERNAL,
         f"An unforeseen {type(error).__name__}: {first_line} (training.log has the traceback)",
     )
-
-
-def _exit_with_pipe() -> None:
-    """End the process the moment standard input closes: nothing may outlive its supervisor."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(EXIT_STOPPED)
-
-    threading.Thread(target=wait, name="supervisor-pipe", daemon=True).start()
 
 
 def _redirect_output(path: Path) -> int:

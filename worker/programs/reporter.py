@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from service.domain.digests import sha256_of
 from service.domain.events import FileEntry, LogEvent, PhaseEvent, WarningEvent
 from service.domain.states import Phase
+from worker.programs.records import Records
 
 
 class EventLine(Protocol):
@@ -24,26 +25,28 @@ class Reporter:
 
     Invariant: the file is a sequence of complete JSON lines with seq 1, 2, 3 …, but for a torn last
     line after a power cut, which the next Reporter on the file cuts off before it goes on counting.
+    Lines that a full disk has no room for wait in memory and are written before the next one.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        written = path.read_bytes()
+        written = path.read_bytes() if path.exists() else b""
         whole = written[: written.rfind(b"\n") + 1]
         if len(whole) != len(written):
-            os.ftruncate(self._file, len(whole))
+            os.truncate(path, len(whole))
         self._seq = whole.count(b"\n")
+        self._lines = Records(path)
+        self.goes_on = self._seq > 0
+        """Whether a program has spoken in this file before."""
 
     def emit(self, kind: Any, **fields: Any) -> None:
-        """Validate and append one event. Raises OSError when the line cannot be written whole."""
+        """Validate and append one event. Raises OSError for what is not for lack of space."""
         event: EventLine = kind(seq=self._seq + 1, time=datetime.now(UTC), **fields)
-        line = event.model_dump_json().encode() + b"\n"
-        size = os.fstat(self._file).st_size
-        # One call, so that neither a signal nor another thread can come between two halves.
-        if os.write(self._file, line) != len(line):
-            os.ftruncate(self._file, size)
-            raise OSError(28, "No space left on device for an event")
         self._seq += 1
+        self._lines.append(event.model_dump_json().encode() + b"\n")
+
+    def flush(self) -> None:
+        """Write the lines that wait. Raises OSError (ENOSPC, EDQUOT) where there is no room."""
+        self._lines.flush()
 
     def phase(self, phase: Phase) -> None:
         self.emit(PhaseEvent, phase=phase)
@@ -62,18 +65,27 @@ class Stopped(BaseException):
 class Stop:
     """Whether TERM arrived, and where it takes effect.
 
-    Outside of `deferred` the signal raises `Stopped` at once, as there is nothing to save. Inside
-    it only `requested` becomes true, and the code there ends at its next safe point.
+    `at_once`, and not `deferred` further in, the signal raises `Stopped`, as there is nothing to
+    save. Elsewhere only `requested` becomes true, and the code there ends at its next safe point.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._depth = 0
+        self._depth = 1
 
     def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
         if not self._depth:
             raise Stopped
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        self._depth -= 1
+        try:
+            self.check()
+            yield
+        finally:
+            self._depth += 1
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

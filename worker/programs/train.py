@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.domain.errors import ProgramFailure
-from service.domain.events import Progress, RewoundEvent
 from service.domain.states import FailureReason, Phase
 from service.domain.steps import StepPlan
+from worker.programs import libraries
 from worker.programs.program import Program, launch
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
     from service.fairness import Predictions
     from worker.scoring.evaluate import Scorer
+    from worker.training.board import Board
     from worker.training.examples import Example, Prompts, Tokens
     from worker.training.loop import Trainer
     from worker.training.rows import Row
@@ -29,15 +30,22 @@ log = logging.getLogger("fairtune")
 def main(program: Program) -> None:
     job, spec, reporter = program.job, program.job.spec, program.reporter
     reporter.phase(Phase.LOADING)
-    from worker.programs.outcome import finish
-    from worker.training.examples import Prompts, Tokens
     from worker.training.locate import locate
-    from worker.training.models import check_targets
     from worker.training.rows import read_rows
 
     rows = _by_split(read_rows(program.directory / job.dataset))
     labels = _labels(rows, program)
     directory = locate(spec.base_model, Path(job.models_dir))
+    libraries.load(directory, in_4bit=spec.quantization.load_in_4bit)
+    from worker.programs.baseline import score_base
+    from worker.programs.outcome import finish
+    from worker.programs.resume import resume
+    from worker.training import checkpoints
+    from worker.training.board import Board
+    from worker.training.examples import Prompts, Tokens
+    from worker.training.models import check_targets
+
+    checkpoints.tidy(program.directory / "checkpoints")
     base, accelerator = _load(program, directory)
     check_targets(base.model, spec.lora, spec.base_model)
     tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
@@ -49,26 +57,12 @@ def main(program: Program) -> None:
     scorer = _scorer(program, labels, tokens, accelerator.device)
     splits = _splits_to_score(program, rows, labels)
     total = StepPlan.of(spec.training, len(train)).total_steps
-    before: dict[str, Predictions] = {}
-    # Until a split has been scored: 20 rows a second.
-    seconds = sum(len(rows[split]) for split in splits) / 20
-    if splits and spec.evaluation.baseline:
-        reporter.phase(Phase.BASELINE)
-        began = time.monotonic()
-        base_prompts = Prompts(tokens, job.baseline_template or job.template, job.completions)
+    before, seconds = score_base(program, scorer, base.model, tokens, rows, splits, total)
 
-        def alive(_left: float) -> None:
-            reporter.emit(Progress, step=0, total_steps=total, epoch=0)
-
-        for split in splits:
-            scored = scorer.evaluate(base.model, rows[split], base_prompts, "base", None, alive)
-            if scored is not None:
-                before[split] = scored
-        seconds = time.monotonic() - began
-
-    trainer = _trainer(program, base, accelerator, train, validation, tokens.pad)
+    board = Board(program.directory / "tensorboard")
+    trainer = _trainer(program, base, accelerator, train, validation, tokens.pad, board)
     trainer.seconds_after = seconds
-    _resume(program, trainer)
+    resume(program, trainer, board)
     reporter.phase(Phase.TRAINING)
     trainer.run()
 
@@ -83,7 +77,7 @@ def main(program: Program) -> None:
         if scored is not None:
             after[split] = scored
     with program.stop.deferred():  # nothing is left that would be worth coming back for
-        finish(program, trainer, scorer, rows, labels, before, after)
+        finish(program, trainer, board, scorer, rows, labels, before, after)
         reporter.phase(Phase.DONE)
 
 
@@ -161,7 +155,6 @@ def _examples(
 
 
 def _check_data(program: Program, train: list[Example], validation: list[Example]) -> None:
-
     training = program.job.spec.training
     if not train:
         raise ProgramFailure(
@@ -188,6 +181,7 @@ def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) ->
         device=device,
         reporter=program.reporter,
         stop=program.stop,
+        space=program.space,
     )
 
 
@@ -208,17 +202,15 @@ def _trainer(
     train: list[Example],
     validation: list[Example],
     pad: int,
+    board: Board,
 ) -> Trainer:
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
     from worker.training.loop import Trainer
     from worker.training.models import add_adapter
 
     spec = program.job.spec
     model = add_adapter(base.model, spec.lora, spec.seed, spec.base_model)
     if spec.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    writer = EventFileWriter(str(program.directory / "tensorboard"))
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return Trainer(
         model=model,
         accelerator=accelerator,
@@ -229,39 +221,11 @@ def _trainer(
         directory=program.directory,
         reporter=program.reporter,
         stop=program.stop,
-        board=lambda values, step: _to_board(writer, values, step),
+        space=program.space,
+        board=board.write,
+        train_batch_size=program.job.train_batch_size,
+        eval_batch_size=program.job.eval_batch_size,
     )
-
-
-def _to_board(writer: Any, values: dict[str, float], step: int) -> None:
-    """Under the names that transformers' callback gives: train/loss, eval/loss …"""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    named = [
-        Summary.Value(
-            tag=f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}",
-            simple_value=value,
-        )
-        for name, value in values.items()
-    ]
-    writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=named)))
-    writer.flush()
-
-
-def _resume(program: Program, trainer: Trainer) -> None:
-    from worker.training import checkpoints
-
-    if program.job.resume_from is None:
-        total = trainer.plan.total_steps
-        program.reporter.emit(Progress, step=0, total_steps=total, epoch=0)
-        return
-    directory = program.directory / program.job.resume_from
-    try:
-        trainer.restore(checkpoints.read(directory))
-    except checkpoints.BrokenCheckpoint as error:
-        raise ProgramFailure(FailureReason.INTERNAL, f"Cannot resume: {error}.") from error
-    program.reporter.emit(RewoundEvent, step=trainer.state.step)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ import torch
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
 from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
+from worker.programs.memory import rows_at_once
 from worker.programs.reporter import Reporter, Stop, file_entry
+from worker.programs.space import Space
 from worker.scoring.labels import Item, score
-from worker.scoring.predictions import labelled, write_predictions
+from worker.scoring.predictions import labelled, read_probabilities, write_predictions
 from worker.training.examples import Prompts
 from worker.training.models import set_training
 from worker.training.rows import Row
@@ -37,6 +39,22 @@ class Scorer:
     device: torch.device
     reporter: Reporter
     stop: Stop
+    space: Space
+
+    def known(self, rows: Sequence[Row]) -> tuple[bool, Predictions | None]:
+        """Whether an earlier attempt scored the split with the base model, and what it found.
+
+        Its file lies in this directory then; one that does not fit these rows does not count.
+        """
+        path, positive = self._path("base", rows), self.job.spec.fairness.positive_label
+        if not path.exists():
+            return False, None
+        try:
+            probabilities = read_probabilities(path, rows, self.labels, positive, None)
+        except (ValueError, OSError) as error:
+            log.warning("the base model is scored again: %s", error)
+            return False, None
+        return True, labelled(rows, self.labels, probabilities, positive, None)
 
     def evaluate(
         self,
@@ -73,20 +91,25 @@ class Scorer:
                 alive((len(rows) - done) * (now - began) / done)
                 spoke = now
 
-        set_training(model, training=False)
-        probabilities = score(
-            model,
-            items,
-            pad=self.pad,
-            token_budget=spec.training.per_device_eval_batch_size * spec.training.max_seq_length,
-            device=self.device,
-            tick=tick,
-            fell_back=lambda why: self.reporter.warn("slow_scoring", why),
-        )
+        at_once = self.job.eval_batch_size or spec.training.per_device_eval_batch_size
+        with rows_at_once("eval", at_once):
+            set_training(model, training=False)
+            probabilities = score(
+                model,
+                items,
+                pad=self.pad,
+                token_budget=at_once * spec.training.max_seq_length,
+                device=self.device,
+                tick=tick,
+                fell_back=lambda why: self.reporter.warn("slow_scoring", why),
+            )
         seconds = time.monotonic() - began
         log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
-        path = self.directory / "evaluations" / f"{target}-{split}.parquet"
-        write_predictions(path, rows, self.labels, probabilities, positive, step)
+        path = self._path(target, rows)
+        self.space.insist(
+            path.name,
+            lambda: write_predictions(path, rows, self.labels, probabilities, positive, step),
+        )
         predictions = labelled(rows, self.labels, probabilities, positive, step)
         self.reporter.emit(
             EvaluationEvent,
@@ -98,6 +121,9 @@ class Scorer:
             predictions=file_entry(path, self.directory),
         )
         return predictions
+
+    def _path(self, target: Literal["base", "adapter"], rows: Sequence[Row]) -> Path:
+        return self.directory / "evaluations" / f"{target}-{rows[0].split}.parquet"
 
     def _figures(self, predictions: Predictions) -> dict[str, float | None]:
         overall = self.report(predictions, None, [], predictions.checkpoint_step).overall.tuned

@@ -7,6 +7,19 @@ from pathlib import Path
 from service.fairness import Predictions
 from worker.training.rows import Row
 
+_COLUMNS = (
+    "id",
+    "group",
+    "source",
+    "detail",
+    "label",
+    "score",
+    "prediction",
+    "split",
+    "checkpoint",
+)
+_ROUNDING = 1e-9
+
 
 def predicted(labels: Sequence[str], probabilities: Sequence[float]) -> str:
     """The most probable label; of several equally probable ones the first in sorted order."""
@@ -46,8 +59,51 @@ def write_predictions(
         )
     path.parent.mkdir(exist_ok=True)
     aside = path.with_suffix(".tmp")
-    pq.write_table(pa.table(columns), aside)
-    os.replace(aside, path)  # noqa: PTH105 - one call that replaces, said as such
+    try:
+        with aside.open("wb") as file:
+            pq.write_table(pa.table(columns), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)  # noqa: PTH105 - one call that replaces, said as such
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_probabilities(
+    path: Path, rows: Sequence[Row], labels: Sequence[str], positive_label: str, step: int | None
+) -> list[list[float]]:
+    """The probabilities that `write_predictions` was given with the same other arguments.
+
+    Raises ValueError where the file is not what it would write for them, OSError.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path).read()
+    except pa.ArrowException as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if table.column_names != [*_COLUMNS, *(f"probability:{label}" for label in labels)]:
+        raise ValueError(f"{path.name} has other columns")
+    columns = table.to_pydict()
+    for name in ("id", "group", "source", "detail", "label", "split"):
+        if columns[name] != [getattr(row, name) for row in rows]:
+            raise ValueError(f"{path.name} is of other rows: {name} differs")
+    made = list(zip(*(columns[f"probability:{label}"] for label in labels), strict=True))
+    for values in made:
+        if (
+            not all(isinstance(value, float) for value in values)
+            or not abs(sum(values) - 1) < _ROUNDING
+        ):
+            raise ValueError(f"{path.name} holds what are no probabilities")
+    positive = labels.index(positive_label)
+    if (
+        columns["score"] != [values[positive] for values in made]
+        or columns["prediction"] != [predicted(labels, values) for values in made]
+        or columns["checkpoint"] != [step] * len(rows)
+    ):
+        raise ValueError(f"{path.name} was not decided on as it is here")
+    return [list(values) for values in made]
 
 
 def labelled(

@@ -9,7 +9,10 @@ A checkpoint is a PEFT adapter directory with what resuming needs beside it:
     trainer_state.json                               the same for readers, in transformers' layout
     manifest.json                                    size and SHA-256 of each, written last
 
-No generator states: every random number is drawn after seeding by (seed, step, slot).
+No generator states (python's, numpy's, torch's, CUDA's): before each micro-batch all of them are
+seeded by (seed, step, slot), and the order of rows by (seed, epoch), so that none outlives a step.
+What is stored would be overwritten before its first use, in a pickle, and only on a machine with as
+many devices.
 """
 
 import json
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.domain.digests import sha256_of
@@ -77,10 +81,31 @@ def write(
     trainer_state: dict[str, Any],
     best_adapter: Tensors | None,
 ) -> None:
-    """Write the checkpoint `directory`; it appears with all its files or not at all."""
+    """Write the checkpoint `directory`; it appears with all its files or not at all.
+
+    Where that fails nothing of it is left. Raises OSError, or SafetensorError with one's text.
+    """
     aside = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    try:
+        aside.mkdir(parents=True)
+        _fill(aside, model, optimizer, scheduler, state, trainer_state, best_adapter)
+        _put_in_place(aside, directory)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _fill(
+    aside: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    state: LoopState,
+    trainer_state: dict[str, Any],
+    best_adapter: Tensors | None,
+) -> None:
+    """Write all files of a checkpoint, the manifest last, and have them on the disk."""
     save_adapter(model, aside)
     save_file(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
     if best_adapter is not None and state.best_step != state.step:
@@ -94,14 +119,43 @@ def write(
     (aside / MANIFEST).write_text(json.dumps({"version": 1, "files": manifest}, indent=2))
     _sync(aside / MANIFEST)
     _sync(aside)
+
+
+def _put_in_place(aside: Path, directory: Path) -> None:
     # The same step a second time: the run was stopped there, before what falls on it was done.
     replaced = directory.with_name(f".{directory.name}.old")
     shutil.rmtree(replaced, ignore_errors=True)
     if directory.exists():
         directory.rename(replaced)
-    aside.rename(directory)
+    try:
+        aside.rename(directory)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(directory)
+        raise
     _sync(directory.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def tidy(checkpoints: Path) -> None:
+    """Take away what a program that was killed while saving left; nothing complete is lost."""
+    for replaced in checkpoints.glob(".checkpoint-*.old"):
+        directory = checkpoints / replaced.name.removeprefix(".").removesuffix(".old")
+        if not directory.exists():  # killed between two renames
+            replaced.rename(directory)
+    for left in checkpoints.glob(".checkpoint-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def step_of(directory: Path) -> int:
+    """The step in a checkpoint directory's name; -1 for any other name."""
+    step = directory.name.removeprefix("checkpoint-")
+    return int(step) if step.isdecimal() else -1
+
+
+def steps_in(checkpoints: Path) -> list[int]:
+    """The steps that have a directory there, whatever it holds, the newest first."""
+    return sorted(map(step_of, checkpoints.glob("checkpoint-[0-9]*")), reverse=True)
 
 
 def verify(directory: Path) -> None:
@@ -137,7 +191,7 @@ def read(directory: Path) -> Restored:
             optimizer=load_file(directory / "optimizer.safetensors"),
             scheduler=loop["scheduler"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BrokenCheckpoint(f"{directory.name} cannot be read: {error}") from error
 
 
@@ -168,8 +222,10 @@ def save_adapter(model: Any, directory: Path) -> None:
     )
     config = model.peft_config["default"]
     training, config.inference_mode = config.inference_mode, True
-    config.save_pretrained(str(directory))
-    config.inference_mode = training
+    try:
+        config.save_pretrained(str(directory))
+    finally:
+        config.inference_mode = training
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

@@ -18,6 +18,7 @@ from typing import Any
 from service.domain.errors import ProgramFailure
 from service.domain.spec import MODEL_NAME
 from service.domain.states import FailureReason
+from worker.programs.space import is_full
 
 log = logging.getLogger("fairtune")
 
@@ -147,7 +148,7 @@ def _from_hub(base_model: str) -> Path:
     except Exception as error:
         # Whatever the hub's client is built on raises for a network that is not there: its classes
         # have changed with every major release.
-        if isinstance(error, OSError) and error.errno == 28:
+        if is_full(error):
             raise
         raise _unavailable(
             f"{base_model} is not on this machine and the model hub ({constants.ENDPOINT}) cannot "

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 
 from service.domain.errors import ProgramFailure
-from service.domain.events import CheckpointEvent, MetricsEvent, Progress
+from service.domain.events import MetricsEvent, Progress
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
-from worker.programs.reporter import Reporter, Stop, Stopped, file_entry
+from worker.programs.memory import rows_at_once
+from worker.programs.reporter import Reporter, Stop, Stopped
+from worker.programs.space import Space
 from worker.training import checkpoints
 from worker.training.batches import loss_sum, micro_batches, target_count
 from worker.training.checkpoints import LoopState, Restored, Tensors
@@ -28,7 +30,9 @@ from worker.training.examples import Example
 from worker.training.models import set_training
 from worker.training.pace import Pace
 from worker.training.results import trainer_state
-from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, mix
+from worker.training.saver import Saver
+from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, seed_generators
+from worker.training.stopping import judge
 
 BETWEEN_PROGRESS = 2.0
 """Seconds between signs of life while an evaluation runs."""
@@ -47,8 +51,12 @@ class Trainer:
     directory: Path
     reporter: Reporter
     stop: Stop
+    space: Space
     board: Callable[[dict[str, float], int], None]
     """Where metrics go besides the events: TensorBoard."""
+    train_batch_size: int | None = None
+    eval_batch_size: int | None = None
+    """Rows per forward pass; None: the specification's. The effective batch does not change."""
     seconds_after: float = 0.0
     """Expected for what the job does after training."""
 
@@ -61,9 +69,12 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         self.scheduler = make_scheduler(self.optimizer, training, self.plan)
         self.pace = Pace(training, self.plan, len(self.validation))
-        self._saved: int | None = None
+        self.saver = Saver(self.directory, self.reporter, self.space)
+        self.train_rows = self.train_batch_size or training.per_device_train_batch_size
+        self.eval_rows = self.eval_batch_size or training.per_device_eval_batch_size
 
     def restore(self, restored: Restored) -> None:
+        """Go on from a checkpoint. Raises BrokenCheckpoint for one of another model or adapter."""
         inner = self.accelerator.unwrap_model(self.model)
         checkpoints.load_adapter(inner, restored.adapter)
         checkpoints.load_optimizer(self.optimizer, restored.optimizer)
@@ -84,7 +95,8 @@ class Trainer:
                 self._boundary()
             while state.step < plan.total_steps and not state.stopped_early:
                 began = time.monotonic()
-                loss, samples = self._step()
+                with rows_at_once("train", self.train_rows):
+                    loss, samples = self._step()
                 state.step += 1
                 state.window_loss += loss
                 state.window_steps += 1
@@ -96,8 +108,8 @@ class Trainer:
                 state.boundary_done = False
                 self._halt_if_asked()
                 self._boundary()
-            if self.spec.training.save_strategy != "no" and self._saved != state.step:
-                self._save()
+            if self.spec.training.save_strategy != "no" and self.saver.saved != state.step:
+                self.space.insist(f"checkpoint-{state.step}", self._save)
         if self.spec.training.load_best_model_at_end and self.best_adapter is not None:
             checkpoints.load_adapter(self.accelerator.unwrap_model(self.model), self.best_adapter)
 
@@ -120,8 +132,8 @@ class Trainer:
 
         set_training(self.model, training=True)
         total = torch.zeros((), device=self.accelerator.device)
-        for slot, micro in enumerate(micro_batches(batch, training.per_device_train_batch_size)):
-            torch.manual_seed(mix(seed, step, slot))
+        for slot, micro in enumerate(micro_batches(batch, self.train_rows)):
+            seed_generators(seed, step, slot)
             # Over the tokens of the whole batch: how it is cut must not weigh its rows.
             loss = (
                 loss_sum(self.model, micro, training.train_on, self.pad, self.accelerator.device)
@@ -158,40 +170,23 @@ class Trainer:
             }
             state.window_loss, state.window_steps = 0.0, 0
             self._log(values)
-        evaluated = None
         if self.validation and self._due(training.eval_strategy, training.eval_steps):
-            evaluated = self._evaluate()
-            self._judge(evaluated["eval_loss"])
+            with rows_at_once("eval", self.eval_rows):
+                evaluated = self._evaluate()
+            if judge(state, evaluated["eval_loss"], training):
+                self.best_adapter = checkpoints.adapter_tensors(
+                    self.accelerator.unwrap_model(self.model)
+                )
             self._log(evaluated)
         state.boundary_done = True
-        if self._due(training.save_strategy, training.save_steps):
-            self._save(evaluated)
+        if self._due(training.save_strategy, training.save_steps) or self.saver.is_owed:
+            self._save_if_there_is_room()
 
     def _due(self, strategy: str, every: int | None) -> bool:
         if strategy == "epoch":
             last = self.state.step == self.plan.total_steps
             return last or self.state.step % self.plan.steps_per_epoch == 0
         return strategy == "steps" and every is not None and self.state.step % every == 0
-
-    def _judge(self, loss: float) -> None:
-        """Early stopping as transformers' EarlyStoppingCallback has it, then the best checkpoint.
-
-        Patience counts evaluations that are not better than the best so far by more than the
-        threshold; any improvement at all, however small, is the new best.
-        """
-        training, state = self.spec.training, self.state
-        best = state.best_metric
-        if best is None or best - loss > training.early_stopping_threshold:
-            state.stale = 0
-        else:
-            state.stale += 1
-        patience = training.early_stopping_patience
-        state.stopped_early = 0 < patience <= state.stale
-        if best is None or loss < best:
-            state.best_metric, state.best_step = loss, state.step
-            self.best_adapter = checkpoints.adapter_tensors(
-                self.accelerator.unwrap_model(self.model)
-            )
 
     def _evaluate(self) -> dict[str, float]:
         training = self.spec.training
@@ -200,7 +195,7 @@ class Trainer:
         total, tokens = 0.0, 0
         set_training(self.model, training=False)
         with torch.no_grad():
-            for micro in micro_batches(self.validation, training.per_device_eval_batch_size):
+            for micro in micro_batches(self.validation, self.eval_rows):
                 self._halt_if_asked()
                 total += loss_sum(
                     self.model, micro, training.train_on, self.pad, self.accelerator.device
@@ -223,33 +218,28 @@ class Trainer:
     def _halt_if_asked(self) -> None:
         """Save and raise `Stopped` if TERM came; resuming does what falls on this step first."""
         if self.stop.requested:
-            if self._saved != self.state.step:
-                self._save()
+            if self.saver.saved != self.state.step:
+                self._save_if_there_is_room()
             raise Stopped
 
-    def _save(self, evaluated: dict[str, float] | None = None) -> None:
+    def _save(self) -> None:
+        """Write a checkpoint. Raises where the disk is full, and then leaves nothing of it."""
         state = self.state
-        name = f"checkpoint-{state.step}"
-        directory = self.directory / "checkpoints" / name
-        checkpoints.write(
-            directory,
+        self._progress(saving=True)
+        self.saver.save(
+            state,
+            self.plan.epoch(state.step),
             model=self.accelerator.unwrap_model(self.model),
             optimizer=self.optimizer,
             scheduler=self.scheduler,
-            state=state,
             trainer_state=self.trainer_state(),
             best_adapter=self.best_adapter,
         )
-        self._saved = state.step
-        self.reporter.emit(
-            CheckpointEvent,
-            step=state.step,
-            epoch=self.plan.epoch(state.step),
-            path=f"checkpoints/{name}",
-            files=[file_entry(path, directory) for path in sorted(directory.iterdir())],
-            metrics=evaluated or {},
-            best_step=state.best_step,
-        )
+
+    def _save_if_there_is_room(self) -> None:
+        """The same; without room training goes on, and the save is tried again at later steps."""
+        if not self.saver.unless_full(self.state.step, self._save):
+            self._progress()
 
     def trainer_state(self) -> dict[str, Any]:
         return trainer_state(self.state, self.plan, self.spec.training)
@@ -260,15 +250,16 @@ class Trainer:
         self.reporter.emit(MetricsEvent, step=step, epoch=epoch, values=values)
         self.board(values, step)
 
-    def progress_after(self, left: float) -> None:
-        """Say that training is done and that scoring takes `left` more seconds."""
-        self._emit_progress(None, left)
+    def progress_after(self, left: float | None, *, saving: bool = False) -> None:
+        """Say that training is done and that the rest takes `left` more seconds."""
+        self._emit_progress(None, left, saving)
 
-    def _progress(self) -> None:
+    def _progress(self, *, saving: bool = False) -> None:
         left = self.pace.seconds_left(self.state.step)
-        self._emit_progress(self.pace.speed(), None if left is None else left + self.seconds_after)
+        eta = None if left is None else left + self.seconds_after
+        self._emit_progress(self.pace.speed(), eta, saving)
 
-    def _emit_progress(self, speed: float | None, eta: float | None) -> None:
+    def _emit_progress(self, speed: float | None, eta: float | None, saving: bool) -> None:
         self.reporter.emit(
             Progress,
             step=self.state.step,
@@ -276,4 +267,5 @@ class Trainer:
             epoch=self.plan.epoch(self.state.step),
             samples_per_second=speed,
             eta_seconds=eta,
+            saving=saving,
         )

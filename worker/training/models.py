@@ -1,6 +1,7 @@
 """Loading a base model, in 4 bits where asked for, and putting a LoRA adapter on it."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 from service.domain.errors import ProgramFailure
 from service.domain.spec import LoraSection, QuantizationSection, RunSpec
 from service.domain.states import FailureReason
+from worker.programs.space import is_full
 
 log = logging.getLogger("fairtune")
 
@@ -45,7 +47,7 @@ def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         model = _load_weights(directory, config, spec, device)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        if isinstance(error, OSError) and error.errno == 28:
+        if is_full(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise ProgramFailure(
@@ -160,15 +162,14 @@ def quantized_share(model: Any) -> tuple[float, list[str]]:
 
     Embeddings and the output layer never are and are not listed; they do count in the share.
     """
-    import bitsandbytes as bnb
-
+    bnb = sys.modules.get("bitsandbytes")  # None: no layer can be its
     outer = {id(model.get_input_embeddings().weight)}
     if (head := model.get_output_embeddings()) is not None:
         outer.add(id(head.weight))
     held = total = 0
     left_out = []
     for name, parameter in model.named_parameters():
-        if isinstance(parameter, bnb.nn.Params4bit):
+        if bnb is not None and isinstance(parameter, bnb.nn.Params4bit):
             # Two values a byte: the packed tensor is not the weight's shape.
             count = parameter.quant_state.shape.numel()
             held += count
@@ -244,9 +245,10 @@ def set_training(model: nn.Module, *, training: bool) -> None:
     inference at the first forward, rounds their scales to bfloat16 and gives no gradients ever
     after. The layers have no dropout, so the mode means nothing else to them.
     """
-    import bitsandbytes as bnb
-
     model.train(training)
+    bnb = sys.modules.get("bitsandbytes")
+    if bnb is None:  # nobody has asked for it, so no layer can be its
+        return
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.training = True

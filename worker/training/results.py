@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def trainer_state(state: LoopState, plan: StepPlan, training: TrainingSection) -
     }
 
 
+def validation_at(history: Sequence[Mapping[str, float]], step: int) -> dict[str, float]:
+    """What the validation at `step` found, by name; empty where there was none."""
+    found: dict[str, float] = {}
+    for entry in history:
+        if entry["step"] == step and "eval_loss" in entry:
+            found = {name: value for name, value in entry.items() if name != "step"}
+    return found
+
+
 def results(
     trained: dict[str, Any],
     chosen_step: int,
@@ -64,10 +74,7 @@ def results(
         "train_samples_per_second": trained["epoch"] * samples / max(seconds, 1e-9),
         "train_steps_per_second": steps / max(seconds, 1e-9),
     }
-    evaluated: dict[str, float] = {}
-    for entry in trained["log_history"]:
-        if entry["step"] == chosen_step and "eval_loss" in entry:
-            evaluated = {name: value for name, value in entry.items() if name != "step"}
+    evaluated = validation_at(trained["log_history"], chosen_step)
     if report is not None:
         for name in ("accuracy", "precision", "recall", "f1", "fpr", "fnr", "auc"):
             value = getattr(report.overall.tuned, name).value

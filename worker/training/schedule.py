@@ -1,7 +1,9 @@
-"""How many steps there are, in which order rows come, and at which rate is learned."""
+"""In which order rows come, which random numbers a step draws, and at which rate is learned."""
 
+import random
 from typing import Any
 
+import numpy
 import torch
 
 from service.domain.spec import TrainingSection
@@ -21,6 +23,17 @@ def mix(*numbers: int) -> int:
         value = ((value ^ number) * 0x100000001B3) % 2**64
         value ^= value >> 32
     return value % 2**63
+
+
+def seed_generators(seed: int, step: int, slot: int) -> None:
+    """Seed every generator that something in a forward pass may draw from, by these three alone.
+
+    Before each micro-batch: python's, numpy's legacy one, torch's of the CPU and of all devices.
+    """
+    value = mix(seed, step, slot)
+    random.seed(value)
+    numpy.random.seed(value % 2**32)
+    torch.manual_seed(value)
 
 
 def make_optimizer(model: Any, training: TrainingSection) -> torch.optim.Optimizer:

@@ -1,0 +1,440 @@
+"""The supervisor with a program that does what each test says, in a tenth of a second."""
+
+import hashlib
+import sys
+import textwrap
+import threading
+
+import pytest
+from installation import wait_until
+
+from service.domain.states import FailureReason, JobStatus
+from service.store import jobs, steering
+from service.store.runs import checkpoints, get_run
+from worker import supervisor as module
+from worker.supervisor import Shutdown, Supervisor
+
+PROGRAM = """
+import datetime, hashlib, json, os, pathlib, signal, sys, time
+
+directory = pathlib.Path(sys.argv[1])
+job = json.loads((directory / "job.json").read_text())
+path = directory / "events.jsonl"
+seq = len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def say(type, **fields):
+    global seq
+    seq += 1
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    with path.open("a") as file:
+        file.write(json.dumps({"seq": seq, "time": now, "type": type, **fields}) + "\\n")
+
+
+def log(text):
+    print(text, flush=True)
+
+
+def save(step):
+    place = directory / "checkpoints" / f"checkpoint-{step}"
+    place.mkdir(parents=True)
+    (place / "adapter.bin").write_bytes(b"weights" * step)
+    digest = hashlib.sha256(b"weights" * step).hexdigest()
+    file = {"path": "adapter.bin", "size": 7 * step, "sha256": digest}
+    say("checkpoint", step=step, epoch=0, path=f"checkpoints/checkpoint-{step}",
+        files=[file], metrics={}, best_step=None)
+
+
+def fail(reason, **fields):
+    say("failure", reason=reason, detail="it did not work", **fields)
+    sys.exit(3)
+
+
+def train_forever():
+    say("phase", phase="training")
+    signal.signal(signal.SIGTERM, lambda *_: (save(7), os._exit(4)))
+    say("progress", step=1, total_steps=9, epoch=0)
+    while True:
+        signal.pause()
+
+
+"""
+
+
+class House:
+    """Runs attempts at the one run there is, with a program of the test's."""
+
+    def __init__(self, context, run_id, tmp_path, monkeypatch) -> None:
+        self.context = context
+        self.run_id = run_id
+        self.tmp_path = tmp_path
+        self.settings = context.settings.model_copy(
+            update={"poll_seconds": 0.02, "lease_seconds": 2, "stop_grace_seconds": 20}
+        )
+        self.shutdown = Shutdown()
+        wrapper = tmp_path / "python"
+        wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/program.py" "$3"\n')
+        wrapper.chmod(0o755)
+        monkeypatch.setattr("worker.child.sys.executable", str(wrapper))
+        monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.05,))
+
+    def attempt(self, program: str, **settings) -> Supervisor:
+        """Claim the job for a program; `run` is the caller's."""
+        (self.tmp_path / "program.py").write_text(PROGRAM + textwrap.dedent(program))
+        with self.context.database.write() as session:
+            job = get_run(session, self.run_id)[1]
+            claim = jobs.claim(session, job.id, "a worker", 60)
+        assert claim is not None
+        given = self.settings.model_copy(update=settings)
+        context = self.context
+        return Supervisor(given, context.database, context.store, claim, self.shutdown)
+
+    def play(self, program: str, **settings) -> None:
+        self.attempt(program, **settings).run()
+        assert list(self.settings.jobs_dir.iterdir()) == []
+
+    @property
+    def job(self):
+        with self.context.database.read() as session:
+            return get_run(session, self.run_id)[1]
+
+    def events(self, client, kind):
+        data = client.get(f"/v1/runs/{self.run_id}/events?limit=1000").json()["data"]
+        return [event["data"] for event in data if event["type"] == kind]
+
+
+@pytest.fixture
+def house(context, run_id, tmp_path, monkeypatch) -> House:
+    return House(context, run_id, tmp_path, monkeypatch)
+
+
+def test_a_program_that_is_done_succeeds_with_all_that_it_said(house, client):
+    house.play('say("phase", phase="training")\nfor n in range(300): say("log", message=str(n))')
+    assert house.job.status == "succeeded"
+    assert [event["message"] for event in house.events(client, "log")] == [
+        str(number) for number in range(300)
+    ]
+
+
+SHRINKING = """
+    say("phase", phase="training")
+    rows = job["train_batch_size"] or job["spec"]["training"]["per_device_train_batch_size"]
+    log(f"rows {rows} from {job['resume_from']}")
+    if rows == 4:
+        save(5)
+    if rows > 1:
+        fail("out_of_memory", batch="train")
+"""
+
+
+def test_out_of_memory_halves_the_micro_batch_until_it_fits(house, client):
+    house.play(SHRINKING)
+    job = house.job
+    assert (job.status, job.attempts, job.train_batch_size) == ("succeeded", 1, 1)
+    said = [event["detail"] for event in house.events(client, "warning")]
+    assert len(said) == 2
+    assert "did not suffice for 4 rows" in said[0]
+    assert "over 8 passes: the effective batch stays 16" in said[0]
+    assert "over 16 passes" in said[1]
+    # In a fresh process each time, from the newest checkpoint that is there.
+    assert client.get(f"/v1/runs/{house.run_id}/logs").text.splitlines() == [
+        "rows 4 from None",
+        "rows 2 from checkpoints/checkpoint-5",
+        "rows 1 from checkpoints/checkpoint-5",
+    ]
+    shown = client.get(f"/v1/runs/{house.run_id}").json()
+    assert (shown["train_batch_size"], shown["eval_batch_size"]) == (1, None)
+
+
+def test_out_of_memory_at_one_row_fails_with_advice(house, client):
+    house.play('fail("out_of_memory", batch="train")')
+    run = client.get(f"/v1/runs/{house.run_id}").json()
+    assert (run["status"], run["failure"]["reason"]) == ("failed", "out_of_memory")
+    assert "max_seq_length" in run["failure"]["advice"]
+    assert run["train_batch_size"] == 1
+
+
+def test_out_of_memory_in_evaluation_leaves_training_as_it_is(house):
+    house.play('if job["eval_batch_size"] != 1: fail("out_of_memory", batch="eval")')
+    job = house.job
+    assert (job.status, job.train_batch_size, job.eval_batch_size) == ("succeeded", None, 1)
+
+
+def test_out_of_memory_while_loading_is_nothing_that_a_batch_could_mend(house):
+    house.play('fail("out_of_memory")')
+    assert (house.job.status, house.job.train_batch_size) == ("failed", None)
+
+
+def test_a_kill_by_the_kernel_for_memory_is_out_of_memory(house, monkeypatch):
+    kills = iter(range(100))
+    monkeypatch.setattr(module, "oom_kills", lambda: next(kills))
+    house.play(
+        """
+        say("phase", phase="training")
+        if job["train_batch_size"] != 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    assert (house.job.status, house.job.train_batch_size) == ("succeeded", 2)
+
+
+def test_the_smaller_batch_is_kept_by_the_next_attempt(house):
+    house.play('if job["train_batch_size"] is None: fail("out_of_memory", batch="train")\n1/0')
+    assert (house.job.status, house.job.train_batch_size) == ("queued", 2)
+    house.play('if job["train_batch_size"] is None: fail("out_of_memory", batch="train")')
+    assert (house.job.status, house.job.train_batch_size) == ("succeeded", 2)
+
+
+CRASHES = [
+    ('log("the last word"); os.kill(os.getpid(), signal.SIGSEGV)', "crashed", "signal 11"),
+    ('log("the last word"); sys.exit(1)', "crashed", "exit status 1"),
+    ('log("the last word"); fail("crashed")', "crashed", "it did not work"),
+    ('fail("no_space")', "no_space", "it did not work"),
+    ("sys.exit(5)", "no_space", "disk"),
+]
+
+
+@pytest.mark.parametrize(("program", "reason", "detail"), CRASHES)
+def test_what_may_pass_is_tried_three_times(house, client, program, reason, detail):
+    for _ in range(2):
+        house.play(program)
+        assert house.job.status == "queued"
+    house.play(program)
+    job = house.job
+    assert (job.status, job.failure_reason, job.attempts) == ("failed", reason, 3)
+    assert detail in job.failure_detail
+    if "last word" in program and "fail" not in program:
+        assert "the last word" in job.failure_detail
+    queued = [event for event in house.events(client, "status") if event["status"] == "queued"]
+    assert [event.get("reason") for event in queued] == [None, reason, reason]
+
+
+def test_a_checkpoint_at_a_higher_step_gives_new_attempts(house):
+    for step in (1, 2, 3, 4):
+        house.play(f"save({step}); sys.exit(1)")
+    assert (house.job.status, house.job.attempts_since_checkpoint) == ("queued", 0)
+    for _ in range(3):
+        house.play("sys.exit(1)")
+    assert house.job.status == "failed"
+
+
+STEP = 'say("phase", phase="training"); say("progress", step=1, total_steps=9, epoch=0'
+
+
+@pytest.mark.parametrize(
+    ("program", "limit"),
+    [("", "startup"), (f"{STEP})", "step"), (f"{STEP}, saving=True)", "checkpoint")],
+)
+def test_a_program_that_hangs_is_killed_and_says_where_it_stood(house, client, program, limit):
+    program = f"import faulthandler\nfaulthandler.register(signal.SIGUSR1)\n{program}\n"
+    program += 'log("the last word")\nwhile True: signal.pause()'
+    house.play(program, **{f"{limit}_limit_seconds": 0.5})
+    (event,) = [one for one in house.events(client, "status") if "reason" in one]
+    assert event["reason"] == "stalled"
+    assert f"FAIRTUNE_{limit.upper()}_LIMIT_SECONDS" in event["detail"]
+    assert "the last word" in event["detail"]
+    assert "most recent call first" in client.get(f"/v1/runs/{house.run_id}/logs").text
+
+
+def in_background(supervisor) -> threading.Thread:
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    return thread
+
+
+def test_a_first_term_waits_for_the_checkpoint_and_costs_no_attempt(house):
+    attempt = in_background(house.attempt("train_forever()"))
+    wait_until(lambda: house.job.step == 1)
+    house.shutdown.tell()
+    attempt.join()
+    assert (house.job.status, house.job.attempts) == ("queued", 0)
+    with house.context.database.read() as session:
+        assert [one.step for one in checkpoints(session, house.run_id)] == [7]
+
+
+DEAF = 'signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsay("phase", phase="training")\n'
+DEAF += 'say("progress", step=1, total_steps=9, epoch=0)\nwhile True: signal.pause()'
+
+
+def test_a_second_term_kills(house):
+    attempt = in_background(house.attempt(DEAF))
+    wait_until(lambda: house.job.step == 1)
+    house.shutdown.tell()
+    house.shutdown.tell()
+    attempt.join(timeout=10)
+    assert not attempt.is_alive()
+    assert (house.job.status, house.job.attempts) == ("queued", 0)
+
+
+def test_the_end_of_the_grace_period_kills(house):
+    attempt = in_background(house.attempt(DEAF, stop_grace_seconds=0.3))
+    wait_until(lambda: house.job.step == 1)
+    with house.context.database.write() as session:
+        steering.cancel(session, get_run(session, house.run_id)[1])
+    attempt.join(timeout=20)
+    assert house.job.status == "cancelled"
+
+
+class Disk:
+    """An artifact store that fails until it is mended."""
+
+    def __init__(self, monkeypatch, error) -> None:
+        self.broken = threading.Event()
+        self.refused = 0
+        whole = module.ArtifactStore.put_file
+
+        def put_file(store, *arguments):
+            if self.broken.is_set():
+                self.refused += 1
+                raise error
+            return whole(store, *arguments)
+
+        monkeypatch.setattr(module.ArtifactStore, "put_file", put_file)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(5, "I/O")])
+def test_a_store_that_is_away_is_waited_for_and_nothing_is_lost(house, client, monkeypatch, error):
+    disk = Disk(monkeypatch, error)
+    disk.broken.set()
+    attempt = in_background(
+        house.attempt('save(2)\nfor n in range(9): say("log", message=str(n))\nsave(4)')
+    )
+    wait_until(lambda: disk.refused > 3)
+    assert house.job.status == "running"
+    assert house.events(client, "log") == []  # in order: the checkpoint before them is not stored
+    disk.broken.clear()
+    attempt.join()
+    assert house.job.status == "succeeded"
+    assert [event["message"] for event in house.events(client, "log")] == list("012345678")
+    assert [event["step"] for event in house.events(client, "checkpoint")] == [2, 4]
+
+
+@pytest.mark.parametrize(("number", "reason"), [(28, "no_space"), (5, "internal")])
+def test_a_store_that_stays_away_gives_the_job_back_in_the_end(house, monkeypatch, number, reason):
+    Disk(monkeypatch, OSError(number, "no")).broken.set()
+    for _ in range(3):
+        house.play("save(2)", storage_patience_seconds=0.3)
+    assert (house.job.status, house.job.failure_reason) == ("failed", reason)
+
+
+def test_a_cancel_is_heard_while_the_store_is_away(house, monkeypatch):
+    disk = Disk(monkeypatch, OSError(5, "I/O"))
+    disk.broken.set()
+    attempt = in_background(house.attempt("save(2)", stop_grace_seconds=0.3))
+    wait_until(lambda: disk.refused > 3)
+    with house.context.database.write() as session:
+        steering.cancel(session, get_run(session, house.run_id)[1])
+    attempt.join(timeout=20)
+    assert house.job.status == "cancelled"
+
+
+def test_a_worker_told_to_stop_while_the_store_is_away_gives_its_job_back(house, monkeypatch):
+    disk = Disk(monkeypatch, OSError(5, "I/O"))
+    disk.broken.set()
+    attempt = in_background(house.attempt("save(2)", stop_grace_seconds=0.3))
+    wait_until(lambda: disk.refused > 3)
+    house.shutdown.tell()
+    attempt.join(timeout=20)
+    assert (house.job.status, house.job.attempts) == ("queued", 0)
+
+
+WRONG = """
+    place = directory / "checkpoints/checkpoint-2"
+    place.mkdir(parents=True)
+    (place / "whole.bin").write_bytes(b"whole")
+    (place / "wrong.bin").write_bytes(b"something else")
+    files = [
+        {"path": name, "size": 5, "sha256": hashlib.sha256(b"whole").hexdigest()}
+        for name in ("whole.bin", NAME)
+    ]
+    say("checkpoint", step=2, epoch=0, path="checkpoints/checkpoint-2",
+        files=files, metrics={}, best_step=None)
+"""
+
+
+@pytest.mark.parametrize("name", ["wrong.bin", "missing.bin"])
+def test_a_file_that_is_not_what_was_announced_is_the_programs_fault(house, name):
+    house.play(WRONG.replace("NAME", repr(name)))
+    assert (house.job.status, house.job.failure_reason) == ("failed", "internal")
+    # What was stored before that was noticed is no file of the run's: it is gone again.
+    assert list((house.context.store.root / "runs").rglob("*.bin")) == []
+
+
+def test_a_broken_checkpoint_is_passed_over_for_the_one_before(house, client):
+    more = {"training": {"save_total_limit": 2}}
+    house.run_id = client.post(f"/v1/runs/{house.run_id}/clone", json=more).json()["id"]
+    house.play("save(2); save(4); sys.exit(1)")
+    (newest,) = house.context.store.root.rglob("checkpoint-4/adapter.bin")
+    newest.write_bytes(b"weights")
+    house.play('log(str(job["resume_from"])); say("rewound", step=2); save(4)')
+    assert house.job.status == "succeeded"
+    (warning,) = house.events(client, "warning")
+    assert warning["code"] == "checkpoint_broken"
+    assert "step 4" in warning["detail"]
+    log = client.get(f"/v1/runs/{house.run_id}/logs").text
+    assert log.splitlines()[-1] == "checkpoints/checkpoint-2"
+    for checkpoint in client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]:
+        (file,) = checkpoint["files"]
+        url = f"/v1/runs/{house.run_id}/checkpoints/{checkpoint['step']}/download?path=adapter.bin"
+        assert hashlib.sha256(client.get(url).content).hexdigest() == file["sha256"]
+
+
+def test_base_scores_of_an_earlier_attempt_are_laid_out_for_the_next(house):
+    house.play(
+        """
+        import hashlib
+        place = directory / "evaluations"
+        place.mkdir()
+        (place / "base-test.parquet").write_bytes(b"scores")
+        file = {"path": "evaluations/base-test.parquet", "size": 6,
+                "sha256": hashlib.sha256(b"scores").hexdigest()}
+        say("evaluation", target="base", step=None, split="test", template="t", metrics={},
+            predictions=file)
+        sys.exit(1)
+        """
+    )
+    house.play('assert (directory / "evaluations/base-test.parquet").read_bytes() == b"scores"')
+    assert house.job.status == "succeeded"
+
+
+def test_a_job_that_went_to_another_is_left_alone(house):
+    attempt = house.attempt("train_forever()", lease_seconds=0.4)
+    running = in_background(attempt)
+    wait_until(lambda: house.job.step == 1)
+    with house.context.database.write() as session:
+        job = jobs.hold(session, attempt.claim)
+        lost = FailureReason.WORKER_LOST
+        jobs.give_back(session, job, attempt.claim.token, lost, "", free=False)
+    house.attempt("save(3)").run()
+    running.join(timeout=20)
+    assert house.job.status == JobStatus.SUCCEEDED
+    runs = house.context.store.root / "runs" / house.run_id / house.job.id
+    stored = {path.relative_to(runs).parts[0] for path in runs.rglob("*") if path.is_file()}
+    assert stored == {"2"}
+
+
+def test_a_program_hears_from_its_supervisor(house):
+    house.play(
+        """
+        import select
+        while not select.select([0], [], [], 0)[0]:
+            time.sleep(0.01)
+        assert os.read(0, 1) == b"."
+        """
+    )
+    assert house.job.status == "succeeded"
+
+
+def test_the_process_is_found_by_its_job_directory(house):
+    house.play(
+        """
+        log(json.dumps(sys.argv))
+        assert job["job_id"] in sys.argv[1]
+        """
+    )
+    assert house.job.status == "succeeded"
+
+
+def test_signals_of_the_workers_terminal_do_not_reach_the_program(house):
+    house.play("assert os.getsid(0) == os.getpid()")
+    assert house.job.status == "succeeded"

@@ -1,0 +1,73 @@
+"""Predictions are read back as they were written, or not at all."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from worker.scoring.predictions import read_probabilities, write_predictions
+from worker.training.rows import Row
+
+LABELS = ["hate", "normal"]
+SCORED = [
+    Row("a", "text", None, "hate", "lgbtq", "made", None, "test"),
+    Row("b", "text", None, None, None, None, "fine", "test"),
+]
+PROBABILITIES = [[0.1 + 0.2, 0.7], [1 / 3, 2 / 3]]
+
+
+def test_probabilities_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "base-test.parquet"
+    write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None)
+    assert read_probabilities(path, SCORED, LABELS, "hate", None) == PROBABILITIES
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "positive", "step"),
+    [
+        (SCORED[:1], LABELS, "hate", None),
+        (SCORED[::-1], LABELS, "hate", None),
+        (SCORED, ["hate", "other"], "hate", None),
+        (SCORED, [*LABELS, "other"], "hate", None),
+        (SCORED, LABELS, "normal", None),
+        (SCORED, LABELS, "hate", 12),
+    ],
+)
+def test_predictions_of_something_else_are_not_read(tmp_path, rows, labels, positive, step):
+    path = tmp_path / "base-test.parquet"
+    write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None)
+    with pytest.raises(ValueError, match=r"base-test\.parquet"):
+        read_probabilities(path, rows, labels, positive, step)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("id", ["a", "c"]),
+        ("label", ["normal", None]),
+        ("group", [None, None]),
+        ("score", [0.5, 0.5]),
+        ("prediction", ["hate", "normal"]),
+        ("probability:hate", [0.9, 1 / 3]),
+        ("probability:hate", [float("nan"), 1 / 3]),
+        ("probability:normal", [0.9, 2 / 3]),
+        ("probability:normal", [None, 2 / 3]),
+        ("probability:normal", ["0.7", "0.6"]),
+    ],
+)
+def test_predictions_that_were_changed_are_not_read(tmp_path, column, values):
+    path = tmp_path / "base-test.parquet"
+    write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None)
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values)), path)
+    with pytest.raises(ValueError, match=r"base-test\.parquet"):
+        read_probabilities(path, SCORED, LABELS, "hate", None)
+
+
+def test_a_file_that_is_no_table_is_not_read(tmp_path):
+    path = tmp_path / "base-test.parquet"
+    write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"base-test\.parquet"):
+        read_probabilities(path, SCORED, LABELS, "hate", None)

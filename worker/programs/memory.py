@@ -1,0 +1,51 @@
+"""Memory that did not suffice: how it is recognised, and for whose rows."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from service.domain.errors import ProgramFailure
+from service.domain.states import FailureReason
+
+Batch = Literal["train", "eval"]
+
+# What torch's allocator for the CPU says, and CUDA where its own allocator was not the one to ask.
+_SAID = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # never imported from here: see worker.programs.program
+    if isinstance(error, MemoryError):
+        return True
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(said in str(error) for said in _SAID)
+
+
+class BatchTooLarge(ProgramFailure):
+    """A forward or backward pass did not fit into memory; with fewer rows another one may."""
+
+    def __init__(self, batch: Batch, detail: str) -> None:
+        super().__init__(FailureReason.OUT_OF_MEMORY, detail)
+        self.batch: Batch = batch
+
+
+@contextmanager
+def rows_at_once(batch: Batch, size: int) -> Iterator[None]:
+    """Turn a lack of memory inside into BatchTooLarge; `size` is the most rows of a pass there."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        activity = "training" if batch == "train" else "evaluation"
+        rows = (
+            f"{size} rows per forward pass."
+            if size > 1
+            else "1 row per forward pass, and it cannot be made smaller."
+        )
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
+        raise BatchTooLarge(
+            batch, f"The machine's memory did not suffice for {activity} with {rows} {first_line}"
+        ) from error
