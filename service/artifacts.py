@@ -4,6 +4,7 @@ A file appears whole or not at all: it is written aside on the same disk, synced
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,13 @@ from urllib.parse import unquote, urlsplit
 from service.domain.errors import NotFound
 
 _CHUNK = 1 << 20
+
+
+# Without it a mount point whose disk is gone looks like an empty store.
+_MARKER = ".fairtune-store"
+
+# What a reader is told of a file that is there and cannot be read, now or later.
+_UNREADABLE = frozenset({errno.EIO, errno.EACCES, errno.EPERM, errno.EBADMSG})
 
 
 class Stored(NamedTuple):
@@ -49,6 +57,13 @@ class ArtifactStore:
     def __init__(self, url: str) -> None:
         self.root = Path(unquote(urlsplit(url).path))
         self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / _MARKER).touch()
+
+    def _check(self) -> None:
+        """Raise OSError where the directory is not the one that was there: it was unmounted."""
+        if not (self.root / _MARKER).exists():
+            message = f"{_MARKER} is missing from the artifact store; is it mounted?"
+            raise OSError(errno.ENXIO, message, str(self.root))
 
     def _path(self, key: str) -> Path:
         if not is_safe(key):
@@ -60,6 +75,7 @@ class ArtifactStore:
 
         Raises OSError; then nothing is visible under `key`.
         """
+        self._check()
         target = self._path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
@@ -69,18 +85,26 @@ class ArtifactStore:
                 writer.flush()
                 os.fsync(writer.fileno())
             aside.replace(target)
+            _sync(target.parent)
         finally:
             aside.unlink(missing_ok=True)
         return stored
 
     def fetch(self, key: str, target: Path, expected: Stored | None = None) -> None:
-        """Copy a file out of the store. Raises OSError, and Damaged where it is not `expected`."""
+        """Copy a file out of the store.
+
+        Raises OSError, and Damaged where it cannot be read or is not `expected`.
+        """
+        self._check()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self.open(key) as reader, target.open("wb") as writer:
-                found = _copy(reader, writer, None)
+            reader = self.open(key)
         except NotFound as error:
             raise Damaged(error.detail) from error
+        except OSError as error:
+            raise _damaged(key, error) from error
+        with reader, target.open("wb") as writer:
+            found = _copy(reader, writer, None, key)
         if expected is not None and found != expected:
             raise Damaged(
                 f"the file {key!r} holds {found.size} bytes with SHA-256 {found.sha256}; "
@@ -127,10 +151,30 @@ class ArtifactStore:
         return removed
 
 
-def _copy(reader: BinaryIO, writer: BinaryIO, size: int | None) -> Stored:
+def _damaged(key: str, error: OSError) -> Damaged | OSError:
+    if error.errno in _UNREADABLE:
+        return Damaged(f"the file {key!r} cannot be read: {error.strerror}")
+    return error
+
+
+def _copy(reader: BinaryIO, writer: BinaryIO, size: int | None, key: str = "") -> Stored:
+    """Raises OSError, and Damaged where `reader` cannot be read."""
     digest, done = hashlib.sha256(), 0
-    while chunk := reader.read(_CHUNK if size is None else min(_CHUNK, size - done)):
+    while True:
+        try:
+            chunk = reader.read(_CHUNK if size is None else min(_CHUNK, size - done))
+        except OSError as error:
+            raise _damaged(key, error) from error
+        if not chunk:
+            return Stored(done, digest.hexdigest())
         writer.write(chunk)
         digest.update(chunk)
         done += len(chunk)
-    return Stored(done, digest.hexdigest())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

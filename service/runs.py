@@ -84,7 +84,6 @@ def resolve(
     Raises InvalidRequest.
     """
     _check_text(body)
-    name = FALLBACK
     if base is None:
         name = body.get("preset", FALLBACK)
         known = presets()
@@ -96,7 +95,7 @@ def resolve(
     except ValidationError as error:
         raise invalid(error) from error
     if spec.name is None:
-        spec = spec.model_copy(update={"name": f"{name} on {spec.base_model}"})
+        spec = spec.model_copy(update={"name": f"{spec.preset} on {spec.base_model}"})
     _check_model(context, spec)
     try:
         dataset = rows.get_dataset(session, spec.dataset_id)
@@ -200,8 +199,7 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
             f"the dataset has no labelled rows of the split {wanted}: there will be no bias report"
         )
     warnings += [
-        f"the cap on {cap.group} comes from the preset and the dataset lacks that group: "
-        "it will be not_applicable"
+        f"the dataset lacks the group {cap.group}: the cap on it will be not_applicable"
         for cap in spec.fairness.caps
         if cap.group not in stats.groups
     ]

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _polls_within_the_lease(self) -> Self:
+        if self.poll_seconds * 4 > self.lease_seconds:
+            raise ValueError("FAIRTUNE_POLL_SECONDS may be a quarter of FAIRTUNE_LEASE_SECONDS")
+        return self
+
+    @model_validator(mode="after")
     def _fill_in(self) -> Self:
         root = self.data_dir.expanduser().resolve()
         defaults: dict[str, object] = {

@@ -16,6 +16,9 @@ from service.store.database import Database
 
 log = structlog.get_logger()
 
+RENEWAL_SECONDS = 2.0
+"""Between two renewals of a lease, at most: they also bring what users asked for."""
+
 # A queued job is woken again after this many sweeps without a claim.
 _PATIENCE = 3
 
@@ -30,6 +33,9 @@ class Sweeper:
         self.database = database
         self.store = store
         self.app = app
+        self._seen: dict[tuple[str, int], float] = {}
+        """Leases that were expired at the last look, and since when."""
+        self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
 
@@ -45,9 +51,8 @@ class Sweeper:
         # At once when starting: what an earlier process left waits for it.
         not_before = 0.0
         while True:
-            began = time.monotonic()
             try:
-                if began >= not_before:
+                if time.monotonic() >= not_before:
                     self.sweep()
             except Unavailable as error:
                 not_before = time.monotonic() + self.settings.lease_seconds
@@ -56,10 +61,6 @@ class Sweeper:
                 log.exception("sweep failed")
             if self._stop.wait(self.settings.sweep_seconds):
                 return
-            late = time.monotonic() - began - self.settings.sweep_seconds
-            if late > self.settings.lease_seconds / 2:
-                # This process stood still, and so perhaps did the owners of leases.
-                not_before = time.monotonic() + self.settings.lease_seconds
 
     def sweep(self) -> None:
         """Return expired leases to the queue and wake workers for jobs that nobody picked up.
@@ -69,9 +70,18 @@ class Sweeper:
         """
         began = time.monotonic()
         with self.database.read() as session:
-            lost = jobs.expired(session)
-        for job_id in lost:
-            self._take_back(job_id, began)
+            expired = jobs.expired(session)
+        # A machine that slept, or a database that came back, finds every lease expired: only what
+        # its owner still has not renewed after a while is lost.
+        self._seen = {lease: self._seen.get(lease, began) for lease in expired}
+        for lease, since in self._seen.items():
+            if began - since >= self._renewal_seconds:
+                try:
+                    self._take_back(*lease, began)
+                except Unavailable:
+                    raise
+                except Exception:
+                    log.exception("lease not taken back", job_id=lease[0])
         with self.database.write() as session:
             waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
         for number, job_id in enumerate(waiting):
@@ -87,14 +97,14 @@ class Sweeper:
         if folder is not None:
             broker_files.sweep(folder)
 
-    def _take_back(self, job_id: str, began: float) -> None:
+    def _take_back(self, job_id: str, token: int, began: float) -> None:
         with self.database.write() as session:
-            job = jobs.hold_expired(session, job_id)
+            job = jobs.hold_expired(session, job_id, token)
             if job is None:  # renewed meanwhile, or another sweep has it
                 return
             if (waited := time.monotonic() - began) > self.settings.lease_seconds / 4:
                 raise Unavailable(f"the database kept the sweep waiting for {waited:.1f} s")
-            owner, token = job.owner, job.token
+            owner = job.owner
             detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
             reason = FailureReason.WORKER_LOST
             status = jobs.give_back(session, job, token, reason, detail, free=False)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import structlog
+
 from worker import job_directory
 
 # A program gets the machine's environment without what could open the database, the broker or the
@@ -25,6 +27,9 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "CREDENTIAL")
 _KEPT = frozenset({"HF_TOKEN"})
 
 _DUMP_SECONDS = 1.0
+_KILL_SECONDS = 30.0
+
+log = structlog.get_logger()
 
 
 def program_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -48,7 +53,10 @@ class Child:
     """
 
     def __init__(self, kind: str, directory: Path, silence_seconds: float) -> None:
-        """Start it. Unheard from (`beat`) for `silence_seconds` it stops as if by TERM."""
+        """Start it. Unheard from (`beat`) for `silence_seconds` it stops as if by TERM.
+
+        Raises OSError.
+        """
         command = [sys.executable, "-m", f"worker.programs.{kind}", str(directory)]
         with job_directory.open_log(directory) as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
@@ -99,4 +107,9 @@ class Child:
         """End what is left of its process group; return the exit status."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait()
+        self.wait(_KILL_SECONDS)
+        status = self._process.poll()
+        if status is None:  # in the kernel's hands: a driver or a network file system hangs
+            log.error("the program cannot be killed", pid=self._process.pid)
+            return -signal.SIGKILL
+        return status

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from service.store.jobs import Claim
 from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
 
 _LOCK = ".lock"
+# What `path_of` makes, and nothing else that a person may keep in the same folder.
+_NAME = re.compile(r"(job_[0-9a-z]+-[0-9]+)(\.lock)?")
 
 
 def path_of(jobs_dir: Path, claim: Claim) -> Path:
@@ -60,8 +63,8 @@ def sweep(jobs_dir: Path) -> int:
     """
     removed = 0
     with contextlib.suppress(OSError):
-        names = {path.name.removesuffix(_LOCK) for path in jobs_dir.iterdir()}
-        for directory in (jobs_dir / name for name in sorted(names)):
+        found = (_NAME.fullmatch(path.name) for path in jobs_dir.iterdir())
+        for directory in (jobs_dir / name for name in sorted({one[1] for one in found if one})):
             lock = _lock(directory.with_name(directory.name + _LOCK), wait=False)
             if lock is not None:
                 _remove(directory, lock)
@@ -119,14 +122,11 @@ def prepare(
         for evaluation in scored:
             path = directory / "evaluations" / f"base-{evaluation.split}.parquet"
             _fetch_if_whole(store, evaluation.key, path, evaluation.size, evaluation.sha256)
-    if log is not None:  # the log of a run goes on where an earlier attempt's ended
-        _fetch_if_whole(store, log.key, directory / LOG_FILE, log.size, log.sha256)
-    if broken:
-        warnings = [{"code": "checkpoint_broken", "detail": detail} for detail in broken]
-        with database.write() as session:
-            jobs.hold(session, claim)
-            said = [NewEvent("warning", warning, claim.token) for warning in warnings]
-            events.append(session, claim.run_id, claim.job_id, said)
+    if log is not None:
+        # The log of a run goes on where an earlier attempt's ended; it is stored under one key as
+        # it grows, so it may be longer than its row says.
+        with contextlib.suppress(Damaged):
+            store.fetch(log.key, directory / LOG_FILE)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
     baseline = spec.evaluation.baseline_template
@@ -146,10 +146,19 @@ def prepare(
             eval_batch_size=job.eval_batch_size,
         ),
     )
+    if broken:  # last: whatever fails before this is tried again as a whole
+        warnings = [{"code": "checkpoint_broken", "detail": detail} for detail in broken]
+        with database.write() as session:
+            jobs.hold(session, claim)
+            said = [NewEvent("warning", warning, claim.token) for warning in warnings]
+            events.append(session, claim.run_id, claim.job_id, said)
 
 
 def write_job(directory: Path, job: Job) -> None:
-    (directory / JOB_FILE).write_text(job.model_dump_json(indent=2) + "\n")
+    """Write job.json, whole or not at all. Raises OSError."""
+    aside = directory / f".{JOB_FILE}.tmp"
+    aside.write_text(job.model_dump_json(indent=2) + "\n")
+    aside.replace(directory / JOB_FILE)
 
 
 def newest_checkpoint(directory: Path, resume_from: str | None) -> str | None:

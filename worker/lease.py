@@ -10,11 +10,11 @@ from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
 from service.store.jobs import Claim, Fenced
+from service.sweep import RENEWAL_SECONDS
 
 log = structlog.get_logger()
 
-_MOST_SECONDS = 2.0
-"""Between two renewals: they also bring what users asked for."""
+_JOIN_SECONDS = 5.0
 
 
 class Lease:
@@ -37,10 +37,11 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        # A database that hangs must not keep the worker: what is recorded is fenced anyway.
+        self._thread.join(_JOIN_SECONDS)
 
     def _keep(self) -> None:
-        while not self._ended.wait(min(self._settings.lease_seconds / 4, _MOST_SECONDS)):
+        while not self._ended.wait(min(self._settings.lease_seconds / 4, RENEWAL_SECONDS)):
             try:
                 with self._database.write() as session:
                     self.request = jobs.renew(session, self._claim, self._settings.lease_seconds)

@@ -8,11 +8,6 @@ from pathlib import Path
 from service.domain.states import Phase
 from service.settings import Settings
 
-_LONGEST_LOOK = 2.0
-"""Seconds between two looks that count at most: a machine that slept, or a supervisor that was
-stopped, must not take that time for its program's silence."""
-
-
 _ROOM_TO_SPEAK = 1 << 16
 """Bytes that must be free on the disk before silence means anything."""
 
@@ -33,6 +28,9 @@ class Pulse:
         # An earlier start in the same directory has said what is there already.
         self._offset = events.stat().st_size if events.exists() else 0
         self._looked = time.monotonic()
+        # What counts at most between two looks: a machine that slept, or a supervisor that was
+        # stopped, must not take that time for its program's silence.
+        self._longest_look = max(2.0, 4 * settings.poll_seconds)
         self._quiet = 0.0
         self._activity = "start-up"
         self.phase = Phase.STARTING
@@ -40,7 +38,7 @@ class Pulse:
     def overdue(self) -> str | None:
         """What took too long, in words; None while the program is within its limits."""
         now = time.monotonic()
-        self._quiet += min(now - self._looked, _LONGEST_LOOK)
+        self._quiet += min(now - self._looked, self._longest_look)
         self._looked = now
         if self._listen():
             self._quiet = 0.0

@@ -78,9 +78,10 @@ class Shipper:
             with self.database.write() as session:
                 dropped = shipping.ship(session, self.claim, batch)
             del self._pending[: len(batch)]
+            saved = {line.step for line in batch if isinstance(line, CheckpointEvent)}
             for checkpoint in dropped:  # after the commit: no row may name files that are gone
                 self.store.delete_tree(checkpoint.prefix)
-                if checkpoint.token == self.claim.token:
+                if checkpoint.step not in saved:
                     place = self.directory / "checkpoints" / f"checkpoint-{checkpoint.step}"
                     shutil.rmtree(place, ignore_errors=True)
 
@@ -119,7 +120,8 @@ class Shipper:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 8192))
             text = file.read().decode("utf-8", "replace")
-        return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
+        whole = "".join(sign for sign in text if sign.isprintable() or sign == "\n")
+        return " | ".join(line.strip() for line in whole.split("\n")[-lines:] if line.strip())
 
     def _read(self) -> None:
         """Take the whole lines that were added to events.jsonl."""
@@ -174,8 +176,8 @@ class Shipper:
 
 
 class ShippingThread:
-    """Ships while a program runs, inside `with`: neither a slow store nor a slow database keeps
-    the supervisor from hearing a stop.
+    """Ships while a program runs: neither a slow store nor a slow database keeps the supervisor
+    from hearing a stop.
     """
 
     def __init__(self, shipper: Shipper, poll_seconds: float) -> None:
@@ -186,12 +188,14 @@ class ShippingThread:
         self.error: Exception | None = None
         """What ended it before its time: the supervisor must end the attempt for it."""
 
-    def __enter__(self) -> "ShippingThread":
+    def start(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Ship no more. `join` waits for what is being uploaded."""
         self._ended.set()
+
+    def join(self) -> None:
         self._thread.join()
 
     def _run(self) -> None:

@@ -10,14 +10,14 @@ from service.store.events import NewEvent
 from service.store.jobs import Claim
 from worker import job_directory
 
+Batch = Literal["train", "eval"]
 
-def shrink(
-    directory: Path, database: Database, claim: Claim, batch: Literal["train", "eval"]
-) -> bool:
+
+def shrink(directory: Path, database: Database, claim: Claim, batch: Batch) -> bool:
     """Halve a batch in job.json and in the job's row, with an event; go on from a checkpoint.
 
     Returns False, and changes nothing, where the batch is one row already. Every later attempt
-    keeps the smaller batch. Raises Unavailable, Fenced.
+    keeps the smaller batch. Raises Unavailable, Fenced, OSError.
     """
     job = Job.read(directory)
     training = job.spec.training

@@ -1,8 +1,8 @@
 """Starts a program as a child process, ships what it says and makes, keeps the lease, stops it."""
 
 import contextlib
+import errno
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,47 +22,27 @@ from worker import job_directory
 from worker.child import Child
 from worker.lease import Lease
 from worker.memory import oom_kills
+from worker.patience import GaveUp, Patience, Shutdown
 from worker.pulse import Pulse
 from worker.shipper import Shipper, ShippingThread, StorageAway
-from worker.shrink import shrink
+from worker.shrink import Batch, shrink
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOG_PATIENCE_SECONDS = 10.0
+_TOLD = "the run or its worker was told to stop"
 
 # What a program reports and another attempt may not meet again; the rest fails the job at once.
-_MAY_PASS = frozenset({FailureReason.NO_SPACE, FailureReason.CRASHED})
-
-
-class Shutdown:
-    """What a worker was told: `asked` by a first TERM, `at_once` by a second."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.at_once = threading.Event()
-
-    def tell(self) -> None:
-        if self.asked.is_set():
-            self.at_once.set()
-        self.asked.set()
-
-
-class GaveUp(Exception):
-    """What could not be stored or recorded for too long: the job goes to another attempt."""
-
-    def __init__(self, error: Unavailable) -> None:
-        super().__init__(error.detail)
-        full = isinstance(error, StorageAway) and error.is_full
-        self.reason = FailureReason.NO_SPACE if full else FailureReason.INTERNAL
+_MAY_PASS = frozenset({FailureReason.NO_SPACE, FailureReason.CRASHED, FailureReason.INTERNAL})
 
 
 class Supervisor:
     """One attempt at one job. `run` returns when the attempt's outcome is recorded.
 
-    Three threads: this one starts, watches and stops the program and never waits for anything
-    outside of this machine while it runs; one renews the lease; one ships.
+    This thread starts, watches and stops the program; another renews the lease, another ships.
+    What leaves this machine is never called on this one, so that nothing that hangs can keep the
+    job: it is left behind, and the fencing token keeps it from doing harm.
     """
 
     def __init__(
@@ -81,11 +61,18 @@ class Supervisor:
         self.directory = job_directory.path_of(settings.jobs_dir, claim)
         self.shipper = Shipper(database, store, claim, self.directory)
         self.lease = Lease(settings, database, claim)
-        self._told_at: float | None = None
+        self.patience = Patience(settings, self.lease, shutdown)
+        self._told = False  # whether the last program was told to stop
+        self._stood_still = False  # whether it may have stopped because it did not hear from us
         self._stalled: str | None = None
         self._memory_killed = False
+        self._free = False
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Returns whether the job went back to the queue at no cost, for another to take at once.
+
+        After a failure it waits for the next sweep: what broke may need a moment.
+        """
         with self.lease:
             try:
                 self._attempt()
@@ -95,25 +82,30 @@ class Supervisor:
                 self._leave(error)
             except Exception:
                 log.exception("the supervisor failed")
-                with contextlib.suppress(Fenced, Unavailable):
-                    self.shipper.ship_log()
+                with contextlib.suppress(Fenced, GaveUp):
+                    self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
                 with contextlib.suppress(Fenced, GaveUp):
                     self._fail(FailureReason.INTERNAL, "the supervisor failed; its log says how")
             finally:
-                with contextlib.suppress(Unavailable):
-                    self.shipper.tidy()
+                if not self.patience.left_behind:
+                    with contextlib.suppress(Unavailable):
+                        self.shipper.tidy()
+        return self._free
 
     def _attempt(self) -> None:
         log.info("attempt begins", attempt=self.claim.attempt)
         with contextlib.ExitStack() as stack:
-            self._insist(lambda: self._reachable(lambda: stack.enter_context(self._held())))
+            self.patience.insist(lambda: self._reachable(lambda: stack.enter_context(self._held())))
             job_directory.sweep(self.settings.jobs_dir)
-            with contextlib.suppress(Unavailable):
-                self.shipper.tidy()
+            with contextlib.suppress(GaveUp):
+                self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
             try:
-                self._insist(lambda: self._reachable(self._prepare))
+                self.patience.insist(lambda: self._reachable(self._prepare))
             except Damaged as error:
                 self._fail(FailureReason.INTERNAL, str(error))
+                return
+            if self.patience.stop_asked():
+                self._give_back(FailureReason.WORKER_LOST, _TOLD, free=True)
                 return
             status = self._supervise()
             while self._shrink(status):
@@ -137,81 +129,98 @@ class Supervisor:
     # -- the program ---------------------------------------------------------------------------
 
     def _supervise(self) -> int:
-        """Run the program to its end; return its exit status. Raises Fenced."""
+        """Run the program to its end; return its exit status. Raises Fenced, GaveUp."""
         killed_before = oom_kills()
         pulse = Pulse(self.directory / EVENTS_FILE, self.settings)
         silence = self.settings.lease_seconds
-        with (
-            ShippingThread(self.shipper, self.settings.poll_seconds) as shipping,
-            Child(self.claim.kind, self.directory, silence) as child,
-        ):
-            while (status := child.status()) is None:
-                child.beat()
-                if self.lease.lost.is_set() or shipping.error is not None:
-                    status = child.kill()
-                    break
-                if self._must_end() and self._told_at is None:
-                    self._told_at = time.monotonic()
-                    child.terminate()
-                if self._grace_is_over():
-                    status = child.kill()
-                    break
-                if self._stalled is None and (overdue := pulse.overdue()) is not None:
-                    self._stalled = f"{overdue}; its last lines: {self.shipper.log_tail(lines=5)}"
-                    child.dump()
-                    status = child.kill()
-                    break
-                child.wait(self.settings.poll_seconds)
+        try:
+            child = Child(self.claim.kind, self.directory, silence)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            detail = f"the program could not be started: {error}"
+            raise GaveUp(detail, is_full=full, otherwise=FailureReason.CRASHED) from error
+        shipping = ShippingThread(self.shipper, self.settings.poll_seconds)
+        shipping.start()
+        try:
+            with child:
+                status = self._watch(child, pulse, shipping)
+        finally:
+            shipping.stop()
+        self._memory_killed = status == -signal.SIGKILL and oom_kills() > killed_before
+        deadline = time.monotonic() + self.settings.storage_patience_seconds
+        self.patience.watched(shipping.join, deadline)
         if self.lease.lost.is_set():
             raise Fenced(self.claim.job_id)
         if shipping.error is not None:
             raise shipping.error
-        self._memory_killed = status == -signal.SIGKILL and oom_kills() > killed_before
         return status
 
-    def _must_end(self) -> bool:
-        return self.lease.request is not None or self.shutdown.asked.is_set()
-
-    def _grace_is_over(self) -> bool:
-        if self._told_at is None:
-            return False
-        waited = time.monotonic() - self._told_at
-        return self.shutdown.at_once.is_set() or waited > self.settings.stop_grace_seconds
+    def _watch(self, child: Child, pulse: Pulse, shipping: ShippingThread) -> int:
+        """Until the program has ended, or has been killed; its exit status."""
+        self._told, self._stood_still = False, False
+        told_at, beat_at = 0.0, time.monotonic()
+        while (status := child.status()) is None:
+            now = time.monotonic()
+            if now - beat_at > self.settings.lease_seconds / 2:
+                self._stood_still = True
+            child.beat()
+            beat_at = now
+            if self.lease.lost.is_set() or shipping.error is not None:
+                return child.kill()
+            if not told_at and self.patience.stop_asked():
+                self._told, told_at = True, now
+                child.terminate()
+            if told_at and (
+                self.shutdown.at_once.is_set() or now - told_at > self.settings.stop_grace_seconds
+            ):
+                return child.kill()
+            if (overdue := pulse.overdue()) is not None:
+                self._stalled = f"{overdue}; its last lines: {self.shipper.log_tail(lines=5)}"
+                child.dump()
+                return child.kill()
+            child.wait(self.settings.poll_seconds)
+        return status
 
     def _shrink(self, status: int) -> bool:
-        """Whether the program ran out of memory and can be started again with smaller batches."""
-        if self._must_end() or self._stalled is not None:
+        """Whether the program ran out of memory and is to be started again with smaller batches."""
+        if self._stalled is not None:
             return False
-        self._insist(self.shipper.ship)
+        self.patience.insist(self.shipper.ship)
         failure = self.shipper.failure
+        batches: list[Batch | None]
         if status == EXIT_FAILED and failure and failure.reason == FailureReason.OUT_OF_MEMORY:
-            batch = failure.batch
-        elif self._memory_killed:
-            batch = self.shipper.batch_at_work
+            batches = [failure.batch]
+        elif self._memory_killed:  # while it trains it also validates: nobody knows which it was
+            batches = ["train", "eval"] if self.shipper.batch_at_work == "train" else ["eval"]
+            batches = batches if self.shipper.batch_at_work else [None]
         else:
             return False
-        if batch is None or not self._insist(
-            lambda: shrink(self.directory, self.database, self.claim, batch)
-        ):
+        if not any(one is not None and self.patience.insist(self._shrunk(one)) for one in batches):
             return False
-        self.shipper.failure = None
-        return True
+        self.shipper.failure, self._memory_killed = None, False
+        if self.patience.stop_asked():
+            self._told = True  # the next attempt begins with the smaller batch
+        return not self._told
+
+    def _shrunk(self, batch: Batch) -> Callable[[], bool]:
+        return lambda: self._reachable(
+            lambda: shrink(self.directory, self.database, self.claim, batch)
+        )
 
     # -- the outcome ---------------------------------------------------------------------------
 
     def _finish(self, status: int) -> None:
         """Record how the attempt ended. Raises Fenced, GaveUp."""
-        self._insist(self.shipper.ship)
+        self.patience.insist(self.shipper.ship)
         with contextlib.suppress(GaveUp):  # the log alone is worth no hour of waiting
-            self._insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
+            self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)
         elif status == EXIT_FAILED and failure is not None and failure.reason not in _MAY_PASS:
             self._fail(failure.reason, failure.detail)
-        elif self._must_end() or status == EXIT_STOPPED:
-            detail = "the worker was told to stop"
-            self._give_back(FailureReason.WORKER_LOST, detail, free=True)
+        elif self._told or (status == EXIT_STOPPED and self._stood_still):
+            self._give_back(FailureReason.WORKER_LOST, _TOLD, free=True)
         elif self._stalled is not None:
             self._give_back(FailureReason.STALLED, self._stalled, free=False)
         elif status == EXIT_FAILED and failure is not None:
@@ -224,6 +233,8 @@ class Supervisor:
             self._fail(FailureReason.OUT_OF_MEMORY, detail)
         else:
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            if status == EXIT_STOPPED:
+                how = "a checkpoint because somebody other than its worker told it to stop"
             tail = self.shipper.log_tail(lines=5)
             detail = f"the program ended with {how}" + (f"; its last lines: {tail}" if tail else "")
             self._give_back(FailureReason.CRASHED, detail, free=False)
@@ -232,7 +243,7 @@ class Supervisor:
         """End an attempt whose end cannot be stored: what was recorded before still counts."""
         with contextlib.suppress(Fenced):
             try:
-                self._give_back(error.reason, str(error), free=self._must_end())
+                self._give_back(error.reason, str(error), free=self.patience.stop_asked())
             except GaveUp:
                 log.warning("the job is left to the sweep", error=str(error))
 
@@ -249,7 +260,7 @@ class Supervisor:
                     **values,
                 )
 
-        if not self._insist(switch):
+        if not self.patience.insist(switch):
             raise Fenced(self.claim.job_id)
         log.info("attempt ended", status=to.value)
 
@@ -263,29 +274,6 @@ class Supervisor:
                 return jobs.give_back(session, job, self.claim.token, reason, detail, free=free)
 
         log.warning("attempt ended", reason=reason.value, detail=detail)
-        if self._insist(give_back) is None:
+        if self.patience.insist(give_back) is None:
             raise Fenced(self.claim.job_id)
-
-    def _insist(self, action: Callable[[], T], patience: float | None = None) -> T:
-        """Try until the database and the store answer: what was learned must not be lost.
-
-        Raises Fenced; and GaveUp once the store was away for `patience` seconds, or when this
-        worker or job was told to stop and the grace period is over.
-        """
-        began, attempt = time.monotonic(), 0
-        patience = self.settings.storage_patience_seconds if patience is None else patience
-        while True:
-            try:
-                return action()
-            except Unavailable as error:
-                if self._must_end() and self._told_at is None:
-                    self._told_at = time.monotonic()
-                # Without a database nobody else could take the job over either.
-                stored = isinstance(error, StorageAway)
-                if self._grace_is_over() or (stored and time.monotonic() - began > patience):
-                    raise GaveUp(error) from error
-                pause = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
-                attempt += 1
-                log.warning("trying again", error=error.detail, seconds=pause)
-                if self.lease.lost.wait(pause):
-                    raise Fenced(self.claim.job_id) from error
+        self._free = free

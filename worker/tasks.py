@@ -20,7 +20,8 @@ from service.store import jobs
 from service.store.database import Database
 from service.sweep import Sweeper
 from worker import job_directory
-from worker.supervisor import Shutdown, Supervisor
+from worker.patience import Shutdown
+from worker.supervisor import Supervisor
 
 log = structlog.get_logger()
 
@@ -55,9 +56,10 @@ def make_worker(settings: Settings) -> Celery:
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id, job_id=claim.job_id, token=claim.token
         ):
-            Supervisor(settings, database, store, claim, shutdown).run()
-        with contextlib.suppress(Unavailable):  # the sweep will do it
-            _wake_again(database, app, claim.job_id)
+            free = Supervisor(settings, database, store, claim, shutdown).run()
+        if free:
+            with contextlib.suppress(Unavailable):  # the sweep will do it
+                _wake_again(database, app, claim.job_id)
 
     def stop(**_: Any) -> None:
         shutdown.tell()
@@ -79,7 +81,11 @@ def _wake_again(database: Database, app: Celery, job_id: str) -> None:
         if returned:
             jobs.woken(session, job_id)
     if returned:
-        broker.enqueue(app, job_id)
+        try:
+            broker.enqueue(app, job_id)
+        except Unavailable:
+            with database.write() as session:
+                jobs.not_woken(session, job_id)
 
 
 def run_worker(settings: Settings) -> None:

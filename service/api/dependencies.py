@@ -52,6 +52,12 @@ async def known_form(request: Request) -> None:
         seen.add(name)
 
 
+async def no_body(request: Request) -> None:
+    """Refuse a body where the call takes none: what it asks for would be ignored."""
+    if (await request.body()).strip() not in (b"", b"{}"):
+        raise InvalidRequest.at("", "this call takes no body; its options are query parameters")
+
+
 def get_context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context

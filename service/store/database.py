@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Dialect, create_engine, event
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -21,7 +21,10 @@ SQLITE_BUSY_SECONDS = 30
 # PostgreSQL's. No transaction of ours waits for anything but the database.
 IDLE_IN_TRANSACTION_MS = 10_000
 LOCK_WAIT_MS = 20_000
-_IDLE_IN_TRANSACTION = "25P03"  # SQLSTATE
+_AWAY = (OperationalError, InterfaceError)
+# SQLSTATEs that say "not now": a transaction that stood still, and a server that is a standby until
+# the failover is done.
+_PASSING = frozenset({"25P03", "25006"})
 
 # A server that vanished without a word (a cable, a cloud's network) is an error within half a
 # minute, not after TCP's own two hours: leases are renewed over these connections. libpq's names.
@@ -111,12 +114,11 @@ class Database:
 def _reachable() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
-    except InternalError as error:
-        if getattr(error.orig, "sqlstate", None) != _IDLE_IN_TRANSACTION:
+    except DBAPIError as error:
+        passing = getattr(error.orig, "sqlstate", None) in _PASSING
+        if not (isinstance(error, _AWAY) or passing or error.connection_invalidated):
             raise
-        raise Unavailable("the database ended a transaction that stood still") from error
+        raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
     except PoolTimeout as error:
         raise Unavailable("the database is busy: no connection came free in time") from error
 
@@ -150,7 +152,8 @@ def _engine(url: str) -> Engine:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
+        # Files are deleted after commits: a power cut must not undo those.
+        cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 

@@ -16,6 +16,17 @@ class NewEvent(NamedTuple):
     seq: int | None = None
 
 
+def storable(value: Any) -> Any:
+    """`value` without the NULs in its texts, which PostgreSQL does not take."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {key: storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
+
+
 def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent]) -> None:
     """Add `events` in order.
 
@@ -41,7 +52,7 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
                 token=event.token,
                 seq=event.seq,
                 type=event.type,
-                data=event.data,
+                data=storable(event.data),
             )
         )
     session.flush()

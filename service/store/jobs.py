@@ -74,6 +74,8 @@ def switch_status(
     `status`.
     """
     allowed = sources_of(to) if sources is None else sources_of(to) & set(sources)
+    if values.get("failure_detail"):
+        values["failure_detail"] = events.storable(values["failure_detail"])
     if to in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
         values.setdefault("finished_at", db_now())
     if to != JobStatus.RUNNING:
@@ -162,8 +164,9 @@ def give_back(
 ) -> JobStatus | None:
     """End an attempt that came to nothing: back to the queue, or failed where too many did.
 
-    A pending cancel or pause is honoured instead. `free` attempts (a worker that was told to
-    stop) do not count. Returns the new status, or None where the token no longer stands.
+    A pending cancel or pause is honoured instead. `free` attempts (a worker or a run that was told
+    to stop) do not count. `job` is locked. Returns the new status, or None where the token no
+    longer stands.
     """
     values: dict[str, Any] = {}
     to = JobStatus.QUEUED
@@ -177,10 +180,10 @@ def give_back(
     ):
         to = JobStatus.FAILED
         values = {"failure_reason": reason, "failure_detail": detail}
-    elif free:
-        values = {
-            "attempts": col(Job.attempts) - 1,
-            "attempts_since_checkpoint": col(Job.attempts_since_checkpoint) - 1,
+    if free:
+        values |= {
+            "attempts": max(0, job.attempts - 1),
+            "attempts_since_checkpoint": max(0, job.attempts_since_checkpoint - 1),
         }
     why = None
     if to == JobStatus.QUEUED:
@@ -206,20 +209,21 @@ def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str
     return [row[0] for row in session.execute(statement).all()]
 
 
-def expired(session: Session, limit: int = 100) -> list[str]:
-    """Running jobs whose lease has run out by the database's clock."""
-    statement = select(Job.id).where(
+def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
+    """Running jobs whose lease has run out by the database's clock, with their tokens."""
+    statement = select(Job.id, Job.token).where(
         Job.status == JobStatus.RUNNING, col(Job.lease_expires_at) < db_now()
     )
     return list(session.exec(statement.limit(limit)))
 
 
-def hold_expired(session: Session, job_id: str) -> Job | None:
+def hold_expired(session: Session, job_id: str, token: int) -> Job | None:
     """Lock a job whose lease has run out. None where it has not, or another has it locked."""
     statement = (
         select(Job)
         .where(
             Job.id == job_id,
+            Job.token == token,
             Job.status == JobStatus.RUNNING,
             col(Job.lease_expires_at) < db_now(),
         )

@@ -3,14 +3,16 @@
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
-from service.store.tables import Checkpoint, Evaluation, Job, Metric
+from service.domain.job import LOG_FILE
+from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric
 
 
 def rewind(session: Session, job: Job, step: int | None) -> list[Checkpoint]:
     """Supersede what lies past `step` (None: everything, step 0 included).
 
-    Metrics, checkpoints and evaluations of the job's weights go. Returns the checkpoints, whose
-    files are the caller's to delete after the commit.
+    Metrics, checkpoints and evaluations of the job's weights go, and every file of a result that
+    an attempt did not live to be done with: the report of other weights must gate nothing. Returns
+    the checkpoints, whose files are the caller's to delete after the commit.
     """
     past = -1 if step is None else step
     session.execute(delete(Metric).where(col(Metric.run_id) == job.run_id, col(Metric.step) > past))
@@ -20,6 +22,9 @@ def rewind(session: Session, job: Job, step: int | None) -> list[Checkpoint]:
             col(Evaluation.target) != "base",
             col(Evaluation.step) > past,
         )
+    )
+    session.execute(
+        delete(Artifact).where(col(Artifact.job_id) == job.id, col(Artifact.path) != LOG_FILE)
     )
     statement = select(Checkpoint).where(Checkpoint.run_id == job.run_id, Checkpoint.step > past)
     dropped = list(session.exec(statement))

@@ -46,8 +46,8 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
     """Record `lines` in order; those that were recorded before are passed over.
 
     The files that they name must lie in the store under `prefix_of(claim)` already. Returns the
-    checkpoints that are no longer kept: their rows are gone, their files are the caller's to
-    delete after the commit. Raises Fenced where the job is no longer this worker's.
+    checkpoints that are no longer kept: no row names their files any more, which are the caller's
+    to delete after the commit. Raises Fenced where the job is no longer this worker's.
     """
     job = jobs.hold(session, claim)
     new = [line for line in lines if line.seq > job.shipped_seq]
@@ -65,7 +65,9 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
         if not isinstance(line, Progress | FailureEvent)
     ]
     events.append(session, claim.run_id, claim.job_id, visible)
-    return dropped
+    # Gone back past a step and saved it again within one batch: its place is in use once more.
+    used = set(session.exec(select(Checkpoint.prefix).where(Checkpoint.run_id == claim.run_id)))
+    return [checkpoint for checkpoint in dropped if checkpoint.prefix not in used]
 
 
 def _public(line: ProgramEvent) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a user may ask of a job: cancel, pause, resume, retry.
 
-Each is idempotent: asking for what is so already, or asked for already, is no error.
+Asking for what is so already, or asked for already, is no error; but a retry is of a failed run.
 """
 
 from sqlalchemy import update

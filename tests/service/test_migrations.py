@@ -63,3 +63,16 @@ def test_a_client_that_vanished_in_a_transaction_holds_no_row(migrated_postgres,
             waiting.execute(text("UPDATE project SET id = id"))
     vanished.dispose()
     other.dispose()
+
+
+def test_a_server_that_is_read_only_for_a_while_is_away(migrated_postgres):
+    """As during a failover: nothing that a run should fail for."""
+    from sqlalchemy import text
+
+    from service.domain.errors import Unavailable
+
+    database = Database(migrated_postgres)
+    with pytest.raises(Unavailable), database.write() as session:  # noqa: PT012 - one transaction
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text("UPDATE project SET id = id"))
+    database.dispose()

@@ -6,7 +6,7 @@ import time
 import pytest
 from by_hand import Worker
 
-from service.domain.states import FailureReason, JobStatus
+from service.domain.states import FailureReason, JobKind, JobStatus
 from service.store import jobs, shipping
 from service.store.jobs import Fenced
 from service.sweep import Sweeper
@@ -247,6 +247,7 @@ def test_a_cancel_reaches_the_running_worker(context, client, run_id, worker):
 
 def test_the_sweep_returns_expired_leases_three_times_then_fails(context, client, run_id, worker):
     sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+    sweeper._renewal_seconds = 0
 
     def expire():
         with context.database.write() as session:
@@ -268,10 +269,49 @@ def test_a_sweep_that_comes_too_late_leaves_the_owner_alone(context, worker):
     sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
     with context.database.write() as session:
         jobs.renew(session, worker.current, 60)
-    sweeper._take_back(worker.job_id, time.monotonic())
+    sweeper._take_back(worker.job_id, worker.current.token, time.monotonic())
     with context.database.read() as session:
         job = jobs.get(session, worker.job_id)
         assert (job.status, job.token) == ("running", worker.current.token)
+
+
+def test_what_is_expired_for_a_moment_only_is_left_to_its_owner(context, worker, monkeypatch):
+    """All leases are, when a machine wakes or a database comes back."""
+    clock = [1000.0]
+    monkeypatch.setattr("service.sweep.time.monotonic", lambda: clock[0])
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+
+    def look(lease):
+        with context.database.write() as session:
+            jobs.renew(session, worker.current, lease)
+        sweeper.sweep()
+        with context.database.read() as session:
+            return jobs.get(session, worker.job_id).status
+
+    assert look(-1) == "running"
+    clock[0] += 3.9
+    assert look(-1) == "running"
+    clock[0] += 100
+    assert look(60) == "running"  # the owner was there after all: counted from the beginning again
+    assert look(-1) == "running"
+    clock[0] += 4.1
+    assert look(-1) == "queued"
+
+
+def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest(
+    context, worker, monkeypatch
+):
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+    sweeper._renewal_seconds = 0
+    with context.database.write() as session:
+        jobs.renew(session, worker.current, -1)
+        waiting = jobs.create(session, worker.current.run_id, JobKind.EVALUATE).id
+        jobs.not_woken(session, waiting)
+    woken = []
+    monkeypatch.setattr("service.sweep.broker.enqueue", lambda _, job_id: woken.append(job_id))
+    monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
+    sweeper.sweep()
+    assert woken == [waiting]
 
 
 def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, worker):
@@ -282,7 +322,9 @@ def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, wo
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
     with pytest.raises(Unavailable, match="kept the sweep waiting"):
-        sweeper._take_back(worker.job_id, time.monotonic() - context.settings.lease_seconds)
+        sweeper._take_back(
+            worker.job_id, worker.current.token, time.monotonic() - context.settings.lease_seconds
+        )
     with context.database.read() as session:
         assert jobs.get(session, worker.job_id).status == "running"
 
@@ -295,7 +337,9 @@ def test_the_sweep_removes_what_a_lost_attempt_stored_and_did_not_record(context
     (prefix / ".half.part").write_bytes(b"x")
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
-    Sweeper(context.settings, context.database, context.store, context.celery).sweep()
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+    sweeper._renewal_seconds = 0
+    sweeper.sweep()
     left = [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
     assert left == ["evaluations/base.parquet"]
     assert not (prefix / "checkpoints").exists()
@@ -329,7 +373,7 @@ def test_a_broker_that_is_away_does_not_lose_wake_ups(context, client, dataset_i
 def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, worker):
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
-        assert jobs.expired(session) == [worker.job_id]
+        assert jobs.expired(session) == [(worker.job_id, worker.current.token)]
         jobs.renew(session, worker.current, 60)
         assert jobs.expired(session) == []
 

@@ -94,7 +94,7 @@ def test_a_running_run_pauses_when_its_worker_gives_it_back(context, client, run
         assert jobs.renew(session, worker.current, 60) == "pause"
     assert give_back(worker) == "paused"
     run = client.get(f"/v1/runs/{run_id}").json()
-    assert (run["status"], run["requested"], run["attempts"]) == ("paused", None, 1)
+    assert (run["status"], run["requested"], run["attempts"]) == ("paused", None, 0)
 
 
 def test_a_pause_that_has_not_happened_yet_is_taken_back(context, client, run_id, worker):
@@ -192,6 +192,42 @@ def test_a_retry_from_the_start_forgets_what_was_learned(context, client, run_id
     assert (last["type"], last["data"]) == ("rewound", {"step": 0})
 
 
+def test_a_retry_from_the_start_leaves_no_result_of_other_weights(context, client, run_id, worker):
+    worker.ship(
+        worker.line(type="artifact", file=worker.file("bias_report.json", b"{}")),
+        worker.line(type="artifact", file=worker.file("training.log", b"log\n")),
+    )
+    fail(worker)
+    assert client.get(f"/v1/runs/{run_id}/bias-report").status_code == 200
+    post(client, run_id, "retry", from_start=True)
+    assert client.get(f"/v1/runs/{run_id}/bias-report").status_code == 409
+    assert client.get(f"/v1/runs/{run_id}/logs").text == "log\n"
+
+
+@pytest.mark.parametrize("what", ["cancel", "pause", "resume", "retry"])
+def test_a_body_that_would_be_ignored_is_refused(client, run_id, what):
+    url = f"/v1/runs/{run_id}/{what}"
+    answer = client.post(url, json={"from_start": True})
+    assert answer.status_code == 422
+    assert "query parameter" in answer.json()["detail"]
+    assert client.post(url, json={}).status_code in (200, 409)
+
+
+def test_pauses_cost_no_attempts(context, client, run_id):
+    """However often; and a checkpoint on the way does not make more of them than there are."""
+    worker = Worker(context, run_id)
+    for step in range(1, 25):
+        save(worker, step)
+        post(client, run_id, "pause")
+        assert give_back(worker) == "paused"
+        post(client, run_id, "resume")
+        worker.current, worker.seq = worker.claim(), 0
+    assert give_back(worker, free=False) == "queued"
+    for left in ("queued", "failed"):
+        worker.current = worker.claim()
+        assert give_back(worker, free=False) == left
+
+
 def test_a_misspelt_parameter_retries_nothing(client, run_id, worker):
     fail(worker)
     assert post(client, run_id, "retry", fromstart=True).status_code == 422
@@ -210,6 +246,25 @@ def test_going_back_supersedes_what_lies_past_it(context, client, run_id, worker
     save(worker, 6)
     series = client.get(f"/v1/runs/{run_id}/metrics").json()["series"]["loss"]
     assert [point["step"] for point in series] == [2, 4, 6]
+
+
+def test_going_back_and_saving_again_in_one_batch_keeps_the_new_files(client, run_id, worker):
+    save(worker, 2)
+    save(worker, 4)
+    files = [worker.file("checkpoints/checkpoint-4/adapter.bin", b"again")]
+    files[0]["path"] = "adapter.bin"
+    again = worker.line(
+        type="checkpoint",
+        step=4,
+        epoch=0.4,
+        path="checkpoints/checkpoint-4",
+        files=files,
+        metrics={},
+        best_step=None,
+    )
+    assert worker.ship(worker.line(type="rewound", step=2), again) == []
+    got = client.get(f"/v1/runs/{run_id}/checkpoints/4/download", params={"path": "adapter.bin"})
+    assert got.content == b"again"
 
 
 def test_a_step_saved_twice_by_one_attempt_keeps_its_files(client, run_id, worker):
@@ -241,6 +296,8 @@ def test_a_clone_without_a_body_is_the_same_again(client, run_id):
     clone = client.post(f"/v1/runs/{run_id}/clone").json()
     source = client.get(f"/v1/runs/{run_id}").json()
     assert clone["spec"] == source["spec"]
+    unnamed = client.post(f"/v1/runs/{run_id}/clone", json={"name": None}).json()
+    assert unnamed["name"] == source["name"] == "quick_test on tiny"
     # A clone of a clone says what it was made from.
     second = client.post(f"/v1/runs/{clone['id']}/clone", json={}).json()
     assert second["cloned_from"] == clone["id"]

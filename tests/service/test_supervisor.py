@@ -10,9 +10,10 @@ from installation import wait_until
 
 from service.domain.states import FailureReason, JobStatus
 from service.store import jobs, steering
-from service.store.runs import checkpoints, get_run
+from service.store.runs import checkpoints, find_artifact, get_run
 from worker import supervisor as module
-from worker.supervisor import Shutdown, Supervisor
+from worker.patience import Shutdown
+from worker.supervisor import Supervisor
 
 PROGRAM = """
 import datetime, hashlib, json, os, pathlib, signal, sys, time
@@ -76,7 +77,7 @@ class House:
         wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/program.py" "$3"\n')
         wrapper.chmod(0o755)
         monkeypatch.setattr("worker.child.sys.executable", str(wrapper))
-        monkeypatch.setattr(module, "_BACKOFF_SECONDS", (0.05,))
+        monkeypatch.setattr("worker.patience._BACKOFF_SECONDS", (0.05,))
 
     def attempt(self, program: str, **settings) -> Supervisor:
         """Claim the job for a program; `run` is the caller's."""
@@ -97,6 +98,12 @@ class House:
     def job(self):
         with self.context.database.read() as session:
             return get_run(session, self.run_id)[1]
+
+    @property
+    def log(self) -> str:
+        with self.context.database.read() as session:
+            found = find_artifact(session, self.run_id, "training.log")
+        return "" if found is None else self.context.store.open(found.key).read().decode()
 
     def events(self, client, kind):
         data = client.get(f"/v1/runs/{self.run_id}/events?limit=1000").json()["data"]
@@ -278,10 +285,10 @@ def test_the_end_of_the_grace_period_kills(house):
 class Disk:
     """An artifact store that fails until it is mended."""
 
-    def __init__(self, monkeypatch, error) -> None:
+    def __init__(self, monkeypatch, error, name="put_file") -> None:
         self.broken = threading.Event()
         self.refused = 0
-        whole = module.ArtifactStore.put_file
+        whole = getattr(module.ArtifactStore, name)
 
         def put_file(store, *arguments):
             if self.broken.is_set():
@@ -289,7 +296,145 @@ class Disk:
                 raise error
             return whole(store, *arguments)
 
-        monkeypatch.setattr(module.ArtifactStore, "put_file", put_file)
+        monkeypatch.setattr(module.ArtifactStore, name, put_file)
+
+
+def hang(monkeypatch, name):
+    """From now on that function of the store's does not come back. Returns what tells so."""
+    called, never = threading.Event(), threading.Event()
+
+    def hangs(*_):
+        called.set()
+        never.wait()
+
+    monkeypatch.setattr(module.ArtifactStore, name, hangs)
+    return called
+
+
+@pytest.mark.parametrize("how", ["cancel", "shutdown", "patience", "fenced"])
+@pytest.mark.parametrize("name", ["put_file", "fetch"])
+def test_a_store_that_hangs_does_not_keep_the_job(house, monkeypatch, name, how):
+    called = hang(monkeypatch, name)
+    patience = 0.5 if how == "patience" else 3600
+    supervisor = house.attempt("save(2)", stop_grace_seconds=0.3, storage_patience_seconds=patience)
+    attempt = in_background(supervisor)
+    assert called.wait(timeout=20)
+    with house.context.database.write() as session:
+        job = get_run(session, house.run_id)[1]
+        if how == "cancel":
+            steering.cancel(session, job)
+        elif how == "fenced":
+            lost = FailureReason.WORKER_LOST
+            jobs.give_back(session, job, job.token, lost, "", free=False)
+    if how == "shutdown":
+        house.shutdown.tell()
+    attempt.join(timeout=20)
+    assert not attempt.is_alive()
+    assert house.job.status == ("cancelled" if how == "cancel" else "queued")
+    assert house.job.attempts == (0 if how in ("cancel", "shutdown") else 1)
+
+
+@pytest.mark.parametrize("stop", ["pause", "shutdown"])
+def test_told_to_stop_while_memory_runs_out_it_keeps_the_smaller_batch(house, stop):
+    program = """
+        say("phase", phase="training")
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        say("progress", step=1, total_steps=9, epoch=0)
+        signal.pause()
+        fail("out_of_memory", batch="train")
+    """
+    attempt = in_background(house.attempt(program))
+    wait_until(lambda: house.job.step == 1)
+    if stop == "pause":
+        with house.context.database.write() as session:
+            steering.pause(session, get_run(session, house.run_id)[1])
+    else:
+        house.shutdown.tell()
+    attempt.join(timeout=20)
+    job = house.job
+    assert job.status == ("paused" if stop == "pause" else "queued")
+    assert (job.train_batch_size, job.attempts) == (2, 0)
+
+
+def test_one_that_stops_though_nobody_told_it_to_is_an_attempt(house):
+    """Else something that stops it each time would have it run for ever."""
+    for _ in range(3):
+        house.play("sys.exit(4)")
+    assert (house.job.status, house.job.failure_reason) == ("failed", "crashed")
+
+
+def test_a_cancel_before_the_program_has_begun_starts_none(house, monkeypatch):
+    disk = Disk(monkeypatch, OSError(5, "I/O"), "fetch")
+    disk.broken.set()
+    supervisor = house.attempt('log("started")')
+    attempt = in_background(supervisor)
+    wait_until(lambda: disk.refused > 3)
+    with house.context.database.write() as session:
+        steering.cancel(session, get_run(session, house.run_id)[1])
+    wait_until(lambda: supervisor.lease.request == "cancel")
+    disk.broken.clear()
+    attempt.join(timeout=20)
+    assert house.job.status == "cancelled"
+    assert house.log == ""
+
+
+def test_a_pause_taken_back_leaves_the_next_start_alone(house):
+    """The program is told to stop for a pause, which is withdrawn; then it runs out of memory."""
+    program = """
+        say("phase", phase="training")
+        if job["train_batch_size"] is None:
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            say("progress", step=1, total_steps=9, epoch=0)
+            signal.pause()
+            while not (directory / "resumed").exists():
+                time.sleep(0.01)
+            fail("out_of_memory", batch="train")
+    """
+    supervisor = house.attempt(program)
+    attempt = in_background(supervisor)
+    wait_until(lambda: house.job.step == 1)
+    with house.context.database.write() as session:
+        steering.pause(session, get_run(session, house.run_id)[1])
+    wait_until(lambda: supervisor.lease.request == "pause")
+    with house.context.database.write() as session:
+        assert not steering.resume(session, get_run(session, house.run_id)[1])
+    wait_until(lambda: supervisor.lease.request is None)
+    (supervisor.directory / "resumed").touch()
+    attempt.join(timeout=20)
+    # Told to stop, it gave the job back at no cost; or it was not told any more, and went on.
+    job = house.job
+    assert job.train_batch_size == 2
+    assert (job.status, job.attempts) in (("queued", 0), ("succeeded", 1))
+
+
+def test_control_characters_in_a_log_do_no_harm(house):
+    house.play('sys.stdout.write("a\\0b\\x1b[31m\\n"); sys.stdout.flush(); sys.exit(1)')
+    assert house.job.status == "queued"
+
+
+def test_a_program_that_cannot_be_started_is_an_attempt(house, monkeypatch):
+    def fork(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("worker.child.subprocess.Popen", fork)
+    for _ in range(3):
+        house.play("")
+    assert (house.job.status, house.job.failure_reason) == ("failed", "crashed")
+    assert "could not be started" in house.job.failure_detail
+
+
+def test_memory_that_the_kernel_took_while_validating_shrinks_that_too(house, monkeypatch):
+    kills = iter(range(100))
+    monkeypatch.setattr(module, "oom_kills", lambda: next(kills))
+    house.play(
+        """
+        say("phase", phase="training")
+        if job["eval_batch_size"] != 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    job = house.job
+    assert (job.status, job.train_batch_size, job.eval_batch_size) == ("succeeded", 1, 2)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(5, "I/O")])

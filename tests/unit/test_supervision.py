@@ -145,8 +145,11 @@ def test_a_job_directory_is_swept_when_its_owner_was_killed_and_not_before(tmp_p
         assert (jobs_dir / "job_1-1" / "file").exists()
         owner.kill()
     (jobs_dir / "job_0-1").mkdir()  # of a version without locks
+    for stranger in ("thesis", "job_x", ".lock", "job_1-1.txt"):  # a person's own
+        (jobs_dir / stranger).mkdir()
     assert job_directory.sweep(jobs_dir) == 2
-    assert list(jobs_dir.iterdir()) == []
+    left = {path.name for path in jobs_dir.iterdir()}
+    assert left == {"thesis", "job_x", ".lock", "job_1-1.txt"}
 
 
 def test_a_job_directory_is_gone_when_its_owner_is_done(tmp_path):
@@ -230,6 +233,30 @@ def test_a_file_that_is_not_what_was_put_is_noticed(store, tmp_path, content):
         files.fetch("runs/a/file", tmp_path / "other", stored)
 
 
+def test_a_directory_that_was_unmounted_is_away_and_not_empty(store, tmp_path):
+    files, source, stored = store
+    files.root.rename(tmp_path / "elsewhere")
+    files.root.mkdir()
+    for action in (
+        lambda: files.put_file(source, "runs/a/other"),
+        lambda: files.fetch("runs/a/file", tmp_path / "copy", stored),
+    ):
+        with pytest.raises(OSError, match="mounted"):
+            action()
+    assert list(files.root.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_is_damaged(store, tmp_path, monkeypatch):
+    files, _, stored = store
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "open", broken)
+    with pytest.raises(Damaged, match="cannot be read"):
+        files.fetch("runs/a/file", tmp_path / "copy", stored)
+
+
 def test_tidying_leaves_what_is_named_and_what_lies_elsewhere(store):
     files, source, _ = store
     for key in ("runs/a/deep/kept", "runs/a/deep/gone", "runs/a/.x.part", "runs/ab/file"):
@@ -244,7 +271,6 @@ def test_tidying_leaves_what_is_named_and_what_lies_elsewhere(store):
         "runs/ab",
         "runs/ab/file",
     }
-    assert len(left) == 6
     assert files.tidy("runs/a", set()) == 1
     assert not (files.root / "runs/a").exists()
     assert files.tidy("runs/none", set()) == 0

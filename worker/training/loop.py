@@ -84,6 +84,8 @@ class Trainer:
         ):
             group["lr"] = rate
         self.state = restored.state
+        if self.state.boundary_done:  # else saving may fall due once more, after its evaluation
+            self.saver.saved = self.state.step
         self.best_adapter = restored.best_adapter
         if self.state.best_step == self.state.step:
             self.best_adapter = restored.adapter

@@ -24,6 +24,7 @@ from service.api.dependencies import (
     get_feed,
     hash_of,
     idempotency_key,
+    no_body,
 )
 from service.api.feed import Feed
 from service.api.problems import READS, WRITES
@@ -138,7 +139,7 @@ def get_run(context: Ctx, run_id: str) -> RunView:
         return view(session, *rows.get_run(session, run_id))
 
 
-@router.post("/{run_id}/cancel", responses=WRITES)
+@router.post("/{run_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])
 def cancel_run(context: Ctx, run_id: str) -> RunView:
     """Cancel. A queued or paused run at once; a running one stops at its next step.
 
@@ -147,7 +148,7 @@ def cancel_run(context: Ctx, run_id: str) -> RunView:
     return _shown(context, steering.cancel(context, run_id))
 
 
-@router.post("/{run_id}/pause", responses=WRITES)
+@router.post("/{run_id}/pause", responses=WRITES, dependencies=[Depends(no_body)])
 def pause_run(context: Ctx, run_id: str) -> RunView:
     """Pause. A queued run at once; a running one writes a checkpoint at its next step and stops.
 
@@ -156,13 +157,13 @@ def pause_run(context: Ctx, run_id: str) -> RunView:
     return _shown(context, steering.pause(context, run_id))
 
 
-@router.post("/{run_id}/resume", responses=WRITES)
+@router.post("/{run_id}/resume", responses=WRITES, dependencies=[Depends(no_body)])
 def resume_run(context: Ctx, run_id: str) -> RunView:
     """Let a paused run go on from its checkpoint, on whichever worker is free."""
     return _shown(context, steering.resume(context, run_id))
 
 
-@router.post("/{run_id}/retry", responses=WRITES)
+@router.post("/{run_id}/retry", responses=WRITES, dependencies=[Depends(no_body)])
 def retry_run(
     context: Ctx,
     run_id: str,
