@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     storage_patience_seconds: float = Field(
         3600,
         gt=0,
-        description="How long a worker holds on to a job whose files it cannot store, before it "
-        "gives the job back.",
+        description="How long a worker whose program has ended holds on to a job whose files it "
+        "cannot store, before it gives the job back.",
     )
 
     @field_validator("database_url")
