@@ -68,15 +68,19 @@ def test_unsafe_paths(path, tmp_path):
 def test_a_put_that_fails_leaves_nothing_visible(tmp_path, monkeypatch):
     store = ArtifactStore((tmp_path / "store").as_uri())
     source = tmp_path / "source"
-    source.write_bytes(b"x" * 100)
+    source.write_bytes(b"first")
+    store.put_file(source, "a/there")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("service.artifacts.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        store.put_file(source, "a/b")
-    assert list((tmp_path / "store" / "a").iterdir()) == []
+    source.write_bytes(b"second")
+    for key in ("a/new", "a/there"):
+        with pytest.raises(OSError, match="No space"):
+            store.put_file(source, key)
+    assert [path.name for path in (tmp_path / "store" / "a").iterdir()] == ["there"]
+    assert (tmp_path / "store" / "a" / "there").read_bytes() == b"first"
 
 
 @pytest.fixture
