@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, filesystem
@@ -28,6 +29,16 @@ class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu has no types
             file.flush()
             os.fsync(file.fileno())
         aside.rename(folder / name)
+
+    def _get(self, queue: str) -> dict[str, Any]:
+        """The next message. Raises Empty, also while the folder cannot be read: to Celery that
+        would be the end of the worker, and it may be there again a moment later.
+        """
+        try:
+            message: dict[str, Any] = super()._get(queue)
+        except OSError as error:
+            raise Empty from error
+        return message
 
 
 class Transport(filesystem.Transport):  # type: ignore[misc]  # as above

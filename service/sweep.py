@@ -55,6 +55,7 @@ class Sweeper:
                 if time.monotonic() >= not_before:
                     self.sweep()
             except Unavailable as error:
+                self._seen.clear()
                 not_before = time.monotonic() + self.settings.lease_seconds
                 log.warning("sweep failed", error=error.detail)
             except Exception:
@@ -72,10 +73,15 @@ class Sweeper:
         with self.database.read() as session:
             expired = jobs.expired(session)
         # A machine that slept, or a database that came back, finds every lease expired: only what
-        # its owner still has not renewed after a while is lost.
-        self._seen = {lease: self._seen.get(lease, began) for lease in expired}
+        # its owner still has not renewed after a while, in which it could, is lost.
+        self._seen = {lease: since for lease, since in self._seen.items() if lease in expired}
+        for lease in expired:
+            if lease not in self._seen:
+                with self.database.write() as session:
+                    jobs.touch(session, lease[0])
+                self._seen[lease] = time.monotonic()
         for lease, since in self._seen.items():
-            if began - since >= self._renewal_seconds:
+            if time.monotonic() - since >= self._renewal_seconds:
                 try:
                     self._take_back(*lease, began)
                 except Unavailable:
