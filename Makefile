@@ -4,9 +4,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/pytest --numprocesses 2
+FAULTS := PYTHONPATH=tests/support $(BIN)/python tests/faults
+MINUTES := 15
+SETTING := servers
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo serve check format test clean
+.PHONY: help install demo serve check format test faults guards soak clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -24,7 +28,17 @@ format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 test: .venv/.installed-dev ## every test; needs no system service
-	$(BIN)/pytest --numprocesses 2
+	$(PYTEST)
+faults: .venv/.installed-dev ## break everything at every moment on both settings; rewrites docs/reliability.md
+	rm -rf build/faults
+	@# The page is written when rows fail, too, and says which.
+	$(PYTEST) tests/faults --faults all --faults-outcomes build/faults; played=$$?; \
+	$(FAULTS)/report.py build/faults && exit $$played
+	$(FAULTS)/guards.py
+guards: .venv/.installed-dev ## take each guard away and see a test go red
+	$(FAULTS)/guards.py
+soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=files, SEED=… to choose, RECORD=1 to note
+	$(FAULTS)/soak.py --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
 clean: ## remove what make made; .fairtune with your data stays
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache
 

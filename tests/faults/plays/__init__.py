@@ -1,0 +1,1 @@
+"""How things are broken: each play is given a scene and breaks one thing in it."""

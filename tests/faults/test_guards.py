@@ -1,0 +1,118 @@
+"""Guards that no row of the matrix could tell from a delay."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from guards import GUARDS, ROOT
+from scene import BODY, dataset
+from sqlmodel import select
+
+from service import broker
+from service.api.app import create_app
+from service.artifacts import ArtifactStore
+from service.domain.states import FailureReason, JobStatus
+from service.settings import Settings
+from service.store import jobs
+from service.store.database import Database
+from service.store.jobs import Claim, Fenced
+from service.store.tables import Job
+
+
+def test_every_guard_is_where_the_table_says() -> None:
+    for guard in GUARDS:
+        assert (ROOT / guard.file).read_text().count(guard.old) == 1, guard.name
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch, database_url: str) -> list[list[str]]:
+    """What another connection saw of the jobs when each message was sent."""
+    seen: list[list[str]] = []
+
+    def enqueue(_app: Any, job_id: str) -> None:
+        other = Database(database_url)
+        with other.read() as session:
+            seen.append(list(session.exec(select(Job.status).where(Job.id == job_id))))
+        other.dispose()
+
+    monkeypatch.setattr(broker, "enqueue", enqueue)
+    return seen
+
+
+@pytest.fixture
+def client(tmp_path: Path, database_url: str) -> Iterator[TestClient]:
+    # The sweep does not come round by itself: it would send messages too.
+    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, sweep_seconds=3600)
+    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture
+def post(client: TestClient) -> Callable[..., Any]:
+    def ask(path: str, **fields: Any) -> Any:
+        answer = client.post(path, **fields)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    return ask
+
+
+@pytest.fixture
+def run_id(post: Callable[..., Any]) -> str:
+    dataset_id = post("/v1/datasets", data={"name": "d"}, files=dataset())["id"]
+    return post("/v1/runs", json=BODY | {"dataset_id": dataset_id})["id"]
+
+
+def test_a_message_is_sent_when_its_job_is_there(sent, run_id, post) -> None:
+    post(f"/v1/runs/{run_id}/clone")
+    post(f"/v1/runs/{run_id}/pause")
+    post(f"/v1/runs/{run_id}/resume")
+    assert sent == [["queued"]] * 3
+
+
+@pytest.fixture
+def stale(client: TestClient, run_id: str) -> tuple[Database, Claim, Job]:
+    """A claim whose job another worker has by now, and that job."""
+    database: Database = client.app.state.context.database
+    with database.write() as session:
+        job = session.exec(select(Job).where(Job.run_id == run_id)).one()
+        stale = jobs.claim(session, job.id, "one", 60)
+        assert stale is not None
+        jobs.give_back(session, job, 1, FailureReason.WORKER_LOST, "a test says so", free=False)
+        assert jobs.claim(session, job.id, "another", 60) is not None
+    return database, stale, job
+
+
+def test_a_stale_token_renews_no_lease(stale) -> None:
+    database, claim, job = stale
+    with database.write() as session, pytest.raises(Fenced):
+        jobs.renew(session, claim, 1e6)
+    with database.read() as session:
+        assert jobs.get(session, job.id).lease_expires_at == job.lease_expires_at
+
+
+def test_a_stale_token_ends_no_attempt(stale) -> None:
+    database, claim, job = stale
+    with database.write() as session:
+        ended = jobs.switch_status(session, job, JobStatus.SUCCEEDED, held_token=claim.token)
+        assert not ended
+        assert jobs.get(session, job.id).status == JobStatus.RUNNING
+
+
+def test_a_file_of_the_store_is_the_old_one_or_the_new_one(tmp_path, monkeypatch) -> None:
+    """The log is put again and again under one key, while others read it."""
+    store = ArtifactStore((tmp_path / "store").as_uri())
+    source = tmp_path / "source"
+    source.write_bytes(b"old")
+    store.put_file(source, "a/b")
+
+    def torn(_reader: Any, writer: Any, *_: Any) -> None:
+        writer.write(b"ne")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("service.artifacts._copy", torn)
+    with pytest.raises(OSError, match="No space"):
+        store.put_file(source, "a/b")
+    assert store.local_path("a/b").read_bytes() == b"old"
