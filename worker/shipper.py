@@ -77,12 +77,15 @@ class Shipper:
                     self._uploaded = line.seq
             with self.database.write() as session:
                 dropped = shipping.ship(session, self.claim, batch)
+                kept = shipping.steps_of(session, self.claim.run_id)
             del self._pending[: len(batch)]
-            saved = {line.step for line in batch if isinstance(line, CheckpointEvent)}
             for checkpoint in dropped:  # after the commit: no row may name files that are gone
                 self.store.delete_tree(checkpoint.prefix)
-                if checkpoint.step not in saved:
-                    place = self.directory / "checkpoints" / f"checkpoint-{checkpoint.step}"
+            saved = [line.step for line in batch if isinstance(line, CheckpointEvent)]
+            for step in {*saved, *(checkpoint.step for checkpoint in dropped)} - kept:
+                # Nothing at a later step: having gone back, the program may just be writing that.
+                if step < max(saved, default=0):
+                    place = self.directory / "checkpoints" / f"checkpoint-{step}"
                     shutil.rmtree(place, ignore_errors=True)
 
     def ship_log(self) -> None:

@@ -97,6 +97,9 @@ def run_worker(settings: Settings) -> None:
     on_files = broker.folder_of(settings) is not None
     arguments = ["--quiet", "worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
     arguments += [f"--queues={broker.QUEUE}", f"--hostname=fairtune-{os.getpid()}@%h"]
+    # Workers need not know of each other; and gossip has kept a worker from coming back after its
+    # broker did.
+    arguments += ["--without-gossip", "--without-mingle"]
     if on_files:  # the filesystem transport has no broadcast
-        arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        arguments += ["--without-heartbeat"]
     app.worker_main(arguments)

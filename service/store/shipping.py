@@ -186,6 +186,11 @@ def _put_checkpoint(
     return [old for old in replaced if old.prefix != place] + surplus
 
 
+def steps_of(session: Session, run_id: str) -> set[int]:
+    """The steps of the checkpoints that are kept."""
+    return set(session.exec(select(Checkpoint.step).where(Checkpoint.run_id == run_id)))
+
+
 def keys_of(session: Session, run_id: str) -> set[str]:
     """The keys of all files of the run that a row names."""
     checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run_id))

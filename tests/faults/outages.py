@@ -136,7 +136,11 @@ class OnServers:
     def _to_postgres(self) -> socket.socket:
         # The server listens on a Unix socket alone.
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(self._postgres_socket)
+        try:
+            connection.connect(self._postgres_socket)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def _to_valkey(self) -> socket.socket:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 STEPS = 6
 SAVE_STEPS = 2
+_RECORDING = ("mid_upload", "before_record", "mid_transaction", "answer_lost")
+"""Points at which the worker is held, and its program is not."""
+
 BODY: dict[str, Any] = {
     "base_model": "tiny-llama",
     "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1},
@@ -95,8 +98,8 @@ class Scene:
                 self._pacers.append((arm("mid_step", step=moment.recorded + 1), moment.recorded))
             conditions = {} if moment.step is None else {"step": moment.step}
             with_it: tuple[Gate, ...] = ()
-            if moment.point in ("mid_upload", "before_record", "mid_transaction"):
-                # There the worker is held; the program shall not finish meanwhile.
+            if moment.point in _RECORDING:
+                # The program shall not finish meanwhile.
                 with_it = (arm("mid_step", step=5),)
             self.gates.append(arm(moment.point, *with_it, **conditions))
 

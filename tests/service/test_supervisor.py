@@ -583,3 +583,28 @@ def test_the_process_is_found_by_its_job_directory(house):
 def test_signals_of_the_workers_terminal_do_not_reach_the_program(house):
     house.play("assert os.getsid(0) == os.getpid()")
     assert house.job.status == "succeeded"
+
+
+def test_going_back_leaves_alone_what_the_program_has_saved_since(house, client):
+    """The line that says so may be recorded long after the step was saved anew."""
+    more = {"training": {"save_total_limit": 2}}
+    house.run_id = client.post(f"/v1/runs/{house.run_id}/clone", json=more).json()["id"]
+    house.play("save(2); save(4); sys.exit(1)")
+    (newest,) = house.context.store.root.rglob("checkpoint-4/adapter.bin")
+    newest.write_bytes(b"weights")
+    attempt = house.attempt(
+        """
+        place = directory / "checkpoints/checkpoint-4"
+        place.mkdir()
+        (place / "adapter.bin").write_bytes(b"weights" * 4)
+        say("rewound", step=2)
+        while not (directory / "go").exists():
+            time.sleep(0.01)
+        assert (place / "adapter.bin").exists()
+        """
+    )
+    running = in_background(attempt)
+    wait_until(lambda: house.events(client, "rewound"))
+    (attempt.directory / "go").touch()
+    running.join(timeout=20)
+    assert house.job.status == "succeeded"
