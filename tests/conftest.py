@@ -25,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--faults-outcomes", type=Path, help="a folder for what came of each row, as JSON"
     )
+    parser.addoption(
+        "--faults-shared", type=Path, help="a folder with models and reference of another process"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,13 @@ from tiny_models import make_models
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, request: pytest.FixtureRequest
+) -> Path:
     """A folder that all test processes of this session have in common."""
+    given: Path | None = request.config.getoption("--faults-shared")
+    if given is not None:
+        return given
     base = tmp_path_factory.getbasetemp()
     return base if worker_id == "master" else base.parent
 

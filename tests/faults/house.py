@@ -137,11 +137,11 @@ class House(Service):
         """The name of the worker with that process id."""
         return next(part for part in self.workers if self._processes[part].pid == pid)
 
-    def log_tail(self) -> str:
+    def log_tail(self, about: str = "") -> str:
         """What the processes said last: no tracebacks, and nothing about the harness's own jobs."""
-        lines = self.log.read_text().splitlines()
-        told = [line for line in lines if _TOLD.match(line) and "job_of_nobody" not in line]
-        return "\n".join(told[-40:])
+        lines = self.log.read_text(errors="replace").splitlines()
+        told = [line for line in lines if _TOLD.match(line) and "not claimed" not in line]
+        return "\n".join([line for line in told if about in line][-40:])
 
     # -- the truth, asked without the API ------------------------------------------------------
 

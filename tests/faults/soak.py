@@ -54,8 +54,6 @@ class Soak:
         self.random = self.storm.random
         self.done = self.storm.done
         self.found: list[str] = []
-        self.runs: dict[str, int] = {}
-        """Run -> its seed."""
         self.references: dict[int, Reference] = {}
         self.dataset_id = ""
 
@@ -74,8 +72,7 @@ class Soak:
 
     def _jobs(self) -> list[Job]:
         with self.house.database.read() as session:
-            jobs = session.exec(select(Job))
-            return [job for job in jobs if job.run_id in self.runs]
+            return list(session.exec(select(Job)))
 
     def keep_busy(self) -> None:
         """Submit until enough runs are under way, and do now and then what users do."""
@@ -83,14 +80,14 @@ class Soak:
         under_way = [job for job in jobs if job.status not in ENDED]
         if len(under_way) < AT_ONCE:
             seed = self.random.choice(SEEDS)
-            self._ask(lambda: self.runs.setdefault(self._submit(seed), seed))
+            self._ask(lambda: self._submit(seed))
         for job in under_way:
             if job.status == JobStatus.PAUSED and self.random.random() < 0.2:
                 self._steer("resume", job)
         running = [job for job in under_way if job.status == JobStatus.RUNNING]
         if running and self.random.random() < 0.05:
             self._steer(
-                self.random.choice(("pause", "pause", "cancel")), self.random.choice(running)
+                self.random.choice(("pause",) * 4 + ("cancel",)), self.random.choice(running)
             )
 
     def _steer(self, what: str, job: Job) -> None:
@@ -124,7 +121,7 @@ class Soak:
             self.keep_busy()
             if time.monotonic() > next_strike:
                 self.storm.strike()
-                next_strike = time.monotonic() + self.random.uniform(0.3, 3)
+                next_strike = time.monotonic() + self.random.uniform(0.5, 5)
             time.sleep(0.1)  # the pace of the soak; nothing waits for it
 
     def finish(self) -> Counter[str]:
@@ -149,13 +146,26 @@ class Soak:
         ends: Counter[str] = Counter()
         for job in self._jobs():
             ends[job.status] += 1
-            reference = self.references[self.runs[job.run_id]]
+            reference = self.references[record_of(self.house, job.run_id).run.spec["seed"]]
             said = violations(self.house, job.run_id, job.status, reference, behind=SAVE_STEPS)
             if job.status == JobStatus.FAILED and job.failure_reason not in MAY_FAIL:
                 said.append(f"failed: {job.failure_reason}, {job.failure_detail}")
             self.found += [f"{job.run_id}: {one}" for one in said]
         self.found += leftovers(self.house)
         return ends
+
+    def tell_about_violations(self) -> None:
+        """Print what the log and the events say about the runs that are not as they must be."""
+        told = "\n".join(self.found)
+        for run_id in [job.run_id for job in self._jobs()]:
+            if run_id in told:
+                print(self.house.log_tail(run_id))
+                for event in record_of(self.house, run_id).events:
+                    if event.type in ("status", "rewound", "warning", "checkpoint"):
+                        said = {
+                            k: v for k, v in event.data.items() if k in ("status", "step", "detail")
+                        }
+                        print(event.created_at.time(), event.token, event.type, said)
 
 
 def summary(soak: Soak, ends: Counter[str], seed: int, minutes: float) -> str:
@@ -188,8 +198,7 @@ def main() -> int:
             soak.run(given.minutes * 60)
             ends = soak.finish()
             text = summary(soak, ends, given.seed, given.minutes)
-            if soak.found:
-                print(house.log_tail())
+            soak.tell_about_violations()
         finally:
             house.demolish()
             if postgres is not None:

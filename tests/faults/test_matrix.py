@@ -36,12 +36,14 @@ def test_row(
     houses: Houses,
     reference: Reference,
     outcomes: Path | None,
+    shared: Path,
     request: pytest.FixtureRequest,
 ) -> None:
     if row.play.disk is not None and not can_mount():
         assert setting == "files", "root alone can give a PostgreSQL installation a small disk"
-        options = [] if outcomes is None else ["--faults-outcomes", str(outcomes)]
-        run_where_mounting_is_allowed(request.node.nodeid, "--faults", "all", *options)
+        options = ["--faults", "all", "--faults-shared", str(shared)]
+        options += [] if outcomes is None else ["--faults-outcomes", str(outcomes.resolve())]
+        run_where_mounting_is_allowed(request.node.nodeid, *options)
         return
     began = time.monotonic()
     told = {"what": row.play.what, "how": row.play.how, "when": row.moment, "setting": setting}
