@@ -115,7 +115,9 @@ class Sweeper:
             reason = FailureReason.WORKER_LOST
             status = jobs.give_back(session, job, token, reason, detail, free=False)
         log.warning("lease expired", job_id=job_id, owner=owner, now=status)
-        # What the lost attempt stored without recording it. Its worker, should it wake, is fenced.
+        # What the lost attempt stored without recording it, and what it replaced of those before:
+        # there may be none after it. Its worker, should it wake, is fenced.
         with self.database.read() as session:
             kept = shipping.keys_of(session, job.run_id)
-        self.store.tidy(shipping.prefix(job.run_id, job_id, token), kept)
+        for prefix in shipping.prefixes_up_to(job.run_id, job_id, token):
+            self.store.tidy(prefix, kept)

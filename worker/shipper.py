@@ -65,6 +65,8 @@ class Shipper:
         self._pending: list[ProgramEvent] = []
         self._uploaded = 0  # the last seq whose files are in the store
         self._log_size = -1
+        self._logs: list[int] = []
+        """Sizes under which the log lies in the store, oldest first."""
 
     def ship(self) -> None:
         """Send what was said since the last call. Raises Unavailable (call again) or Fenced."""
@@ -94,25 +96,34 @@ class Shipper:
         if not path.exists() or path.stat().st_size == self._log_size:
             return
         size = path.stat().st_size  # the program goes on writing
+        # It only grows, so its size tells its content: a file that a row names never changes.
+        place = f"log/{size}/{LOG_FILE}"
         try:
-            stored = self.store.put_file(path, f"{self.prefix}/{LOG_FILE}", size)
+            stored = self.store.put_file(path, f"{self.prefix}/{place}", size)
         except OSError as error:
             raise StorageAway("the artifact store", error) from error
         entry = FileEntry(path=LOG_FILE, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
             jobs.hold(session, self.claim)
-            shipping.put_artifact(session, self.claim, entry)
+            shipping.put_artifact(session, self.claim, entry, place)
         self._log_size = size
+        # The one before stays for those who have just read its row; `tidy` removes it at the end.
+        self._logs.append(size)
+        for old in self._logs[:-2]:
+            self.store.delete_tree(f"{self.prefix}/log/{old}")
+        del self._logs[:-2]
 
     def tidy(self) -> None:
         """Remove the files of this attempt and earlier ones that no row names.
 
-        Before an attempt: what a killed worker left. After it: what was replaced, or could not be
-        recorded. Raises Unavailable.
+        Before an attempt: what a killed worker left. Before its outcome is recorded, after which
+        nobody may come any more: what was replaced. After it: what could not be recorded. Raises
+        Unavailable.
         """
         with self.database.read() as session:
             kept = shipping.keys_of(session, self.claim.run_id)
-        for prefix in shipping.prefixes_up_to(self.claim):
+        claim = self.claim
+        for prefix in shipping.prefixes_up_to(claim.run_id, claim.job_id, claim.token):
             self.store.tidy(prefix, kept)
 
     def log_tail(self, lines: int) -> str:

@@ -214,6 +214,8 @@ class Supervisor:
         self.patience.insist(self.shipper.ship)
         with contextlib.suppress(GaveUp):  # the log alone is worth no hour of waiting
             self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
+        with contextlib.suppress(GaveUp):
+            self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)

@@ -9,7 +9,8 @@ import pytest
 from installation import wait_until
 
 from service.domain.states import FailureReason, JobStatus
-from service.store import jobs, steering
+from service.store import jobs, shipping, steering
+from service.store.jobs import Fenced
 from service.store.runs import checkpoints, find_artifact, get_run
 from worker import supervisor as module
 from worker.patience import Shutdown
@@ -103,7 +104,7 @@ class House:
     def log(self) -> str:
         with self.context.database.read() as session:
             found = find_artifact(session, self.run_id, "training.log")
-        return "" if found is None else self.context.store.open(found.key).read().decode()
+        return "" if found is None else self.context.store.local_path(found.key).read_text()
 
     def events(self, client, kind):
         data = client.get(f"/v1/runs/{self.run_id}/events?limit=1000").json()["data"]
@@ -608,3 +609,62 @@ def test_going_back_leaves_alone_what_the_program_has_saved_since(house, client)
     (attempt.directory / "go").touch()
     running.join(timeout=20)
     assert house.job.status == "succeeded"
+
+
+def stored(house):
+    root = house.context.store.root
+    return {p.relative_to(root).as_posix() for p in (root / "runs").rglob("*") if p.is_file()}
+
+
+def named(house):
+    with house.context.database.read() as session:
+        return shipping.keys_of(session, house.run_id)
+
+
+def test_nothing_is_left_to_tidy_once_the_outcome_is_recorded(house, monkeypatch):
+    """A worker killed after that has nobody who would come after it."""
+    switch, seen = jobs.switch_status, []
+
+    def watched(session, job, to, **fields):
+        seen.append((to, stored(house) - named(house)))
+        return switch(session, job, to, **fields)
+
+    house.play('log("one"); save(2); sys.exit(1)')
+    monkeypatch.setattr(jobs, "switch_status", watched)
+    house.play('log("two"); save(4)')
+    assert seen[0][0] == "running"
+    assert seen[1:] == [("succeeded", set())]
+
+
+def test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was(house, client):
+    """Its file is never written over: what a row names stays what the row says."""
+    attempt = house.attempt("")
+    attempt.directory.mkdir(parents=True)
+    log = attempt.directory / "training.log"
+    log.write_text("one\n")
+    attempt.shipper.ship_log()
+    with house.context.database.write() as session:
+        job = jobs.hold(session, attempt.claim)
+        lost = FailureReason.WORKER_LOST
+        jobs.give_back(session, job, attempt.claim.token, lost, "", free=False)
+    log.write_text("one\ntwo\n")
+    with pytest.raises(Fenced):
+        attempt.shipper.ship_log()
+    url = f"/v1/runs/{house.run_id}/artifacts/training.log"
+    answer = client.get(url)
+    assert answer.text == "one\n"
+    assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+    assert "training.log" in answer.headers["content-disposition"]
+
+
+def test_a_log_that_grows_leaves_two_of_itself_in_the_store(house):
+    """The newest, and the one before for those who have just read its row."""
+    attempt = house.attempt("")
+    attempt.directory.mkdir(parents=True)
+    for text in ("one", "one two", "one two three"):
+        (attempt.directory / "training.log").write_text(text)
+        attempt.shipper.ship_log()
+    assert house.log == "one two three"
+    assert len(stored(house)) == 2
+    attempt.shipper.tidy()
+    assert stored(house) == named(house)
