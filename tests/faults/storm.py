@@ -88,7 +88,9 @@ class Storm:
         if worker := self._worker():
             self.away.add(worker)
             process = self.house.process(worker)
-            self.house.freeze(worker)
+            # A connection that is cut off holds its transaction open until it is given back, which
+            # waits for this; and PostgreSQL ends one that stands still, as SQLite does not.
+            self.house.freeze(worker, anywhere=self.house.setting == "servers")
             self.done["worker: SIGSTOP"] += 1
 
             def resume() -> None:
