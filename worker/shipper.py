@@ -1,6 +1,7 @@
 """Carries a program's events to the database and its files to the store, in order, each once."""
 
 import errno
+import json
 import shutil
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Literal
 import structlog
 from pydantic import ValidationError
 
+from service import trace
 from service.artifacts import ArtifactStore, Stored
 from service.domain.errors import Unavailable
 from service.domain.events import (
@@ -43,7 +45,7 @@ class StorageAway(Unavailable):
     """The artifact store, or the disk of the job directories, cannot be read or written now."""
 
     def __init__(self, where: str, error: OSError) -> None:
-        super().__init__(f"{where}: {error}")
+        super().__init__(where, error)
         self.is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -65,6 +67,8 @@ class Shipper:
         self._pending: list[ProgramEvent] = []
         self._uploaded = 0  # the last seq whose files are in the store
         self._log_size = -1
+        self._logs: list[int] = []
+        """Sizes under which the log lies in the store, oldest first."""
 
     def ship(self) -> None:
         """Send what was said since the last call. Raises Unavailable (call again) or Fenced."""
@@ -94,25 +98,34 @@ class Shipper:
         if not path.exists() or path.stat().st_size == self._log_size:
             return
         size = path.stat().st_size  # the program goes on writing
+        # It only grows, so its size tells its content: a file that a row names never changes.
+        place = f"log/{size}/{LOG_FILE}"
         try:
-            stored = self.store.put_file(path, f"{self.prefix}/{LOG_FILE}", size)
+            stored = self.store.put_file(path, f"{self.prefix}/{place}", size)
         except OSError as error:
             raise StorageAway("the artifact store", error) from error
         entry = FileEntry(path=LOG_FILE, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
             jobs.hold(session, self.claim)
-            shipping.put_artifact(session, self.claim, entry)
+            shipping.put_artifact(session, self.claim, entry, place)
         self._log_size = size
+        # The one before stays for those who have just read its row; `tidy` removes it at the end.
+        self._logs.append(size)
+        for old in self._logs[:-2]:
+            self.store.delete_tree(f"{self.prefix}/log/{old}")
+        del self._logs[:-2]
 
     def tidy(self) -> None:
         """Remove the files of this attempt and earlier ones that no row names.
 
-        Before an attempt: what a killed worker left. After it: what was replaced, or could not be
-        recorded. Raises Unavailable.
+        Before an attempt: what a killed worker left. Before its outcome is recorded, after which
+        nobody may come any more: what was replaced. After it: what could not be recorded. Raises
+        Unavailable.
         """
         with self.database.read() as session:
             kept = shipping.keys_of(session, self.claim.run_id)
-        for prefix in shipping.prefixes_up_to(self.claim):
+        claim = self.claim
+        for prefix in shipping.prefixes_up_to(claim.run_id, claim.job_id, claim.token):
             self.store.tidy(prefix, kept)
 
     def log_tail(self, lines: int) -> str:
@@ -124,7 +137,8 @@ class Shipper:
             file.seek(max(0, path.stat().st_size - 8192))
             text = file.read().decode("utf-8", "replace")
         whole = "".join(sign for sign in text if sign.isprintable() or sign == "\n")
-        return " | ".join(line.strip() for line in whole.split("\n")[-lines:] if line.strip())
+        last = (_said(line.strip()) for line in whole.split("\n")[-lines:])
+        return " | ".join(line for line in last if line)
 
     def _read(self) -> None:
         """Take the whole lines that were added to events.jsonl."""
@@ -178,6 +192,18 @@ class Shipper:
             raise RuntimeError(f"the file {path} has changed since the program announced it")
 
 
+def _said(line: str) -> str:
+    """What a line of training.log says; of one in JSON only that, without its ids."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(fields, dict) or "event" not in fields:
+        return line
+    raised = str(fields.get("exception", "")).strip().rpartition("\n")[2]
+    return f"{fields['event']}: {raised}" if raised else str(fields["event"])
+
+
 class ShippingThread:
     """Ships while a program runs: neither a slow store nor a slow database keeps the supervisor
     from hearing a stop.
@@ -187,7 +213,9 @@ class ShippingThread:
         self._shipper = shipper
         self._poll_seconds = poll_seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shipping", daemon=True)
+        self._thread = threading.Thread(
+            target=trace.carried(self._run), name="shipping", daemon=True
+        )
         self.error: Exception | None = None
         """What ended it before its time: the supervisor must end the attempt for it."""
 

@@ -134,7 +134,7 @@ class Supervisor:
         pulse = Pulse(self.directory / EVENTS_FILE, self.settings)
         silence = self.settings.lease_seconds
         try:
-            child = Child(self.claim.kind, self.directory, silence)
+            child = Child(self.claim.kind, self.directory, silence, self.settings.log_format)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             detail = f"the program could not be started: {error}"
@@ -214,6 +214,8 @@ class Supervisor:
         self.patience.insist(self.shipper.ship)
         with contextlib.suppress(GaveUp):  # the log alone is worth no hour of waiting
             self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
+        with contextlib.suppress(GaveUp):
+            self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)

@@ -35,11 +35,13 @@ def prefix_of(claim: Claim) -> str:
     return prefix(claim.run_id, claim.job_id, claim.token)
 
 
-def prefixes_up_to(claim: Claim) -> list[str]:
-    """The same for this attempt and the job's earlier ones. A later one's files are none of this
-    one's business: its worker may have lost the job without knowing it yet.
+def prefixes_up_to(run_id: str, job_id: str, token: int) -> list[str]:
+    """The same for an attempt and the job's earlier ones, for whoever tidies up after it.
+
+    A later one's files are none of this one's business: its worker may have lost the job without
+    knowing it yet.
     """
-    return [prefix_of(claim._replace(token=token)) for token in range(1, claim.token + 1)]
+    return [prefix(run_id, job_id, one) for one in range(1, token + 1)]
 
 
 def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[Checkpoint]:
@@ -85,6 +87,9 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             job.step, job.total_steps, job.epoch = line.step, line.total_steps, line.epoch
             job.samples_per_second = line.samples_per_second
             job.eta_seconds = line.eta_seconds
+            if line.gpu_memory_bytes is not None:
+                # A program that is started again with a smaller batch begins at nothing.
+                job.gpu_memory_bytes = max(job.gpu_memory_bytes or 0, line.gpu_memory_bytes)
         case MetricsEvent():
             job.metrics = job.metrics | line.values
             for name, value in line.values.items():
@@ -118,8 +123,11 @@ def _put_metric(
     )
 
 
-def put_artifact(session: Session, claim: Claim, file: FileEntry) -> None:
-    """Make a file of the store visible under its path; a newer attempt's replaces an older's."""
+def put_artifact(session: Session, claim: Claim, file: FileEntry, place: str | None = None) -> None:
+    """Make a file of the store visible under its path; a newer attempt's replaces an older's.
+
+    It lies in the store under `place` (default: its path) below the attempt's prefix.
+    """
     known = session.get(Artifact, (claim.run_id, file.path))
     if known is not None:
         session.delete(known)
@@ -130,7 +138,7 @@ def put_artifact(session: Session, claim: Claim, file: FileEntry) -> None:
             path=file.path,
             job_id=claim.job_id,
             token=claim.token,
-            key=f"{prefix_of(claim)}/{file.path}",
+            key=f"{prefix_of(claim)}/{place or file.path}",
             size=file.size,
             sha256=file.sha256,
         )
