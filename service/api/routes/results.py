@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
-from service.api.dependencies import Step, get_context
+from service.api.dependencies import Ctx, Step
 from service.api.files import file_response
 from service.api.problems import READS, WRITES
 from service.api.schemas import (
@@ -26,7 +26,6 @@ from service.store import runs as rows
 from service.store.tables import Artifact
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["results"])
-Ctx = Annotated[Context, Depends(get_context)]
 FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file; ranges and If-None-Match are understood.",
@@ -42,14 +41,24 @@ def get_logs(
     tail: Annotated[int | None, Query(ge=1, le=100_000, description="Only the last lines.")] = None,
 ) -> Response:
     """The program's log as text; a few seconds behind while the run goes on."""
-    with context.database.read() as session:
-        rows.get_run(session, run_id)
-        found = rows.find_artifact(session, run_id, LOG_FILE)
-    if found is None:
-        return Response("", media_type="text/plain; charset=utf-8")
-    with context.store.open(found.key) as file:
-        data = file.read() if tail is None else _tail(file.read(), tail)
+    data = _log(context, run_id)
+    if tail is not None:
+        data = _tail(data, tail)
     return Response(data, media_type="text/plain; charset=utf-8")
+
+
+def _log(context: Context, run_id: str) -> bytes:
+    found = _artifact(context, run_id, LOG_FILE)
+    if found is None:
+        return b""
+    try:
+        file = context.store.open(found.key)
+    except NotFound:  # a longer one has taken its place since its row was read
+        found = _artifact(context, run_id, LOG_FILE)
+        assert found is not None
+        file = context.store.open(found.key)
+    with file:
+        return file.read()
 
 
 def _tail(data: bytes, lines: int) -> bytes:
