@@ -191,6 +191,29 @@ def test_logs_whole_and_tailed(client, run_id, worker):
         assert client.get(f"/v1/runs/{run_id}/logs", params={"tail": tail}).text == text
 
 
+def test_a_log_that_a_longer_one_replaces_meanwhile_is_read_all_the_same(
+    context, client, run_id, worker, monkeypatch
+):
+    worker.ship(worker.line(type="artifact", file=worker.file("training.log", b"one\n")))
+    whole = context.store.open
+
+    def replaced(_, key):
+        monkeypatch.undo()
+        (context.store.root / key).unlink()
+        worker.ship(worker.line(type="artifact", file=worker.file("training.log", b"one\ntwo\n")))
+        return whole(key)
+
+    # What is opened first is gone; the row names another place by then.
+    first = shipping.prefix_of(worker.current)
+    with context.database.write() as session:
+        lost = FailureReason.WORKER_LOST
+        jobs.give_back(session, jobs.hold(session, worker.current), 1, lost, "", free=True)
+    worker.current, worker.seq = worker.claim(), 0
+    assert shipping.prefix_of(worker.current) != first
+    monkeypatch.setattr(type(context.store), "open", replaced)
+    assert client.get(f"/v1/runs/{run_id}/logs").text == "one\ntwo\n"
+
+
 def test_a_failure_comes_with_advice(context, client, run_id, worker):
     finish(
         context,
@@ -343,6 +366,27 @@ def test_the_sweep_removes_what_a_lost_attempt_stored_and_did_not_record(context
     left = [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
     assert left == ["evaluations/base.parquet"]
     assert not (prefix / "checkpoints").exists()
+
+
+def test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before(
+    context, client, run_id, worker
+):
+    """A run that was cancelled meanwhile has no attempt after it that would."""
+    worker.ship(worker.line(type="artifact", file=worker.file("training.log", b"one")))
+    with context.database.write() as session:
+        job = jobs.get(session, worker.job_id)
+        lost = FailureReason.WORKER_LOST
+        jobs.give_back(session, job, worker.current.token, lost, "", free=True)
+    worker.current, worker.seq = worker.claim(lease=-1), 0
+    worker.ship(worker.line(type="artifact", file=worker.file("training.log", b"one two")))
+    client.post(f"/v1/runs/{run_id}/cancel")
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+    sweeper._renewal_seconds = 0
+    sweeper.sweep()
+    assert client.get(f"/v1/runs/{run_id}").json()["status"] == "cancelled"
+    (left,) = (path for path in (context.store.root / "runs").rglob("*") if path.is_file())
+    assert left.read_bytes() == b"one two"
+    assert client.get(f"/v1/runs/{run_id}/logs").text == "one two"
 
 
 def test_a_returned_job_is_woken_for_by_the_next_sweep(context, worker):
