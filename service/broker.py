@@ -1,5 +1,6 @@
 """The Celery application. A message is only a wake-up; SQL is the truth."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -63,13 +64,16 @@ def enqueue(app: Celery, job_id: str) -> None:
     try:
         app.send_task(EXECUTE, args=[job_id], queue=QUEUE)
     except (KombuError, OperationalError, OSError) as error:
-        raise Unavailable(f"the broker cannot be reached: {error}") from error
+        raise Unavailable("the broker cannot be reached", error) from error
 
 
 def check(app: Celery) -> None:
     """Raises Unavailable where the broker cannot be reached."""
+    folder = app.conf.broker_transport_options.get("data_folder_in")
+    if folder is not None and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise Unavailable("the broker's folder is missing or may not be written", folder)
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
     except (KombuError, OperationalError, OSError) as error:
-        raise Unavailable(f"the broker cannot be reached: {error}") from error
+        raise Unavailable("the broker cannot be reached", error) from error

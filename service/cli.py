@@ -1,21 +1,26 @@
-"""The command line: fairtune up, api, worker, migrate."""
+"""The command line: fairtune up, api, worker, migrate, keys."""
 
-import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service import __version__, lifeline
-from service.settings import Settings
+from service import __version__, cli_keys, lifeline
+from service.cli_settings import read_settings
+from service.domain.errors import RefusedToStart
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Fine-tune language models into classifiers and learn whom they get wrong.",
 )
+app.add_typer(cli_keys.app, name="keys")
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")]
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on; other than loopback it takes an API key.")
+]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
 Lifeline = Annotated[
     bool, typer.Option(lifeline.OPTION, hidden=True, help="Stop when standard input closes.")
@@ -23,32 +28,14 @@ Lifeline = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
 
 
-def _settings(**given: object) -> Settings:
-    from pydantic import ValidationError
-
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say why a server refuses to start; the exit status is 2."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # checked by pydantic
-    except ValidationError as error:
-        for item in error.errors():
-            name = "_".join(str(part) for part in item["loc"]).upper()
-            typer.echo(f"FAIRTUNE_{name}: {item['msg']}", err=True)
+        yield
+    except RefusedToStart as refusal:
+        typer.echo(refusal.detail, err=True)
         raise typer.Exit(2) from None
-
-
-def _loopback_only(settings: Settings) -> None:
-    """Open access is for this machine alone; there are no API keys yet to open it further."""
-    try:
-        open_to_all = not ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        open_to_all = settings.host != "localhost"
-    if open_to_all:
-        typer.echo(
-            f"Refusing to listen on {settings.host}: this version has no API keys, so anyone who "
-            "can reach that address could use it. Listen on 127.0.0.1 and put an authenticating "
-            "proxy in front.",
-            err=True,
-        )
-        raise typer.Exit(2)
 
 
 @app.command()
@@ -61,11 +48,11 @@ def up(
     """Everything on one machine: database, queue, API and one worker. Ctrl-C stops it."""
     from service import up as stack
 
-    settings = _settings(host=host, port=port, data_dir=data_dir)
-    _loopback_only(settings)
+    settings = read_settings(host=host, port=port, data_dir=data_dir)
     if held:
         lifeline.hold()
-    raise typer.Exit(stack.run(settings))
+    with _refusals():
+        raise typer.Exit(stack.run(settings))
 
 
 @app.command()
@@ -73,7 +60,7 @@ def demo(data_dir: DataDir = None) -> None:
     """Fine-tune the bundled model on the bundled sample and print the report."""
     from service import demo as demonstration
 
-    raise typer.Exit(demonstration.run(_settings(data_dir=data_dir)))
+    raise typer.Exit(demonstration.run(read_settings(data_dir=data_dir)))
 
 
 @app.command()
@@ -81,11 +68,11 @@ def api(host: Host = None, port: Port = None, held: Lifeline = False) -> None:
     """The HTTP API alone."""
     from service.api.server import serve
 
-    settings = _settings(host=host, port=port)
-    _loopback_only(settings)
+    settings = read_settings(host=host, port=port)
     if held:
         lifeline.hold()
-    serve(settings)
+    with _refusals():
+        serve(settings)
 
 
 @app.command()
@@ -93,7 +80,7 @@ def worker(held: Lifeline = False) -> None:
     """One worker: takes jobs from the queue until it is told to stop."""
     from importlib import import_module
 
-    settings = _settings()
+    settings = read_settings()
     if held:
         lifeline.hold()
     # By name: the control plane does not depend on the data plane, which may not be installed.
@@ -106,14 +93,32 @@ def worker(held: Lifeline = False) -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    first_key: Annotated[
+        bool,
+        typer.Option(
+            "--first-key", help="Then make an admin's API key if none was ever made, and print it."
+        ),
+    ] = False,
+) -> None:
     """Bring the database to this version's schema."""
+    from service import keys, logs, waiting
     from service.store import migrate as migrations
     from service.store.database import Database
 
-    settings = _settings()
-    migrations.upgrade(Database(settings.database_url))
-    typer.echo("The database is at this version's schema.")
+    settings = read_settings()
+    logs.configure("migrate", settings.log_format, settings.log_level)
+    waiting.wait_for("migrate", settings)
+    database = Database(settings.database_url)
+    said = "The database is at this version's schema."
+    if first_key:
+        made = keys.migrate_with_first(database)
+        typer.echo(said)
+        cli_keys.announce_first(made)
+    else:
+        migrations.upgrade(database)
+        typer.echo(said)
+    database.dispose()
 
 
 def _version(value: bool) -> None:

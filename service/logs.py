@@ -1,27 +1,149 @@
-"""Logging: structlog in front of the standard library, readable on a terminal."""
+"""Logging: structlog in front of the standard library, and one formatter for everybody's lines.
+
+What uvicorn, Celery, SQLAlchemy and the training libraries log comes out like our own: as JSON, an
+object a line, or readable. Each line carries what is bound in structlog's context variables
+(request_id, run_id, job_id, token). Values of local variables are never logged: they may be users'
+texts. Secrets are masked in every line, whoever wrote it.
+"""
 
 import logging
+import re
 import sys
+import threading
+from collections.abc import MutableMapping
+from types import TracebackType
+from typing import Any, Literal
 
 import structlog
+from structlog.typing import EventDict, Processor
+
+Format = Literal["console", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+# Our loggers; those of libraries speak from `warning` on, whatever the level.
+_OURS = ("service", "worker", "fairtune", "__main__")
+_FIRST = ("timestamp", "level", "event", "logger", "part")
+_LAST = ("run_id", "job_id", "token", "request_id", "exception")
+_MASKED = "***"
+_SECRETS = (
+    # A URL's password, to the last @ before a space: one that is not percent-encoded may hold any
+    # other sign.
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/?#@:'\"]*:)\S+@", re.IGNORECASE), rf"\1{_MASKED}@"),
+    (re.compile(r"(\bpassword[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+", re.IGNORECASE), rf"\1{_MASKED}"),
+    (re.compile(r"(\bbearer\s+)[^\s\"',;]+", re.IGNORECASE), rf"\1{_MASKED}"),
+    # API keys of ours and tokens of the model hub, without a word before them.
+    (re.compile(r"\b(ft|hf)_[A-Za-z0-9_-]{16,}"), rf"\1_{_MASKED}"),
+)
 
 
-def configure(name: str) -> None:
-    """One line an event on stderr, marked with the process's part (`api`, `worker`)."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+def mask(text: str) -> str:
+    """`text` without passwords of URLs and connection strings, bearer tokens and API keys."""
+    for secret, instead in _SECRETS:
+        text = secret.sub(instead, text)
+    return text
+
+
+def configure(part: str, log_format: Format = "console", level: Level = "info") -> None:
+    """Log to standard error, each line marked with the process's `part` (api, worker, train).
+
+    Once a process. What no code catches becomes a line too, instead of a bare traceback.
+    """
+
+    def marked(_logger: Any, _method: str, line: EventDict) -> EventDict:
+        line["part"] = part
+        return line
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        marked,
+        structlog.processors.TimeStamper(
+            fmt="iso" if log_format == "json" else "%Y-%m-%dT%H:%M:%SZ", utc=True
+        ),
+    ]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
-                pad_event_to=24,
-                # No values of variables: they may be users' texts.
-                exception_formatter=structlog.dev.plain_traceback,
-            ),
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
     )
-    structlog.contextvars.bind_contextvars(part=name)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Plain text, one frame's file, line and source after another.
+                structlog.processors.format_exc_info,
+                _masked,
+                _ordered,
+                _renderer(log_format),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    number = getattr(logging, level.upper())
+    root.setLevel(max(number, logging.WARNING))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(number)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_on_thread
+
+
+def adopt_libraries() -> None:
+    """Have libraries that brought handlers of their own speak through ours. Call it when they are
+    loaded.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def _masked(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in line.items():
+        if value is not None and not isinstance(value, bool | int | float):
+            line[key] = mask(str(value)).rstrip()
+    return line
+
+
+def _ordered(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """What every line has, what only this one has, and whose it is."""
+    last = {key: line.pop(key) for key in _LAST if key in line}
+    return {key: line.pop(key) for key in _FIRST if key in line} | dict(line) | last
+
+
+def _renderer(log_format: Format) -> Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        pad_event_to=24,
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    structlog.get_logger("fairtune").critical("uncaught error", exc_info=error)
+
+
+def _uncaught_on_thread(given: threading.ExceptHookArgs) -> None:
+    if given.exc_value is not None and given.exc_type is not SystemExit:
+        thread = None if given.thread is None else given.thread.name
+        structlog.get_logger("fairtune").critical(
+            "uncaught error", thread=thread, exc_info=given.exc_value
+        )

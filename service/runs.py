@@ -5,6 +5,7 @@ import fnmatch
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -29,6 +30,8 @@ from service.store import idempotency, jobs
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Job, Run
+
+log = structlog.get_logger()
 
 
 class Plan(NamedTuple):
@@ -218,26 +221,38 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
 
 
 def submit(
-    context: Context, body: dict[str, Any], key: IdempotencyKey | None = None
+    context: Context,
+    body: dict[str, Any],
+    key: IdempotencyKey | None = None,
+    *,
+    by: str | None = None,
 ) -> tuple[Run, Job, bool]:
-    """Store the run with its queued job in one commit, then wake a worker.
+    """Store the run with its queued job in one commit, then wake a worker. `by`: who asks.
 
     Returns the run, its job, and whether it was made now (False: the key was used before). A
     broker that is away delays the run but does not lose it: the sweep wakes a worker later.
     Raises InvalidRequest.
     """
-    return _make(context, key, lambda session: (resolve(context, session, body).spec, None))
+    return _make(context, key, by, lambda session: (resolve(context, session, body).spec, None))
 
 
 def clone(
-    context: Context, run_id: str, changes: dict[str, Any], key: IdempotencyKey | None = None
+    context: Context,
+    run_id: str,
+    changes: dict[str, Any],
+    key: IdempotencyKey | None = None,
+    *,
+    by: str | None = None,
 ) -> tuple[Run, Job, bool]:
     """A new run of the same specification with `changes` laid over it; else as `submit`.
 
     Raises NotFound, InvalidRequest.
     """
     return _make(
-        context, key, lambda session: (plan_clone(context, session, run_id, changes).spec, run_id)
+        context,
+        key,
+        by,
+        lambda session: (plan_clone(context, session, run_id, changes).spec, run_id),
     )
 
 
@@ -254,6 +269,7 @@ def plan_clone(context: Context, session: Session, run_id: str, changes: dict[st
 def _make(
     context: Context,
     key: IdempotencyKey | None,
+    by: str | None,
     specify: Callable[[Session], tuple[RunSpec, str | None]],
 ) -> tuple[Run, Job, bool]:
     """Store a run of the specification that `specify` gives, unless `key` made one before."""
@@ -273,10 +289,11 @@ def _make(
                 spec=spec.model_dump(mode="json"),
                 tags=list(spec.tags),
                 cloned_from=cloned_from,
+                created_by=by,
             )
             session.add(run)
             session.flush()
-            job = jobs.create(session, run.id, JobKind.TRAIN)
+            job = jobs.create(session, run.id, JobKind.TRAIN, by=by)
             idempotency.remember(session, key, run.id)
     except IntegrityError:
         # The same key at the same time: the other request was first.
@@ -285,6 +302,7 @@ def _make(
             if made is None:
                 raise
             return (*rows.get_run(session, made), False)
+    log.info("job queued", run_id=run.id, job_id=job.id)
     with contextlib.suppress(Unavailable):
         broker.enqueue(context.celery, job.id)
     with context.database.read() as session:

@@ -1,14 +1,20 @@
 """Every setting, read from FAIRTUNE_* variables or a .env file."""
 
+import json
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service import urls
+
 _UNSET = Path("/dev/null")
+
+DEVELOPMENT_PASSWORD = "fairtune-development-only"  # noqa: S105 - public on purpose
+"""What docker-compose.yml gives the database unless told otherwise."""
 
 
 class Settings(BaseSettings):
@@ -36,12 +42,37 @@ class Settings(BaseSettings):
     jobs_dir: Path = Field(
         _UNSET, description="The worker's own job directories; default: DATA_DIR/jobs"
     )
-    host: str = Field("127.0.0.1", description="Address the API listens on; loopback only.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address the API listens on; other than loopback it takes an API key.",
+    )
     port: int = Field(8000, ge=1, le=65535)
     allowed_models: list[str] = Field(
         ["*"], description="Glob patterns of base models that a run may name, as a JSON list."
     )
     max_upload_bytes: int = Field(1 << 30, ge=1, description="Largest dataset upload.")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="Largest body of any other request.")
+    request_timeout_seconds: float = Field(
+        60,
+        gt=0,
+        description="A request whose headers, or whose body, take longer is given up; for an "
+        "upload it is the pause between two parts of the file that counts.",
+    )
+    cors_origins: list[str] = Field(
+        [],
+        description="Origins whose pages may call the API from a browser, as a JSON list.",
+    )
+    wait_seconds: float = Field(
+        120,
+        ge=0,
+        description="How long a process that starts waits for the database, its schema and the "
+        "broker before it ends with status 1; 0: not at all.",
+    )
+    environment: Literal["development", "production"] = Field(
+        "development",
+        description="production refuses the passwords meant for development, and wants an API key "
+        "on loopback too.",
+    )
     lease_seconds: float = Field(
         120, gt=0, description="A worker unheard of for so long loses its job to another."
     )
@@ -73,20 +104,27 @@ class Settings(BaseSettings):
         "cannot store, before it gives the job back.",
     )
 
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Lines to read, coloured on a terminal, or one JSON object a line."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important lines of ours to log; of libraries: from warning on."
+    )
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
         scheme = value.partition(":")[0]
         if value and scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
             raise ValueError("use sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
-        return value
+        return urls.unambiguous(value)
 
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: str) -> str:
         if value and urlsplit(value).scheme not in ("redis", "rediss", "file"):
             raise ValueError("use redis://HOST:PORT/0 or file:///PATH")
-        return value
+        return urls.unambiguous(value)
 
     @field_validator("artifacts_url")
     @classmethod
@@ -94,6 +132,25 @@ class Settings(BaseSettings):
         if value and urlsplit(value).scheme != "file":
             raise ValueError("use file:///PATH (object stores are not available in this version)")
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            urls.check_origin(origin)
+        return value
+
+    @model_validator(mode="after")
+    def _no_development_password(self) -> Self:
+        if self.environment == "production":
+            for name in ("database_url", "broker_url"):
+                if DEVELOPMENT_PASSWORD in urls.passwords_in(getattr(self, name)):
+                    raise ValueError(
+                        f"FAIRTUNE_{name.upper()} has the password that is meant for development "
+                        "and known to everybody; choose another, or set "
+                        "FAIRTUNE_ENVIRONMENT=development"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _polls_within_the_lease(self) -> Self:
@@ -125,10 +182,9 @@ class Settings(BaseSettings):
         return self
 
     @cached_property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """The same settings as FAIRTUNE_* variables, for a child process."""
-        values = self.model_dump(mode="json")
-        dumped = {name: value for name, value in values.items() if not isinstance(value, list)}
-        lists = {"allowed_models": self.model_dump_json(include={"allowed_models"})}
-        dumped["allowed_models"] = lists["allowed_models"].partition(":")[2].removesuffix("}")
-        return {f"FAIRTUNE_{name.upper()}": str(value) for name, value in dumped.items()}
+        return {
+            f"FAIRTUNE_{name.upper()}": json.dumps(value) if isinstance(value, list) else str(value)
+            for name, value in self.model_dump(mode="json").items()
+        }

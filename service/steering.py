@@ -1,7 +1,8 @@
-"""Use cases on a run that is there: cancel, pause, resume, retry."""
+"""Use cases on a run that is there: cancel, pause, resume, retry. `by` is who asks, if known."""
 
 from collections.abc import Callable
 
+import structlog
 from sqlmodel import Session
 
 from service import broker
@@ -13,29 +14,33 @@ from service.store.events import NewEvent
 from service.store.rewind import rewind
 from service.store.tables import Checkpoint, Job, Run
 
+log = structlog.get_logger()
 
-def cancel(context: Context, run_id: str) -> tuple[Run, Job]:
+
+def cancel(context: Context, run_id: str, *, by: str | None = None) -> tuple[Run, Job]:
     """Cancel a waiting run at once, a running one at its next step. Raises NotFound, Conflict."""
-    return _steer(context, run_id, steering.cancel)
+    return _steer(context, run_id, steering.cancel, by)
 
 
-def pause(context: Context, run_id: str) -> tuple[Run, Job]:
+def pause(context: Context, run_id: str, *, by: str | None = None) -> tuple[Run, Job]:
     """Pause a waiting run at once, a running one at its next step. Raises NotFound, Conflict."""
-    return _steer(context, run_id, steering.pause)
+    return _steer(context, run_id, steering.pause, by)
 
 
-def resume(context: Context, run_id: str) -> tuple[Run, Job]:
+def resume(context: Context, run_id: str, *, by: str | None = None) -> tuple[Run, Job]:
     """Let a paused run go on, on any worker. Raises NotFound, Conflict."""
     with context.database.write() as session:
         _, job = rows.get_run(session, run_id)
-        queued = steering.resume(session, job)
+        queued = steering.resume(session, job, by)
     if queued:
-        _wake(context, job.id)
+        _wake(context, job)
     with context.database.read() as session:
         return rows.get_run(session, run_id)
 
 
-def retry(context: Context, run_id: str, *, from_start: bool) -> tuple[Run, Job]:
+def retry(
+    context: Context, run_id: str, *, from_start: bool, by: str | None = None
+) -> tuple[Run, Job]:
     """Run a failed run again, from its newest checkpoint or from the start.
 
     From the start, what it had learned is deleted. Raises NotFound, Conflict.
@@ -43,29 +48,35 @@ def retry(context: Context, run_id: str, *, from_start: bool) -> tuple[Run, Job]
     dropped: list[Checkpoint] = []
     with context.database.write() as session:
         run, job = rows.get_run(session, run_id)
-        steering.retry(session, job)
+        steering.retry(session, job, by)
         if from_start:
             dropped = rewind(session, job, None)
             events.append(session, run.id, job.id, [NewEvent("rewound", {"step": 0})])
     for checkpoint in dropped:  # after the commit: no row may name files that are gone
         context.store.delete_tree(checkpoint.prefix)
-    _wake(context, job.id)
+    _wake(context, job)
     with context.database.read() as session:
         return rows.get_run(session, run_id)
 
 
-def _steer(context: Context, run_id: str, ask: Callable[[Session, Job], None]) -> tuple[Run, Job]:
+def _steer(
+    context: Context,
+    run_id: str,
+    ask: Callable[[Session, Job, str | None], None],
+    by: str | None,
+) -> tuple[Run, Job]:
     with context.database.write() as session:
         _, job = rows.get_run(session, run_id)
-        ask(session, job)
+        ask(session, job, by)
     with context.database.read() as session:
         return rows.get_run(session, run_id)
 
 
-def _wake(context: Context, job_id: str) -> None:
+def _wake(context: Context, job: Job) -> None:
     """Wake a worker for a job that was queued; where the broker is away the next sweep does it."""
+    log.info("job queued", run_id=job.run_id, job_id=job.id)
     try:
-        broker.enqueue(context.celery, job_id)
+        broker.enqueue(context.celery, job.id)
     except Unavailable:
         with context.database.write() as session:
-            jobs.not_woken(session, job_id)
+            jobs.not_woken(session, job.id)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 from celery import Celery
@@ -27,12 +28,19 @@ class Sweeper:
     """Guarded updates only, so that any number of sweepers may run at once."""
 
     def __init__(
-        self, settings: Settings, database: Database, store: ArtifactStore, app: Celery
+        self,
+        settings: Settings,
+        database: Database,
+        store: ArtifactStore,
+        app: Celery,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        """`beat` is called after each round of the thread, one that failed too."""
         self.settings = settings
         self.database = database
         self.store = store
         self.app = app
+        self._beat = beat
         self._seen: dict[tuple[str, int], float] = {}
         """Leases that were expired at the last look, and since when."""
         self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
@@ -60,6 +68,7 @@ class Sweeper:
                 log.warning("sweep failed", error=error.detail)
             except Exception:
                 log.exception("sweep failed")
+            self._beat()
             if self._stop.wait(self.settings.sweep_seconds):
                 return
 
@@ -113,8 +122,17 @@ class Sweeper:
             owner = job.owner
             detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
             reason = FailureReason.WORKER_LOST
+            job.takeovers += 1
             status = jobs.give_back(session, job, token, reason, detail, free=False)
-        log.warning("lease expired", job_id=job_id, owner=owner, now=status)
+        log.warning(
+            "lease expired",
+            run_id=job.run_id,
+            job_id=job_id,
+            token=token,
+            request_id=job.request_id,
+            owner=owner,
+            now=status,
+        )
         # What the lost attempt stored without recording it, and what it replaced of those before:
         # there may be none after it. Its worker, should it wake, is fenced.
         with self.database.read() as session:

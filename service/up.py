@@ -12,7 +12,7 @@ from types import FrameType
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from service import lifeline
+from service import keys, lifeline, logs, waiting
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
@@ -38,7 +38,7 @@ def _start(settings: Settings, part: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own module, no shell
         [sys.executable, "-m", "service.cli", part, lifeline.OPTION],
         stdin=subprocess.PIPE,
-        env=os.environ | settings.environment,
+        env=os.environ | settings.variables,
         start_new_session=True,
     )
 
@@ -70,7 +70,10 @@ def _stop(parts: dict[str, subprocess.Popen[bytes]], grace: float) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Return the exit status: 0 when told to stop, 1 when a part ended by itself."""
+    """Return the exit status: 0 when told to stop, 1 when a part ended by itself.
+
+    Raises RefusedToStart.
+    """
     stop = threading.Event()
 
     def told(_signal: int, _frame: FrameType | None) -> None:
@@ -84,11 +87,16 @@ def run(settings: Settings) -> int:
             file=sys.stderr,
         )
         return 1
+    logs.configure("up", settings.log_format, settings.log_level)
+    waiting.wait_for("migrate", settings)
     database = Database(settings.database_url)
     migrate.upgrade(database)
+    in_production = settings.environment == "production"
+    keys.check_guarded(database, settings.host, in_production=in_production)
     database.dispose()
     parts = {part: _start(settings, part) for part in ("api", "worker")}
-    url = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{settings.port}"
     try:
         if not _wait_ready(url, parts, stop):
             if stop.is_set():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from service.logs import Format
 from worker import job_directory
 
 # A program gets the machine's environment without what could open the database, the broker or the
@@ -52,7 +53,9 @@ class Child:
     kernel kills it when the thread that made this object is gone.
     """
 
-    def __init__(self, kind: str, directory: Path, silence_seconds: float) -> None:
+    def __init__(
+        self, kind: str, directory: Path, silence_seconds: float, log_format: Format
+    ) -> None:
         """Start it. Unheard from (`beat`) for `silence_seconds` it stops as if by TERM.
 
         Raises OSError.
@@ -60,7 +63,7 @@ class Child:
         command = [sys.executable, "-m", f"worker.programs.{kind}", str(directory)]
         with job_directory.open_log(directory) as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [*command, f"--supervised={silence_seconds:g}"],
+                [*command, f"--supervised={silence_seconds:g}", f"--log-format={log_format}"],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

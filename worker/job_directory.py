@@ -136,6 +136,7 @@ def prepare(
             job_id=claim.job_id,
             run_id=claim.run_id,
             token=claim.token,
+            request_id=claim.request_id,
             spec=spec,
             template=templates[spec.template],
             baseline_template=None if baseline is None else templates[baseline],

@@ -4,6 +4,7 @@ import threading
 
 import structlog
 
+from service import trace
 from service.domain.errors import Unavailable
 from service.domain.states import JobRequest
 from service.settings import Settings
@@ -25,7 +26,7 @@ class Lease:
         self._database = database
         self._claim = claim
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(target=trace.carried(self._keep), name="lease", daemon=True)
         self.lost = threading.Event()
         """The job is another's, or has ended: nothing of this attempt counts any more."""
         self.request: JobRequest | None = None

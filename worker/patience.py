@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import structlog
 
+from service import trace
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason
 from service.settings import Settings
@@ -112,7 +113,7 @@ class Patience:
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
                 future.set_exception(error)
 
-        threading.Thread(target=act, name="watched", daemon=True).start()
+        threading.Thread(target=trace.carried(act), name="watched", daemon=True).start()
         while not wait([future], _LOOK_SECONDS).done:
             if self._lease.lost.is_set():
                 # Perhaps by what this very action records: then it is about to return.

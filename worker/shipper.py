@@ -1,6 +1,7 @@
 """Carries a program's events to the database and its files to the store, in order, each once."""
 
 import errno
+import json
 import shutil
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Literal
 import structlog
 from pydantic import ValidationError
 
+from service import trace
 from service.artifacts import ArtifactStore, Stored
 from service.domain.errors import Unavailable
 from service.domain.events import (
@@ -43,7 +45,7 @@ class StorageAway(Unavailable):
     """The artifact store, or the disk of the job directories, cannot be read or written now."""
 
     def __init__(self, where: str, error: OSError) -> None:
-        super().__init__(f"{where}: {error}")
+        super().__init__(where, error)
         self.is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -135,7 +137,8 @@ class Shipper:
             file.seek(max(0, path.stat().st_size - 8192))
             text = file.read().decode("utf-8", "replace")
         whole = "".join(sign for sign in text if sign.isprintable() or sign == "\n")
-        return " | ".join(line.strip() for line in whole.split("\n")[-lines:] if line.strip())
+        last = (_said(line.strip()) for line in whole.split("\n")[-lines:])
+        return " | ".join(line for line in last if line)
 
     def _read(self) -> None:
         """Take the whole lines that were added to events.jsonl."""
@@ -189,6 +192,18 @@ class Shipper:
             raise RuntimeError(f"the file {path} has changed since the program announced it")
 
 
+def _said(line: str) -> str:
+    """What a line of training.log says; of one in JSON only that, without its ids."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(fields, dict) or "event" not in fields:
+        return line
+    raised = str(fields.get("exception", "")).strip().rpartition("\n")[2]
+    return f"{fields['event']}: {raised}" if raised else str(fields["event"])
+
+
 class ShippingThread:
     """Ships while a program runs: neither a slow store nor a slow database keeps the supervisor
     from hearing a stop.
@@ -198,7 +213,9 @@ class ShippingThread:
         self._shipper = shipper
         self._poll_seconds = poll_seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shipping", daemon=True)
+        self._thread = threading.Thread(
+            target=trace.carried(self._run), name="shipping", daemon=True
+        )
         self.error: Exception | None = None
         """What ended it before its time: the supervisor must end the attempt for it."""
 

@@ -5,13 +5,14 @@ import os
 import secrets
 import socket
 import warnings
+from functools import partial
 from typing import Any
 
 import structlog
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
-from service import broker, logs
+from service import alive, broker, logs, waiting
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
 from service.domain.states import JobStatus
@@ -37,9 +38,10 @@ def make_worker(settings: Settings) -> Celery:
     store = ArtifactStore(settings.artifacts_url)
     shutdown = Shutdown()
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    sweeper = Sweeper(settings, database, store, app)
+    beat = partial(alive.beat, settings.data_dir)
+    sweeper = Sweeper(settings, database, store, app, beat)
 
-    @app.task(name=broker.EXECUTE, bind=False)  # type: ignore[untyped-decorator]  # celery has no types
+    @app.task(name=broker.EXECUTE, bind=False, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
     def execute(job_id: str) -> None:
         """Bring one job to its end. A job that is not to be had is nobody's error."""
         if shutdown.asked.is_set():
@@ -54,7 +56,10 @@ def make_worker(settings: Settings) -> Celery:
             log.info("not claimed", job_id=job_id)
             return
         with structlog.contextvars.bound_contextvars(
-            run_id=claim.run_id, job_id=claim.job_id, token=claim.token
+            run_id=claim.run_id,
+            job_id=claim.job_id,
+            token=claim.token,
+            request_id=claim.request_id,
         ):
             free = Supervisor(settings, database, store, claim, shutdown).run()
         if free:
@@ -88,9 +93,15 @@ def _wake_again(database: Database, app: Celery, job_id: str) -> None:
                 jobs.not_woken(session, job_id)
 
 
+def _as_it_is(**_: Any) -> None:
+    """A receiver of this signal keeps Celery from setting up logging of its own."""
+
+
 def run_worker(settings: Settings) -> None:
-    """Work until told to stop (TERM or INT)."""
-    logs.configure("worker")
+    """Wait for what is needed, then work until told to stop (TERM or INT)."""
+    logs.configure("worker", settings.log_format, settings.log_level)
+    waiting.wait_for("worker", settings)
+    signals.setup_logging.connect(_as_it_is, weak=False)
     # It warns that root could be made to run pickled messages: ours are JSON and nothing else.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_worker(settings)

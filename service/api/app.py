@@ -6,15 +6,19 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api import problems
+from service.api.auth import Authenticate, bearer
 from service.api.body_limit import BodyLimit
 from service.api.dependencies import known_query
 from service.api.feed import Feed
-from service.api.hosts import LoopbackOnly
-from service.api.routes import catalog, datasets, health, results, runs
+from service.api.request_log import RequestLog
+from service.api.routes import catalog, datasets, health, keys, metrics, results, runs
+from service.api.security_headers import SecurityHeaders, cors
 from service.context import Context
+from service.monitoring import Monitoring
 from service.settings import Settings
 from service.sweep import Sweeper
 
@@ -50,15 +54,33 @@ def create_app(settings: Settings) -> FastAPI:
             {"name": "runs", "description": "Start a fine-tuning run, follow it, steer it."},
             {"name": "results", "description": "Checkpoints, files, evaluations, bias report."},
             {"name": "catalog", "description": "Presets, templates and models to name in a run."},
+            {"name": "keys", "description": "API keys: who may call. For admins."},
             {"name": "health", "description": "Is the service alive and ready?"},
         ],
     )
     app.state.context = context
+    app.state.probes = health.probes(context)
+    app.state.monitoring = Monitoring(context.database)
     problems.install(app)
-    app.add_middleware(LoopbackOnly)
-    app.add_middleware(BodyLimit, limit=settings.max_upload_bytes)
-    for module in (datasets, runs, results, catalog, health):
-        app.include_router(module.router, dependencies=[Depends(known_query)])
+    # The last one added sees a request first. CORS before keys: a browser asks leave without one.
+    app.add_middleware(
+        Authenticate,
+        database=context.database,
+        host=settings.host,
+        origins=settings.cors_origins,
+    )
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(RequestLog, monitoring=app.state.monitoring)
+    app.add_middleware(SecurityHeaders)
+    app.include_router(health.router, dependencies=[Depends(known_query)])
+    for module in (datasets, runs, results, catalog, keys, metrics):
+        app.include_router(
+            module.router,
+            dependencies=[Depends(bearer), Depends(known_query)],
+            responses=problems.PROTECTED,
+        )
 
     problems.describe(app)
 

@@ -4,10 +4,12 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from fastapi import Header, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
+from service.api import auth
 from service.api.feed import Feed
 from service.context import Context
+from service.domain.access import Caller
 from service.domain.errors import InvalidRequest, pointer_of
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT
@@ -29,7 +31,10 @@ Step = Annotated[int, Path(ge=0, le=2**31 - 1, description="Optimizer step.")]
 EventNumber = Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbered above this.")]
 
 
-def known_query(request: Request) -> None:
+# Those that read nothing but the request are async: for others FastAPI takes a thread each.
+
+
+async def known_query(request: Request) -> None:
     """Refuse a query parameter that the route does not know: a misspelt one would do nothing."""
     route = request.scope["route"]
     known = [field.alias for field in route.dependant.query_params]
@@ -58,23 +63,33 @@ async def no_body(request: Request) -> None:
         raise InvalidRequest.at("", "this call takes no body; its options are query parameters")
 
 
-def get_context(request: Request) -> Context:
+async def get_context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
 
-def get_feed(request: Request) -> Feed:
+async def get_feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 
 
-def idempotency_key(route: str, key: str | None, body_hash: str) -> IdempotencyKey | None:
-    """Raises InvalidRequest for a blank key."""
+async def get_caller(request: Request) -> Caller:
+    return auth.caller_of(request)
+
+
+Ctx = Annotated[Context, Depends(get_context)]
+Who = Annotated[Caller, Depends(get_caller)]
+
+
+def idempotency_key(
+    who: Caller, route: str, key: str | None, body_hash: str
+) -> IdempotencyKey | None:
+    """The caller's own: what another API key sent is another's. Raises InvalidRequest if blank."""
     if key is None:
         return None
     if not key.strip():
         raise InvalidRequest.at("/header/Idempotency-Key", "the key is blank; leave it out")
-    return IdempotencyKey(DEFAULT_PROJECT, route, key, body_hash)
+    return IdempotencyKey(who.key_id or DEFAULT_PROJECT, route, key, body_hash)
 
 
 def hash_of(body: Any) -> str:

@@ -1,34 +1,27 @@
 """Open access is for this machine alone."""
 
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from collections.abc import Collection
 
-from service.api import problems
+from starlette.requests import HTTPConnection
+
 from service.domain.errors import BadRequest
 
 _NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class LoopbackOnly:
-    """Refuses requests for another host name, and those that a page of another origin sends.
+def check_local(connection: HTTPConnection, origins: Collection[str]) -> None:
+    """Refuse a request for another host name, and one that a page of another origin sends.
 
     A page elsewhere could else reach the API through a name that resolves to this machine (DNS
-    rebinding), or POST a form to it, which no browser asks leave for.
+    rebinding), or POST a form to it, which no browser asks leave for. Where keys are asked for
+    neither works, since a browser adds no bearer token by itself; so this is for open access.
+    `origins` are those whose pages may call. Raises BadRequest.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            request = Request(scope)
-            origin = request.headers.get("origin")
-            foreign = origin is not None and origin != f"http://{request.headers.get('host')}"
-            if (request.url.hostname or "") not in _NAMES or foreign:
-                error = BadRequest(
-                    "this server answers only requests made to it as 127.0.0.1 or localhost, and "
-                    "none from pages of other origins"
-                )
-                await problems.response(error)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+    origin = connection.headers.get("origin")
+    own = f"http://{connection.headers.get('host')}"
+    foreign = origin is not None and origin != own and origin not in origins
+    if (connection.url.hostname or "") not in _NAMES or foreign:
+        raise BadRequest(
+            "without API keys this server answers only requests made to it as 127.0.0.1 or "
+            "localhost, and none from pages of other origins (FAIRTUNE_CORS_ORIGINS)"
+        )

@@ -15,9 +15,12 @@ from service.domain.errors import (
     Conflict,
     FairtuneError,
     FieldError,
+    Forbidden,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    RequestTimeout,
+    Unauthorized,
     Unavailable,
     pointer_of,
 )
@@ -64,19 +67,30 @@ def documented(*errors: type[FairtuneError]) -> dict[int | str, dict[str, Any]]:
 
 WRITES = documented(InvalidRequest, NotFound, Conflict)
 READS = documented(InvalidRequest, NotFound)
-UPLOADS = documented(InvalidRequest, PayloadTooLarge)
+UPLOADS = documented(InvalidRequest)
+PROTECTED = documented(Unauthorized, Forbidden)
 
 
 def response(error: FairtuneError) -> JSONResponse:
+    detail = error.detail
+    if isinstance(error, Unavailable):
+        log.warning("unavailable", why=detail)
+        detail = error.public
     problem = Problem(
         type=error.type,
         title=error.title,
         status=error.status,
-        detail=error.detail,
+        detail=detail,
         errors=[FieldProblem(pointer=e.pointer, detail=e.detail) for e in error.errors] or None,
     )
+    headers = {}
+    if isinstance(error, Unauthorized | Forbidden):
+        headers["WWW-Authenticate"] = error.challenge
     return JSONResponse(
-        problem.model_dump(exclude_none=True), status_code=error.status, media_type=MEDIA_TYPE
+        problem.model_dump(exclude_none=True),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
     )
 
 
@@ -90,6 +104,10 @@ def describe(app: FastAPI) -> None:
             problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
             for path in schema["paths"].values():
                 for operation in path.values():
+                    if "requestBody" in operation:  # body_limit.py's, whatever the route
+                        for kind in (RequestTimeout, PayloadTooLarge):
+                            refusal = {"description": kind.title}
+                            operation["responses"][str(kind.status)] = refusal
                     for status, answer in operation["responses"].items():
                         if status.startswith("4") or "Problem" in str(answer.get("content")):
                             answer["content"] = {MEDIA_TYPE: problem}
@@ -102,7 +120,7 @@ def describe(app: FastAPI) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
+    """Make every error of the application a problem; service.api.request_log does the rest."""
 
     @app.exception_handler(FairtuneError)
     def _ours(_request: Request, error: FairtuneError) -> JSONResponse:
@@ -134,6 +152,7 @@ def install(app: FastAPI) -> None:
         known: dict[int, type[FairtuneError]] = {
             404: NotFound,
             400: BadRequest,
+            408: RequestTimeout,
             413: PayloadTooLarge,
         }
         kind = known.get(error.status_code)
@@ -152,8 +171,3 @@ def install(app: FastAPI) -> None:
             media_type=MEDIA_TYPE,
             headers=dict(error.headers or {}),
         )
-
-    @app.exception_handler(Exception)
-    def _unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected error", path=request.url.path, exc_info=error)
-        return response(FairtuneError("an unexpected error; the server's log says more"))

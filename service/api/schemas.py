@@ -90,6 +90,9 @@ class RunView(View):
     metrics: dict[str, float] = Field(description="The latest value of each.")
     failure: Failure | None
     cloned_from: str | None = Field(description="The run that this one is a clone of.")
+    created_by: str | None = Field(
+        description="Name of the API key that made it; null where access was open."
+    )
     spec: RunSpec
     created_at: datetime
     started_at: datetime | None
@@ -125,6 +128,7 @@ class RunView(View):
             metrics=job.metrics,
             failure=failure,
             cloned_from=run.cloned_from,
+            created_by=run.created_by,
             spec=RunSpec.model_validate(run.spec),
             created_at=run.created_at,
             started_at=job.started_at,

@@ -3,11 +3,15 @@
 FairtuneError                   500
 ├── InvalidRequest              422  a field or line is wrong; `errors` point at each
 ├── BadRequest                  400  the request cannot be read at all
+├── Unauthorized                401  no API key, or one that is not valid
+├── Forbidden                   403  the key's role does not permit the call
 ├── NotFound                    404
+├── RequestTimeout              408  the body did not come in time
 ├── Conflict                    409  the state of the thing forbids the call
 ├── PayloadTooLarge             413
 ├── RangeNotSatisfiable         416
 ├── Unavailable                 503  the database or the broker is away
+├── RefusedToStart                   the settings would open the service to all; never HTTP
 └── ProgramFailure                   a job's end, with a reason of the closed list; never HTTP
 """
 
@@ -70,10 +74,38 @@ class BadRequest(FairtuneError):
     title = "The request cannot be read"
 
 
+class Unauthorized(FairtuneError):
+    """`challenge` is the WWW-Authenticate header of the answer (RFC 6750, section 3)."""
+
+    status = 401
+    type = "urn:fairtune:unauthorized"
+    title = "An API key is needed"
+
+    def __init__(self, detail: str, *, token_sent: bool = False) -> None:
+        super().__init__(detail)
+        # The RFC wants no error code where the request held no token at all.
+        self.challenge = 'Bearer error="invalid_token"' if token_sent else "Bearer"
+
+
+class Forbidden(FairtuneError):
+    """`challenge` as for Unauthorized."""
+
+    status = 403
+    type = "urn:fairtune:forbidden"
+    title = "The key's role does not permit this"
+    challenge = 'Bearer error="insufficient_scope"'
+
+
 class NotFound(FairtuneError):
     status = 404
     type = "urn:fairtune:not-found"
     title = "Not found"
+
+
+class RequestTimeout(FairtuneError):
+    status = 408
+    type = "urn:fairtune:timeout"
+    title = "The request took too long to come"
 
 
 class Conflict(FairtuneError):
@@ -98,6 +130,19 @@ class Unavailable(FairtuneError):
     status = 503
     type = "urn:fairtune:unavailable"
     title = "Not available at present"
+
+    def __init__(self, detail: str, said: object = None) -> None:
+        """`said`, by whoever is away, is for the log: it may name hosts, users and paths."""
+        super().__init__(detail if said is None else f"{detail}: {said}")
+        self.public = detail
+
+
+class RefusedToStart(Exception):
+    """A server that would be open to everybody; `detail` says what to do about it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class ProgramFailure(Exception):

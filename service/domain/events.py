@@ -54,6 +54,11 @@ class Progress(_Event):
     eta_seconds: float | None = Field(
         default=None, description="to the end of the whole job: training, evaluation and report"
     )
+    gpu_memory_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="most that this process has held on its GPUs, together; null without one",
+    )
     saving: bool = Field(
         default=False,
         description="a checkpoint is about to be written: until the next line its limit counts",

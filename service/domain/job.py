@@ -24,6 +24,8 @@ class Job(BaseModel):
     job_id: str
     run_id: str
     token: int
+    request_id: str | None = None
+    """X-Request-ID of the HTTP request that queued the job, for the log alone."""
     spec: RunSpec
     template: Template
     baseline_template: Template | None

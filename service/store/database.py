@@ -118,7 +118,7 @@ def _reachable() -> Iterator[None]:
         passing = getattr(error.orig, "sqlstate", None) in _PASSING
         if not (isinstance(error, _AWAY) or passing or error.connection_invalidated):
             raise
-        raise Unavailable(f"the database cannot be reached or is busy: {error.orig}") from error
+        raise Unavailable("the database cannot be reached or is busy", error.orig) from error
     except PoolTimeout as error:
         raise Unavailable("the database is busy: no connection came free in time") from error
 
@@ -139,13 +139,19 @@ def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         engine = create_engine(
-            url, pool_pre_ping=True, pool_recycle=1800, connect_args=_PROMPT_FAILURE
+            url,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            hide_parameters=True,  # errors are logged, and parameters are users' texts
+            # A server that was set up without a locale has no encoding of its own (SQL_ASCII), and
+            # psycopg would hand out bytes for text.
+            connect_args=_PROMPT_FAILURE | {"client_encoding": "utf8"},
         )
         event.listen(engine, "connect", _bound_waits)
         return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, or_, update
 from sqlmodel import Session, col, select
 
+from service import trace
 from service.domain.errors import NotFound
 from service.domain.ids import new_id
 from service.domain.states import (
@@ -34,17 +35,27 @@ class Claim(NamedTuple):
     kind: JobKind
     token: int
     attempt: int
+    request_id: str | None = None
+    """The HTTP request that queued the job last."""
 
 
-def create(session: Session, run_id: str, kind: JobKind) -> Job:
-    """A queued job, with the event that says so."""
-    job = Job(id=new_id("job"), run_id=run_id, kind=kind, status=JobStatus.QUEUED)
+def create(session: Session, run_id: str, kind: JobKind, *, by: str | None = None) -> Job:
+    """A queued job, with the event that says so, and who asked for it where that is known."""
+    job = Job(
+        id=new_id("job"),
+        run_id=run_id,
+        kind=kind,
+        status=JobStatus.QUEUED,
+        request_id=trace.request_id(),
+    )
     session.add(job)
     session.flush()
     session.execute(
         update(Job).where(col(Job.id) == job.id).values(queued_at=db_now(), enqueued_at=db_now())
     )
     status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.value}
+    if by is not None:
+        status["by"] = by
     events.append(session, run_id, job.id, [NewEvent("status", status)])
     return job
 
@@ -64,14 +75,15 @@ def switch_status(
     held_token: int | None = None,
     sources: Collection[JobStatus] | None = None,
     why: Mapping[str, str] | None = None,
+    by: str | None = None,
     **values: Any,
 ) -> bool:
     """Change a job's status, guarded, and write the event in the same transaction.
 
     Returns whether it changed: False where the job is in none of `sources` (default: every state
     that the state machine allows), or where `held_token` is given and no longer stands. `values`
-    are further columns to set, `why` goes into the event. This is the only place that writes
-    `status`.
+    are further columns to set; `why`, and `by` (who asked for it), go into the event. This is the
+    only place that writes `status`.
     """
     allowed = sources_of(to) if sources is None else sources_of(to) & set(sources)
     if values.get("failure_detail"):
@@ -79,10 +91,14 @@ def switch_status(
     if to in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
         values.setdefault("finished_at", db_now())
     if to != JobStatus.RUNNING:
-        values |= {"owner": None, "lease_expires_at": None, "request": None, "eta_seconds": None}
+        values |= {"owner": None, "lease_expires_at": None, "eta_seconds": None}
+        values |= {"request": None, "requested_by": None}
     if to == JobStatus.QUEUED:
         # Not woken for yet: whoever commits this may do so, and else the next sweep will.
         values |= {"queued_at": db_now(), "enqueued_at": None, "finished_at": None}
+        # Where a worker or the sweep gives it back, it is still that request's job.
+        if (request_id := trace.request_id()) is not None:
+            values["request_id"] = request_id
     statement = (
         update(Job)
         .where(col(Job.id) == job.id, col(Job.status).in_(list(allowed)))
@@ -94,6 +110,8 @@ def switch_status(
         return False
     data: dict[str, Any] = {"status": to.value, "job_id": job.id, "kind": job.kind}
     data |= why or {}
+    if by is not None:
+        data["by"] = by
     if to == JobStatus.FAILED:
         data |= {"reason": values["failure_reason"], "detail": values["failure_detail"]}
     events.append(session, job.run_id, job.id, [NewEvent("status", data)])
@@ -116,6 +134,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
         attempts=col(Job.attempts) + 1,
         attempts_since_checkpoint=col(Job.attempts_since_checkpoint) + 1,
         shipped_seq=0,
+        gpu_memory_bytes=None,
         phase="starting",
         started_at=db_now(),
         failure_reason=None,
@@ -123,7 +142,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
     )
     if not taken:
         return None
-    return Claim(job.id, job.run_id, JobKind(job.kind), job.token, job.attempts)
+    return Claim(job.id, job.run_id, JobKind(job.kind), job.token, job.attempts, job.request_id)
 
 
 def renew(session: Session, claim: Claim, lease_seconds: float) -> JobRequest | None:
@@ -164,9 +183,9 @@ def give_back(
 ) -> JobStatus | None:
     """End an attempt that came to nothing: back to the queue, or failed where too many did.
 
-    A pending cancel or pause is honoured instead. `free` attempts (a worker or a run that was told
-    to stop) do not count. `job` is locked. Returns the new status, or None where the token no
-    longer stands.
+    A pending cancel or pause is honoured instead, in the name of who asked for it. `free` attempts
+    (a worker or a run that was told to stop) do not count. `job` is locked. Returns the new
+    status, or None where the token no longer stands.
     """
     values: dict[str, Any] = {}
     to = JobStatus.QUEUED
@@ -188,8 +207,9 @@ def give_back(
     why = None
     if to == JobStatus.QUEUED:
         why = {"detail": detail} if free else {"reason": reason.value, "detail": detail}
+    by = job.requested_by if to in (JobStatus.CANCELLED, JobStatus.PAUSED) else None
     changed = switch_status(
-        session, job, to, held_token=token, sources=(JobStatus.RUNNING,), why=why, **values
+        session, job, to, held_token=token, sources=(JobStatus.RUNNING,), why=why, by=by, **values
     )
     return to if changed else None
 

@@ -87,6 +87,9 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             job.step, job.total_steps, job.epoch = line.step, line.total_steps, line.epoch
             job.samples_per_second = line.samples_per_second
             job.eta_seconds = line.eta_seconds
+            if line.gpu_memory_bytes is not None:
+                # A program that is started again with a smaller batch begins at nothing.
+                job.gpu_memory_bytes = max(job.gpu_memory_bytes or 0, line.gpu_memory_bytes)
         case MetricsEvent():
             job.metrics = job.metrics | line.values
             for name, value in line.values.items():

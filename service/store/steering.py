@@ -1,6 +1,7 @@
 """What a user may ask of a job: cancel, pause, resume, retry.
 
 Asking for what is so already, or asked for already, is no error; but a retry is of a failed run.
+`by` names who asks: it stands in the event of what comes of it. None where access is open.
 """
 
 from sqlalchemy import update
@@ -18,45 +19,52 @@ def _lock(session: Session, job: Job) -> Job:
     return session.exec(statement.execution_options(populate_existing=True)).one()
 
 
-def _ask(session: Session, job: Job, request: JobRequest | None) -> None:
-    session.execute(update(Job).where(col(Job.id) == job.id).values(request=request))
+def _ask(session: Session, job: Job, request: JobRequest | None, by: str | None) -> None:
+    if job.request == request:  # asked for already: by whoever did so first
+        return
+    asker = None if request is None else by
+    session.execute(
+        update(Job).where(col(Job.id) == job.id).values(request=request, requested_by=asker)
+    )
     session.refresh(job)
 
 
-def cancel(session: Session, job: Job) -> None:
+def cancel(session: Session, job: Job, by: str | None = None) -> None:
     """Cancel a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
     job = _lock(session, job)
     if job.status == JobStatus.RUNNING:
-        _ask(session, job, JobRequest.CANCEL)
+        _ask(session, job, JobRequest.CANCEL, by)
     elif job.status != JobStatus.CANCELLED and not jobs.switch_status(
-        session, job, JobStatus.CANCELLED
+        session, job, JobStatus.CANCELLED, by=by
     ):
         raise Conflict(f"the run has already {job.status}; there is nothing to cancel")
 
 
-def pause(session: Session, job: Job) -> None:
+def pause(session: Session, job: Job, by: str | None = None) -> None:
     """Pause a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
     job = _lock(session, job)
     if job.status == JobStatus.RUNNING:
         if job.request == JobRequest.CANCEL:
             raise Conflict("the run is being cancelled; it cannot be paused any more")
-        _ask(session, job, JobRequest.PAUSE)
-    elif job.status != JobStatus.PAUSED and not jobs.switch_status(session, job, JobStatus.PAUSED):
+        _ask(session, job, JobRequest.PAUSE, by)
+    elif job.status != JobStatus.PAUSED and not jobs.switch_status(
+        session, job, JobStatus.PAUSED, by=by
+    ):
         raise Conflict(f"the run has already {job.status}; there is nothing to pause")
 
 
-def resume(session: Session, job: Job) -> bool:
+def resume(session: Session, job: Job, by: str | None = None) -> bool:
     """Put a paused job back into the queue; take back a pause that has not happened yet.
 
     Returns whether it was queued now, so that a worker is to be woken. Raises Conflict.
     """
     job = _lock(session, job)
     if job.status == JobStatus.PAUSED:
-        jobs.switch_status(session, job, JobStatus.QUEUED, sources=(JobStatus.PAUSED,))
+        jobs.switch_status(session, job, JobStatus.QUEUED, sources=(JobStatus.PAUSED,), by=by)
         jobs.woken(session, job.id)
         return True
     if job.status == JobStatus.RUNNING and job.request == JobRequest.PAUSE:
-        _ask(session, job, None)
+        _ask(session, job, None, by)
     elif job.status == JobStatus.RUNNING and job.request == JobRequest.CANCEL:
         raise Conflict("the run is being cancelled; clone it to start anew")
     elif job.status == JobStatus.FAILED:
@@ -66,7 +74,7 @@ def resume(session: Session, job: Job) -> bool:
     return False
 
 
-def retry(session: Session, job: Job) -> None:
+def retry(session: Session, job: Job, by: str | None = None) -> None:
     """Put a failed job back into the queue with all its attempts ahead of it. Raises Conflict.
 
     Memory may be larger this time, so the batch is again what was asked for.
@@ -77,6 +85,7 @@ def retry(session: Session, job: Job) -> None:
         job,
         JobStatus.QUEUED,
         sources=(JobStatus.FAILED,),
+        by=by,
         attempts=0,
         attempts_since_checkpoint=0,
         train_batch_size=None,

@@ -79,6 +79,8 @@ class Run(SQLModel, table=True):
     tags: list[str] = _json(list)
     cloned_from: str | None = None
     """The run whose specification this one took over, with overrides."""
+    created_by: str | None = None
+    """Name of the API key that made it; null where access was open."""
     event_count: int = 0
     """Number of the run's newest event. Raised under the row's lock: no gaps, in commit order."""
     created_at: datetime = _created()
@@ -100,12 +102,18 @@ class Job(SQLModel, table=True):
     status: str
     request: str | None = None
     """What a user asked of a running job: cancel or pause."""
+    requested_by: str | None = None
+    """Name of the API key that asked for it."""
+    request_id: str | None = None
+    """X-Request-ID of the HTTP request that queued the job last: logs are found by it."""
     # Who works on it.
     owner: str | None = None
     token: int = 0
     lease_expires_at: datetime | None = _time()
     attempts: int = 0
     attempts_since_checkpoint: int = 0
+    takeovers: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How often the sweep took the job from a worker that had stopped answering."""
     train_batch_size: int | None = None
     eval_batch_size: int | None = None
     """Rows per forward pass, where memory did not suffice for the specification's."""
@@ -116,6 +124,8 @@ class Job(SQLModel, table=True):
     epoch: float = 0.0
     samples_per_second: float | None = None
     eta_seconds: float | None = None
+    gpu_memory_bytes: int | None = Field(default=None, sa_type=BigInteger, nullable=True)
+    """Most memory that the program held on its GPUs in this attempt; null without one."""
     metrics: dict[str, float] = _json(dict)
     shipped_seq: int = 0
     """The last line of the present attempt's events.jsonl that is in the database."""
@@ -217,3 +227,20 @@ class Idempotency(SQLModel, table=True):
     body_hash: str
     made_id: str
     created_at: datetime = _created()
+
+
+class ApiKey(SQLModel, table=True):
+    """Who may call the API. The token itself is shown once and kept nowhere."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    role: str
+    digest: str
+    """SHA-256 of the token, hexadecimal."""
+    created_at: datetime = _created()
+    expires_at: datetime | None = _time()
+    revoked_at: datetime | None = _time()
+    last_used_at: datetime | None = _time()

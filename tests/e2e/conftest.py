@@ -52,8 +52,10 @@ def make_settings(tmp_path, tiny_models_dir, request) -> Callable[..., Settings]
 
 @pytest.fixture(params=["files", "servers"])
 def service(request, make_settings, tmp_path) -> Iterator[Service]:
-    """API and one worker: on SQLite and files, and on PostgreSQL and Redis."""
-    running = Service(make_settings(servers=request.param == "servers"), tmp_path / "service.log")
+    """API and one worker: on SQLite and files, and on PostgreSQL and Redis with logs as JSON."""
+    servers = request.param == "servers"
+    settings = make_settings(servers=servers, log_format="json" if servers else "console")
+    running = Service(settings, tmp_path / "service.log")
     try:
         running.start("api")
         running.start("worker")

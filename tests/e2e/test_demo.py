@@ -3,8 +3,12 @@
 import contextlib
 import re
 
-from service import demo
+from service import demo, keys
+from service.domain.access import Role
 from service.settings import Settings
+from service.store import keys as rows
+from service.store import migrate
+from service.store.database import Database
 
 
 def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
@@ -33,3 +37,20 @@ def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
         demo.upload_sample(client)
         assert len(client.get("/v1/datasets").json()["data"]) == 1
         assert client.get("/v1/runs").json()["data"][0]["status"] == "succeeded"
+
+
+def test_the_demo_lets_itself_in_where_keys_are_asked_for_and_leaves_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRTUNE_HOST", "0.0.0.0")
+    settings = Settings(data_dir=tmp_path)
+    database = Database(settings.database_url)
+    migrate.upgrade(database)
+    keys.create(database, "somebody", Role.VIEWER)
+    with demo.service(settings) as client:
+        assert demo.upload_sample(client)["name"] == "sample"
+        assert client.base_url.host == "127.0.0.1"
+    with database.read() as session:
+        found, _ = rows.page(session, limit=None, after=None)
+    own = found[0]
+    assert own.row.name.startswith("demo ")
+    assert own.state == "revoked"
+    database.dispose()

@@ -35,7 +35,9 @@ def sample(train: int = 48, validation: int = 12, test: int = 30) -> dict[str, b
 
 def test_from_post_to_report(service):
     dataset_id = service.upload(sample())
+    service.client.headers["X-Request-ID"] = "the-request"
     run_id = service.submit(dataset_id=dataset_id, **TINY)
+    del service.client.headers["X-Request-ID"]
     run = service.wait_for(run_id, "succeeded", "failed")
     assert run["status"] == "succeeded", run["failure"]
     assert (run["step"], run["total_steps"], run["percent"]) == (6, 6, 100.0)
@@ -93,8 +95,35 @@ def test_from_post_to_report(service):
     ) as stream:
         ids = [json.loads(line[6:])["id"] for line in stream.iter_lines() if line[:6] == "data: "]
     assert ids == [event["id"] for event in events]
+    check_logs(service, run_id, events[0]["job_id"])
     # Nothing of the work is left on the worker.
     assert list(service.settings.jobs_dir.iterdir()) == []
+
+
+def check_logs(service, run_id, job_id) -> None:
+    """The request can be followed from the API through the worker into the program."""
+    program = service.client.get(f"/v1/runs/{run_id}/logs").text.splitlines()
+    log = service.log.read_text().splitlines()
+    if service.settings.log_format == "console":
+        ids = f"run_id={run_id} job_id={job_id} token=1 request_id=the-request"
+        assert ids in program[0]
+        assert "program begins" in program[0]
+        assert [line for line in log if "attempt begins" in line and ids in line]
+        return
+    said = [json.loads(line) for line in program]
+    assert said[0]["event"] == "program begins"
+    assert {line["part"] for line in said} == {"train"}
+    lines = [json.loads(line) for line in log]
+    worker = [line for line in lines if line["part"] == "worker" and "run_id" in line]
+    assert [line["event"] for line in worker] == ["attempt begins", "attempt ended"]
+    for line in said + worker:
+        given = [line[name] for name in ("run_id", "job_id", "token", "request_id")]
+        assert given == [run_id, job_id, 1, "the-request"]
+    ours = [line for line in lines if line.get("request_id") == "the-request"]
+    api = [line for line in ours if line["part"] == "api"]
+    assert [line["event"] for line in api] == ["job queued", "request"]
+    assert api[0]["job_id"] == job_id
+    assert (api[1]["route"], api[1]["status"]) == ("/v1/runs", 201)
 
 
 @pytest.mark.parametrize("service", ["files"], indirect=True)

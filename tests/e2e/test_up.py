@@ -11,9 +11,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from installation import wait_until
+from installation import Service, wait_until
 
+from service import keys
 from service.demo import free_port
+from service.domain.access import Role
+from service.store.database import Database
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,16 +70,33 @@ def test_up_on_a_taken_port_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["up", "api"])
-def test_listening_for_everyone_is_refused(command, tmp_path):
-    run = subprocess.run(
+def test_listening_for_everyone_takes_a_key(command, make_settings, tmp_path):
+    settings = make_settings(servers=False)
+    database = Database(settings.database_url)
+    revoked = keys.create(database, "gone", Role.ADMIN)
+    keys.revoke(database, revoked.key.row.id)
+    refused = subprocess.run(
         [sys.executable, "-m", "service.cli", command, "--host", "0.0.0.0"],
-        env=os.environ | {"FAIRTUNE_DATA_DIR": str(tmp_path)},
+        env=os.environ | settings.variables,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert run.returncode == 2
-    assert "127.0.0.1" in run.stderr
+    assert refused.returncode == 2, refused.stderr
+    assert "fairtune keys create NAME --role admin" in refused.stderr
+
+    token = keys.create(database, "me", Role.VIEWER).token
+    database.dispose()
+    served = Service(settings, tmp_path / "service.log")
+    try:
+        served.start(command, "--host", "0.0.0.0")
+        served.ready()
+        assert served.client.get("/v1/runs").status_code == 401
+        headers = {"Authorization": f"Bearer {token}"}
+        assert served.client.get("/v1/runs", headers=headers).status_code == 200
+        assert served.client.post("/v1/runs", headers=headers, json={}).status_code == 403
+    finally:
+        served.stop()
 
 
 def test_a_wheel_carries_what_the_service_needs(tmp_path):

@@ -305,6 +305,30 @@ GUARDS = (
         "place = LOG_FILE",
         (f"{SUPERVISOR_TESTS}test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was",),
     ),
+    Guard(
+        "what an attempt replaced is removed before its outcome is recorded",
+        SUPERVISOR,
+        "            self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)\n"
+        "        failure",
+        "            pass\n        failure",
+        (f"{SUPERVISOR_TESTS}test_nothing_is_left_to_tidy_once_the_outcome_is_recorded",),
+    ),
+    Guard(
+        "the sweep removes what the attempts before the lost one left",
+        "service/sweep.py",
+        "shipping.prefixes_up_to(job.run_id, job_id, token)",
+        "[shipping.prefix(job.run_id, job_id, token)]",
+        (
+            "tests/service/test_results.py::test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before",
+        ),
+    ),
+    Guard(
+        "a log that a row names is never written over",
+        "worker/shipper.py",
+        'place = f"log/{size}/{LOG_FILE}"',
+        "place = LOG_FILE",
+        (f"{SUPERVISOR_TESTS}test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was",),
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
 from matrix import BOTH, RECORDING, ROWS, Row
+from pages import put, table
 from scene import SAVE_STEPS, STEPS
 
 from service.store.database import IDLE_IN_TRANSACTION_MS
@@ -26,21 +27,6 @@ NAMES = {"files": "SQLite, files", "servers": "PostgreSQL, Redis"}
 Outcome = dict[str, Any]
 
 LOST_WORKER = ("worker_killed", "worker_zombie", "worker_cut_off", "machine_lost", "clock_skew")
-
-
-def put(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the markers of `name`."""
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    before, found, rest = page.read_text().partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"{page} has no markers for {name}")
-    page.write_text(f"{before}{begin}{text.strip()}\n{end}{after}")
-
-
-def table(head: list[str], lines: Iterable[list[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def read(folder: Path) -> dict[tuple[int, str], Outcome]:

@@ -130,7 +130,7 @@ def test_too_large_an_upload_is_refused(settings, monkeypatch):
 
     from service.api.app import create_app
 
-    small = settings.model_copy(update={"max_upload_bytes": 1000})
+    small = settings.model_copy(update={"max_upload_bytes": 1000, "max_body_bytes": 1000})
     with TestClient(create_app(small), base_url="http://127.0.0.1") as client:
         answer = post(client, {"train": GOOD * 100})
         assert answer.status_code == 413

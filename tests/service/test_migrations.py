@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 
 from service.store import migrate
 from service.store.database import Database
+from service.store.tables import DEFAULT_PROJECT, Project
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -35,6 +36,26 @@ def test_up_equals_the_models_and_down_and_up_again(kind, tmp_path, request):
     migrate.upgrade(database)  # nothing to do is no error
     assert differences() == []
     database.dispose()
+
+
+def test_nobody_sees_the_schema_without_what_was_to_be_done_with_it(tmp_path, postgres):
+    """A server that waits for the schema would else start before its first key is there."""
+    postgres.psql("CREATE DATABASE half;")
+    urls = (f"sqlite:///{tmp_path / 'new.db'}", postgres.get_uri("half", driver="psycopg"))
+
+    def fail(session):
+        assert session.get(Project, DEFAULT_PROJECT) is not None
+        raise ZeroDivisionError
+
+    for url in urls:
+        database = Database(url)
+        with pytest.raises(ZeroDivisionError):
+            migrate.upgrade(database, then=fail)
+        assert not migrate.is_current(database)
+        assert inspect(database.engine).get_table_names() == []
+        migrate.upgrade(database)
+        assert migrate.is_current(database)
+        database.dispose()
 
 
 def test_sqlite_is_in_wal_with_a_busy_timeout(tmp_path):

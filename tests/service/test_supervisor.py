@@ -1,17 +1,23 @@
 """The supervisor with a program that does what each test says, in a tenth of a second."""
 
 import hashlib
+import json
 import sys
 import textwrap
 import threading
 
 import pytest
+import structlog
 from installation import wait_until
+from log_lines import caught
 
+from service import broker
+from service.domain.errors import Unavailable
 from service.domain.states import FailureReason, JobStatus
 from service.store import jobs, shipping, steering
 from service.store.jobs import Fenced
 from service.store.runs import checkpoints, find_artifact, get_run
+from worker import job_directory, tasks
 from worker import supervisor as module
 from worker.patience import Shutdown
 from worker.supervisor import Supervisor
@@ -609,6 +615,74 @@ def test_going_back_leaves_alone_what_the_program_has_saved_since(house, client)
     (attempt.directory / "go").touch()
     running.join(timeout=20)
     assert house.job.status == "succeeded"
+
+
+def test_of_a_log_in_json_the_last_lines_are_told_in_plain_words(house, client):
+    house.play(
+        """
+        line = {"timestamp": "2026", "event": "failed", "run_id": "run_1", "token": 1}
+        log(json.dumps(line | {"event": "loading"}))
+        log(json.dumps(line | {"exception": "Traceback\\n  File x\\nValueError: too long"}))
+        log("{a native library")
+        sys.exit(1)
+        """
+    )
+    (event,) = [one for one in house.events(client, "status") if "reason" in one]
+    told = "its last lines: loading | failed: ValueError: too long | {a native library"
+    assert event["detail"].endswith(told)
+
+
+LINGERING = """
+    (directory / "training.log").write_text((directory / "job.json").read_text())
+    say("phase", phase="training")
+    while not pathlib.Path(GO).exists(): time.sleep(0.01)
+"""
+
+
+def test_every_thread_of_a_worker_logs_with_the_ids_of_its_job(
+    house, client, context, monkeypatch, tmp_path
+):
+    """The lease and the shipping fail once, each on its own thread; what is watched has another."""
+    failed = set()
+
+    def failing_once(action):
+        def act(*arguments):
+            if action not in failed:
+                failed.add(action)
+                raise Unavailable("away")
+            return action(*arguments)
+
+        return act
+
+    laid_out = job_directory.prepare
+
+    def prepare(*arguments):
+        structlog.get_logger("worker.here").info("laying out")
+        return laid_out(*arguments)
+
+    monkeypatch.setattr(jobs, "renew", failing_once(jobs.renew))
+    monkeypatch.setattr(shipping, "ship", failing_once(shipping.ship))
+    monkeypatch.setattr(job_directory, "prepare", prepare)
+    monkeypatch.setattr(tasks, "Database", lambda _: context.database)
+    go = tmp_path / "go"
+    program = PROGRAM + textwrap.dedent(LINGERING).replace("GO", repr(str(go)))
+    (tmp_path / "program.py").write_text(program)
+    execute = tasks.make_worker(house.settings).tasks[broker.EXECUTE]
+    with caught("worker") as lines:
+        attempt = threading.Thread(target=execute, args=(house.job.id,))
+        attempt.start()
+        wait_until(lambda: lines.all("lease not renewed") and lines.all("not shipped yet"))
+        go.touch()
+        attempt.join()
+    assert house.job.status == "succeeded"
+    events = ["attempt begins", "laying out", "lease not renewed", "not shipped yet"]
+    assert {line["event"] for line in lines.all()} >= {*events, "attempt ended"}
+    job = house.job
+    for line in lines.all():
+        assert (line["part"], line["run_id"], line["job_id"]) == ("worker", house.run_id, job.id)
+        assert (line["token"], line["request_id"]) == (1, job.request_id)
+    given = json.loads(client.get(f"/v1/runs/{house.run_id}/logs").text)
+    assert given["request_id"] == job.request_id
 
 
 def stored(house):

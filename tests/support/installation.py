@@ -39,7 +39,7 @@ class Service:
         self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        given = self.settings.environment | {"HF_HUB_OFFLINE": "1"} | environment
+        given = self.settings.variables | {"HF_HUB_OFFLINE": "1"} | environment
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", *command],

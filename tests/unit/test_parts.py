@@ -24,7 +24,7 @@ def test_everything_lies_below_the_data_directory_unless_it_is_set(tmp_path):
 
 def test_a_child_process_reads_the_same_settings(tmp_path, monkeypatch):
     settings = Settings(data_dir=tmp_path / "with space", port=1234, allowed_models=["a/*", "b"])
-    for name, value in settings.environment.items():
+    for name, value in settings.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     assert Settings() == settings

@@ -9,6 +9,7 @@ from service.fairness import Predictions
 from worker.programs.program import Program
 from worker.scoring.evaluate import Scorer
 from worker.training.examples import Prompts, Tokens
+from worker.training.gpu import memory_held
 from worker.training.rows import Row
 
 ROWS_PER_SECOND = 20.0
@@ -34,7 +35,9 @@ def score_base(
     prompts = Prompts(tokens, job.baseline_template or job.template, job.completions)
 
     def alive(_left: float) -> None:
-        reporter.emit(Progress, step=0, total_steps=total_steps, epoch=0)
+        reporter.emit(
+            Progress, step=0, total_steps=total_steps, epoch=0, gpu_memory_bytes=memory_held()
+        )
 
     for split in splits:
         found, known, began = False, None, time.monotonic()

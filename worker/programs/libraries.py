@@ -4,6 +4,8 @@ import gc
 import sys
 from pathlib import Path
 
+from service import logs
+
 
 def load(model: Path, *, in_4bit: bool) -> None:
     """Import what training on the model in that directory needs.
@@ -24,3 +26,4 @@ def load(model: Path, *, in_4bit: bool) -> None:
     finally:
         gc.freeze()  # nor need it ever look at them later
         gc.enable()
+    logs.adopt_libraries()

@@ -24,7 +24,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM, SIGUSR1, signal
+from typing import get_args
 
+import structlog
+
+from service import logs
 from service.domain.errors import ProgramFailure
 from service.domain.events import (
     EXIT_DONE,
@@ -40,7 +44,7 @@ from worker.programs.memory import BatchTooLarge, is_out_of_memory
 from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.programs.space import Space, is_full
 
-log = logging.getLogger("fairtune")
+log = structlog.get_logger("fairtune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,12 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
         help="standard input is a pipe of the supervisor: end when it closes, and stop as on TERM "
         "when nothing is written to it for so long; write it with =",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=get_args(logs.Format),
+        default="console",
+        help="how training.log is written: readable, or as one JSON object a line",
+    )
     arguments = parser.parse_args()
     directory: Path = arguments.job_dir.resolve()
     if not directory.is_dir():
@@ -82,6 +92,8 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     # when the libraries are loaded, so it is early enough here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = _redirect_output(directory / LOG_FILE)
+    # Always from `info` on: training.log is the user's, whatever the worker's own log leaves out.
+    logs.configure(Path(sys.argv[0]).stem, arguments.log_format)
     status, message = _run(main, directory, stop)
     logging.shutdown()
     if silence is None:
@@ -102,7 +114,9 @@ def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[
         try:
             reporter.phase(Phase.STARTING)
             with stop.at_once():
-                main(Program(directory, Job.read(directory), reporter, stop, space))
+                job = Job.read(directory)
+                _introduce(job)
+                main(Program(directory, job, reporter, stop, space))
             space.insist("the last events", reporter.flush, warn=False)
         except Exception as error:
             log.exception("failed")
@@ -113,6 +127,14 @@ def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[
             reporter.flush()
         return EXIT_STOPPED, "stopped"
     return EXIT_DONE, f"done: {directory}"
+
+
+def _introduce(job: Job) -> None:
+    """From here on each line of the log says whose it is."""
+    structlog.contextvars.bind_contextvars(
+        run_id=job.run_id, job_id=job.job_id, token=job.token, request_id=job.request_id
+    )
+    log.info("program begins", resume_from=job.resume_from)
 
 
 def _report(failure: ProgramFailure, reporter: Reporter, space: Space) -> tuple[int, str]:
@@ -160,11 +182,6 @@ def _redirect_output(path: Path) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
     # Where a process that hangs or dies in native code stood: kill -USR1 prints every thread.
     faulthandler.enable(sys.stderr)
     faulthandler.register(SIGUSR1, sys.stderr)

@@ -27,6 +27,7 @@ from worker.training import checkpoints
 from worker.training.batches import loss_sum, micro_batches, target_count
 from worker.training.checkpoints import LoopState, Restored, Tensors
 from worker.training.examples import Example
+from worker.training.gpu import memory_held
 from worker.training.models import set_training
 from worker.training.pace import Pace
 from worker.training.results import trainer_state
@@ -269,5 +270,6 @@ class Trainer:
             epoch=self.plan.epoch(self.state.step),
             samples_per_second=speed,
             eta_seconds=eta,
+            gpu_memory_bytes=memory_held(),
             saving=saving,
         )

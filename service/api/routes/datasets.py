@@ -8,15 +8,15 @@ from pydantic import BaseModel, ConfigDict
 from service import uploads
 from service.api.dependencies import (
     After,
+    Ctx,
     KeyHeader,
     Limit,
-    get_context,
+    Who,
     idempotency_key,
     known_form,
 )
 from service.api.problems import READS, UPLOADS
 from service.api.schemas import DatasetView, Page, page
-from service.context import Context
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
 from service.datasets.readers import Format
@@ -25,7 +25,6 @@ from service.domain.errors import InvalidRequest
 from service.store import runs as rows
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
-Ctx = Annotated[Context, Depends(get_context)]
 Upload = UploadFile | None
 
 
@@ -37,6 +36,7 @@ Upload = UploadFile | None
 )
 def create_dataset(
     context: Ctx,
+    who: Who,
     response: Response,
     name: Annotated[str, Form(min_length=1, max_length=200, examples=["my posts"])],
     train: Annotated[Upload, File(description="Rows to train on.")] = None,
@@ -76,7 +76,7 @@ def create_dataset(
     request_key = None
     if key is not None:
         body_hash = uploads.fingerprint(fields, files)
-        request_key = idempotency_key("POST /v1/datasets", key, body_hash)
+        request_key = idempotency_key(who, "POST /v1/datasets", key, body_hash)
     dataset, made = uploads.create(
         context,
         name,

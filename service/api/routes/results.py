@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
-from service.api.dependencies import Step, get_context
+from service.api.dependencies import Ctx, Step
 from service.api.files import file_response
 from service.api.problems import READS, WRITES
 from service.api.schemas import (
@@ -26,7 +26,6 @@ from service.store import runs as rows
 from service.store.tables import Artifact
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["results"])
-Ctx = Annotated[Context, Depends(get_context)]
 FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file; ranges and If-None-Match are understood.",

@@ -17,16 +17,18 @@ from service import steering
 from service.api import examples, streams
 from service.api.dependencies import (
     After,
+    Ctx,
     EventNumber,
     KeyHeader,
     Limit,
-    get_context,
+    Who,
     get_feed,
     hash_of,
     idempotency_key,
     no_body,
 )
 from service.api.feed import Feed
+from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
 from service.api.schemas import (
     EventList,
@@ -48,8 +50,7 @@ from service.store.tables import Job, Run
 
 _EVENT_STREAM = re.compile(r"text/event-stream(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 _EVENT_NUMBER = re.compile(r"[0-9]{1,9}")
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
-Ctx = Annotated[Context, Depends(get_context)]
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=JsonRoute)
 DryRun = Annotated[bool, Query(description="Check and plan, but start nothing.")]
 
 
@@ -76,6 +77,7 @@ def view(session: Session, run: Run, job: Job) -> RunView:
 )
 def submit_run(
     context: Ctx,
+    who: Who,
     body: Annotated[RunRequest, Body(openapi_examples=examples.RUNS)],
     response: Response,
     key: KeyHeader = None,
@@ -90,8 +92,8 @@ def submit_run(
             plan = use_cases.resolve(context, session, body)
         response.status_code = 200
         return PlanView.of(plan)
-    request_key = idempotency_key("POST /v1/runs", key, hash_of(body))
-    return _made(context, response, use_cases.submit(context, body, request_key))
+    request_key = idempotency_key(who, "POST /v1/runs", key, hash_of(body))
+    return _made(context, response, use_cases.submit(context, body, request_key, by=who.name))
 
 
 def _made(context: Context, response: Response, answer: tuple[Run, Job, bool]) -> RunView:
@@ -140,32 +142,33 @@ def get_run(context: Ctx, run_id: str) -> RunView:
 
 
 @router.post("/{run_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])
-def cancel_run(context: Ctx, run_id: str) -> RunView:
+def cancel_run(context: Ctx, who: Who, run_id: str) -> RunView:
     """Cancel. A queued or paused run at once; a running one stops at its next step.
 
     What was learned so far is kept. A run that is already writing its result finishes.
     """
-    return _shown(context, steering.cancel(context, run_id))
+    return _shown(context, steering.cancel(context, run_id, by=who.name))
 
 
 @router.post("/{run_id}/pause", responses=WRITES, dependencies=[Depends(no_body)])
-def pause_run(context: Ctx, run_id: str) -> RunView:
+def pause_run(context: Ctx, who: Who, run_id: str) -> RunView:
     """Pause. A queued run at once; a running one writes a checkpoint at its next step and stops.
 
     Its worker and GPU are then free. A run that is already writing its result finishes.
     """
-    return _shown(context, steering.pause(context, run_id))
+    return _shown(context, steering.pause(context, run_id, by=who.name))
 
 
 @router.post("/{run_id}/resume", responses=WRITES, dependencies=[Depends(no_body)])
-def resume_run(context: Ctx, run_id: str) -> RunView:
+def resume_run(context: Ctx, who: Who, run_id: str) -> RunView:
     """Let a paused run go on from its checkpoint, on whichever worker is free."""
-    return _shown(context, steering.resume(context, run_id))
+    return _shown(context, steering.resume(context, run_id, by=who.name))
 
 
 @router.post("/{run_id}/retry", responses=WRITES, dependencies=[Depends(no_body)])
 def retry_run(
     context: Ctx,
+    who: Who,
     run_id: str,
     from_start: Annotated[
         bool,
@@ -173,7 +176,8 @@ def retry_run(
     ] = False,
 ) -> RunView:
     """Run a failed run again, unchanged, from its newest checkpoint."""
-    return _shown(context, steering.retry(context, run_id, from_start=from_start))
+    answer = steering.retry(context, run_id, from_start=from_start, by=who.name)
+    return _shown(context, answer)
 
 
 @router.post(
@@ -195,6 +199,7 @@ def retry_run(
 )
 def clone_run(
     context: Ctx,
+    who: Who,
     run_id: str,
     response: Response,
     body: Annotated[RunChanges | None, Body(openapi_examples=examples.CLONES)] = None,
@@ -211,8 +216,9 @@ def clone_run(
             plan = use_cases.plan_clone(context, session, run_id, changes)
         response.status_code = 200
         return PlanView.of(plan)
-    request_key = idempotency_key(f"POST /v1/runs/{run_id}/clone", key, hash_of(changes))
-    return _made(context, response, use_cases.clone(context, run_id, changes, request_key))
+    request_key = idempotency_key(who, f"POST /v1/runs/{run_id}/clone", key, hash_of(changes))
+    answer = use_cases.clone(context, run_id, changes, request_key, by=who.name)
+    return _made(context, response, answer)
 
 
 @router.get(

@@ -1,0 +1,121 @@
+"""What Prometheus scrapes: requests as they are counted here, jobs as the database knows them."""
+
+from collections.abc import Iterator
+
+import prometheus_client as prometheus
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import __version__
+from service.domain.errors import Unavailable
+from service.domain.states import JobKind, JobStatus
+from service.store import monitoring
+from service.store.database import Database
+from service.store.monitoring import Figures
+
+log = structlog.get_logger()
+
+# Up to what an upload of a large dataset may take.
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+# A method is whatever the client wrote; another label for each would be another series for each.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+
+# The moment at which each series began doubles their number and tells nobody anything here.
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Monitoring:
+    """One application's metrics, in a registry of its own: a process may make several."""
+
+    def __init__(self, database: Database) -> None:
+        self.registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.registry)
+        prometheus.PlatformCollector(registry=self.registry)
+        prometheus.GCCollector(registry=self.registry)
+        prometheus.Gauge(
+            "fairtune_build_info", "1, with the version.", ["version"], registry=self.registry
+        ).labels(__version__).set(1)
+        self._requests = prometheus.Counter(
+            "fairtune_http_requests",
+            "HTTP requests that came to an end.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._durations = prometheus.Histogram(
+            "fairtune_http_request_duration_seconds",
+            "How long they took, event streams left out.",
+            ["method", "route"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.registry.register(DatabaseCollector(database))
+
+    def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        """Count a request; `route` is a template. `seconds` is None for an event stream."""
+        method = method if method in _METHODS else OTHER
+        self._requests.labels(method, route, str(status)).inc()
+        if seconds is not None:
+            self._durations.labels(method, route).observe(seconds)
+
+
+class DatabaseCollector(Collector):
+    """Reads the database once a scrape. While that cannot be read, says so and nothing else."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("fairtune_database_up", "Whether the database could be read.")
+        try:
+            with self._database.read() as session:
+                figures = monitoring.figures(session)
+        except (Unavailable, SQLAlchemyError) as error:  # the latter: not migrated yet
+            log.warning("jobs not counted", error=str(error))
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from _of(figures)
+
+
+def _of(figures: Figures) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("fairtune_jobs", "Jobs.", labels=["kind", "status"])
+    for (kind, status), count in figures.jobs.items():
+        jobs.add_metric([kind, status], count)
+    yield jobs
+    yield GaugeMetricFamily(
+        "fairtune_queue_depth",
+        "Jobs that wait for a worker.",
+        sum(count for (_, status), count in figures.jobs.items() if status == JobStatus.QUEUED),
+    )
+    yield GaugeMetricFamily(
+        "fairtune_queue_oldest_age_seconds",
+        "How long the job that waits longest has waited; 0 when none waits.",
+        figures.oldest_queued_seconds,
+    )
+    yield CounterMetricFamily(
+        "fairtune_job_takeovers",
+        "Jobs taken from a worker that had stopped answering.",
+        figures.takeovers,
+    )
+    speed = GaugeMetricFamily(
+        "fairtune_training_samples_per_second",
+        "Over the last steps of a run that is training now.",
+        labels=["run_id"],
+    )
+    memory = GaugeMetricFamily(
+        "fairtune_job_gpu_memory_bytes",
+        "Most GPU memory that a running job's program has held in this attempt.",
+        labels=["run_id", "job_id"],
+    )
+    for job in figures.running:
+        if job.kind == JobKind.TRAIN and job.samples_per_second is not None:
+            speed.add_metric([job.run_id], job.samples_per_second)
+        if job.gpu_memory_bytes is not None:
+            memory.add_metric([job.run_id, job.id], job.gpu_memory_bytes)
+    yield speed
+    yield memory

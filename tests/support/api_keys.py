@@ -1,0 +1,29 @@
+"""API keys for tests: made by hand, sent, made old."""
+
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from service import keys
+from service.domain.access import Role
+from service.store.database import Database, db_now
+from service.store.tables import ApiKey
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def make_keys(database: Database) -> dict[Role, str]:
+    """A token of each role; the keys are named after them."""
+    return {role: keys.create(database, role.value, role).token for role in Role}
+
+
+def change(database: Database, name: str, **values: Any) -> None:
+    with database.write() as session:
+        session.execute(update(ApiKey).where(col(ApiKey.name) == name).values(**values))
+
+
+def let_expire(database: Database, name: str) -> None:
+    change(database, name, expires_at=db_now(-1))
