@@ -276,10 +276,7 @@ GUARDS = (
         "                    with contextlib.suppress(Unavailable):\n"
         "                        self.shipper.tidy()\n",
         "                    pass\n",
-        (
-            f"{SUPERVISOR_TESTS}test_a_file_that_is_not_what_was_announced_is_the_programs_fault"
-            "[sqlite-wrong.bin]",
-        ),
+        (f"{SUPERVISOR_TESTS}test_a_file_that_is_not_what_was_announced_is_the_programs_fault",),
     ),
     Guard(
         "what an attempt replaced is removed before its outcome is recorded",
