@@ -1,17 +1,16 @@
 """The command line: fairtune up, api, worker, migrate, keys."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service import __version__, cli_keys, lifeline
+from service.cli_plain import PlainGroup
 from service.cli_settings import read_settings
-from service.domain.errors import RefusedToStart
 
 app = typer.Typer(
+    cls=PlainGroup,
     no_args_is_help=True,
     add_completion=False,
     help="Fine-tune language models into classifiers and learn whom they get wrong.",
@@ -28,16 +27,6 @@ Lifeline = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Say why a server refuses to start; the exit status is 2."""
-    try:
-        yield
-    except RefusedToStart as refusal:
-        typer.echo(refusal.detail, err=True)
-        raise typer.Exit(2) from None
-
-
 @app.command()
 def up(
     host: Host = None,
@@ -51,8 +40,7 @@ def up(
     settings = read_settings(host=host, port=port, data_dir=data_dir)
     if held:
         lifeline.hold()
-    with _refusals():
-        raise typer.Exit(stack.run(settings))
+    raise typer.Exit(stack.run(settings))
 
 
 @app.command()
@@ -71,8 +59,7 @@ def api(host: Host = None, port: Port = None, held: Lifeline = False) -> None:
     settings = read_settings(host=host, port=port)
     if held:
         lifeline.hold()
-    with _refusals():
-        serve(settings)
+    serve(settings)
 
 
 @app.command()
@@ -100,13 +87,14 @@ def migrate(
             "--first-key", help="Then make an admin's API key if none was ever made, and print it."
         ),
     ] = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Bring the database to this version's schema."""
     from service import keys, logs, waiting
     from service.store import migrate as migrations
     from service.store.database import Database
 
-    settings = read_settings()
+    settings = read_settings(data_dir=data_dir)
     logs.configure("migrate", settings.log_format, settings.log_level)
     waiting.wait_for("migrate", settings)
     database = Database(settings.database_url)

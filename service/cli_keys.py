@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli_plain import refuse
 from service.cli_settings import read_settings
 from service.domain.access import Role
 
@@ -37,29 +38,29 @@ def parse_duration(text: str) -> int:
 
 @contextmanager
 def _database(data_dir: Path | None) -> Iterator["Database"]:
-    """The migrated database. What goes wrong is said on stderr, and the exit status is 1."""
-    from service.domain.errors import FairtuneError
+    """The migrated database. Nothing is made where there is none. Raises Exit."""
     from service.store import migrate
-    from service.store.database import Database
+    from service.store.database import Database, sqlite_file
 
-    database = Database(read_settings(data_dir=data_dir).database_url)
+    settings = read_settings(data_dir=data_dir)
+    remedy = f"run: fairtune migrate{settings.data_dir_option}"
+    file = sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        refuse(f"There is no database at {file}; {remedy}")
+    database = Database(settings.database_url)
     try:
         if not migrate.is_current(database):
-            typer.echo(
-                "The database is not at this version's schema; run: fairtune migrate", err=True
-            )
-            raise typer.Exit(1)
+            refuse(f"The database is not at this version's schema; {remedy}")
         yield database
-    except FairtuneError as error:
-        typer.echo(error.detail, err=True)
-        raise typer.Exit(1) from None
     finally:
         database.dispose()
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Stands in the events of what the key does.")],
+    name: Annotated[
+        str, typer.Argument(help="Stands in the events of what the key does; used once.")
+    ],
     role: Annotated[
         Role, typer.Option(help="viewer reads; operator also writes; admin also manages keys.")
     ],
@@ -104,7 +105,7 @@ def list_(data_dir: DataDir = None) -> None:
 
 @app.command()
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its id, or its name if no other has it.")],
+    key: Annotated[str, typer.Argument(help="Its id or its name.")],
     data_dir: DataDir = None,
 ) -> None:
     """Revoke a key, for good and from the next request on."""

@@ -6,6 +6,7 @@ import re
 import secrets
 from typing import NamedTuple
 
+import structlog
 from sqlmodel import Session
 
 from service.domain.access import OPEN, Caller, KeyState, Role, is_loopback
@@ -17,9 +18,12 @@ from service.domain.errors import (
     Unauthorized,
 )
 from service.domain.ids import new_id
+from service.settings import Settings
 from service.store import keys, migrate
 from service.store.database import Database
 from service.store.keys import Key
+
+log = structlog.get_logger()
 
 FIRST_KEY = "first-admin"
 MAX_NAME_LENGTH = 100
@@ -40,20 +44,35 @@ class Made(NamedTuple):
 def create(
     database: Database, name: str, role: Role, expires_in_seconds: float | None = None
 ) -> Made:
-    """Raises InvalidRequest for the name or the time; Conflict where an active key has the name."""
+    """Make a key under a name that none had before, and the first one for an admin and for good.
+
+    Runs and events name who acted by the key's name alone: it is never given to another. Raises
+    InvalidRequest for the name or the time; Conflict for a name that was taken, and for a first key
+    that would close the server to everybody, now or when it expires.
+    """
     _check(name, expires_in_seconds)
     with database.write() as session:
         keys.lock(session)
-        for known in keys.named(session, name):
-            if known.state is KeyState.ACTIVE:
-                raise Conflict(
-                    f"the key {known.row.id} is active under the name {name!r}: revoke it first, "
-                    "or choose another name"
-                )
+        if (known := keys.named(session, name)) is not None:
+            raise Conflict(
+                f"the key {known.row.id} ({known.state}) has the name {name!r}, by which runs and "
+                f"events name it: choose another name, such as {_another(name)!r}"
+            )
+        if not keys.any_made(session) and (
+            role is not Role.ADMIN or expires_in_seconds is not None
+        ):
+            raise Conflict(
+                "this would be the first key, and from then on every call takes one: make an "
+                "admin's first, without an expiry"
+            )
         key_id, token = _new_token()
         return Made(
             keys.create(session, key_id, name, role, _digest(token), expires_in_seconds), token
         )
+
+
+def _another(name: str) -> str:
+    return f"{name[: MAX_NAME_LENGTH - 2]}-2"
 
 
 def migrate_with_first(database: Database) -> Made | None:
@@ -66,6 +85,7 @@ def migrate_with_first(database: Database) -> Made | None:
 
     def create_first(session: Session) -> None:
         nonlocal made
+        made = None  # of a try before, which was rolled back
         keys.lock(session)
         if not keys.any_made(session):
             key_id, token = _new_token()
@@ -83,20 +103,15 @@ def revoke(database: Database, key_id: str) -> Key:
 
 
 def revoke_named(database: Database, id_or_name: str) -> Key:
-    """Revoke by id, or by a name that only one key has. Raises NotFound, Conflict."""
+    """Raises NotFound."""
     with database.read() as session:
-        by_id = keys.find(session, id_or_name)
-        found = keys.named(session, id_or_name) if by_id is None else [by_id]
-    if not found:
+        found = keys.find(session, id_or_name) or keys.named(session, id_or_name)
+    if found is None:
         raise NotFound(
             f"there is no API key with the id or name {id_or_name!r}; `fairtune keys list` shows "
             "them"
         )
-    standing = [key for key in found if key.state is not KeyState.REVOKED]
-    if len(standing) > 1:
-        ids = ", ".join(key.row.id for key in standing)
-        raise Conflict(f"several keys have the name {id_or_name!r}: name one by its id ({ids})")
-    return revoke(database, (standing or found)[0].row.id)
+    return revoke(database, found.row.id)
 
 
 def authenticate(database: Database, token: str | None, *, host: str) -> Caller:
@@ -128,27 +143,42 @@ def authenticate(database: Database, token: str | None, *, host: str) -> Caller:
     return Caller(found.row.id, found.row.name, Role(found.row.role))
 
 
+def is_let_in(database: Database, caller: Caller) -> bool:
+    """Whether a caller who was let in would be let in again now. Raises Unavailable."""
+    with database.read() as session:
+        if caller.key_id is None:
+            return not keys.any_made(session)
+        found = keys.find(session, caller.key_id)
+    return found is not None and found.state is KeyState.ACTIVE
+
+
 def note_use(database: Database, key_id: str) -> None:
     """Raises Unavailable."""
     with database.write() as session:
         keys.note_use(session, key_id)
 
 
-def check_guarded(database: Database, host: str, *, in_production: bool = False) -> None:
-    """To be called before a server listens on `host`. Raises RefusedToStart, Unavailable.
+def check_guarded(database: Database, settings: Settings) -> None:
+    """To be called before a server listens. Raises RefusedToStart, Unavailable.
 
     In production on loopback too: behind a proxy on the same machine everybody comes from there.
     """
-    if is_loopback(host) and not in_production:
-        return
+    in_production = settings.environment == "production"
+    may_be_open = is_loopback(settings.host) and not in_production
     with database.read() as session:
-        if keys.any_usable(session):
-            return
-    raise RefusedToStart(
-        f"Refusing to listen on {host}{' in production' if in_production else ''}: there is no "
-        "usable API key. Make one with `fairtune keys create NAME --role admin`"
-        + ("." if in_production else ", or listen on 127.0.0.1.")
-    )
+        is_open = may_be_open and not keys.any_made(session)
+        is_usable = keys.any_usable(session)
+        is_managed = keys.any_usable(session, Role.ADMIN)
+    command = f"fairtune keys create NAME --role admin{settings.data_dir_option}"
+    if not is_usable and not may_be_open:
+        raise RefusedToStart(
+            f"Refusing to listen on {settings.host}{' in production' if in_production else ''}: "
+            f"there is no usable API key. Make one with `{command}` (with docker compose: "
+            "`docker compose run --rm --no-deps api keys create NAME --role admin`)"
+            + ("." if in_production else ", or listen on 127.0.0.1.")
+        )
+    if not is_managed and not is_open:
+        log.warning("no admin among the usable API keys: nobody can manage them", remedy=command)
 
 
 def _refusal(token: str | None) -> Unauthorized:

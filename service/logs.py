@@ -25,11 +25,29 @@ _OURS = ("service", "worker", "fairtune", "__main__")
 _FIRST = ("timestamp", "level", "event", "logger", "part")
 _LAST = ("run_id", "job_id", "token", "request_id", "exception")
 _MASKED = "***"
+# A value after = or a colon: between quotes, which may be escaped themselves (a string's repr), to
+# the end of the line where they are not closed; or up to a blank. Too much is masked rather than a
+# tail left. The ++ and *+ keep a hostile line from taking more than one pass.
+_CLOSED = r"""(?:"(?:\\++.|[^"\\\n])*+"|'(?:\\++.|[^'\\\n])*+')+"""
+_VALUE = rf"""(?:\\++(?P<q>["']).*?\\(?P=q)|{_CLOSED}|["'].*|\S*[^\s"'\])}},;]|\S+)"""
+_IS = r"""\\*["']?\s*[=:]\s*"""
 _SECRETS = (
     # A URL's password, to the last @ before a space: one that is not percent-encoded may hold any
-    # other sign.
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/?#@:'\"]*:)\S+@", re.IGNORECASE), rf"\1{_MASKED}@"),
-    (re.compile(r"(\bpassword[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+", re.IGNORECASE), rf"\1{_MASKED}"),
+    # other sign; and one with a space in it, unless it looks like a port.
+    (re.compile(r"""(://[^\s/?#@:'"]*:)\S+@"""), rf"\1{_MASKED}@"),
+    (re.compile(r"""(://[^\s/?#@:'"]*:)(?!\d{1,5}\b)[^\n"'@]+@(?:\S*@)?"""), rf"\1{_MASKED}@"),
+    (re.compile(rf"((?:password|passwd|passphrase){_IS}){_VALUE}", re.IGNORECASE), rf"\1{_MASKED}"),
+    # Redis' option, in a line of its configuration and in a list of arguments.
+    (re.compile(rf"""(\brequirepass["']?[\s,=:]+){_VALUE}""", re.IGNORECASE), rf"\1{_MASKED}"),
+    # Variables of the environment. In small letters these words are the training's, too.
+    (re.compile(rf"(_(?:TOKEN|SECRET|KEY|AUTH){_IS}){_VALUE}"), rf"\1{_MASKED}"),
+    (
+        re.compile(
+            r"""(\bauthorization\\?["']?\s*[:=,]\s*b?\\?["']?(?:[\w-]+\s+)?)[^\s"',;]+""",
+            re.IGNORECASE,
+        ),
+        rf"\1{_MASKED}",
+    ),
     (re.compile(r"(\bbearer\s+)[^\s\"',;]+", re.IGNORECASE), rf"\1{_MASKED}"),
     # API keys of ours and tokens of the model hub, without a word before them.
     (re.compile(r"\b(ft|hf)_[A-Za-z0-9_-]{16,}"), rf"\1_{_MASKED}"),
@@ -37,7 +55,7 @@ _SECRETS = (
 
 
 def mask(text: str) -> str:
-    """`text` without passwords of URLs and connection strings, bearer tokens and API keys."""
+    """`text` without passwords of URLs, connection strings and settings, tokens and API keys."""
     for secret, instead in _SECRETS:
         text = secret.sub(instead, text)
     return text

@@ -1,13 +1,14 @@
 """Every setting, read from FAIRTUNE_* variables or a .env file."""
 
 import json
+import shlex
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import urls
 
@@ -47,8 +48,8 @@ class Settings(BaseSettings):
         description="Address the API listens on; other than loopback it takes an API key.",
     )
     port: int = Field(8000, ge=1, le=65535)
-    allowed_models: list[str] = Field(
-        ["*"], description="Glob patterns of base models that a run may name, as a JSON list."
+    allowed_models: Annotated[list[str], NoDecode] = Field(
+        ["*"], description="Glob patterns of base models that a run may name: A,B or a JSON list."
     )
     max_upload_bytes: int = Field(1 << 30, ge=1, description="Largest dataset upload.")
     max_body_bytes: int = Field(1 << 20, ge=1, description="Largest body of any other request.")
@@ -58,9 +59,9 @@ class Settings(BaseSettings):
         description="A request whose headers, or whose body, take longer is given up; for an "
         "upload it is the pause between two parts of the file that counts.",
     )
-    cors_origins: list[str] = Field(
+    cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
-        description="Origins whose pages may call the API from a browser, as a JSON list.",
+        description="Origins whose pages may call the API from a browser: A,B or a JSON list.",
     )
     wait_seconds: float = Field(
         120,
@@ -114,10 +115,10 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        scheme = value.partition(":")[0]
-        if value and scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
-            raise ValueError("use sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
-        return urls.unambiguous(value)
+        urls.unambiguous(value)
+        if value:
+            urls.check_database(value)
+        return value
 
     @field_validator("broker_url")
     @classmethod
@@ -131,6 +132,25 @@ class Settings(BaseSettings):
     def _known_store(cls, value: str) -> str:
         if value and urlsplit(value).scheme != "file":
             raise ValueError("use file:///PATH (object stores are not available in this version)")
+        return value
+
+    @field_validator("allowed_models", "cors_origins", mode="before")
+    @classmethod
+    def _plain_list(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith("["):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            raise ValueError('write a JSON list, ["A", "B"], or A,B') from None
+
+    @field_validator("allowed_models")
+    @classmethod
+    def _some_models(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("no run could name a model: write * for every one, or patterns")
         return value
 
     @field_validator("cors_origins")
@@ -180,6 +200,13 @@ class Settings(BaseSettings):
                 url = "postgresql+psycopg://" + self.database_url.removeprefix(prefix)
                 object.__setattr__(self, "database_url", url)
         return self
+
+    @property
+    def data_dir_option(self) -> str:
+        """What leads another `fairtune` command to this database, where a directory says which."""
+        if self.database_url != f"sqlite:///{self.data_dir / 'fairtune.db'}":
+            return ""
+        return f" --data-dir {shlex.quote(str(self.data_dir))}"
 
     @cached_property
     def variables(self) -> dict[str, str]:

@@ -91,8 +91,7 @@ def run(settings: Settings) -> int:
     waiting.wait_for("migrate", settings)
     database = Database(settings.database_url)
     migrate.upgrade(database)
-    in_production = settings.environment == "production"
-    keys.check_guarded(database, settings.host, in_production=in_production)
+    keys.check_guarded(database, settings)
     database.dispose()
     parts = {part: _start(settings, part) for part in ("api", "worker")}
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -2,6 +2,29 @@
 
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+_DRIVERS = frozenset({"sqlite", "postgres", "postgresql", "postgresql+psycopg"})
+_DATABASES = "use sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
+
+
+def check_database(url: str) -> None:
+    """Raises ValueError unless `url` names a database that outlives a process, and a driver of
+    ours.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(_DATABASES) from None
+    if parsed.drivername not in _DRIVERS:
+        raise ValueError(_DATABASES)
+    if parsed.drivername == "sqlite":
+        path = parsed.database or ""
+        # Each process would have a database of its own in its memory.
+        if path in ("", ":memory:") or path.startswith("file:") or parsed.host or parsed.query:
+            raise ValueError("write sqlite:///PATH with the path of a file, and nothing after it")
+
 
 def unambiguous(url: str) -> str:
     """`url` itself. Raises ValueError where a password would be taken for a part of the address.

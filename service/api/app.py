@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -16,7 +17,7 @@ from service.api.dependencies import known_query
 from service.api.feed import Feed
 from service.api.request_log import RequestLog
 from service.api.routes import catalog, datasets, health, keys, metrics, results, runs
-from service.api.security_headers import SecurityHeaders, cors
+from service.api.security_headers import PAGES, SecurityHeaders, cors
 from service.context import Context
 from service.monitoring import Monitoring
 from service.settings import Settings
@@ -84,6 +85,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     problems.describe(app)
 
+    for route in app.routes:  # the library's documentation pages, which it gives GET alone
+        if isinstance(route, APIRoute) and route.path in PAGES:
+            route.methods = {"GET", "HEAD"}
+
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     def index() -> RedirectResponse:
         return RedirectResponse("/docs")

@@ -25,6 +25,8 @@ ALWAYS_OPEN = frozenset({"/", "/docs", "/redoc", "/openapi.json", "/healthz", "/
 _ASSETS = "/static-offline-docs/"  # what /docs and /redoc are drawn with
 _KEYS = "/v1/keys"
 _METRICS = "/metrics"
+REMEMBERED_SECONDS = 600.0
+"""So long a key reads the metrics without the database that would know of its revocation."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 bearer = HTTPBearer(
@@ -80,8 +82,9 @@ class Authenticate:
         self.origins = origins
         self._noted: dict[str, float] = {}
         """Key ids and when this process last noted their use (monotonic seconds)."""
-        self._scrapers: dict[bytes, Caller] = {}
-        """Who read the metrics last time and was let in, by the digest of what was sent."""
+        self._scrapers: dict[bytes, tuple[Caller, float]] = {}
+        """Keys that were let in to the metrics, and when (monotonic seconds), by their digest. As
+        many as there are keys at the most: what is no key, and open access, are not remembered."""
         self._noting: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +98,7 @@ class Authenticate:
             return
         connection = HTTPConnection(scope)
         try:
-            caller = await self._caller(connection)
+            caller = await self._caller(connection, path)
             connection.state.caller = caller  # the log names a caller that is refused, too
             if caller.role < needed:
                 raise Forbidden(
@@ -110,18 +113,18 @@ class Authenticate:
         if noting is not None:  # the answer has been sent
             await noting
 
-    async def _caller(self, connection: HTTPConnection) -> Caller:
+    async def _caller(self, connection: HTTPConnection, path: str) -> Caller:
         """Raises Unauthorized, BadRequest, Unavailable."""
-        caller = await run_in_threadpool(self._look_up, connection)
+        caller = await run_in_threadpool(self._look_up, connection, path)
         if caller == OPEN:
             hosts.check_local(connection, self.origins)
         return caller
 
-    def _look_up(self, connection: HTTPConnection) -> Caller:
+    def _look_up(self, connection: HTTPConnection, path: str) -> Caller:
         token = _token_of(connection)
-        if connection.url.path != _METRICS:
+        if path != _METRICS:
             return keys.authenticate(self.database, token, host=self.host)
-        # Metrics say most while the database is away: who was let in the last time, still is.
+        # Metrics say most while the database is away: a key that was let in lately still is.
         digest = hashlib.sha256((token or "").encode()).digest()
         try:
             caller = keys.authenticate(self.database, token, host=self.host)
@@ -129,10 +132,12 @@ class Authenticate:
             self._scrapers.pop(digest, None)
             raise
         except Unavailable:
-            if (known := self._scrapers.get(digest)) is None:
+            known, since = self._scrapers.get(digest, (None, 0.0))
+            if known is None or time.monotonic() - since > REMEMBERED_SECONDS:
                 raise
             return known
-        self._scrapers[digest] = caller
+        if caller.key_id is not None:
+            self._scrapers[digest] = caller, time.monotonic()
         return caller
 
     def _note_use(self, caller: Caller) -> asyncio.Task[None] | None:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Annotated, Any
+from collections import Counter
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 
@@ -35,13 +36,23 @@ EventNumber = Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbe
 
 
 async def known_query(request: Request) -> None:
-    """Refuse a query parameter that the route does not know: a misspelt one would do nothing."""
+    """Refuse a query parameter that the route does not know: a misspelt one would do nothing. And
+    one that is sent twice where the route takes one value: the first would do nothing.
+    """
     route = request.scope["route"]
-    known = [field.alias for field in route.dependant.query_params]
-    for name in request.query_params:
+    known = {field.alias: field.field_info.annotation for field in route.dependant.query_params}
+    sent = Counter(name for name, _ in request.query_params.multi_items())
+    for name, times in sent.items():
         if name not in known:
             has = ", ".join(known) if known else "none"
-            raise InvalidRequest.at(f"/query/{name}", f"not a parameter of this call; it has {has}")
+            detail = f"not a parameter of this call; it has {has}"
+            raise InvalidRequest.at(pointer_of(["query", name]), detail)
+        if times > 1 and not _takes_several(known[name]):
+            raise InvalidRequest.at(pointer_of(["query", name]), "the parameter was sent twice")
+
+
+def _takes_several(annotation: Any) -> bool:
+    return any(get_origin(kind) is list for kind in (annotation, *get_args(annotation)))
 
 
 async def known_form(request: Request) -> None:

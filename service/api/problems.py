@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.domain.errors import (
     BadRequest,
@@ -27,6 +28,7 @@ from service.domain.errors import (
 
 log = structlog.get_logger()
 _PLAINER = {"dict_type": "send a JSON object, with Content-Type: application/json"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -103,8 +105,8 @@ def describe(app: FastAPI) -> None:
             schema = made()
             problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
             for path in schema["paths"].values():
-                for operation in path.values():
-                    if "requestBody" in operation:  # body_limit.py's, whatever the route
+                for method, operation in path.items():
+                    if method != "get":  # body_limit.py's; a body that no call takes is read, too
                         for kind in (RequestTimeout, PayloadTooLarge):
                             refusal = {"description": kind.title}
                             operation["responses"][str(kind.status)] = refusal
@@ -148,7 +150,7 @@ def install(app: FastAPI) -> None:
         return response(InvalidRequest(f"{where}: {first.detail}", tuple(found)))
 
     @app.exception_handler(HTTPException)
-    def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
         known: dict[int, type[FairtuneError]] = {
             404: NotFound,
             400: BadRequest,
@@ -158,6 +160,9 @@ def install(app: FastAPI) -> None:
         kind = known.get(error.status_code)
         if kind is not None:
             return response(kind(str(error.detail)))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(request))  # not of the first route alone
         content = Problem(
             type="about:blank",
             title=str(error.detail),
@@ -169,5 +174,15 @@ def install(app: FastAPI) -> None:
             content.model_dump(exclude_none=True),
             status_code=error.status_code,
             media_type=MEDIA_TYPE,
-            headers=dict(error.headers or {}),
+            headers=headers,
         )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that some route has for the request's path."""
+
+    def has(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if has(method)]

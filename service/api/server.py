@@ -21,11 +21,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     logs.configure("api", settings.log_format, settings.log_level)
     waiting.wait_for("api", settings)
     app = create_app(settings)
-    keys.check_guarded(
-        app.state.context.database,
-        settings.host,
-        in_production=settings.environment == "production",
-    )
+    keys.check_guarded(app.state.context.database, settings)
     config = uvicorn.Config(
         app,
         host=settings.host,

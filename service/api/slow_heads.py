@@ -1,4 +1,4 @@
-"""A limit on how long the head of a request may take, which uvicorn itself has none for."""
+"""Uvicorn's HTTP/1.1 with a limit on how long the head of a request may take, which it lacks."""
 
 import asyncio
 from typing import ClassVar
@@ -33,6 +33,11 @@ class _Bounded(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         super().connection_lost(exc)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing. Whoever asks for an upgrade is answered as if they had not; uvicorn would
+        log that a library is missing.
+        """
 
     def _watch(self) -> None:
         # Between two requests, and before the first byte of the next, uvicorn's keep-alive counts.

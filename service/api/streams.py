@@ -1,18 +1,20 @@
 """A run's events as they come, until its final status."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.concurrency import run_in_threadpool
 
 from service.api.feed import Feed
 from service.api.schemas import EventView
 from service.context import Context
+from service.domain.errors import Unavailable
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store import runs as rows
 from service.store.tables import Event
 
 PING_SECONDS = 15.0
+"""How often a stream shows that it is alive, and asks whether its listener may still read."""
 
 
 def _status(event: Event) -> JobStatus | None:
@@ -23,9 +25,19 @@ def _status(event: Event) -> JobStatus | None:
 
 
 async def run_events(
-    context: Context, feed: Feed, run_id: str, after: int
+    context: Context, feed: Feed, run_id: str, after: int, is_let_in: Callable[[], bool]
 ) -> AsyncIterator[EventView | None]:
-    """Events numbered above `after`; None when nothing came for a while. Ends with the run."""
+    """Events numbered above `after`, and None every PING_SECONDS.
+
+    Ends with the run; and when `is_let_in`, which is asked as often and may raise Unavailable, says
+    no. While the database cannot tell, nothing new is read from it either, and the stream stays.
+    """
+
+    def may_go_on() -> bool:
+        try:
+            return is_let_in()
+        except Unavailable:
+            return True
 
     def resting() -> bool:
         with context.database.read() as session:
@@ -36,10 +48,16 @@ async def run_events(
         ended = False
         caught_up = False
         upcoming = asyncio.ensure_future(anext(batches))
+        clock = asyncio.get_running_loop().time
+        next_ping = clock() + PING_SECONDS
         while True:
-            done, _ = await asyncio.wait({upcoming}, timeout=PING_SECONDS)
-            if not done:
+            done, _ = await asyncio.wait({upcoming}, timeout=max(0.0, next_ping - clock()))
+            if clock() >= next_ping:  # also where events keep coming
+                if not await run_in_threadpool(may_go_on):
+                    return
                 yield None
+                next_ping = clock() + PING_SECONDS
+            if not done:
                 continue
             batch = upcoming.result()
             for event in batch:

@@ -135,9 +135,15 @@ def _bound_waits(connection: Any, _record: Any) -> None:
     connection.commit()
 
 
-def _engine(url: str) -> Engine:
+def sqlite_file(url: str) -> Path | None:
+    """Where SQLite keeps it; None of another database."""
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+def _engine(url: str) -> Engine:
+    file = sqlite_file(url)
+    if file is None:
         engine = create_engine(
             url,
             pool_pre_ping=True,
@@ -149,8 +155,7 @@ def _engine(url: str) -> Engine:
         )
         event.listen(engine, "connect", _bound_waits)
         return engine
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")

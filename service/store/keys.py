@@ -30,7 +30,7 @@ def _key(row: ApiKey, is_expired: bool | None) -> Key:
 
 
 def lock(session: Session) -> None:
-    """Make keys one at a time until the commit: names are compared with those that are there.
+    """Make keys one at a time until the commit: what is asked for is compared with what is there.
 
     On SQLite every write transaction does so already. On PostgreSQL rows that refer to the project
     can still be inserted meanwhile.
@@ -73,10 +73,10 @@ def get(session: Session, key_id: str) -> Key:
     return found
 
 
-def named(session: Session, name: str) -> list[Key]:
-    """Every key of this name, newest first. At most one of them is active."""
-    statement = _select.where(ApiKey.name == name).order_by(col(ApiKey.id).desc())
-    return [_key(*found) for found in session.exec(statement)]
+def named(session: Session, name: str) -> Key | None:
+    """The key of this name, whatever its state: no two ever have the same."""
+    found = session.exec(_select.where(ApiKey.name == name)).one_or_none()
+    return None if found is None else _key(*found)
 
 
 def page(session: Session, *, limit: int | None, after: str | None) -> tuple[list[Key], bool]:
@@ -111,8 +111,10 @@ def any_made(session: Session) -> bool:
     return session.exec(select(ApiKey.id).limit(1)).first() is not None
 
 
-def any_usable(session: Session) -> bool:
+def any_usable(session: Session, role: Role = Role.VIEWER) -> bool:
+    """Whether a key that is active permits what `role` does."""
     statement = select(ApiKey.id).where(
+        col(ApiKey.role).in_([one.value for one in Role if one >= role]),
         col(ApiKey.revoked_at).is_(None),
         or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > db_now()),
     )

@@ -44,7 +44,7 @@ def test_the_demo_lets_itself_in_where_keys_are_asked_for_and_leaves_none(tmp_pa
     settings = Settings(data_dir=tmp_path)
     database = Database(settings.database_url)
     migrate.upgrade(database)
-    keys.create(database, "somebody", Role.VIEWER)
+    keys.create(database, "somebody", Role.ADMIN)
     with demo.service(settings) as client:
         assert demo.upload_sample(client)["name"] == "sample"
         assert client.base_url.host == "127.0.0.1"

@@ -134,3 +134,24 @@ def test_a_server_below_a_path_guards_the_same_calls(context):
     for path, status in (("/fairtune/v1/keys", 403), ("/fairtune/healthz", 200)):
         sent, _ = call(mounted, "GET", path, bearer(tokens[Role.OPERATOR]))
         assert sent[0]["status"] == status
+
+
+def test_below_a_path_and_under_any_host_metrics_are_known_by_their_path(context, monkeypatch):
+    """What a Host header says is no part of it."""
+    token = make_keys(context.database)[Role.VIEWER]
+    app = Authenticate(answered(), context.database, "0.0.0.0")
+
+    async def mounted(scope, receive, send):
+        await app(scope | {"root_path": "/fairtune"}, receive, send)
+
+    def status(path, host):
+        sent, _ = call(mounted, "GET", path, bearer(token) | {"Host": host})
+        return sent[0]["status"]
+
+    def away(*_, **__):
+        raise Unavailable("the database is away")
+
+    assert status("/fairtune/metrics", "x") == 200
+    monkeypatch.setattr(keys, "authenticate", away)
+    assert status("/fairtune/metrics", "x") == 200
+    assert status("/fairtune/v1/runs", "x/metrics?") == 503

@@ -214,6 +214,70 @@ def test_origins_come_as_a_json_list(origin, monkeypatch):
     assert Settings().cors_origins == [origin]
 
 
+# -- methods -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/healthz",
+        "/readyz",
+        "/static-offline-docs/swagger-ui.css",
+    ],
+)
+def test_what_is_always_open_answers_head(path, client):
+    answer = client.head(path)
+    assert answer.status_code == 200
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/runs", "GET, POST"),
+        ("PUT", "/v1/runs/run_1", "GET"),
+        ("POST", "/v1/runs/run_1/artifacts/a", "GET, HEAD"),
+        ("GET", "/v1/keys/key_1", "DELETE"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_there_is_not_is_answered_with_those_that_there_are(
+    method, path, allowed, client
+):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "pointer"),
+    [
+        ("POST", "/v1/runs?dry_run=true&dry_run=false", "/query/dry_run"),
+        ("GET", "/v1/runs?limit=1&limit=2", "/query/limit"),
+        ("GET", "/v1/runs?tag=a&tag=a", "/query/tag"),
+        ("POST", "/v1/runs/run_1/retry?from_start=false&from_start=true", "/query/from_start"),
+    ],
+)
+def test_a_parameter_that_is_sent_twice_is_refused(method, path, pointer, client, dataset_id):
+    body = (
+        {"dataset_id": dataset_id, "preset": "quick_test"} if path.startswith("/v1/runs?") else None
+    )
+    answer = client.request(method, path, json=body if method == "POST" else None)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"pointer": pointer, "detail": "the parameter was sent twice"}
+    ]
+    assert client.get("/v1/runs").json()["data"] == []
+
+
+def test_a_parameter_that_takes_several_values_is_sent_several_times(client, run_id):
+    assert client.get(f"/v1/runs/{run_id}/metrics?name=loss&name=eval_loss").status_code == 200
+
+
 # -- bodies --------------------------------------------------------------------------------------
 
 
@@ -557,6 +621,18 @@ def test_memory_does_not_grow_with_an_upload(served):
     wait_until(lambda: served.client.get("/readyz").status_code == 200)
 
 
+def test_an_upgrade_that_is_asked_for_is_no_news(served):
+    with Wire(served) as wire:
+        wire.send(
+            b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\n\r\n"
+        )
+        assert wire.rest().startswith(b"HTTP/1.1 200")
+    log = served.log.read_text().lower()
+    assert "websocket" not in log
+    assert "upgrade" not in log
+
+
 @pytest.mark.parametrize(("files", "connections"), [(1024, 512), (1_048_576, 2000), (-1, 2000)])
 def test_connections_leave_files_for_everything_else(files, connections, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
@@ -588,11 +664,12 @@ def test_production_refuses_the_password_that_everybody_knows(url):
 
 def test_production_wants_a_key_on_loopback_too(database_url):
     database = Database(database_url)
-    keys.check_guarded(database, "127.0.0.1")
+    keys.check_guarded(database, Settings())
+    production = Settings(environment="production")
     with pytest.raises(RefusedToStart, match="fairtune keys create"):
-        keys.check_guarded(database, "127.0.0.1", in_production=True)
+        keys.check_guarded(database, production)
     keys.create(database, "first", Role.ADMIN)
-    keys.check_guarded(database, "127.0.0.1", in_production=True)
+    keys.check_guarded(database, production)
     database.dispose()
 
 

@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import structlog
 from api_keys import bearer, change, let_expire, make_keys
 from fastapi.testclient import TestClient
 from sqlalchemy import delete
@@ -14,8 +15,10 @@ from service import keys as use_cases
 from service.api.app import create_app
 from service.domain.access import Role
 from service.domain.errors import Conflict, RefusedToStart
+from service.settings import Settings
 from service.store import keys as rows
-from service.store.database import db_now
+from service.store import migrate
+from service.store.database import Database, db_now
 from service.store.tables import ApiKey
 
 
@@ -34,7 +37,7 @@ def public(settings):
 
 def last_used(context, name):
     with context.database.read() as session:
-        return rows.named(session, name)[0].row.last_used_at
+        return rows.named(session, name).row.last_used_at
 
 
 def is_refused(answer, status, kind):
@@ -75,9 +78,10 @@ def test_a_server_that_others_reach_is_never_open(public, context, tokens):
     is_refused(public.get("/v1/presets", headers=headers), 401, "unauthorized")
 
 
-def test_a_server_that_others_would_reach_needs_a_usable_key_to_start(context):
+def test_a_server_that_others_would_reach_needs_a_usable_key_to_start(context, settings):
     database = context.database
-    use_cases.check_guarded(database, "127.0.0.1")
+    public = settings.model_copy(update={"host": "0.0.0.0"})
+    use_cases.check_guarded(database, settings)
     for prepare in (
         lambda: None,
         lambda: use_cases.revoke_named(
@@ -87,16 +91,105 @@ def test_a_server_that_others_would_reach_needs_a_usable_key_to_start(context):
     ):
         prepare()
         with pytest.raises(RefusedToStart, match="fairtune keys create NAME --role admin"):
-            use_cases.check_guarded(database, "0.0.0.0")
+            use_cases.check_guarded(database, public)
     use_cases.create(database, "c", Role.VIEWER)
-    use_cases.check_guarded(database, "0.0.0.0")
+    for one in (settings, public):
+        with structlog.testing.capture_logs() as lines:
+            use_cases.check_guarded(database, one)
+        assert [line["log_level"] for line in lines] == ["warning"]
+        assert "no admin" in lines[0]["event"]
+        assert "fairtune keys create NAME --role admin" in lines[0]["remedy"]
+    use_cases.create(database, "d", Role.ADMIN, 60)
+    with structlog.testing.capture_logs() as lines:
+        use_cases.check_guarded(database, public)
+    assert lines == []
+
+
+def test_the_refusal_leads_to_the_database_that_the_server_has(tmp_path):
+    """And to a container that does not run because of it."""
+    at = Settings(data_dir=tmp_path / "with space", host="0.0.0.0")
+    elsewhere = at.model_copy(update={"database_url": "postgresql+psycopg://h/d"})
+    database = Database(at.database_url)
+    migrate.upgrade(database)
+    for settings, option in ((at, f" --data-dir '{at.data_dir}'`"), (elsewhere, "`")):
+        with pytest.raises(RefusedToStart) as refused:
+            use_cases.check_guarded(database, settings)
+        assert f"`fairtune keys create NAME --role admin{option}" in refused.value.detail
+        assert "docker compose run --rm --no-deps api keys create" in refused.value.detail
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "x", "role": "viewer"},
+        {"name": "x", "role": "operator"},
+        {"name": "x", "role": "admin", "expires_in_seconds": 3600},
+    ],
+)
+def test_a_first_key_that_would_lock_everybody_out_is_refused(client, body):
+    detail = is_refused(client.post("/v1/keys", json=body), 409, "conflict")
+    assert "an admin's first, without an expiry" in detail
+    assert client.get("/v1/presets").status_code == 200
+    first = client.post("/v1/keys", json={"name": "me", "role": "admin"}).json()
+    again = client.post("/v1/keys", json=body, headers=bearer(first["token"]))
+    assert again.status_code == 201
+
+
+HOSTS = [
+    "fairtune.example.org",
+    "evil.example:8000",
+    "[",
+    "x@y",
+    "evil.com:x",
+    "",
+    "a b",
+    "localhost@evil.com",
+    "evil.com@localhost",
+    "localhost:99999",
+    "localhost:",
+    "localhost:8000:9",
+    "localhost.evil.com",
+    "127.0.0.1.evil.com",
+    "localhost/",
+    "::1",
+    "[::1",
+    "\u00fc",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_open_access_is_for_this_machines_names_and_nothing_like_them(client, host):
+    headers = [(b"Host", host.encode("latin-1"))]
+    is_refused(client.get("/v1/presets", headers=headers), 400, "bad-request")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:1", "127.0.0.1:65535", "[::1]:8000"])
+def test_open_access_by_any_name_of_this_machine(client, host):
+    assert client.get("/v1/presets", headers={"Host": host}).status_code == 200
+
+
+def test_open_access_takes_one_host(client):
+    twice = [("Host", "localhost"), ("Host", "localhost")]
+    is_refused(client.get("/v1/presets", headers=twice), 400, "bad-request")
+
+
+@pytest.mark.parametrize(
+    "name", ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto"]
+)
+def test_what_a_proxy_passes_on_is_not_from_this_machine(client, context, name):
+    headers = {"Host": "localhost", name: "whatever"}
+    detail = is_refused(client.get("/v1/presets", headers=headers), 400, "bad-request")
+    assert "fairtune keys create" in detail
+    token = use_cases.create(context.database, "me", Role.ADMIN).token
+    assert client.get("/v1/presets", headers=headers | bearer(token)).status_code == 200
 
 
 def test_host_and_origin_matter_only_while_access_is_open(client, context):
     elsewhere = ({"Host": "evil.example"}, {"Origin": "http://evil.example"})
     for headers in elsewhere:
         is_refused(client.get("/v1/presets", headers=headers), 400, "bad-request")
-    token = use_cases.create(context.database, "me", Role.VIEWER).token
+    token = use_cases.create(context.database, "me", Role.ADMIN).token
     for headers in elsewhere:
         is_refused(client.get("/v1/presets", headers=headers), 401, "unauthorized")
         assert client.get("/v1/presets", headers=headers | bearer(token)).status_code == 200
@@ -306,7 +399,7 @@ def test_a_key_is_made_listed_and_revoked(client, tokens):
     assert listed["has_more"]
     rest = client.get("/v1/keys", params={"after": listed["next"]}).json()["data"]
     names = [key["name"] for key in listed["data"] + rest]
-    assert names == ["nightly", "admin", "operator", "viewer"]
+    assert names == ["nightly", "viewer", "operator", "admin"]
 
     assert client.get("/v1/presets", headers=bearer(token)).status_code == 200
     revoked = client.delete(f"/v1/keys/{made['id']}").json()
@@ -330,6 +423,8 @@ def test_a_key_is_made_listed_and_revoked(client, tokens):
         ({"name": "a", "role": "root"}, "/role"),
         ({"name": "a"}, "/role"),
         ({"name": "a", "role": "viewer", "expires_in_seconds": 0}, "/expires_in_seconds"),
+        ({"name": "a", "role": "viewer", "expires_in_seconds": "1"}, "/expires_in_seconds"),
+        ({"name": "a", "role": "viewer", "expires_in_seconds": True}, "/expires_in_seconds"),
         ({"name": "a", "role": "viewer", "expires_in_seconds": 10**12}, "/expires_in_seconds"),
         ({"name": "a", "role": "viewer", "expires": "90d"}, "/expires"),
     ],
@@ -342,7 +437,8 @@ def test_a_key_that_cannot_be_made_is_refused_by_its_field(client, body, pointer
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-def test_one_active_key_a_name(context):
+def test_a_name_is_given_once_and_for_all(context, tokens):
+    """Runs and events name who acted by it."""
     database = context.database
 
     def make(_):
@@ -353,11 +449,11 @@ def test_one_active_key_a_name(context):
     with ThreadPoolExecutor(4) as pool:
         made = [key for key in pool.map(make, range(4)) if key]
     assert len(made) == 1
-    use_cases.revoke_named(database, "ci")
-    assert make(0) is not None
     let_expire(database, "ci")
-    assert make(0) is not None
-    with pytest.raises(Conflict, match="revoke it first"):
+    with pytest.raises(Conflict, match=r"\(expired\) has the name 'ci'.* such as 'ci-2'"):
+        use_cases.create(database, "ci", Role.OPERATOR)
+    use_cases.revoke_named(database, "ci")
+    with pytest.raises(Conflict, match=r"\(revoked\)"):
         use_cases.create(database, "ci", Role.OPERATOR)
 
 

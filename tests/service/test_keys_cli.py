@@ -1,7 +1,6 @@
 """`fairtune keys` and `fairtune migrate --first-key`, on each database."""
 
 import pytest
-from api_keys import let_expire
 from typer.testing import CliRunner
 
 from service import keys as use_cases
@@ -32,7 +31,13 @@ def caller(database, token):
     return use_cases.authenticate(database, token, host="0.0.0.0")
 
 
-def test_the_token_alone_goes_to_standard_output(fairtune, database):
+@pytest.fixture
+def first(database):
+    """An admin's key, as others are made only after one."""
+    return use_cases.create(database, "first", Role.ADMIN)
+
+
+def test_the_token_alone_goes_to_standard_output(fairtune, database, first):
     made = fairtune("keys", "create", "laptop", "--role", "operator", "--expires", "90d")
     assert made.exit_code == 0, made.output
     token = made.stdout.removesuffix("\n")
@@ -44,7 +49,7 @@ def test_the_token_alone_goes_to_standard_output(fairtune, database):
     assert found.key_id in made.stderr
 
 
-def test_keys_are_listed_and_revoked_by_id_or_name(fairtune, database):
+def test_keys_are_listed_and_revoked_by_id_or_name(fairtune, database, first):
     for name, role in (("one", "viewer"), ("two", "admin")):
         assert fairtune("keys", "create", name, "--role", role).exit_code == 0
     token = fairtune("keys", "create", "three", "--role", "viewer").stdout.strip()
@@ -55,24 +60,16 @@ def test_keys_are_listed_and_revoked_by_id_or_name(fairtune, database):
         ["three", "viewer", "active"],
         ["two", "admin", "active"],
         ["one", "viewer", "active"],
+        ["first", "admin", "active"],
     ]
     for _ in range(2):  # again is no error
         assert fairtune("keys", "revoke", three.key_id).exit_code == 0
         assert "one" in fairtune("keys", "revoke", "one").stdout
     states = [line.split()[3] for line in fairtune("keys", "list").stdout.splitlines()[1:]]
-    assert states == ["revoked", "active", "revoked"]
+    assert states == ["revoked", "active", "revoked", "active"]
 
 
-def test_a_name_that_two_standing_keys_have_is_not_enough(fairtune, database):
-    first = use_cases.create(database, "ci", Role.VIEWER, 60).key.row.id
-    let_expire(database, "ci")
-    second = use_cases.create(database, "ci", Role.VIEWER).key.row.id
-    refused = fairtune("keys", "revoke", "ci")
-    assert refused.exit_code == 1
-    assert first in refused.stderr
-    assert second in refused.stderr
-    assert fairtune("keys", "revoke", first).exit_code == 0
-    assert second in fairtune("keys", "revoke", "ci").stdout
+def test_a_key_that_is_not_there_is_named(fairtune):
     unknown = fairtune("keys", "revoke", "nobody")
     assert (unknown.exit_code, "fairtune keys list" in unknown.stderr) == (1, True)
 
@@ -87,26 +84,53 @@ def test_a_name_that_two_standing_keys_have_is_not_enough(fairtune, database):
         ((" ", "--role", "viewer"), 1, "blank"),
         (("a\x1b[2J", "--role", "viewer"), 1, "nobody can read"),
         (("x" * 101, "--role", "viewer"), 1, "100"),
-        (("taken", "--role", "viewer"), 1, "revoke it first"),
+        (("taken", "--role", "viewer"), 1, "choose another name, such as 'taken-2'"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_the_remedy(
     fairtune, database, arguments, status, said
 ):
-    use_cases.create(database, "taken", Role.VIEWER)
+    use_cases.create(database, "taken", Role.ADMIN)
     refused = fairtune("keys", "create", *arguments)
     assert refused.exit_code == status, refused.output
     assert said in refused.stderr
     assert refused.stdout == ""
 
 
-def test_a_database_without_the_schema_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [("viewer",), ("operator",), ("admin", "--expires", "90d")])
+def test_the_first_key_is_an_admins_and_stays(fairtune, options):
+    refused = fairtune("keys", "create", "a", "--role", *options)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "make an admin's first, without an expiry" in refused.stderr
+    assert fairtune("keys", "create", "b", "--role", "admin").exit_code == 0
+    assert fairtune("keys", "create", "a", "--role", *options).exit_code == 0
+
+
+KEYS = [("create", "a", "--role", "admin"), ("list",), ("revoke", "a")]
+
+
+@pytest.mark.parametrize("command", KEYS)
+def test_where_there_is_no_database_none_is_made(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    at = tmp_path / "not there"
+    refused = CliRunner().invoke(app, ("keys", *command, "--data-dir", str(at)))
+    assert refused.exit_code == 1
+    assert f"no database at {at}/fairtune.db; run: fairtune migrate --data-dir '{at}'" in (
+        refused.stderr
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(app, ("migrate", "--data-dir", str(at))).exit_code == 0
+    assert CliRunner().invoke(app, ("keys", "list", "--data-dir", str(at))).exit_code == 0
+
+
+@pytest.mark.parametrize("command", KEYS)
+def test_a_database_without_the_schema_is_named(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.db").touch()
     monkeypatch.setenv("FAIRTUNE_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
-    for command in (("create", "a", "--role", "admin"), ("list",), ("revoke", "a")):
-        refused = CliRunner().invoke(app, ("keys", *command))
-        assert refused.exit_code == 1
-        assert "fairtune migrate" in refused.stderr
+    refused = CliRunner().invoke(app, ("keys", *command))
+    assert refused.exit_code == 1
+    assert refused.stderr.endswith("run: fairtune migrate\n")
 
 
 def test_a_database_that_is_away_is_named(tmp_path, monkeypatch):

@@ -10,7 +10,9 @@ from sqlalchemy import create_engine, text
 from sqlmodel import col, update
 
 from service import __version__, keys
+from service.api import auth
 from service.api.app import create_app
+from service.api.auth import Authenticate
 from service.domain.access import Role
 from service.domain.states import FailureReason, JobKind, JobStatus
 from service.store import jobs
@@ -182,7 +184,9 @@ def lose_database(context) -> Callable[[], None]:
     return lose
 
 
-def test_while_the_database_is_away_the_rest_is_told(client, lose_database):
+def test_while_the_database_is_away_the_rest_is_told(client, context, lose_database):
+    token = keys.create(context.database, "prometheus", Role.ADMIN).token
+    client.headers["Authorization"] = f"Bearer {token}"
     client.get("/healthz")
     assert value(scrape(client), "database_up") == 1
     lose_database()
@@ -200,7 +204,7 @@ def test_while_the_database_is_away_only_a_key_that_read_them_before_reads_metri
     def status(key: str, path: str = "/metrics") -> int:
         return client.get(path, headers={"Authorization": f"Bearer {key}"}).status_code
 
-    made = [keys.create(context.database, name, Role.VIEWER) for name in ("a", "b", "c")]
+    made = [keys.create(context.database, name, Role.ADMIN) for name in ("a", "b", "c")]
     used, unused, revoked = [one.token for one in made]
     assert (status(used), status(revoked)) == (200, 200)
     keys.revoke(context.database, made[2].key.row.id)
@@ -208,6 +212,41 @@ def test_while_the_database_is_away_only_a_key_that_read_them_before_reads_metri
     lose_database()
     assert [status(one) for one in (used, used, unused, revoked)] == [200, 200, 503, 503]
     assert (client.get("/metrics").status_code, status(used, "/v1/runs")) == (503, 503)
+
+
+def test_open_access_does_not_outlast_the_first_key_while_the_database_is_away(
+    client, context, lose_database
+):
+    assert client.get("/metrics").status_code == 200
+    junk = {"Authorization": "Bearer junk"}
+    assert client.get("/metrics", headers=junk).status_code == 200
+    keys.create(context.database, "me", Role.ADMIN)  # by another process: this one is not told
+    lose_database()
+    assert client.get("/metrics").status_code == 503
+    assert client.get("/metrics", headers=junk).status_code == 503
+
+
+def test_what_is_remembered_of_a_key_is_forgotten_after_minutes(context, lose_database):
+    async def answered(_scope, _receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    guard = Authenticate(answered, context.database, "127.0.0.1")
+    client = TestClient(guard, base_url="http://127.0.0.1")
+    for number in range(20):
+        junk = {"Authorization": f"Bearer junk{number}"}
+        assert client.get("/metrics", headers=junk).status_code == 200
+    token = keys.create(context.database, "me", Role.ADMIN).token
+    client.headers["Authorization"] = f"Bearer {token}"
+    assert client.get("/metrics").status_code == 200
+    assert len(guard._scrapers) == 1
+    lose_database()
+    assert client.get("/metrics").status_code == 200
+    guard._scrapers = {
+        digest: (caller, since - auth.REMEMBERED_SECONDS - 1)
+        for digest, (caller, since) in guard._scrapers.items()
+    }
+    assert client.get("/metrics").status_code == 503
 
 
 def test_without_its_tables_the_database_is_not_up_and_the_rest_is_told(client, context):

@@ -1,11 +1,18 @@
 """The migrations make what the models say, on both databases, and can be undone."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from installation import wait_until
+from sqlalchemy import inspect, text
 from sqlmodel import SQLModel
 
+from service import keys
+from service.domain.errors import Unavailable
+from service.store import database as store
 from service.store import migrate
 from service.store.database import Database
 from service.store.tables import DEFAULT_PROJECT, Project
@@ -56,6 +63,67 @@ def test_nobody_sees_the_schema_without_what_was_to_be_done_with_it(tmp_path, po
         migrate.upgrade(database)
         assert migrate.is_current(database)
         database.dispose()
+
+
+def test_who_reads_a_table_is_not_held_up_by_a_migration_that_waits_for_it(postgres, monkeypatch):
+    """A dump holds the table for as long as it takes; everybody else goes on reading."""
+    postgres.psql("CREATE DATABASE held;")
+    url = postgres.get_uri("held", driver="psycopg")
+    database = Database(url)
+    migrate.upgrade(database, "0002")
+    monkeypatch.setattr(migrate, "_TABLE_WAIT_MS", 200)
+    monkeypatch.setattr(migrate, "_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(migrate, "_TRIES", 1000)
+    monkeypatch.setattr(store, "LOCK_WAIT_MS", 5000)
+    monkeypatch.setattr(store, "IDLE_IN_TRANSACTION_MS", 0)
+    reader, holder = Database(url), Database(url)
+    done = []
+
+    def waiting() -> bool:
+        with reader.read() as session:
+            asked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+            return session.connection().exec_driver_sql(asked).scalar() > 0
+
+    def upgrade() -> None:
+        migrate.upgrade(database, then=lambda _: done.append(None))
+
+    with structlog.testing.capture_logs() as lines, ThreadPoolExecutor(1) as pool:
+        with holder.read() as dump:
+            dump.execute(text("SELECT count(*) FROM job"))
+            migrating = pool.submit(upgrade)
+            wait_until(waiting, 20)
+            with reader.read() as session:
+                assert session.execute(text("SELECT count(*) FROM job")).scalar() == 0
+            wait_until(lambda: lines, 20)
+            assert not migrating.done()
+            dump.rollback()
+        migrating.result(timeout=60)
+    assert migrate.is_current(database)
+    assert len(done) == 1
+    said = lines[0]
+    assert said["log_level"] == "warning"
+    assert "ALTER TABLE job" in said["statement"]
+    assert said["open_transactions"]
+    for one in (database, reader, holder):
+        one.dispose()
+
+
+def test_a_migration_gives_up_on_a_table_that_stays_held(postgres, monkeypatch):
+    postgres.psql("CREATE DATABASE held_for_good;")
+    url = postgres.get_uri("held_for_good", driver="psycopg")
+    database, other = Database(url), Database(url)
+    migrate.upgrade(database, "0002")
+    monkeypatch.setattr(migrate, "_TABLE_WAIT_MS", 50)
+    monkeypatch.setattr(migrate, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(migrate, "_TRIES", 3)
+    with structlog.testing.capture_logs() as lines, other.read() as dump:
+        dump.execute(text("SELECT count(*) FROM job"))
+        with pytest.raises(Unavailable, match="lock timeout"):
+            keys.migrate_with_first(database)
+    assert [line["tries_left"] for line in lines] == [2, 1]
+    assert keys.migrate_with_first(database).key.row.name == "first-admin"
+    for one in (database, other):
+        one.dispose()
 
 
 def test_sqlite_is_in_wal_with_a_busy_timeout(tmp_path):

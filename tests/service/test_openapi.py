@@ -75,6 +75,25 @@ def test_every_call_says_what_it_does_and_how_it_refuses(document):
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+def test_what_reads_a_body_says_that_it_may_be_too_large_or_too_slow(document):
+    """Also where a call takes none: it is read, and refused."""
+    for name, operation in operations(document):
+        assert ({"408", "413"} <= set(operation["responses"])) is not name.startswith("GET "), name
+
+
+def test_downloads_say_what_ranges_and_entity_tags_do(document):
+    run = "/v1/runs/{run_id}"
+    for path in (
+        f"{run}/artifacts/{{path}}",
+        f"{run}/checkpoints/{{step}}/download",
+        f"{run}/evaluations/{{eval_id}}/predictions",
+    ):
+        answers = document["paths"][path]["get"]["responses"]
+        assert list(answers["206"]["content"]) == ["application/octet-stream"]
+        assert "content" not in answers["304"]
+        assert list(answers["416"]["content"]) == ["application/problem+json"]
+
+
 def test_a_run_can_be_started_from_an_example(document):
     content = document["paths"]["/v1/runs"]["post"]["requestBody"]["content"]["application/json"]
     assert "quick_test" in str(content["examples"])

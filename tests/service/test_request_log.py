@@ -116,6 +116,7 @@ def test_a_request_is_one_line_with_the_routes_template(client, run_id):
 
 
 def test_the_line_names_the_key_of_the_caller_and_never_its_token(client, context):
+    keys.create(context.database, "first", Role.ADMIN)
     token = keys.create(context.database, "ci of the lab", Role.VIEWER).token
     header = {"Authorization": f"Bearer {token}"}
     with caught(level="debug") as lines:

@@ -1,6 +1,5 @@
 """What a worker ships is what the API shows; files stay a run's own; stale tokens are refused."""
 
-import json
 import time
 
 import pytest
@@ -434,36 +433,3 @@ def test_the_sweep_wakes_a_worker_for_a_job_nobody_picked_up(context, run_id):
     eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
     Sweeper(eager, context.database, context.store, context.celery).sweep()
     assert len(list(folder.glob("*.msg"))) == 1
-
-
-def events_of(client, run_id, last=None):
-    headers = {"accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last else {})
-    with client.stream("GET", f"/v1/runs/{run_id}/events", headers=headers) as stream:
-        assert stream.headers["content-type"].startswith("text/event-stream")
-        return [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
-
-
-def test_a_stream_ends_with_the_final_status_and_resumes(context, client, run_id, worker):
-    worker.ship(worker.line(type="log", message="a"))
-    finish(context, worker)
-    whole = events_of(client, run_id)
-    assert [event["id"] for event in whole] == [1, 2, 3, 4]
-    assert whole[-1]["data"]["status"] == "succeeded"
-    assert [event["id"] for event in events_of(client, run_id, last=2)] == [3, 4]
-    assert events_of(client, run_id, last=4) == []
-
-
-def test_a_stream_follows_what_comes(context, client, run_id, worker):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(3) as pool:
-        listeners = [pool.submit(events_of, client, run_id) for _ in range(3)]
-        for number in range(50):
-            worker.ship(worker.line(type="log", message=str(number)))
-        finish(context, worker)
-        for listener in listeners:
-            events = listener.result(timeout=30)
-            assert [event["id"] for event in events] == list(range(1, len(events) + 1))
-            logs = [event["data"]["message"] for event in events if event["type"] == "log"]
-            assert logs == [str(number) for number in range(50)]
-            assert events[-1]["data"]["status"] == "succeeded"

@@ -1,6 +1,8 @@
 """Processes wait for what they need, say so, and come up in whatever order they are started."""
 
+import asyncio
 import contextlib
+import gc
 import re
 import shutil
 import signal
@@ -19,7 +21,9 @@ from proxy import Proxy
 from sqlalchemy.engine import make_url
 
 from service import broker, waiting
+from service.api.routes import health
 from service.demo import free_port
+from service.readiness import NotReady
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
@@ -399,6 +403,34 @@ def test_readiness_names_each_part_and_keeps_names_of_hosts_to_itself(client, se
         assert state.items() <= answer.json()["parts"].items()
         assert str(settings.data_dir) not in answer.text
         assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_part_that_is_not_ready_is_no_error_that_nobody_read(late, monkeypatch):
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.05 if late else 20)
+    may_end = threading.Event()
+
+    def check() -> None:
+        if late:
+            may_end.wait(20)
+        raise NotReady("away", "nobody there", "look")
+
+    async def asked() -> tuple[str, list[dict]]:
+        unread: list[dict] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unread.append(context))
+        probe = health.Probe("part", check)
+        state = await probe.state()
+        may_end.set()
+        with contextlib.suppress(NotReady):  # told to the loop after what `state` waited for
+            await asyncio.wrap_future(probe._looking)
+        probe._looking = None
+        gc.collect()
+        return state, [c for c in unread if "never retrieved" in c["message"]]
+
+    state, unread = asyncio.run(asked())
+    assert state == ("no answer" if late else "away")
+    assert unread == []
 
 
 def test_an_error_of_the_database_reaches_the_log_and_not_the_user(migrated_postgres, tmp_path):

@@ -14,12 +14,13 @@ from service.store.runs import get_run
 @pytest.fixture
 def alice(client, context, dataset_id):
     """The client with alice's key; the dataset was made while access was open."""
+    use_cases.create(context.database, "root", Role.ADMIN)
     client.headers.update(bearer(use_cases.create(context.database, "alice", Role.OPERATOR).token))
     return client
 
 
 @pytest.fixture
-def bob(context) -> dict[str, str]:
+def bob(alice, context) -> dict[str, str]:
     return bearer(use_cases.create(context.database, "bob", Role.OPERATOR).token)
 
 

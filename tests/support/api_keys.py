@@ -16,8 +16,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def make_keys(database: Database) -> dict[Role, str]:
-    """A token of each role; the keys are named after them."""
-    return {role: keys.create(database, role.value, role).token for role in Role}
+    """A token of each role; the keys are named after them. The first one must be an admin's."""
+    return {role: keys.create(database, role.value, role).token for role in reversed(Role)}
 
 
 def change(database: Database, name: str, **values: Any) -> None:

@@ -164,6 +164,16 @@ def test_any_number_of_workers_can_be_started_and_has_time_to_stop():
     assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
 
 
+def test_the_restore_of_the_docs_waits_as_the_drive_does():
+    """PostgreSQL's first start has a server for its own use, which listens on no address."""
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    drive = (ROOT / "tests" / "compose" / "steps.py").read_text()
+    restore = page[page.index("docker compose down --volumes  ") : page.index("pg_restore --user")]
+    (waited,) = re.findall(r"^until docker compose (.*?); do", restore, re.MULTILINE)
+    assert ", ".join(f'"{word}"' for word in waited.split()) in drive
+    assert "--host=127.0.0.1" in waited
+
+
 def test_what_lies_on_a_volume_lies_where_the_service_looks_for_it():
     (home,) = re.findall(r"FAIRTUNE_DATA_DIR=(\S+)", DOCKERFILE)
     for name in ("api", "worker", "worker-gpu"):

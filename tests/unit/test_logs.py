@@ -79,6 +79,26 @@ SECRETS = [
     "b'authorization', b'bearer geheim'",
     "ft_01j000000000000000000000ge_heimheimheimheim",
     "hf_geheimgeheimgeheimgeheim",
+    "redis://:ge heim@host:6379/0",
+    "postgresql://user:hun ge@heim@host/name and more",
+    "PGPASSWORD=geheim",
+    "POSTGRES_PASSWORD: geheim",
+    "host=db sslpassword=geheim",
+    "passwd=geheim",
+    "requirepass geheim",
+    "['redis-server', '--requirepass', 'geheim']",
+    "Authorization: Basic geheim==",
+    "{'Authorization': 'Basic geheim=='}",
+    "HF_TOKEN=geheim",
+    "{'HF_TOKEN': 'ge heim'}",
+    "REDISCLI_AUTH=geheim",
+    "password='hun geheim' user=x",
+    "password=hun,geheim user=x",
+    'password="hun\\"geheim" user=x',
+    "password='hun''geheim' user=x",
+    "password='never closed geheim",
+    '{"password": "hun geheim"}',
+    '"{\\"password\\": \\"hun geheim\\"}"',
 ]
 
 
@@ -135,10 +155,20 @@ def test_errors_of_database_and_broker_hold_no_password(tmp_path):
         "redis://host:6379/0",
         "mail someone@example.org about http://host:80/x",
         "ft_count and run_01j00000000000000000000000",
+        "see http://host:80/x or write to someone@example.org",
+        "password authentication failed for user 'x'",
+        "token=3 pad_token='<pad>' max_new_tokens: 5",
+        "authorization failed",
     ],
 )
 def test_what_is_no_secret_stays(harmless):
     assert logs.mask(harmless) == harmless
+
+
+@pytest.mark.parametrize("sign", ["\\", '"', "a-", "@", " ", "password="])
+def test_a_long_line_is_masked_in_one_pass(sign):
+    """Hours, or days, where a pattern goes back and forth."""
+    logs.mask(f"password='{sign * 20_000} x://u:{sign * 20_000}")
 
 
 def test_an_exception_is_one_line_without_values_of_variables():

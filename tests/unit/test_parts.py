@@ -40,6 +40,14 @@ def test_postgres_urls_get_the_driver(scheme):
     "wrong",
     [
         {"database_url": "mysql://x"},
+        {"database_url": "postgresql+asyncpg://u:p@h/d"},
+        {"database_url": "postgresql:u:pw"},
+        {"database_url": "sqlite://"},
+        {"database_url": "sqlite:///:memory:"},
+        {"database_url": "sqlite:///file:x?mode=memory&uri=true"},
+        {"database_url": "sqlite:///x.db?foo=bar"},
+        {"database_url": "sqlite+aiosqlite:///x.db"},
+        {"allowed_models": []},
         {"broker_url": "amqp://x"},
         {"artifacts_url": "s3://bucket"},
         {"lease_seconds": 0},
@@ -49,6 +57,18 @@ def test_postgres_urls_get_the_driver(scheme):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("foo", ["foo"]), ("a/*, b", ["a/*", "b"]), ('["a,b", "c"]', ["a,b", "c"]), ("*", ["*"])],
+)
+def test_a_list_is_json_or_has_commas(written, read, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAIRTUNE_ALLOWED_MODELS", written)
+    assert Settings().allowed_models == read
+    monkeypatch.setenv("FAIRTUNE_CORS_ORIGINS", "")
+    assert Settings().cors_origins == []
 
 
 @pytest.mark.parametrize("path", ["a", "a/b.c", "runs/run_1/job/1/x y", "ü", "..a/b..", "a/..."])

@@ -52,7 +52,11 @@ class Probe:
         if self._looking is None or self._looking.done():
             self._looking = readiness.begin(self._check)
         looking = self._looking
-        done, _ = await asyncio.wait({asyncio.wrap_future(looking)}, timeout=ANSWER_SECONDS)
+        ended = asyncio.wrap_future(looking)
+        # What it found is read from `looking`; asyncio logs an error that nobody reads from `ended`
+        # itself, also of a look that ends after it was given up.
+        ended.add_done_callback(lambda found: found.cancelled() or found.exception())
+        done, _ = await asyncio.wait({ended}, timeout=ANSWER_SECONDS)
         if not done:
             state, detail = "no answer", f"no answer within {ANSWER_SECONDS:g} s"
         elif (missing := readiness.outcome(looking)) is not None:
@@ -82,12 +86,14 @@ def probes(context: Context) -> dict[str, Probe]:
     return {part: Probe(part, check) for part, check in checks.items()}
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> Health:
     """Whether the process is alive."""
     return Health(status="ok", version=__version__)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def readyz(request: Request, response: Response) -> Readiness:
     """Whether the process can do its work: database, schema, broker and artifact store.

@@ -31,11 +31,11 @@ class KeyRequest(BaseModel):
     name: str = Field(
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Stands in the events of what the key does. No two active keys have the same.",
+        description="Stands in the events of what the key does. No two keys ever have the same.",
     )
     role: Role = Field(description="viewer reads; operator also writes; admin also manages keys.")
     expires_in_seconds: int | None = Field(
-        None, ge=1, le=MAX_EXPIRY_SECONDS, description="Left out: never."
+        None, strict=True, ge=1, le=MAX_EXPIRY_SECONDS, description="Left out: never."
     )
 
 
@@ -68,7 +68,10 @@ class NewKeyView(KeyView):
 
 @router.post("", status_code=201, responses=WRITES)
 def create_key(context: Ctx, who: Who, body: KeyRequest, response: Response) -> NewKeyView:
-    """Make a key. The answer alone holds its token: only a digest of it is kept."""
+    """Make a key. The answer alone holds its token: only a digest of it is kept.
+
+    The first one must be an admin's that never expires: from then on every call needs a key.
+    """
     made = use_cases.create(context.database, body.name, body.role, body.expires_in_seconds)
     row = made.key.row
     log.info("API key made", key_id=row.id, name=row.name, role=row.role, by=who.name)

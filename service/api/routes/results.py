@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 
 from service.api.dependencies import Ctx, Step
 from service.api.files import file_response
-from service.api.problems import READS, WRITES
+from service.api.problems import READS, WRITES, documented
 from service.api.schemas import (
     ArtifactList,
     ArtifactView,
@@ -18,7 +18,7 @@ from service.api.schemas import (
 )
 from service.artifacts import is_safe
 from service.context import Context
-from service.domain.errors import Conflict, InvalidRequest, NotFound
+from service.domain.errors import Conflict, InvalidRequest, NotFound, RangeNotSatisfiable
 from service.domain.job import BIAS_REPORT_FILE, LOG_FILE
 from service.domain.states import RESTING, JobStatus
 from service.fairness.schema import BiasReport
@@ -26,11 +26,15 @@ from service.store import runs as rows
 from service.store.tables import Artifact
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["results"])
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file; ranges and If-None-Match are understood.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
+        "content": _BYTES,
+    },
+    206: {"description": "The parts that Range asks for.", "content": _BYTES},
+    304: {"description": "The file is the one that If-None-Match names."},
+    **documented(RangeNotSatisfiable),
 }
 
 

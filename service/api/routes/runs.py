@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
@@ -12,8 +13,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
+from service import keys, steering
 from service import runs as use_cases
-from service import steering
 from service.api import examples, streams
 from service.api.dependencies import (
     After,
@@ -228,7 +229,7 @@ def clone_run(
         200: {
             "model": EventList,
             "description": "A list; or, with `Accept: text/event-stream`, a stream that closes "
-            "after the final status.",
+            "after the final status, or within 15 s of the key's revocation or expiry.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
     },
@@ -236,6 +237,7 @@ def clone_run(
 async def get_events(
     request: Request,
     context: Ctx,
+    who: Who,
     feed: Annotated[Feed, Depends(get_feed)],
     run_id: str,
     after: EventNumber = 0,
@@ -257,7 +259,8 @@ async def get_events(
     if not _EVENT_STREAM.search(request.headers.get("accept", "")):
         return await run_in_threadpool(first_page)
     await run_in_threadpool(first_page)  # 404 before the stream begins
-    stream = streams.run_events(context, feed, run_id, after)
+    is_let_in = partial(keys.is_let_in, context.database, who)
+    stream = streams.run_events(context, feed, run_id, after, is_let_in)
 
     async def encoded() -> AsyncIterator[bytes]:
         async for event in stream:
