@@ -86,7 +86,12 @@ class TrainingSection(Section):
     bf16: bool = Field(True, description="Train in bfloat16; false trains in float32.")
     gradient_checkpointing: bool = True
     train_on: Literal["completion", "all"] = "completion"
-    packing: Literal["none", "shared_prefix"] = "none"
+    packing: Literal["shared_prefix", "none"] = Field(
+        "shared_prefix",
+        description="shared_prefix: what prompts have in common is computed once per micro-batch, "
+        "which holds at most per_device_train_batch_size x max_seq_length tokens. none: rows are "
+        "padded to the longest of their micro-batch.",
+    )
     early_stopping_patience: Steps = Field(
         2, ge=0, description="Evaluations without improvement before training ends; 0 = off."
     )
@@ -103,13 +108,6 @@ class TrainingSection(Section):
     metric_for_best_model: Literal["eval_loss"] = "eval_loss"
     greater_is_better: bool = False
     dataloader_num_workers: int = Field(0, ge=0)
-
-    @field_validator("packing")
-    @classmethod
-    def _packing_to_come(cls, value: str) -> str:
-        if value != "none":
-            raise _refuse("packing shared_prefix is not available in this version; use none")
-        return value
 
     @field_validator("dataloader_num_workers")
     @classmethod

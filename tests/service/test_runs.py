@@ -71,7 +71,7 @@ REFUSED = [
     ({"lora": {"r": True}}, "/lora/r", "integer"),
     ({"lora": {"r": "8"}}, "/lora/r", "integer"),
     ({"base_model": "modèle"}, "/base_model", "hub id"),
-    ({"training": {"packing": "shared_prefix"}}, "/training/packing", "not available"),
+    ({"training": {"packing": "bfd"}}, "/training/packing", "shared_prefix"),
     ({"training": {"eval_strategy": "steps"}}, "/training", "eval_steps"),
     ({"training": {"eval_strategy": "no"}, "preset": "default"}, "/training", "early"),
     ({"resources": {"num_processes": 2}}, "/resources/num_processes", "not available"),

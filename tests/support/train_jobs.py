@@ -149,7 +149,7 @@ def make_job(
 
 
 def token_examples(count: int = 8) -> list[Any]:
-    """Rows as the loop gets them, of random ids and several lengths, always the same."""
+    """Rows as the loop gets them: alike at first, then random, of several lengths."""
     import torch
 
     from worker.training.examples import Example
@@ -159,6 +159,7 @@ def token_examples(count: int = 8) -> list[Any]:
     for number in range(count):
         length = 12 + 5 * number % 17
         ids = torch.randint(10, 400, (length,), generator=generator).tolist()
+        ids[:5] = [7, 8, 9, 8, 7]
         made.append(Example(ids, length - 2 - number % 3))
     return made
 

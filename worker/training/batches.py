@@ -1,7 +1,11 @@
-"""What a step sees: the micro-batches, and the loss over their answers."""
+"""What a step sees: its micro-batches, and the loss over their answers. Rows padded to one width.
+
+The plain way, which every model can take and which shared-prefix packing is checked against.
+"""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -9,6 +13,43 @@ from torch.nn.functional import cross_entropy
 from worker.training.examples import Example
 
 IGNORE = -100
+
+
+class Method(Protocol):
+    """How the samples of a step are laid out and their loss computed."""
+
+    def cut(self, samples: Sequence[Example], rows: int) -> list[Any]:
+        """The samples in micro-batches; `rows` bounds the memory that one takes."""
+
+    def loss_sum(self, micro: Any) -> torch.Tensor:
+        """Sum over a micro-batch's target tokens of the negative log-likelihood.
+
+        In nats, float32, a scalar.
+        """
+
+    def engaged(self) -> AbstractContextManager[None]:
+        """The model set up for `loss_sum` and the backward pass from it."""
+
+
+class Padded:
+    def __init__(
+        self,
+        model: Any,
+        train_on: Literal["completion", "all"],
+        pad: int,
+        device: torch.device,
+    ) -> None:
+        self._model, self._train_on, self._pad, self._device = model, train_on, pad, device
+
+    def cut(self, samples: Sequence[Example], rows: int) -> list[list[Example]]:
+        """Micro-batches of at most `rows` samples."""
+        return list(micro_batches(samples, rows))
+
+    def loss_sum(self, micro: Sequence[Example]) -> torch.Tensor:
+        return loss_sum(self._model, micro, self._train_on, self._pad, self._device)
+
+    def engaged(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def micro_batches(batch: Sequence[Example], size: int) -> Iterator[list[Example]]:

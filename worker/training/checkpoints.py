@@ -42,6 +42,8 @@ class LoopState:
     """Where training stands after `step` optimizer steps."""
 
     step: int = 0
+    packing: str | None = None
+    """How samples are laid out, once that is settled: the packing asked for, or none."""
     boundary_done: bool = True
     """Whether logging, evaluation and saving that fall on `step` are behind us."""
     window_loss: float = 0.0

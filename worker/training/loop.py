@@ -9,7 +9,7 @@ machine.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from worker.programs.memory import rows_at_once
 from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.programs.space import Space
 from worker.training import checkpoints
-from worker.training.batches import loss_sum, micro_batches, target_count
+from worker.training.batches import Method, target_count
 from worker.training.checkpoints import LoopState, Restored, Tensors
 from worker.training.examples import Example
 from worker.training.gpu import memory_held
+from worker.training.method import choose_method
 from worker.training.models import set_training
 from worker.training.pace import Pace
 from worker.training.results import trainer_state
@@ -61,6 +62,8 @@ class Trainer:
     seconds_after: float = 0.0
     """Expected for what the job does after training."""
 
+    method: Method = field(init=False)
+
     def __post_init__(self) -> None:
         training = self.spec.training
         self.plan = StepPlan.of(training, len(self.examples), self.accelerator.num_processes)
@@ -93,6 +96,7 @@ class Trainer:
 
     def run(self) -> None:
         state, plan = self.state, self.plan
+        self._choose_method()
         with self.stop.deferred():
             if not state.boundary_done:
                 self._boundary()
@@ -116,6 +120,23 @@ class Trainer:
         if self.spec.training.load_best_model_at_end and self.best_adapter is not None:
             checkpoints.load_adapter(self.accelerator.unwrap_model(self.model), self.best_adapter)
 
+    def _choose_method(self) -> None:
+        order = epoch_order(len(self.examples), self.spec.seed, 0)
+        with rows_at_once("train", self.train_rows):
+            self.method, self.state.packing = choose_method(
+                self.accelerator.unwrap_model(self.model),
+                self.spec.training,
+                self.pad,
+                self.accelerator.device,
+                settled=self.state.packing,
+                first=[self.examples[row] for row in order[: self.train_rows]],
+                fell_back=lambda reason: self.reporter.warn(
+                    "not_packed",
+                    f"{self.spec.base_model} is trained on padded rows, which is slower: with "
+                    f"training.packing shared_prefix {reason}.",
+                ),
+            )
+
     @property
     def chosen_step(self) -> int:
         """The step whose weights the model holds when `run` has returned."""
@@ -135,15 +156,13 @@ class Trainer:
 
         set_training(self.model, training=True)
         total = torch.zeros((), device=self.accelerator.device)
-        for slot, micro in enumerate(micro_batches(batch, self.train_rows)):
-            seed_generators(seed, step, slot)
-            # Over the tokens of the whole batch: how it is cut must not weigh its rows.
-            loss = (
-                loss_sum(self.model, micro, training.train_on, self.pad, self.accelerator.device)
-                / tokens
-            )
-            self.accelerator.backward(loss)
-            total += loss.detach()
+        with self.method.engaged():
+            for slot, micro in enumerate(self.method.cut(batch, self.train_rows)):
+                seed_generators(seed, step, slot)
+                # Over the tokens of the whole batch: how it is cut must not weigh its rows.
+                loss = self.method.loss_sum(micro) / tokens
+                self.accelerator.backward(loss)
+                total += loss.detach()
         norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), training.max_grad_norm or math.inf
         )
@@ -195,15 +214,13 @@ class Trainer:
         training = self.spec.training
         began = time.monotonic()
         spoke = began
-        total, tokens = 0.0, 0
+        total = 0.0
         set_training(self.model, training=False)
-        with torch.no_grad():
-            for micro in micro_batches(self.validation, self.eval_rows):
+        tokens = sum(target_count(example, training.train_on) for example in self.validation)
+        with torch.no_grad(), self.method.engaged():
+            for micro in self.method.cut(self.validation, self.eval_rows):
                 self._halt_if_asked()
-                total += loss_sum(
-                    self.model, micro, training.train_on, self.pad, self.accelerator.device
-                ).item()
-                tokens += sum(target_count(example, training.train_on) for example in micro)
+                total += self.method.loss_sum(micro).item()
                 if time.monotonic() - spoke > BETWEEN_PROGRESS:
                     self._progress()
                     spoke = time.monotonic()

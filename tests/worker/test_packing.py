@@ -1,0 +1,231 @@
+"""Shared-prefix packing: the groups it finds, and its gradients against padded rows'."""
+
+import random
+
+import pytest
+import torch
+from tiny_models import FAMILIES
+from train_jobs import make_trainer, spec, stop_at
+
+from service.domain.spec import LoraSection
+from worker.programs.reporter import Stopped
+from worker.training import attention, checkpoints
+from worker.training.batches import Padded
+from worker.training.examples import Example
+from worker.training.models import add_adapter, load_base, set_training
+from worker.training.packing import cut, find_groups, lay_out, width
+from worker.training.shared_prefix import SharedPrefix, difference
+
+CPU = torch.device("cpu")
+
+
+def samples(count=9, prefix=14, seed=3, answer=3):
+    """Rows that begin alike, with rests of several lengths."""
+    draw = random.Random(seed)
+    start = [draw.randrange(10, 400) for _ in range(prefix)]
+    made = []
+    for number in range(count):
+        rest = [draw.randrange(10, 400) for _ in range(4 + 7 * number % 19 + answer)]
+        made.append(Example(start + rest, prefix + len(rest) - answer))
+    return made
+
+
+def gradients(model):
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def both(model, rows, train_on, budget=10**6):
+    """Loss and adapter gradients, of padded rows and of packed ones."""
+    found = []
+    padded = Padded(model, train_on, 0, CPU)
+    packed = SharedPrefix(model, train_on, budget, CPU)
+    for method in (padded, packed):
+        model.zero_grad(set_to_none=True)
+        total = 0.0
+        with method.engaged():
+            for micro in method.cut(rows, 1 if method is packed else len(rows)):
+                loss = method.loss_sum(micro)
+                loss.backward()
+                total += loss.item()
+        found.append((total, gradients(model)))
+    return found
+
+
+def distance(found):
+    """The largest difference of a gradient, relative to the largest gradient of its kind."""
+    (loss, plain), (other_loss, packed) = found
+    assert plain.keys() == packed.keys()
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    return max(
+        ((plain[name] - packed[name]).norm() / plain[name].norm()).item()
+        for name in plain
+        if plain[name].norm() > 0
+    )
+
+
+@pytest.fixture
+def adapted(load):
+    """A tiny model with an adapter whose every matrix has a gradient."""
+
+    def make(family, *, checkpointing=False):
+        model, _ = load(family)
+        model.requires_grad_(requires_grad=False)
+        lora = LoraSection(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear")
+        return filled(add_adapter(model, lora, 1, "tiny"), checkpointing=checkpointing)
+
+    return make
+
+
+def filled(model, *, checkpointing):
+    torch.manual_seed(11)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    set_training(model, training=True)
+    return model
+
+
+CASES = {
+    "one prefix": samples(),
+    "two prefixes and a loner": samples(4) + samples(3, 20, 8) + samples(1, 5, 9),
+    "nothing shared": [s for n in range(3) for s in samples(1, 6, n)],
+    "one row": samples(1),
+    "rows equal to each other": samples(3)[:1] * 3 + samples(3),
+    "a row that another begins with": [
+        Example(samples(9)[8].ids[:20], 17),
+        *samples(9),
+    ],
+    "answers that begin alike": [Example([*s.ids[: s.start], 5, 6, 7], s.start) for s in samples()],
+    "prompts alike, answers not": [
+        Example([*samples()[0].ids[:12], *answer], 12) for answer in ([5, 6], [5, 9, 2], [8])
+    ],
+    "an answer from the first token on": [Example(s.ids, 0) for s in samples(3)],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("train_on", ["completion", "all"])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_padded_rows(adapted, family, train_on, case):
+    assert distance(both(adapted(family), CASES[case], train_on)) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_also_with_gradient_checkpointing_and_several_packs(adapted, family):
+    rows = samples(20)
+    model = adapted(family, checkpointing=True)
+    assert len(SharedPrefix(model, "all", 120, CPU).cut(rows, 1)) > 2
+    assert distance(both(model, rows, "completion", 120)) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_also_over_4_bit_weights(models_dir, family):
+    run_spec = spec(quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float32"})
+    base = load_base(models_dir / f"tiny-{family}", run_spec, CPU)
+    assert base.quantized_share > 0
+    lora = LoraSection(r=4, lora_alpha=8, lora_dropout=0.0)
+    model = filled(add_adapter(base.model, lora, 1, "tiny"), checkpointing=True)
+    assert distance(both(model, samples(), "completion")) < 1e-5
+
+
+def test_logits_in_chunks_change_nothing(adapted, monkeypatch):
+    monkeypatch.setattr("worker.training.answer_loss.LOGITS_AT_ONCE", 5)
+    monkeypatch.setattr("worker.training.answer_loss.SOFTMAX_AT_ONCE", 2)
+    assert distance(both(adapted("llama"), samples(), "all")) < 1e-5
+
+
+def test_an_output_layer_that_learns_gets_its_gradient(adapted):
+    model = adapted("llama")
+    head = model.get_base_model().get_output_embeddings()
+    head.weight.requires_grad_()
+    found = both(model, samples(), "completion")
+    assert any("lm_head" in name for name in found[1][1])
+    assert distance(found) < 1e-5
+
+
+def test_few_scores_at_once_change_nothing(adapted, monkeypatch):
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 1)
+    assert distance(both(adapted("gpt_oss"), samples(), "completion")) < 1e-5
+
+
+def test_groups_store_the_fewest_tokens():
+    first, second = samples(4, 30, 1), samples(4, 25, 2)
+    groups = find_groups([row for pair in zip(first, second, strict=True) for row in pair])
+    assert sorted(group.prefix for group in groups) == [25, 30]
+    # Two of many share more than all do: apart they would store more.
+    many = samples(8, 10, 3)
+    many.append(Example([*many[0].ids[:12], 7, 7, 7], 13))
+    assert [group.prefix for group in find_groups(many)] == [10]
+    assert find_groups([]) == []
+
+
+def test_groups_do_not_depend_on_the_order_of_rows():
+    rows = samples(30)
+    other = rows[::-1]
+    assert find_groups(rows) == find_groups(other)
+
+
+@pytest.mark.parametrize("budget", [1, 60, 100, 333, 10**6])
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_packs_hold_every_row_once_within_the_budget(budget, parts):
+    rows = samples(17) + samples(5, 22, 6)
+    packs = cut(rows, budget, parts)
+    held = [tuple(s.ids) for pack in packs for group in pack for s in group.samples]
+    assert sorted(held) == sorted(tuple(row.ids) for row in rows)
+    assert len(packs) >= parts
+    for pack in packs:
+        alone = sum(len(group.samples) for group in pack) == 1
+        assert width(pack) <= budget or alone
+        assert len(lay_out(pack, "completion").ids) == width(pack)
+    if budget == 333:
+        widths = [width(pack) for pack in packs]
+        assert min(widths) > 0.5 * max(widths)
+
+
+def test_a_layout_gives_each_sample_its_own_positions():
+    rows = samples(3)
+    layout = lay_out(cut(rows, 10**6)[0], "completion")
+    [segment] = layout.segments
+    for begin, length in segment.rests:
+        assert layout.positions[begin : begin + length] == [*range(14, 14 + length)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_check_passes_and_draws_nothing(adapted, family):
+    model = adapted(family)
+    packed, padded = (
+        SharedPrefix(model, "completion", 512, CPU),
+        Padded(model, "completion", 0, CPU),
+    )
+    before = torch.get_rng_state()
+    assert difference(model, packed, padded, samples()) is None
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_falls_back_with_a_warning_and_a_resumed_run_keeps_that(
+    load, tmp_path, monkeypatch
+):
+    run_spec = spec(training={"packing": "shared_prefix", "num_train_epochs": 2, "max_steps": None})
+    with monkeypatch.context() as patch:
+        patch.setattr(attention.PackedRow, "mask", lambda *_: torch.zeros(1, 1))  # all see all
+        run = make_trainer(load, tmp_path / "a", run_spec, samples(10))
+        stop_at(run, 2)
+        with pytest.raises(Stopped):
+            run.run()
+        assert run.state.packing == "none"
+    events = (tmp_path / "a" / "events.jsonl").read_text()
+    assert "not_packed" in events
+    assert "instead of" in events
+    again = make_trainer(load, tmp_path / "b", run_spec, samples(10))
+    [newest] = checkpoints.steps_in(tmp_path / "a" / "checkpoints")
+    again.restore(checkpoints.read(tmp_path / "a" / "checkpoints" / f"checkpoint-{newest}"))
+    again.run()
+    assert again.state.packing == "none"
+    assert "not_packed" not in (tmp_path / "b" / "events.jsonl").read_text()

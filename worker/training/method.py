@@ -1,0 +1,39 @@
+"""How the samples of a step are laid out: packed, where that is asked for and the model can."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from service.domain.spec import TrainingSection
+from worker.training.batches import Method, Padded
+from worker.training.examples import Example
+from worker.training.shared_prefix import SharedPrefix, difference
+
+
+def choose_method(
+    model: Any,
+    training: TrainingSection,
+    pad: int,
+    device: torch.device,
+    *,
+    settled: str | None,
+    first: Sequence[Example],
+    fell_back: Callable[[str], None],
+) -> tuple[Method, str]:
+    """The method and the packing that it stands for: what the specification asks for, or ``none``.
+
+    `settled` is what the run decided before it was interrupted; it keeps that. Otherwise the loss
+    over the samples `first` decides, packed against padded; `fell_back` gets the reason.
+    """
+    padded = Padded(model, training.train_on, pad, device)
+    wanted = settled or training.packing
+    if wanted == "none":
+        return padded, wanted
+    packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)
+    if settled is None:
+        reason = difference(model, packed, padded, first)
+        if reason is not None:
+            fell_back(reason)
+            return padded, "none"
+    return packed, wanted
