@@ -11,7 +11,7 @@ SETTING := servers
 COMPOSE ?= docker compose
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo serve check format test faults guards soak compose-test clean
+.PHONY: help install demo serve check format test faults guards soak bench compose-test clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -40,6 +40,8 @@ guards: .venv/.installed-dev ## take each guard away and see a test go red
 	$(FAULTS)/guards.py
 soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=files, SEED=… to choose, RECORD=1 to note
 	$(FAULTS)/soak.py --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
+bench: .venv/.installed-bench ## training speed against the original way and TRL, in some 40 minutes; BENCH="--quick" and the like, RECORD=1
+	$(BIN)/python -m benchmarks.throughput $(BENCH) $(if $(RECORD),--record)
 compose-test: .venv/bin/python ## the containers from a build to a bias report, broken on the way; COMPOSE, KEEP=1, RECORD=1
 	$(PIP) httpx
 	$(BIN)/python tests/compose/drive.py --compose "$(COMPOSE)" $(if $(KEEP),--keep) $(if $(RECORD),--record)
@@ -59,4 +61,8 @@ clean: ## remove what make made; .fairtune with your data stays
 
 .venv/.installed-dev: .venv/.installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed
+	$(PIP) --editable '.[bench]'
 	@touch $@

@@ -1,0 +1,103 @@
+"""The command line: python -m benchmarks.throughput [--record] [--quick] [--scaling] [--overhead].
+
+Needs the extra `bench` (`make bench` installs it). The results go to benchmarks/results/ as JSON
+with a table beside it; --record puts the table into docs/performance.md, too.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.throughput import machine, overhead, scaling, side_by_side, table, trl_settings
+from benchmarks.throughput.models import provide
+from benchmarks.throughput.rows import prepare
+from benchmarks.throughput.runner import Runner
+from worker.training.locate import BUNDLED
+
+BUILD = machine.ROOT / "build" / "bench"
+RESULTS = machine.ROOT / "benchmarks" / "results"
+PAGE = machine.ROOT / "docs" / "performance.md"
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    if arguments.quick:
+        arguments.steps, arguments.original_steps, arguments.rounds = 2, 2, 1
+    if not 0 < arguments.warm_up < min(arguments.steps, arguments.original_steps):
+        raise SystemExit("--warm-up must be at least 1 and less than the steps.")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    models_dir = (arguments.models_dir or BUILD / "models").resolve()
+    provide(arguments.model, models_dir)
+    rows, completions = prepare(arguments.rows, BUILD / "rows")
+    place = BUILD / time.strftime("%Y%m%d-%H%M%S")
+    runner = Runner(place)
+    common: dict[str, Any] = {
+        "model": arguments.model,
+        "models_dir": str(models_dir),
+        "rows": str(rows),
+        "completions": completions,
+        "seed": arguments.seed,
+        "dropout": arguments.dropout,
+    }
+    if arguments.scaling:
+        kind, result, text = "scaling", *scaling.measure(arguments, runner, common)
+    elif arguments.trl_settings:
+        kind, result, text = "trl", *trl_settings.measure(arguments, runner, common)
+    elif arguments.overhead:
+        kind, result, text = "overhead", *overhead.measure(arguments, place, models_dir)
+    else:
+        kind, result, text = "throughput", *side_by_side.measure(arguments, runner, common)
+    _write(kind, result, text, record=arguments.record)
+    if not arguments.keep:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(kind: str, result: dict[str, Any], text: str, *, record: bool) -> None:
+    print(f"\n{text}")
+    name = machine.short_name(result["machine"])
+    stem = RESULTS / f"{result['date']}-{kind}-{name}"
+    RESULTS.mkdir(exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    stem.with_suffix(".md").write_text(text)
+    print(f"written: {stem.relative_to(machine.ROOT)}.json and .md")
+    if record:
+        # A GPU's figures stand beside the CPU's, not in their place.
+        marker = f"{kind}-{'cuda' if machine.has_cuda() else 'cpu'}"
+        PAGE.write_text(table.put_between(PAGE.read_text(), marker, text))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--scaling", action="store_true", help="Fairtune by rows, prompt, rank")
+    mode.add_argument("--overhead", action="store_true", help="the service over the bare program")
+    mode.add_argument("--trl-settings", action="store_true", help="TRL alone, in other ways")
+    parser.add_argument("--quick", action="store_true", help="one round of two steps: does it run")
+    parser.add_argument("--steps", type=int, default=5, help="optimizer steps, warm-up included")
+    parser.add_argument("--original-steps", type=int, default=3, help="the same for `original`")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps that are not timed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--systems", type=_names, default=list(side_by_side.SYSTEMS))
+    parser.add_argument("--prompts", type=_names, default=list(side_by_side.PROMPTS))
+    parser.add_argument("--model", default=BUNDLED, help="or random-llama-1b, random-llama-3b")
+    parser.add_argument("--models-dir", type=Path, help="where base models lie; else build/bench")
+    parser.add_argument("--rows", type=Path, help="a file that the API takes; else the sample")
+    parser.add_argument("--seed", type=int, default=42, help="of the order of rows")
+    parser.add_argument("--dropout", type=float, default=0.0, help="lora_dropout, of all systems")
+    parser.add_argument("--fairtune", type=json.loads, default={}, help="JSON over its run spec")
+    parser.add_argument("--trl", type=json.loads, default={}, help="JSON over its settings")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training, for --overhead")
+    parser.add_argument("--record", action="store_true", help="into docs/performance.md, too")
+    parser.add_argument("--keep", action="store_true", help="keep every process's output in build/")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+if __name__ == "__main__":
+    main()

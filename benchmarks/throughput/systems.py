@@ -1,0 +1,184 @@
+"""The two systems that Fairtune is measured against, set up as their users do."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.throughput.rows import examples, in_order
+from benchmarks.throughput.watch import Watch
+from benchmarks.throughput.work import Work, spec_of
+from service.domain.spec import RunSpec
+
+IGNORE = -100
+
+
+def original(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int], int]]:
+    """The Trainer of transformers on rows padded to the full length, with a loss on every token.
+
+    The published training script's own calls: prepare_model_for_kbit_training, get_peft_model,
+    gradient checkpointing, DataCollatorForLanguageModeling(mlm=False), which puts -100 where the
+    pad token stands. bfloat16 autocast, as its configuration asks for.
+    """
+    from peft import prepare_model_for_kbit_training
+    from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+    watch.imported()
+    model, tokenizer, spec = _load(work, {})
+    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=work.checkpointing)
+    model = _adapted(model, spec, work)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    drawn = in_order(examples(work, tokenizer), work)
+    padded = [
+        {
+            "input_ids": row.ids + [tokenizer.pad_token_id] * (work.max_length - len(row.ids)),
+            "attention_mask": [1] * len(row.ids) + [0] * (work.max_length - len(row.ids)),
+        }
+        for row in drawn
+    ]
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(**_arguments(work, spec, directory)),
+        train_dataset=padded,
+        data_collator=DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False),
+        callbacks=[_callback(watch)],
+    )
+    trainer.train()
+    watch.losses = _losses(trainer)
+    return [(row.ids, row.start) for row in drawn]
+
+
+def trl(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int], int]]:
+    """TRL's SFTTrainer: loss on the completions, rows padded to the longest of a micro-batch.
+
+    `options`: `attn_implementation` of the model; `sorted` to put like lengths of a step together,
+    which is what grouping by length comes to while a step keeps its rows; the rest goes to
+    SFTConfig as it is.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    watch.imported()
+    options = {"sorted": True} | work.options
+    attention = options.pop("attn_implementation", None)
+    by_length = options.pop("sorted")
+    loading = {} if attention is None else {"attn_implementation": attention}
+    model, tokenizer, spec = _load(work, loading)
+    model.requires_grad_(requires_grad=False)
+    model = _adapted(model, spec, work)
+    drawn = in_order(examples(work, tokenizer), work)
+    rows = drawn
+    if by_length:
+        steps = [drawn[at : at + work.batch] for at in range(0, len(drawn), work.batch)]
+        rows = [row for step in steps for row in sorted(step, key=lambda one: len(one.ids))]
+    dataset = Dataset.from_dict(
+        {
+            "input_ids": [row.ids for row in rows],
+            "labels": [[IGNORE] * row.start + row.ids[row.start :] for row in rows],
+        }
+    )
+    free = options.get("padding_free", False)
+    given = _arguments(work, spec, directory) | {
+        "max_length": None if free else work.max_length,
+        "train_sampling_strategy": "sequential",
+    }
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**given | options),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=[_callback(watch)],
+    )
+    trainer.train()
+    watch.losses = _losses(trainer)
+    return [(row.ids, row.start) for row in drawn]
+
+
+def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    spec = RunSpec.model_validate(spec_of(work))
+    directory = Path(work.models_dir) / work.model
+    section = spec.quantization
+    model = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=torch.bfloat16,
+        device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=section.load_in_4bit,
+            bnb_4bit_quant_type=section.bnb_4bit_quant_type,
+            bnb_4bit_compute_dtype=getattr(torch, section.bnb_4bit_compute_dtype),
+            bnb_4bit_use_double_quant=section.bnb_4bit_use_double_quant,
+        ),
+        **loading,
+    )
+    return model, AutoTokenizer.from_pretrained(directory), spec
+
+
+def _adapted(model: Any, spec: RunSpec, work: Work) -> Any:
+    """The same call as Fairtune's, so that the same seed gives the same first adapter."""
+    from worker.training.models import add_adapter
+
+    adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
+    redraw(adapted, work.adapter_seed)
+    return adapted
+
+
+def redraw(model: Any, seed: int) -> None:
+    """Draw LoRA's A anew as peft does (uniform within 1/sqrt(inputs)); B stays zero.
+
+    Rounds differ in this alone, for every system alike: a spread of seeds at one order of rows.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for name, factor in sorted(model.named_parameters()):
+        if "lora_A" in name:
+            bound = factor.shape[1] ** -0.5
+            drawn = torch.empty(factor.shape).uniform_(-bound, bound, generator=generator)
+            factor.data.copy_(drawn)
+
+
+def _arguments(work: Work, spec: RunSpec, directory: Path) -> dict[str, Any]:
+    """What both trainers take, out of the one specification."""
+    import torch
+
+    training = spec.training
+    return {
+        "output_dir": str(directory),
+        "per_device_train_batch_size": training.per_device_train_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "max_steps": training.max_steps,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.lr_scheduler_type,
+        "warmup_steps": training.warmup_steps,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": training.optim,
+        "bf16": training.bf16,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "train_sampling_strategy": "sequential",
+        "seed": work.seed,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
+    }
+
+
+def _callback(watch: Watch) -> Any:
+    from transformers import TrainerCallback
+
+    class Stamps(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            watch.step_begins()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            watch.step_ends()
+
+    return Stamps()
+
+
+def _losses(trainer: Any) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

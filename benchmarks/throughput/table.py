@@ -1,0 +1,92 @@
+"""Results as Markdown, and their place in docs/performance.md. Pure functions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+GIB = 1 << 30
+
+_HEAD = (
+    "prompt",
+    "system",
+    "samples/s",
+    "x original",
+    "x TRL",
+    "tokens/s",
+    "MFU",
+    "peak GiB",
+    "above imports",
+    "start-up s",
+    "loss after",
+    "checkpointing",
+)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(row: Mapping[str, Any], name: str, digits: int) -> str:
+    """Median with least and greatest; a dash for what was not measured."""
+    if name not in row:
+        return "-"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def throughput(result: Mapping[str, Any]) -> str:
+    """The side-by-side table with what is needed to read it."""
+    rows = [
+        [
+            f"{row['prompt']}, {row['max_length']}",
+            row["system"],
+            spread(row, "samples_per_second", 2),
+            spread(row, "ratio_to_original", 2),
+            spread(row, "ratio_to_trl", 2),
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['mfu']:.1%}",
+            f"{row['peak_memory'] / GIB:.2f}",
+            f"{row['peak_memory_above_imports'] / GIB:.2f}",
+            f"{row['startup_seconds']:.1f}",
+            f"{row['loss']:.3f} ({row['steps']})",
+            "on" if row["gradient_checkpointing"] else "off",
+        ]
+        for row in result["rows"]
+    ]
+    said = [heading(result), markdown(_HEAD, rows)]
+    for prompt, probed in result["probes"].items():
+        said.append(
+            f"{prompt}: {probed['needed']} needed tokens a step of {probed['real']} "
+            f"(prefix {probed['prefix']}); peak of bfloat16 matrix products "
+            f"{probed['peak'] / 1e9:,.0f} GFLOP/s, which MFU is the share of "
+            f"({probed['peak_cached'] / 1e9:,.0f} with operands that stay in the caches)."
+        )
+    for prompt, agreed in result["agreement"].items():
+        seeds = agreed["seed_spread"]
+        over = "not known from one seed" if seeds is None else f"{seeds:.4f} nats"
+        said.append(
+            f"{prompt}: loss curves of TRL and Fairtune part by {agreed['largest_gap']:.4f} nats "
+            f"at most ({agreed['first_gap']:.4f} at the first step); spread of seeds {over}."
+        )
+    notes = sorted({note for row in result["rows"] for note in row["notes"]})
+    if notes:
+        said.append("What Fairtune said: " + " · ".join(notes))
+    return "\n\n".join(said) + "\n"
+
+
+def heading(result: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f"{result['date']}, commit {result['commit']}. {result['machine']}. {result['model']}, "
+        f"{result['about']}. {versions}."
+    )
+
+
+def put_between(page: str, name: str, body: str) -> str:
+    """The page with `body` between the markers of that name. Raises ValueError without them."""
+    begin, end = f"<!-- bench {name} -->\n", f"<!-- /bench {name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no place for {name}: {begin.strip()} … {end}")
+    return f"{before}{begin}\n{body}\n{end}{after}"

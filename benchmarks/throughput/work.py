@@ -1,0 +1,78 @@
+"""What one process is told to measure: the same for every system but for the system's own part."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+System = Literal["original", "trl", "fairtune", "probe"]
+
+BATCH = 16
+"""Samples per optimizer step, as the published presets have it for one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run. `began` is on the clock of time.monotonic, which processes of a machine share."""
+
+    system: System
+    model: str
+    models_dir: str
+    rows: str
+    """Canonical rows as Parquet."""
+    template: str
+    max_length: int
+    steps: int
+    completions: dict[str, str] | None = None
+    batch: int = BATCH
+    micro: int = 4
+    """Rows per forward pass, where the system goes by rows."""
+    checkpointing: bool = False
+    seed: int = 42
+    """Of the rows' order, the same in every round."""
+    adapter_seed: int = 42
+    rank: int = 32
+    dropout: float = 0.0
+    learning_rate: float = 2e-4
+    system_share: float = 1.0
+    """How much of the template's system turn is kept, for other prompt lengths."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The system's own: see `trl` and `fairtune`."""
+    began: float = 0.0
+
+    def but(self, **changes: Any) -> "Work":
+        return replace(self, **changes)
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        return cls(**json.loads(path.read_text()))
+
+
+def spec_of(work: Work) -> dict[str, Any]:
+    """The run specification that all systems follow, as far as it concerns each."""
+    training: dict[str, Any] = {
+        "learning_rate": work.learning_rate,
+        "max_steps": work.steps,
+        "num_train_epochs": None,
+        "per_device_train_batch_size": work.micro,
+        "gradient_accumulation_steps": work.batch // work.micro,
+        "warmup_steps": 0,
+        "max_seq_length": work.max_length,
+        "gradient_checkpointing": work.checkpointing,
+        "early_stopping_patience": 0,
+        "logging_steps": 1,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+    }
+    return {
+        "dataset_id": "benchmark",
+        "base_model": work.model,
+        "template": work.template,
+        "seed": work.seed,
+        "lora": {"r": work.rank, "lora_alpha": work.rank, "lora_dropout": work.dropout},
+        "training": training,
+    }
