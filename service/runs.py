@@ -185,8 +185,16 @@ def _check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> N
 
 
 def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
-    steps = StepPlan.of(spec.training, stats.splits["train"].rows)
+    world, training = spec.resources.num_processes, spec.training
+    steps = StepPlan.of(training, stats.splits["train"].rows, world)
     warnings = [text] if (text := steps.warmup_warning()) else []
+    if world > 1:
+        warnings.append(
+            f"with {world} processes an optimizer step takes {spec.effective_batch_size} rows "
+            f"(per_device_train_batch_size {training.per_device_train_batch_size} * "
+            f"gradient_accumulation_steps {training.gradient_accumulation_steps} * {world}); a "
+            f"worker's machine with GPUs must have {world} of them"
+        )
     if "validation" not in stats.splits:
         warnings.append(
             "the dataset has no validation split: no evaluation while training, no early stopping, "
@@ -213,7 +221,7 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
         )
     return Plan(
         spec,
-        spec.training.effective_batch_size,
+        spec.effective_batch_size,
         steps.steps_per_epoch,
         steps.total_steps,
         warnings,

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import structlog
@@ -29,6 +30,8 @@ _KEPT = frozenset({"HF_TOKEN"})
 
 _DUMP_SECONDS = 1.0
 _KILL_SECONDS = 30.0
+_GROUP_SECONDS = 5.0
+_BLINK = 0.01
 
 log = structlog.get_logger()
 
@@ -102,8 +105,8 @@ class Child:
 
     def dump(self) -> None:
         """Have it write to its log where each of its threads stands, if it still can."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGUSR1)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGUSR1)
         self.wait(_DUMP_SECONDS)
 
     def kill(self) -> int:
@@ -115,4 +118,13 @@ class Child:
         if status is None:  # in the kernel's hands: a driver or a network file system hangs
             log.error("the program cannot be killed", pid=self._process.pid)
             return -signal.SIGKILL
+        self._wait_for_group()
         return status
+
+    def _wait_for_group(self) -> None:
+        """Until its other processes are gone too: what they hold on GPUs is free only then."""
+        until = time.monotonic() + _GROUP_SECONDS
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < until:
+                os.killpg(self._process.pid, 0)
+                time.sleep(_BLINK)

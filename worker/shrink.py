@@ -1,5 +1,6 @@
 """Out of memory: the same job with fewer rows per forward pass, and the same effective batch."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -31,10 +32,12 @@ def shrink(directory: Path, database: Database, claim: Claim, batch: Batch) -> b
     smaller = now // 2
     detail = f"Memory did not suffice for {now} rows per forward pass; now there are {smaller}. "
     if batch == "train":
-        effective = training.effective_batch_size
+        effective, world = job.spec.effective_batch_size, job.spec.resources.num_processes
+        each = " in each process" if world > 1 else ""
+        passes = math.ceil(math.ceil(effective / smaller) / world)
         detail += (
-            f"Gradients are accumulated over {-(-effective // smaller)} passes: the effective "
-            f"batch stays {effective}."
+            f"Gradients are accumulated over {passes} passes{each}: the effective batch stays "
+            f"{effective}."
         )
     else:
         detail += "Only evaluation is concerned, and its figures do not depend on it."

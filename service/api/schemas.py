@@ -140,7 +140,10 @@ class PlanView(View):
     """What POST /v1/runs?dry_run=true answers: nothing is stored."""
 
     spec: RunSpec
-    effective_batch_size: int = Field(description="Samples per optimizer step.")
+    effective_batch_size: int = Field(
+        description="Samples per optimizer step: per_device_train_batch_size * "
+        "gradient_accumulation_steps * num_processes."
+    )
     steps_per_epoch: int
     total_steps: int
     warnings: list[str]

@@ -57,7 +57,8 @@ class Progress(_Event):
     gpu_memory_bytes: int | None = Field(
         default=None,
         ge=0,
-        description="most that this process has held on its GPUs, together; null without one",
+        description="most that this process, of several the first, has held on its GPUs, together; "
+        "null without one",
     )
     saving: bool = Field(
         default=False,

@@ -215,14 +215,13 @@ class EvaluationSection(Section):
 
 
 class ResourcesSection(Section):
-    num_processes: int = Field(1, ge=1, le=1024)
-
-    @field_validator("num_processes")
-    @classmethod
-    def _one_for_now(cls, value: int) -> int:
-        if value != 1:
-            raise _refuse("more than one process is not available in this version; use 1")
-        return value
+    num_processes: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that train the run together, on one machine, each on a GPU of its "
+        "own where there are any. The effective batch grows with them.",
+    )
 
 
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
@@ -251,6 +250,11 @@ class _Fields(Section):
 
 class RunSpec(_Fields):
     """A resolved specification: every field has its final value."""
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Samples per optimizer step of all processes together."""
+        return self.training.effective_batch_size * self.resources.num_processes
 
 
 # Setting one of a pair takes the other's inherited value away.

@@ -38,6 +38,7 @@ BODY: dict[str, Any] = {
         "per_device_train_batch_size": 2,
         "per_device_eval_batch_size": 4,
         "gradient_accumulation_steps": 2,
+        "packing": "none",  # a step of several micro-batches, between which something can happen
         "warmup_steps": 1,
         "max_seq_length": 128,
         "bf16": False,

@@ -74,7 +74,8 @@ REFUSED = [
     ({"training": {"packing": "bfd"}}, "/training/packing", "shared_prefix"),
     ({"training": {"eval_strategy": "steps"}}, "/training", "eval_steps"),
     ({"training": {"eval_strategy": "no"}, "preset": "default"}, "/training", "early"),
-    ({"resources": {"num_processes": 2}}, "/resources/num_processes", "not available"),
+    ({"resources": {"num_processes": 0}}, "/resources/num_processes", "greater than or equal"),
+    ({"resources": {"num_processes": 1025}}, "/resources/num_processes", "less than or equal"),
     ({"evaluation": {"threshold": "fitted"}}, "/evaluation/threshold", "not available"),
     ({"evaluation": {"splits": ["test", "test"]}}, "/evaluation/splits", "twice"),
 ]
@@ -118,6 +119,28 @@ def test_a_dry_run_plans_and_stores_nothing(client, settings, dataset_id):
     assert any("warm-up takes 50 of 23 steps" in warning for warning in plan["warnings"])
     assert client.get("/v1/runs").json()["data"] == []
     assert waiting_messages(settings) == 0
+
+
+def test_several_processes_make_the_batch_larger_and_the_steps_fewer(client, dataset_id):
+    plan = client.post(
+        "/v1/runs?dry_run=true",
+        json={
+            "dataset_id": dataset_id,
+            "preset": "quick_test",
+            "resources": {"num_processes": 4},
+            "training": {"warmup_steps": 2},
+        },
+    ).json()
+    assert (plan["effective_batch_size"], plan["steps_per_epoch"], plan["total_steps"]) == (
+        64,
+        6,
+        6,
+    )
+    (said,) = [warning for warning in plan["warnings"] if "processes" in warning]
+    assert "an optimizer step takes 64 rows" in said
+    assert "must have 4 of them" in said
+    # Two of six steps are a third; of the 23 of one process they would be far less.
+    assert not any("warm-up" in warning for warning in plan["warnings"])
 
 
 def test_unreadable_bodies(client):

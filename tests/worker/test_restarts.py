@@ -22,11 +22,11 @@ from service.domain.job import Job
 from service.domain.states import FailureReason
 from service.fairness import BiasReport
 from worker.programs.program import as_failure
-from worker.training import checkpoints, loop, models
-from worker.training.batches import loss_sum
+from worker.training import checkpoints, models
+from worker.training.batches import Padded
 from worker.training.loop import Trainer
 
-SPEC = spec(training={"logging_steps": 1})
+SPEC = spec(training={"logging_steps": 1, "packing": "none"})
 """12 steps, 6 an epoch, of 4 rows in 2 forward passes; each step is logged."""
 
 
@@ -45,14 +45,16 @@ def limit_memory(monkeypatch, *, train=99, evaluate=99, from_call=0):
     """Have the loop's memory suffice for so many rows a pass; returns the sizes of the passes."""
     sizes = []
 
-    def limited(model, micro, *args):
+    loss_sum = Padded.loss_sum
+
+    def limited(self, micro):
         training = torch.is_grad_enabled()
         sizes.append((training, len(micro)))
         if len(micro) > (train if training else evaluate) and len(sizes) > from_call:
             no_memory()
-        return loss_sum(model, micro, *args)
+        return loss_sum(self, micro)
 
-    monkeypatch.setattr(loop, "loss_sum", limited)
+    monkeypatch.setattr(Padded, "loss_sum", limited)
     return sizes
 
 
@@ -153,7 +155,9 @@ def test_at_one_row_it_says_that_fewer_cannot_be(models_dir, tmp_path, monkeypat
 
 
 def test_too_many_rows_to_validate_on(models_dir, tmp_path, monkeypatch):
-    run_spec = spec(training={"per_device_eval_batch_size": 4, "num_train_epochs": 1})
+    run_spec = spec(
+        training={"per_device_eval_batch_size": 4, "num_train_epochs": 1, "packing": "none"}
+    )
     job = make_job(tmp_path, models_dir, run_spec)
     with monkeypatch.context() as patched:
         limit_memory(patched, evaluate=2)

@@ -42,7 +42,9 @@ def score_base(
     for split in splits:
         found, known, began = False, None, time.monotonic()
         if split in wanted:
-            found, known = scorer.known(rows[split])
+            if scorer.world.leads:
+                found, known = scorer.known(rows[split])
+            found = scorer.world.told(found)
             if not found:
                 known = scorer.evaluate(model, rows[split], prompts, "base", None, alive)
         if known is not None:

@@ -10,8 +10,14 @@ from service.domain.states import FailureReason
 
 Batch = Literal["train", "eval"]
 
-# What torch's allocator for the CPU says, and CUDA where its own allocator was not the one to ask.
-_SAID = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# What torch's allocator for the CPU says, and CUDA and NCCL where its own allocator was
+# not the one to ask.
+_SAID = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Cuda failure 2",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

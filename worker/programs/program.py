@@ -5,9 +5,11 @@
 | the work done | EXIT_DONE | phase done |
 | a ProgramFailure, no memory, no disk space, any other exception | EXIT_FAILED | failure |
 | the same, and no room on the disk for that event | EXIT_NO_SPACE | any |
+| the same in another process of the run (see ranks) | as in the first one | failure |
 | TERM; with --supervised=SECONDS, no word from the supervisor for so long | EXIT_STOPPED | any |
 | the supervisor's pipe closed (with --supervised) | EXIT_STOPPED, at once | any |
 | a signal, an abort in native code, events.jsonl not writable | anything else: a crash | any |
+| a signal to another process of the run | KILL where it was KILL, else 1 | any |
 
 What nobody foresaw has the reason `internal`; tracebacks go to training.log alone. This
 module imports no training library, so that a program says `starting` within a fraction of a second.
@@ -39,8 +41,9 @@ from service.domain.events import (
 )
 from service.domain.job import EVENTS_FILE, LOG_FILE, Job
 from service.domain.states import FailureReason, Phase
-from worker.programs import parent
+from worker.programs import helper, parent, ranks
 from worker.programs.memory import BatchTooLarge, is_out_of_memory
+from worker.programs.ranks import Leader, Ranks
 from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.programs.space import Space, is_full
 
@@ -54,6 +57,7 @@ class Program:
     reporter: Reporter
     stop: Stop
     space: Space
+    ranks: Ranks
 
 
 def launch(main: Callable[[Program], None], purpose: str) -> None:
@@ -75,6 +79,7 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
         default="console",
         help="how training.log is written: readable, or as one JSON object a line",
     )
+    ranks.add_arguments(parser)
     arguments = parser.parse_args()
     directory: Path = arguments.job_dir.resolve()
     if not directory.is_dir():
@@ -82,21 +87,29 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     silence: float | None = arguments.supervised
     if silence is not None and not silence > 0:
         parser.error("--supervised takes a positive number of seconds")
-    stop = Stop()
-    signal(SIGTERM, stop.on_signal)
-    signal(SIGINT, stop.on_signal)
-    if silence is not None:
-        parent.follow(None if math.isinf(silence) else silence)
+    stop, pipe = Stop(), -1
+    if arguments.rank:
+        pipe = helper.follow()
+    else:
+        signal(SIGTERM, stop.on_signal)
+        signal(SIGINT, stop.on_signal)
+        if silence is not None:
+            parent.follow(None if math.isinf(silence) else silence)
+    ranks.forget_cluster()
     # OpenMP's idle threads spin by default. torch and bitsandbytes each bring a pool of them, which
     # then fight for the cores: on two busy ones everything took ten to thirty times as long. Read
     # when the libraries are loaded, so it is early enough here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = _redirect_output(directory / LOG_FILE)
     # Always from `info` on: training.log is the user's, whatever the worker's own log leaves out.
-    logs.configure(Path(sys.argv[0]).stem, arguments.log_format)
-    status, message = _run(main, directory, stop)
+    part = Path(sys.argv[0]).stem + (f"-{arguments.rank}" if arguments.rank else "")
+    logs.configure(part, arguments.log_format)
+    if arguments.rank:
+        status, message = _help(main, directory, stop, helper.Helper(arguments), pipe), ""
+    else:
+        status, message = _run(main, directory, stop)
     logging.shutdown()
-    if silence is None:
+    if silence is None and message:
         os.write(console, f"{message}\n".encode())
     # Not sys.exit: the threads of native libraries have crashed interpreters on their way out.
     os._exit(status)
@@ -110,23 +123,54 @@ def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[
         log.exception("no events can be written")
         return 1, str(error)
     space = Space(reporter, stop)
+
+    def report_of_another(failure: ProgramFailure) -> int:
+        reporter.have_the_last_word()
+        try:
+            return _report(failure, reporter, space)[0]
+        except Stopped:
+            return EXIT_STOPPED
+
+    leader = Leader(report_of_another)
     try:
         try:
             reporter.phase(Phase.STARTING)
             with stop.at_once():
                 job = Job.read(directory)
                 _introduce(job)
-                main(Program(directory, job, reporter, stop, space))
+                main(Program(directory, job, reporter, stop, space, leader))
             space.insist("the last events", reporter.flush, warn=False)
         except Exception as error:
+            failure = as_failure(error)
+            leader.claim_end(failure)
             log.exception("failed")
-            return _report(as_failure(error), reporter, space)
+            return _report(failure, reporter, space)
     except Stopped:
         log.info("stopped")
         with contextlib.suppress(OSError):
             reporter.flush()
         return EXIT_STOPPED, "stopped"
+    finally:
+        leader.end()
     return EXIT_DONE, f"done: {directory}"
+
+
+def _help(
+    main: Callable[[Program], None], directory: Path, stop: Stop, place: Ranks, pipe: int
+) -> int:
+    """The same in another process than the run's first one."""
+
+    def work() -> None:
+        job, reporter = Job.read(directory), helper.Mute()
+        _introduce(job)
+        with stop.at_once():
+            main(Program(directory, job, reporter, stop, Space(reporter, stop), place))
+
+    def failed(error: Exception) -> ProgramFailure:
+        log.exception("failed")
+        return as_failure(error)
+
+    return helper.work(work, pipe, failed)
 
 
 def _introduce(job: Job) -> None:

@@ -1,6 +1,7 @@
 """What a program tells its supervisor: lines in events.jsonl, and whether it was told to stop."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,18 +36,25 @@ class Reporter:
             os.truncate(path, len(whole))
         self._seq = whole.count(b"\n")
         self._lines = Records(path)
+        self._turn = threading.RLock()
         self.goes_on = self._seq > 0
         """Whether a program has spoken in this file before."""
 
     def emit(self, kind: Any, **fields: Any) -> None:
         """Validate and append one event. Raises OSError for what is not for lack of space."""
-        event: EventLine = kind(seq=self._seq + 1, time=datetime.now(UTC), **fields)
-        self._seq += 1
-        self._lines.append(event.model_dump_json().encode() + b"\n")
+        with self._turn:
+            event: EventLine = kind(seq=self._seq + 1, time=datetime.now(UTC), **fields)
+            self._seq += 1
+            self._lines.append(event.model_dump_json().encode() + b"\n")
 
     def flush(self) -> None:
         """Write the lines that wait. Raises OSError (ENOSPC, EDQUOT) where there is no room."""
-        self._lines.flush()
+        with self._turn:
+            self._lines.flush()
+
+    def have_the_last_word(self) -> None:
+        """From here on no other thread can say anything: it waits for ever."""
+        self._turn.acquire()
 
     def phase(self, phase: Phase) -> None:
         self.emit(PhaseEvent, phase=phase)

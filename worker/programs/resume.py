@@ -10,17 +10,19 @@ from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.loop import Trainer
 
 
-def resume(program: Program, trainer: Trainer, board: Board) -> None:
+def resume(program: Program, trainer: Trainer, board: Board | None) -> None:
     """Restore the newest checkpoint that can be, and say which step is gone on from.
 
     What an earlier start said of later steps is superseded by that. Raises ProgramFailure(crashed)
-    when no checkpoint is left: another attempt gets them anew from the store.
+    when no checkpoint is left: another attempt gets them anew from the store. `board` is None in
+    all processes of a run but the first.
     """
     job, reporter = program.job, program.reporter
     again = job.resume_from is not None or job.token > 1 or reporter.goes_on
     if job.resume_from is not None:
         _restore(program, trainer, job.resume_from)
-        board.replay(trainer.state.log_history)
+        if board is not None:
+            board.replay(trainer.state.log_history)
     step = trainer.state.step
     if again:
         reporter.emit(RewoundEvent, step=step)

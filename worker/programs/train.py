@@ -23,19 +23,21 @@ if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said be
     from worker.training.examples import Example, Prompts, Tokens
     from worker.training.loop import Trainer
     from worker.training.rows import Row
+    from worker.training.world import World
 
 log = logging.getLogger("fairtune")
 
 
 def main(program: Program) -> None:
-    job, spec, reporter = program.job, program.job.spec, program.reporter
+    job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
     reporter.phase(Phase.LOADING)
     from worker.training.locate import locate
     from worker.training.rows import read_rows
 
     rows = _by_split(read_rows(program.directory / job.dataset))
     labels = _labels(rows, program)
-    directory = locate(spec.base_model, Path(job.models_dir))
+    directory = ranks.model or locate(spec.base_model, Path(job.models_dir))
+    ranks.start(spec.resources.num_processes, directory)
     libraries.load(directory, in_4bit=spec.quantization.load_in_4bit)
     from worker.programs.baseline import score_base
     from worker.programs.outcome import finish
@@ -44,8 +46,11 @@ def main(program: Program) -> None:
     from worker.training.board import Board
     from worker.training.examples import Prompts, Tokens
     from worker.training.models import check_targets
+    from worker.training.world import join
 
-    checkpoints.tidy(program.directory / "checkpoints")
+    if ranks.leads:
+        checkpoints.tidy(program.directory / "checkpoints")
+    world = join(ranks, spec.resources.num_processes)
     base, accelerator = _load(program, directory)
     check_targets(base.model, spec.lora, spec.base_model)
     tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
@@ -54,13 +59,13 @@ def main(program: Program) -> None:
     validation = _examples(program, prompts, rows, "validation", labels)
     _check_data(program, train, validation)
 
-    scorer = _scorer(program, labels, tokens, accelerator.device)
+    scorer = _scorer(program, labels, tokens, accelerator.device, world)
     splits = _splits_to_score(program, rows, labels)
-    total = StepPlan.of(spec.training, len(train)).total_steps
+    total = StepPlan.of(spec.training, len(train), world.size).total_steps
     before, seconds = score_base(program, scorer, base.model, tokens, rows, splits, total)
 
-    board = Board(program.directory / "tensorboard")
-    trainer = _trainer(program, base, accelerator, train, validation, tokens.pad, board)
+    board = Board(program.directory / "tensorboard") if ranks.leads else None
+    trainer = _trainer(program, base, accelerator, world, train, validation, tokens.pad, board)
     trainer.seconds_after = seconds
     resume(program, trainer, board)
     reporter.phase(Phase.TRAINING)
@@ -76,6 +81,9 @@ def main(program: Program) -> None:
         )
         if scored is not None:
             after[split] = scored
+    ranks.dismiss()
+    if board is None:
+        return
     with program.stop.deferred():  # nothing is left that would be worth coming back for
         finish(program, trainer, board, scorer, rows, labels, before, after)
         reporter.phase(Phase.DONE)
@@ -166,11 +174,14 @@ def _check_data(program: Program, train: list[Example], validation: list[Example
             "The dataset has no validation split: no evaluation while training, no early stopping, "
             "and the last checkpoint is the one taken.",
         )
-    if text := StepPlan.of(training, len(train)).warmup_warning():
+    world = program.job.spec.resources.num_processes
+    if text := StepPlan.of(training, len(train), world).warmup_warning():
         program.reporter.warn("long_warmup", text)
 
 
-def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) -> Scorer:
+def _scorer(
+    program: Program, labels: list[str], tokens: Tokens, device: Any, world: World
+) -> Scorer:
     from worker.scoring.evaluate import Scorer
 
     return Scorer(
@@ -182,6 +193,7 @@ def _scorer(program: Program, labels: list[str], tokens: Tokens, device: Any) ->
         reporter=program.reporter,
         stop=program.stop,
         space=program.space,
+        world=world,
     )
 
 
@@ -199,10 +211,11 @@ def _trainer(
     program: Program,
     base: Any,
     accelerator: Any,
+    world: World,
     train: list[Example],
     validation: list[Example],
     pad: int,
-    board: Board,
+    board: Board | None,
 ) -> Trainer:
     from worker.training.loop import Trainer
     from worker.training.models import add_adapter
@@ -214,6 +227,7 @@ def _trainer(
     return Trainer(
         model=model,
         accelerator=accelerator,
+        world=world,
         examples=train,
         validation=validation,
         spec=spec,
@@ -222,7 +236,7 @@ def _trainer(
         reporter=program.reporter,
         stop=program.stop,
         space=program.space,
-        board=board.write,
+        board=(lambda _values, _step: None) if board is None else board.write,
         train_batch_size=program.job.train_batch_size,
         eval_batch_size=program.job.eval_batch_size,
     )

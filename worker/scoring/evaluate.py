@@ -20,6 +20,7 @@ from worker.scoring.predictions import labelled, read_probabilities, write_predi
 from worker.training.examples import Prompts
 from worker.training.models import set_training
 from worker.training.rows import Row
+from worker.training.world import World
 
 log = logging.getLogger("fairtune")
 
@@ -40,6 +41,7 @@ class Scorer:
     reporter: Reporter
     stop: Stop
     space: Space
+    world: World
 
     def known(self, rows: Sequence[Row]) -> tuple[bool, Predictions | None]:
         """Whether an earlier attempt scored the split with the base model, and what it found.
@@ -65,7 +67,8 @@ class Scorer:
         step: int | None,
         alive: Callable[[float], None],
     ) -> Predictions | None:
-        """Score one split, write its predictions, say so. None where no row has a label.
+        """Score one split, write its predictions, say so. None where no row has a label, and in all
+        processes of a run but the first: each scores a share, and that one gathers them.
 
         `alive` is called every other second with the expected seconds to the end of this.
         """
@@ -100,11 +103,14 @@ class Scorer:
                 pad=self.pad,
                 token_budget=at_once * spec.training.max_seq_length,
                 device=self.device,
+                world=self.world,
                 tick=tick,
                 fell_back=lambda why: self.reporter.warn("slow_scoring", why),
             )
         seconds = time.monotonic() - began
         log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
+        if not self.world.leads:
+            return None
         path = self._path(target, rows)
         self.space.insist(
             path.name,

@@ -24,6 +24,9 @@ import torch
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from worker.scoring.prefill import MAIN, PADDING, Prefix, cannot, common_length, masks
+from worker.training.world import World
+
+ALONE = World()
 
 AGREE = {torch.float32: 1e-3, torch.bfloat16: 1.0, torch.float16: 0.5}
 """Nats by which the two ways may differ: the rounding of logits over an answer's tokens (a bfloat16
@@ -59,15 +62,16 @@ def score(
     pad: int,
     token_budget: int,
     device: torch.device,
+    world: World = ALONE,
     tick: Callable[[int], None] = lambda _done: None,
     fell_back: Callable[[str], None] = lambda _why: None,
 ) -> list[list[float]]:
     """For each item the labels' probabilities, which sum to 1, in the order of its answers.
 
     `model` is in evaluation mode; the answers are not empty. At most `token_budget` tokens (and at
-    least one row) are in a batch. `tick` is called with the number of rows done; `fell_back` with a
-    sentence when the plain way is used. Raises ProgramFailure(diverged) for a likelihood that is
-    not a number.
+    least one row) are in a batch, of which each process of `world` takes its share. `tick` is
+    called with the number of rows done, about so many in all; `fell_back` with a sentence when the
+    plain way is used. Raises ProgramFailure(diverged) for a likelihood that is not a number.
     """
     laid = [lay_out(row, item) for row, item in enumerate(items)]
     if not laid:
@@ -89,18 +93,20 @@ def score(
     if reason is not None:
         fell_back(f"Labels are scored by one forward pass each, which is slower: {reason}.")
     prefix = None if reason else Prefix.of(model, [one.main for one in laid], device)
-    results: list[list[float]] = [[] for _ in items]
+    results = torch.zeros(len(items), len(items[0].answers), dtype=torch.float64)
     done = 0
-    for batch in _batches(laid, 0 if prefix is None else prefix.length, token_budget):
+    batches = _batches(laid, 0 if prefix is None else prefix.length, token_budget)
+    for _, batch in world.share(batches):
         if prefix is None:
             scored = [_plain(model, items[one.row], device) for one in batch]
         else:
             scored = _packed(model, batch, prefix, pad, device)
         for one, log_likelihoods in zip(batch, scored, strict=True):
-            results[one.row] = _probabilities(log_likelihoods)
-        done += len(batch)
+            results[one.row] = torch.tensor(_probabilities(log_likelihoods), dtype=torch.float64)
+        done = min(done + len(batch) * world.size, len(items))
         tick(done)
-    return results
+    # Every row was scored by one of them and is 0 in the others.
+    return world.sum(results).tolist()
 
 
 def lay_out(row: int, item: Item) -> Laid:

@@ -18,8 +18,11 @@ IGNORE = -100
 class Method(Protocol):
     """How the samples of a step are laid out and their loss computed."""
 
-    def cut(self, samples: Sequence[Example], rows: int) -> list[Any]:
-        """The samples in micro-batches; `rows` bounds the memory that one takes."""
+    def cut(self, samples: Sequence[Example], rows: int, parts: int = 1) -> list[Any]:
+        """The samples in micro-batches; `rows` bounds the memory that one takes.
+
+        They are for `parts` processes to share.
+        """
 
     def loss_sum(self, micro: Any) -> torch.Tensor:
         """Sum over a micro-batch's target tokens of the negative log-likelihood.
@@ -41,8 +44,13 @@ class Padded:
     ) -> None:
         self._model, self._train_on, self._pad, self._device = model, train_on, pad, device
 
-    def cut(self, samples: Sequence[Example], rows: int) -> list[list[Example]]:
-        """Micro-batches of at most `rows` samples."""
+    def cut(
+        self,
+        samples: Sequence[Example],
+        rows: int,
+        parts: int = 1,  # noqa: ARG002  # slots, and so dropout, do not depend on it
+    ) -> list[list[Example]]:
+        """Micro-batches of at most `rows` samples, the same for any number of processes."""
         return list(micro_batches(samples, rows))
 
     def loss_sum(self, micro: Sequence[Example]) -> torch.Tensor:

@@ -35,6 +35,7 @@ from worker.training.results import trainer_state
 from worker.training.saver import Saver
 from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, seed_generators
 from worker.training.stopping import judge
+from worker.training.world import World
 
 BETWEEN_PROGRESS = 2.0
 """Seconds between signs of life while an evaluation runs."""
@@ -56,6 +57,7 @@ class Trainer:
     space: Space
     board: Callable[[dict[str, float], int], None]
     """Where metrics go besides the events: TensorBoard."""
+    world: World = field(default_factory=World)
     train_batch_size: int | None = None
     eval_batch_size: int | None = None
     """Rows per forward pass; None: the specification's. The effective batch does not change."""
@@ -66,11 +68,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         training = self.spec.training
-        self.plan = StepPlan.of(training, len(self.examples), self.accelerator.num_processes)
+        self.plan = StepPlan.of(training, len(self.examples), self.world.size)
         self.state = LoopState()
         self.best_adapter: Tensors | None = None
         self.optimizer = make_optimizer(self.model, training)
-        self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        # The model is where it belongs; accelerate refuses 4-bit weights on any GPU but the first.
+        self.optimizer = self.accelerator.prepare(self.optimizer)
         self.scheduler = make_scheduler(self.optimizer, training, self.plan)
         self.pace = Pace(training, self.plan, len(self.validation))
         self.saver = Saver(self.directory, self.reporter, self.space)
@@ -97,6 +100,7 @@ class Trainer:
     def run(self) -> None:
         state, plan = self.state, self.plan
         self._choose_method()
+        self._check_same()
         with self.stop.deferred():
             if not state.boundary_done:
                 self._boundary()
@@ -115,8 +119,9 @@ class Trainer:
                 state.boundary_done = False
                 self._halt_if_asked()
                 self._boundary()
-            if self.spec.training.save_strategy != "no" and self.saver.saved != state.step:
+            if self.spec.training.save_strategy != "no" and self._has_to_save:
                 self.space.insist(f"checkpoint-{state.step}", self._save)
+            self._check_same()
         if self.spec.training.load_best_model_at_end and self.best_adapter is not None:
             checkpoints.load_adapter(self.accelerator.unwrap_model(self.model), self.best_adapter)
 
@@ -128,6 +133,7 @@ class Trainer:
                 self.spec.training,
                 self.pad,
                 self.accelerator.device,
+                self.world,
                 settled=self.state.packing,
                 first=[self.examples[row] for row in order[: self.train_rows]],
                 fell_back=lambda reason: self.reporter.warn(
@@ -149,7 +155,7 @@ class Trainer:
         training, seed, step = self.spec.training, self.spec.seed, self.state.step
         epoch, place = divmod(step, self.plan.steps_per_epoch)
         order = epoch_order(len(self.examples), seed, epoch)
-        size = training.effective_batch_size
+        size = training.effective_batch_size * self.world.size
         batch = [self.examples[row] for row in order[place * size : (place + 1) * size]]
         tokens = sum(target_count(example, training.train_on) for example in batch)
         rate = self.scheduler.get_last_lr()[0]
@@ -157,12 +163,14 @@ class Trainer:
         set_training(self.model, training=True)
         total = torch.zeros((), device=self.accelerator.device)
         with self.method.engaged():
-            for slot, micro in enumerate(self.method.cut(batch, self.train_rows)):
+            micros = self.method.cut(batch, self.train_rows, self.world.size)
+            for slot, micro in self.world.share(micros):
                 seed_generators(seed, step, slot)
                 # Over the tokens of the whole batch: how it is cut must not weigh its rows.
                 loss = self.method.loss_sum(micro) / tokens
                 self.accelerator.backward(loss)
                 total += loss.detach()
+        total = self.world.sum_gradients(self.model.parameters(), total)
         norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), training.max_grad_norm or math.inf
         )
@@ -201,7 +209,8 @@ class Trainer:
                 )
             self._log(evaluated)
         state.boundary_done = True
-        if self._due(training.save_strategy, training.save_steps) or self.saver.is_owed:
+        due = self._due(training.save_strategy, training.save_steps) or self.saver.is_owed
+        if due and self.world.leads:
             self._save_if_there_is_room()
 
     def _due(self, strategy: str, every: int | None) -> bool:
@@ -215,15 +224,17 @@ class Trainer:
         began = time.monotonic()
         spoke = began
         total = 0.0
-        set_training(self.model, training=False)
         tokens = sum(target_count(example, training.train_on) for example in self.validation)
+        set_training(self.model, training=False)
         with torch.no_grad(), self.method.engaged():
-            for micro in self.method.cut(self.validation, self.eval_rows):
+            micros = self.method.cut(self.validation, self.eval_rows, self.world.size)
+            for _, micro in self.world.share(micros):
                 self._halt_if_asked()
                 total += self.method.loss_sum(micro).item()
                 if time.monotonic() - spoke > BETWEEN_PROGRESS:
                     self._progress()
                     spoke = time.monotonic()
+        total = self.world.sum(torch.tensor(total, dtype=torch.float64)).item()
         if not math.isfinite(total):
             raise ProgramFailure(
                 FailureReason.DIVERGED, f"Step {self.state.step}: validation loss {total}."
@@ -236,11 +247,28 @@ class Trainer:
         }
 
     def _halt_if_asked(self) -> None:
-        """Save and raise `Stopped` if TERM came; resuming does what falls on this step first."""
+        """Save and raise `Stopped` if TERM came; resuming does what falls on this step first.
+
+        Of several processes only the first is told, and the others end with it: what they did since
+        the step that it saves is in no checkpoint.
+        """
         if self.stop.requested:
-            if self.saver.saved != self.state.step:
+            if self._has_to_save:
                 self._save_if_there_is_room()
             raise Stopped
+
+    @property
+    def _has_to_save(self) -> bool:
+        return self.world.leads and self.saver.saved != self.state.step
+
+    def _check_same(self) -> None:
+        """Raise ProgramFailure where one process of the run has gone its own way."""
+        moments = self.optimizer.state_dict()["state"].values()
+        self.world.check_same(
+            [p for p in self.model.parameters() if p.requires_grad]
+            + [tensor for values in moments for tensor in values.values()],
+            f"step {self.state.step}",
+        )
 
     def _save(self) -> None:
         """Write a checkpoint. Raises where the disk is full, and then leaves nothing of it."""

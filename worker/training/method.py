@@ -9,6 +9,7 @@ from service.domain.spec import TrainingSection
 from worker.training.batches import Method, Padded
 from worker.training.examples import Example
 from worker.training.shared_prefix import SharedPrefix, difference
+from worker.training.world import World
 
 
 def choose_method(
@@ -16,6 +17,7 @@ def choose_method(
     training: TrainingSection,
     pad: int,
     device: torch.device,
+    world: World,
     *,
     settled: str | None,
     first: Sequence[Example],
@@ -33,7 +35,7 @@ def choose_method(
     packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)
     if settled is None:
         reason = difference(model, packed, padded, first)
-        if reason is not None:
-            fell_back(reason)
+        if world.told(reason is not None):  # one decision for all processes
+            fell_back(reason or "the first process could not")
             return padded, "none"
     return packed, wanted

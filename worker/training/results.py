@@ -141,7 +141,7 @@ def model_card(
         f"| layers with an adapter | {layers} |",
         f"| trained parameters | {trainable:,} |",
         f"| learning rate | {training.learning_rate:g}, {training.lr_scheduler_type} |",
-        f"| effective batch | {training.effective_batch_size} rows |",
+        f"| effective batch | {spec.effective_batch_size} rows |",
         f"| longest sequence | {training.max_seq_length} tokens |",
         f"| steps | {steps}, weights of step {chosen_step} |",
         f"| seed | {spec.seed} |",

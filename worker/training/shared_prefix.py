@@ -38,8 +38,9 @@ class SharedPrefix:
         self._decoder = self._causal.get_decoder()
         self._train_on, self._limit, self._device = train_on, limit, device
 
-    def cut(self, samples: Sequence[Example], rows: int) -> list[Pack]:
-        return cut(samples, rows * self._limit)
+    def cut(self, samples: Sequence[Example], rows: int, parts: int = 1) -> list[Pack]:
+        """Packs of about equal width, at least one for each of `parts` processes."""
+        return cut(samples, rows * self._limit, parts)
 
     @contextmanager
     def engaged(self) -> Iterator[None]:

@@ -204,14 +204,14 @@ def counted(step: Any) -> Any:
     return counting
 
 
-@wraps("worker.training.loop", "loss_sum")
+@wraps("worker.training.batches", "Padded.loss_sum")
 def mid_step(loss_sum: Any) -> Any:
     """Between two micro-batches of a step; and where a machine's memory is said to end.
 
     memory.json: {"train": most rows of a micro-batch, "eval": …}
     """
 
-    def held(model: Any, micro: Any, *args: Any, **kwargs: Any) -> Any:
+    def held(self: Any, micro: Any) -> Any:
         import torch
 
         training = torch.is_grad_enabled()
@@ -223,7 +223,7 @@ def mid_step(loss_sum: Any) -> Any:
             most = json.loads((FOLDER / "memory.json").read_text())
             if len(micro) > most.get("train" if training else "eval", len(micro)):
                 raise torch.OutOfMemoryError("out of memory (a test says so)")
-        return loss_sum(model, micro, *args, **kwargs)
+        return loss_sum(self, micro)
 
     return held
 
