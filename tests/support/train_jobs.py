@@ -178,12 +178,14 @@ def make_trainer(
 
     from worker.programs.reporter import Reporter, Stop
     from worker.programs.space import Space
+    from worker.training.lean import make_lean
     from worker.training.loop import Trainer
     from worker.training.models import add_adapter
 
     model, _ = load(family)
     model.requires_grad_(requires_grad=False)
     model = add_adapter(model, run_spec.lora, run_spec.seed, "tiny")
+    make_lean(model)
     if run_spec.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     directory.mkdir(exist_ok=True)

@@ -7,7 +7,6 @@ from torch import nn
 from train_jobs import spec
 
 from service.domain.spec import LoraSection
-from worker.training import models
 from worker.training.lean import _Lora, make_lean
 from worker.training.models import add_adapter, load_base, set_training
 
@@ -45,12 +44,11 @@ def filled(model):
     return model
 
 
-def pair(make, lora, monkeypatch):
+def pair(make, lora):
     """The model with layers as they come, and the one with lean ones; both with one adapter."""
-    with monkeypatch.context() as patch:
-        patch.setattr(models, "make_lean", lambda _model: None)
-        plain = filled(add_adapter(make(), lora, 1, "tiny"))
-    return plain, filled(add_adapter(make(), lora, 1, "tiny"))
+    plain, lean = (filled(add_adapter(make(), lora, 1, "tiny")) for _ in range(2))
+    make_lean(lean)
+    return plain, lean
 
 
 def assert_same(plain, lean, tolerance):
@@ -63,12 +61,12 @@ def assert_same(plain, lean, tolerance):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_are_the_same(load, family, monkeypatch):
+def test_gradients_are_the_same(load, family):
     def make():
         model, _ = load(family)
         return model.requires_grad_(requires_grad=False)
 
-    plain, lean = pair(make, adapter(), monkeypatch)
+    plain, lean = pair(make, adapter())
     changed = [m for m in lean.modules() if "forward" in vars(m)]
     assert len(changed) >= (11 if family == "gpt_oss" else 15)
     assert not [m for m in plain.modules() if "forward" in vars(m)]
@@ -76,14 +74,14 @@ def test_gradients_are_the_same(load, family, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_also_over_4_bit_weights_in_bfloat16(models_dir, family, monkeypatch):
+def test_also_over_4_bit_weights_in_bfloat16(models_dir, family):
     run_spec = spec(quantization={"load_in_4bit": True}, training={"bf16": True})
 
     def make():
         return load_base(models_dir / f"tiny-{family}", run_spec, torch.device("cpu")).model
 
     # bfloat16 rounds to 8 bits, and the two ways add gradients up in another order.
-    assert_same(*pair(make, adapter(), monkeypatch), 2e-2)
+    assert_same(*pair(make, adapter()), 2e-2)
 
 
 @pytest.mark.parametrize("probability", [0.05, 0.5])
@@ -125,9 +123,9 @@ def test_gradients_of_dropout_are_those_of_the_mask_drawn():
 
 def test_the_generator_decides_and_evaluation_drops_nothing(load):
     model, _ = load("llama")
-    model = filled(
-        add_adapter(model.requires_grad_(requires_grad=False), adapter(lora_dropout=0.5), 1, "x")
-    )
+    model.requires_grad_(requires_grad=False)
+    model = filled(add_adapter(model, adapter(lora_dropout=0.5), 1, "x"))
+    make_lean(model)
     assert result(model, 1)[0] == result(model, 1)[0] != result(model, 2)[0]
     set_training(model, training=False)
     ids = torch.arange(10, 30)[None]
@@ -156,7 +154,9 @@ class GemmaRMSNorm(nn.Module):
 def test_layers_that_compute_something_else_stay_as_they_are(load):
     assert make_lean(GemmaRMSNorm()) == {"norm": 0, "mlp": 0, "lora": 0}
     model, _ = load("llama")
-    model = add_adapter(model.requires_grad_(requires_grad=False), adapter(use_dora=True), 1, "x")
+    model.requires_grad_(requires_grad=False)
+    model = add_adapter(model, adapter(use_dora=True), 1, "x")
+    make_lean(model)
     lean = [name for name, m in model.named_modules() if "forward" in vars(m)]
     assert lean
     assert not [name for name in lean if name.endswith("_proj")]

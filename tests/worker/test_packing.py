@@ -12,6 +12,7 @@ from worker.programs.reporter import Stopped
 from worker.training import attention, checkpoints
 from worker.training.batches import Padded
 from worker.training.examples import Example
+from worker.training.lean import make_lean
 from worker.training.models import add_adapter, load_base, set_training
 from worker.training.packing import cut, find_groups, lay_out, width
 from worker.training.shared_prefix import SharedPrefix, difference
@@ -81,6 +82,7 @@ def adapted(load):
 
 
 def filled(model, *, checkpointing):
+    make_lean(model)
     torch.manual_seed(11)
     with torch.no_grad():
         for parameter in model.parameters():

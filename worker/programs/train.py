@@ -217,11 +217,13 @@ def _trainer(
     pad: int,
     board: Board | None,
 ) -> Trainer:
+    from worker.training.lean import make_lean
     from worker.training.loop import Trainer
     from worker.training.models import add_adapter
 
     spec = program.job.spec
     model = add_adapter(base.model, spec.lora, spec.seed, spec.base_model)
+    make_lean(model)
     if spec.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return Trainer(

@@ -13,7 +13,6 @@ from service.domain.errors import ProgramFailure
 from service.domain.spec import LoraSection, QuantizationSection, RunSpec
 from service.domain.states import FailureReason
 from worker.programs.space import is_full
-from worker.training.lean import make_lean
 
 log = logging.getLogger("fairtune")
 
@@ -234,7 +233,6 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
         )
     except ValueError as error:
         raise ProgramFailure(FailureReason.INVALID_SPEC, f"lora: {error}") from error
-    make_lean(adapted)
     # Not the directory on this machine: the adapter is for whoever has the base model.
     adapted.peft_config["default"].base_model_name_or_path = base_model
     return adapted
