@@ -57,9 +57,11 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
 
     from worker.programs import train
     from worker.programs.program import Program
+    from worker.programs.ranks import Ranks
     from worker.programs.reporter import Stop
     from worker.programs.space import Space
     from worker.training import loop  # noqa: F401 - as above
+    from worker.training.world import World
 
     watch.imported()
     spec = RunSpec.model_validate(overlay(spec_of(work), work.options))
@@ -76,12 +78,12 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
         dataset=work.rows,
         completions=work.completions,
     )
-    program = Program(directory, job, listener, stop, Space(listener, stop))
+    program = Program(directory, job, listener, stop, Space(listener, stop), Ranks())
     base, accelerator = train._load(program, model)
     rows = examples(work, base.tokenizer)
     pad = base.tokenizer.pad_token_id
     board: Any = SimpleNamespace(write=lambda _values, _step: None)
-    trainer = train._trainer(program, base, accelerator, rows, [], pad, board)
+    trainer = train._trainer(program, base, accelerator, World(), rows, [], pad, board)
     redraw(trainer.model, work.adapter_seed)
     make_step = trainer._step
 

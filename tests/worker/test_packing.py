@@ -6,6 +6,20 @@ import pytest
 import torch
 from tiny_models import FAMILIES
 from train_jobs import make_trainer, spec, stop_at
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPTJConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3_5TextConfig,
+    SeedOssConfig,
+)
 
 from service.domain.spec import LoraSection
 from worker.programs.reporter import Stopped
@@ -15,7 +29,8 @@ from worker.training.examples import Example
 from worker.training.lean import make_lean
 from worker.training.models import add_adapter, load_base, set_training
 from worker.training.packing import cut, find_groups, lay_out, width
-from worker.training.shared_prefix import SharedPrefix, difference
+from worker.training.shared_prefix import SharedPrefix
+from worker.training.trial import choose, why_not
 
 CPU = torch.device("cpu")
 
@@ -207,8 +222,9 @@ def test_the_check_passes_and_draws_nothing(adapted, family):
         Padded(model, "completion", 0, CPU),
     )
     before = torch.get_rng_state()
-    assert difference(model, packed, padded, samples()) is None
+    assert why_not(model, packed, padded, samples(), 2) is None
     assert torch.equal(torch.get_rng_state(), before)
+    assert not model.training
 
 
 def test_training_falls_back_with_a_warning_and_a_resumed_run_keeps_that(
@@ -216,7 +232,9 @@ def test_training_falls_back_with_a_warning_and_a_resumed_run_keeps_that(
 ):
     run_spec = spec(training={"packing": "shared_prefix", "num_train_epochs": 2, "max_steps": None})
     with monkeypatch.context() as patch:
-        patch.setattr(attention.PackedRow, "mask", lambda *_: torch.zeros(1, 1))  # all see all
+        patch.setattr(
+            attention.PackedRow, "mask", lambda *_: torch.zeros(1, 1)
+        )  # what follows, too
         run = make_trainer(load, tmp_path / "a", run_spec, samples(10))
         stop_at(run, 2)
         with pytest.raises(Stopped):
@@ -224,10 +242,129 @@ def test_training_falls_back_with_a_warning_and_a_resumed_run_keeps_that(
         assert run.state.packing == "none"
     events = (tmp_path / "a" / "events.jsonl").read_text()
     assert "not_packed" in events
-    assert "instead of" in events
+    assert "differ by" in events
     again = make_trainer(load, tmp_path / "b", run_spec, samples(10))
     [newest] = checkpoints.steps_in(tmp_path / "a" / "checkpoints")
     again.restore(checkpoints.read(tmp_path / "a" / "checkpoints" / f"checkpoint-{newest}"))
     again.run()
     assert again.state.packing == "none"
     assert "not_packed" not in (tmp_path / "b" / "events.jsonl").read_text()
+
+
+def trial(model, rows=2, step=None):
+    packed, padded = (
+        SharedPrefix(model, "completion", 512, CPU),
+        Padded(model, "completion", 0, CPU),
+    )
+    return why_not(model, packed, padded, samples() if step is None else step, rows)
+
+
+def of_config(config, dtype=torch.float32, **lora):
+    torch.manual_seed(5)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.normal_(std=0.15)
+    model.requires_grad_(requires_grad=False)
+    section = LoraSection(
+        **{"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", **lora}
+    )
+    return filled(add_adapter(model, section, 1, "x"), checkpointing=False)
+
+
+SHAPE = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}
+GPT = {"vocab_size": 400, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (GPTJConfig(**GPT, rotary_dim=8), "cannot be exchanged"),
+        (BloomConfig(vocab_size=400, hidden_size=64, n_layer=2, n_head=4), "cannot be exchanged"),
+        (SeedOssConfig(**SHAPE, residual_dropout=0.0), "dropout"),
+        (Gemma2Config(**SHAPE, final_logit_softcapping=None), "softcap"),
+        (GraniteConfig(**SHAPE, logits_scaling=8.0), "does more to its logits"),
+        (Qwen3_5TextConfig(**SHAPE, full_attention_interval=2), "linear_attention"),
+    ],
+    ids=["gptj", "bloom", "seed-oss", "gemma2", "granite", "qwen3.5"],
+)
+def test_models_that_cannot_be_packed_say_so_in_every_type(config, says, dtype):
+    assert says in trial(of_config(config, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SHAPE, tie_word_embeddings=True, attention_bias=True),
+        MistralConfig(**SHAPE, sliding_window=9),
+        Qwen2Config(**{k: v for k, v in SHAPE.items() if k != "head_dim"}),
+        Gemma3TextConfig(**SHAPE, sliding_window=9),
+        Phi3Config(**{k: v for k, v in SHAPE.items() if k != "head_dim"}),
+    ],
+    ids=["llama", "mistral", "qwen2", "gemma3", "phi3"],
+)
+def test_others_pass_and_have_the_gradients_of_padded_rows(config, dtype):
+    model = of_config(config, dtype)
+    assert trial(model) is None
+    if dtype == torch.float32:
+        set_training(model, training=True)
+        assert distance(both(model, samples(), "completion")) < 2e-5
+
+
+def short_sighted(mask, hidden):
+    """The beginning's first tokens are not seen by the rests."""
+
+    def masked(row, span, window, like):
+        made = mask(row, span, window, like).clone()
+        if span.keys > span.first + span.queries:
+            made[:, hidden] = float("-inf")
+        return made
+
+    return masked
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_a_mask_that_hides_a_few_tokens_is_noticed(dtype, rows, monkeypatch):
+    model = of_config(LlamaConfig(**SHAPE), dtype)
+    monkeypatch.setattr(
+        attention.PackedRow, "mask", short_sighted(attention.PackedRow.mask, slice(5, 10))
+    )
+    assert "differ by" in trial(model, rows)
+
+
+def test_a_trial_has_long_rows_and_two_that_begin_alike():
+    step = samples(40)
+    longest = max(len(row.ids) for row in step)
+    assert max(len(row.ids) for row in choose(step)) == longest
+    strangers = [row for n in range(4) for row in samples(1, 6, n)]
+    assert max(len(group.samples) for group in find_groups(choose(strangers))) == 2
+    assert len(choose(samples(1))) == 2
+
+
+def test_long_rows_take_no_square_of_scores(monkeypatch):
+    """A lone row of 3,000 tokens: 9 million scores a head, of which few are held at a time."""
+    model = of_config(LlamaConfig(**SHAPE | {"max_position_embeddings": 4096}))
+    held = []
+    softmax = torch.softmax
+    monkeypatch.setattr(
+        torch, "softmax", lambda given, dim: held.append(given.numel()) or softmax(given, dim)
+    )
+    [long] = samples(1, 3000)
+    packed = SharedPrefix(model, "completion", 4096, CPU)
+    with packed.engaged():
+        packed.loss_sum(packed.cut([long], 1)[0]).backward()
+    assert max(held) <= attention.SCORES_AT_ONCE * 4

@@ -80,4 +80,4 @@ class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> Any:
         [grad] = ctx.saved_tensors
-        return grad * grad_loss.to(grad.dtype), None, None, None, None
+        return grad * grad_loss, None, None, None, None

@@ -11,7 +11,7 @@ a CPU that measured several times faster than PyTorch's fused attention, whose b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,7 +25,12 @@ WASTE = 0.2
 """The share of a bucket that may be padding."""
 
 SCORES_AT_ONCE = 2**17
-"""Scores of a bucket for each head, if it has several samples."""
+"""Scores held at a time for each head, or those of 16 tokens."""
+
+_NO_MATTER = frozenset(
+    {"cache_position", "output_attentions", "output_hidden_states", "position_ids", "use_cache"}
+)
+"""What models pass on to attention functions that has no bearing on training over a packed row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,16 @@ class Bucket:
     """The packed row's columns that `kept` stands for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PackedRow:
     """A layout as attention needs it, on one device."""
 
     buckets: list[Bucket]
-    masks: dict[Any, torch.Tensor]
+    calls: int = 0
+    """How often attention was computed over it: once for each layer that has any."""
+    windows: int = 0
+    """How often with a sliding window."""
+    masks: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, device: torch.device) -> "PackedRow":
@@ -66,28 +75,49 @@ class PackedRow:
                 _bucket(segment.start, segment.prefix, alike, device)
                 for alike in _alike(rests, segment.prefix)
             )
-        return cls(buckets, {})
+        return cls(buckets)
 
-    def mask(
-        self, bucket: Bucket, window: int | None, repeat: int, like: torch.Tensor
-    ) -> torch.Tensor:
-        """Additive, (repeat x length, prefix + length): 0 where a rest's token sees a key.
+    def mask(self, span: "Span", window: int | None, like: torch.Tensor) -> torch.Tensor:
+        """Additive, (last - first, span.keys): 0 where a rest's token sees a key.
 
         Both count by position, so that a sliding window is not shifted by the other samples.
         """
-        width = bucket.prefix + bucket.length
-        if window is not None and window >= width:
+        if window is not None and window >= span.keys:
             window = None
-        key = (bucket.prefix, bucket.length, window, repeat)
-        if key not in self.masks:
-            query = torch.arange(bucket.prefix, width, device=like.device)[:, None]
-            seen = torch.arange(width, device=like.device)[None]
-            hidden = seen > query
-            if window is not None:
-                hidden |= query - seen >= window
-            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-            self.masks[key] = mask.masked_fill_(hidden, float("-inf")).repeat(repeat, 1)
-        return self.masks[key]
+        key = (span, window)
+        if (known := self.masks.get(key)) is not None:
+            return known
+        query = torch.arange(span.keys - span.queries, span.keys, device=like.device)[:, None]
+        seen = torch.arange(span.keys, device=like.device)[None]
+        hidden = seen > query
+        if window is not None:
+            hidden |= query - seen >= window
+        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+        mask.masked_fill_(hidden, float("-inf"))
+        if mask.numel() <= SCORES_AT_ONCE:  # all layers need it; larger ones are made anew
+            self.masks[key] = mask
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`queries` tokens of a bucket's rests from `first` on, and the `keys` up to their last one."""
+
+    first: int
+    queries: int
+    keys: int
+
+
+def _spans(bucket: Bucket) -> list[Span]:
+    """Pieces of a bucket with few scores each. Causality: later keys need not be looked at."""
+    spans = []
+    first = 0
+    while first < bucket.length:
+        room = SCORES_AT_ONCE // (bucket.count * (bucket.prefix + bucket.length))
+        queries = min(max(room, 16), bucket.length - first)
+        spans.append(Span(first, queries, bucket.prefix + first + queries))
+        first += queries
+    return spans
 
 
 def _alike(rests: Sequence[tuple[int, int]], prefix: int) -> list[list[tuple[int, int]]]:
@@ -129,29 +159,38 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    _attention_mask: torch.Tensor | None,
-    scaling: float,
+    attention_mask: torch.Tensor | None = None,
+    scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     s_aux: torch.Tensor | None = None,
     packed: PackedRow | None = None,
-    softcap: float | None = None,
-    **_others: Any,
+    is_causal: bool | None = None,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (1, heads, T, d), key and value (1, kv heads, T, d) to (1, T, heads, d).
 
-    `s_aux`, (heads,), are the logits of attention sinks. Raises ValueError without a layout and for
-    what it cannot do: dropout of attention weights and capped scores.
+    `s_aux`, (heads,), are the logits of attention sinks. Raises ValueError without a layout, and
+    for what it cannot do, such as dropout of attention weights and whatever it does not know.
     """
     if packed is None:
-        raise ValueError("shared-prefix attention needs the keyword `packed`")
-    if dropout or softcap:
-        raise ValueError("dropout of attention weights and capped scores cannot be packed")
+        raise ValueError("attention gets no layout of the packed row")
+    unknown = sorted(k for k, v in others.items() if v is not None and k not in _NO_MATTER)
+    if dropout:
+        unknown.append(f"dropout {dropout} of attention weights")
+    if is_causal is False:
+        unknown.append("attention to what follows")
+    if attention_mask is not None:
+        unknown.append("an attention mask")
+    if unknown:
+        raise ValueError(f"its attention has what packing does not know: {', '.join(unknown)}")
+    packed.calls += 1
+    packed.windows += sliding_window is not None
     out: torch.Tensor = _Attend.apply(  # type: ignore[no-untyped-call]  # of torch
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),
-        scaling,
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
         sliding_window,
         None if s_aux is None else s_aux.detach().to(query.dtype),
         packed,
@@ -178,8 +217,12 @@ class _Attend(torch.autograd.Function):
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         for bucket in packed.buckets:
             q, k, v = _gather(bucket, query, key, value)
-            weights = _weights(bucket, q, k, scaling, window, sinks, packed)
-            _put(out, bucket, torch.bmm(weights, v))
+            got = torch.empty_like(q)
+            for span in _spans(bucket):
+                weights = _weights(span, q, k, scaling, window, sinks, packed)
+                put = torch.bmm(weights, v[:, : span.keys])
+                _cut(got, span).copy_(put.view_as(_cut(got, span)))
+            _put(out, bucket, got)
         return out
 
     @staticmethod
@@ -191,18 +234,38 @@ class _Attend(torch.autograd.Function):
         grad_query = torch.empty_like(query)
         for bucket in packed.buckets:
             q, k, v = _gather(bucket, query, key, value)
-            weights = _weights(bucket, q, k, scaling, window, sinks, packed)
             g = _queries(bucket, grad, key.shape[1], padded_with_zeros=True)
-            grad_v = torch.bmm(weights.transpose(1, 2), g)
-            grad_weights = torch.bmm(g, v.transpose(1, 2))
-            # A sink has no value: its share of the softmax has no gradient of its own to add.
-            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-            grad_scores.mul_(scaling)
-            _put(grad_query, bucket, torch.bmm(grad_scores, k))
-            grad_k = torch.bmm(grad_scores.transpose(1, 2), q)
+            grad_q = torch.empty_like(q)
+            spans = _spans(bucket)
+            several = len(spans) > 1
+            grad_k, grad_v = (
+                torch.zeros_like(part, dtype=torch.float32) if several else torch.empty_like(part)
+                for part in (k, v)
+            )
+            for span in spans:
+                weights = _weights(span, q, k, scaling, window, sinks, packed)
+                seen_k, seen_v = k[:, : span.keys], v[:, : span.keys]
+                part_g = _cut(g, span).reshape(len(g), -1, g.shape[-1])
+                part_q = _cut(q, span).reshape(len(q), -1, q.shape[-1])
+                grad_weights = torch.bmm(part_g, seen_v.transpose(1, 2))
+                # A sink has no value: it adds no gradient of its own to the softmax's.
+                scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+                scores.mul_(scaling)
+                _cut(grad_q, span).copy_(torch.bmm(scores, seen_k).view_as(_cut(grad_q, span)))
+                for total, left, right in ((grad_k, scores, part_q), (grad_v, weights, part_g)):
+                    part = torch.bmm(left.transpose(1, 2), right)
+                    if several:
+                        total[:, : span.keys] += part
+                    else:
+                        total.copy_(part)
+            _put(grad_query, bucket, grad_q)
             for total, part in zip(into, (grad_k, grad_v), strict=True):
                 _add_keys(total, bucket, part)
         return grad_query, *(total.to(key.dtype) for total in into), None, None, None, None
+
+
+def _cut(queries: torch.Tensor, span: Span) -> torch.Tensor:
+    return queries[:, :, span.first : span.first + span.queries]
 
 
 def _gather(
@@ -210,7 +273,7 @@ def _gather(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The bucket's queries and, behind the beginning's, keys and values.
 
-    (count x kv heads, repeat x length, d), twice (count x kv heads, prefix + length, d).
+    (count x kv heads, repeat, length, d), twice (count x kv heads, prefix + length, d).
     """
     return (
         _queries(bucket, query, key.shape[1]),
@@ -229,7 +292,7 @@ def _queries(
         padding[bucket.kept] = False
         taken[padding] = 0
     shaped = taken.view(bucket.count, bucket.length, kv, heads // kv, size)
-    return shaped.permute(0, 2, 3, 1, 4).reshape(bucket.count * kv, -1, size)
+    return shaped.permute(0, 2, 3, 1, 4).reshape(bucket.count * kv, -1, bucket.length, size)
 
 
 def _keys(bucket: Bucket, key: torch.Tensor) -> torch.Tensor:
@@ -244,7 +307,7 @@ def _keys(bucket: Bucket, key: torch.Tensor) -> torch.Tensor:
 
 
 def _weights(
-    bucket: Bucket,
+    span: Span,
     q: torch.Tensor,
     k: torch.Tensor,
     scaling: float,
@@ -252,18 +315,22 @@ def _weights(
     sinks: torch.Tensor | None,
     packed: PackedRow,
 ) -> torch.Tensor:
-    repeat = q.shape[1] // bucket.length
-    mask = packed.mask(bucket, window, repeat, q)
-    scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scaling)
+    """(count x kv heads, repeat x span.queries, span.keys)."""
+    batch, repeat, _, size = q.shape
+    queries = _cut(q, span).reshape(batch, -1, size)
+    keys = k[:, : span.keys].transpose(1, 2)
+    scores = torch.baddbmm(q.new_empty(1, 1, 1), queries, keys, beta=0, alpha=scaling)
+    scores.view(batch, repeat, span.queries, span.keys).add_(packed.mask(span, window, q))
     if sinks is None:
         return torch.softmax(scores, -1)
-    sink = sinks.view(1, -1, repeat, 1).expand(bucket.count, -1, -1, bucket.length)
-    scores = torch.cat([scores, sink.reshape(*scores.shape[:2], 1)], -1)
+    kv = len(sinks) // repeat
+    sink = sinks.view(1, kv, repeat, 1).expand(batch // kv, -1, -1, span.queries)
+    scores = torch.cat([scores, sink.reshape(batch, -1, 1)], -1)
     return torch.softmax(scores, -1)[..., :-1].contiguous()
 
 
 def _put(out: torch.Tensor, bucket: Bucket, part: torch.Tensor) -> None:
-    """Write a bucket's (count x kv heads, repeat x length, d) to its columns of (T, heads, d)."""
+    """Write a bucket's (count x kv heads, repeat, length, d) to its columns of (T, heads, d)."""
     _, heads, size = out.shape
     shaped = part.view(bucket.count, heads, bucket.length, size).transpose(1, 2)
     rows = shaped.reshape(-1, heads, size)

@@ -53,6 +53,14 @@ class Padded:
         """Micro-batches of at most `rows` samples, the same for any number of processes."""
         return list(micro_batches(samples, rows))
 
+    def count(self, sample: Example) -> int:
+        """Target tokens of the sample."""
+        return target_count(sample, self._train_on)
+
+    def losses(self, micro: Sequence[Example]) -> torch.Tensor:
+        """The negative log-likelihood of each target token, row by row."""
+        return losses(self._model, micro, self._train_on, self._pad, self._device)
+
     def loss_sum(self, micro: Sequence[Example]) -> torch.Tensor:
         return loss_sum(self._model, micro, self._train_on, self._pad, self._device)
 
@@ -79,7 +87,18 @@ def loss_sum(
     pad: int,
     device: torch.device,
 ) -> torch.Tensor:
-    """Sum over all target tokens of the negative log-likelihood, in nats, float32, a scalar.
+    """Sum over all target tokens of the negative log-likelihood, in nats, float32, a scalar."""
+    return losses(model, micro, train_on, pad, device).sum()
+
+
+def losses(
+    model: Any,
+    micro: Sequence[Example],
+    train_on: Literal["completion", "all"],
+    pad: int,
+    device: torch.device,
+) -> torch.Tensor:
+    """The negative log-likelihood of each target token, row by row.
 
     Rows are padded on the left: answers then end in the same column, and logits are only computed
     for the columns that hold a target.
@@ -103,4 +122,4 @@ def loss_sum(
     ).logits[:, -columns - 1 : -1]
     wanted = targets[:, -columns:].to(device)
     chosen = wanted != IGNORE
-    return cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum")
+    return cross_entropy(logits[chosen].float(), wanted[chosen], reduction="none")

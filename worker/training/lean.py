@@ -4,20 +4,18 @@ What a forward pass keeps is most of a training's memory, and reading it again m
 matrix products. Three layers keep several times what they need: RMSNorm and SwiGLU as transformers
 writes them, since each elementary operation keeps its own operands, and LoRA as peft writes it,
 which keeps the layer's input in float32 twice for each adapter. Here each is one autograd function
-whose backward pass is written out. Numbers are rounded where the originals round them.
+whose backward pass is written out. In 16 bits they may round at other places than the originals.
 
 `make_lean` puts them into a model, each only where a trial gives what the layer gave before.
 """
 
-from collections.abc import Callable
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import silu
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
 _LEVELS = 2**16
 
 
@@ -25,94 +23,90 @@ def make_lean(model: nn.Module) -> dict[str, int]:
     """Replace what can be; return how many layers of each kind were."""
     counts = {"norm": 0, "mlp": 0, "lora": 0}
     for module in model.modules():
-        for kind, make in (("norm", _lean_norm), ("mlp", _lean_mlp), ("lora", _lean_lora)):
-            if (forward := make(module)) is not None:
-                module.forward = forward
+        for kind, fits, forward in (
+            ("norm", _is_norm, _norm),
+            ("mlp", _is_mlp, _mlp),
+            ("lora", _is_lora, _lora),
+        ):
+            if fits(module):
+                # Bound to the module, so that a copy of the model has its own.
+                module.forward = MethodType(forward, module)
                 counts[kind] += 1
     return counts
 
 
-def _lean_norm(module: nn.Module) -> Forward | None:
+def _is_norm(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
-    eps = getattr(module, "variance_epsilon", None)
-    if not type(module).__name__.endswith("RMSNorm") or weight is None or eps is None:
-        return None
-    if weight.requires_grad:
-        return None
-
-    def forward(given: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = _Norm.apply(given, weight, eps)  # type: ignore[no-untyped-call]  # of torch
-        return out
-
-    return forward if _agree(module.forward, forward, weight) else None
+    if not type(module).__name__.endswith("RMSNorm") or not hasattr(module, "variance_epsilon"):
+        return False
+    return isinstance(weight, nn.Parameter) and not weight.requires_grad and _agree(module, weight)
 
 
-def _lean_mlp(module: nn.Module) -> Forward | None:
-    gate, up, down = (getattr(module, f"{name}_proj", None) for name in ("gate", "up", "down"))
-    activation = getattr(module, "act_fn", None)
-    if gate is None or up is None or down is None or activation is None:
-        return None
+def _norm(module: Any, given: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = _Norm.apply(given, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]  # of torch
+    return out
+
+
+def _is_mlp(module: nn.Module) -> bool:
+    if not all(hasattr(module, f"{name}_proj") for name in ("gate", "up", "down")):
+        return False
     # On stand-ins for its three matrices: bitsandbytes repacks 4-bit ones that are called where no
     # gradient is wanted, and they could not be trained any more.
     stub = SimpleNamespace(
         gate_proj=lambda x: 1.3 * x, up_proj=lambda x: x - 0.4, down_proj=lambda x: 2 * x
     )
-    stub.act_fn, trial = activation, torch.linspace(-4, 4, 64)
+    stub.act_fn, trial = getattr(module, "act_fn", None), torch.linspace(-4, 4, 64)
     try:
         found = type(module).forward(stub, trial)
-    except AttributeError:  # it is made of more than these
-        return None
-    if not torch.allclose(found, 2 * silu(1.3 * trial) * (trial - 0.4)):
-        return None
+    except (AttributeError, TypeError):  # it is made of more than these
+        return False
+    return torch.allclose(found, 2 * silu(1.3 * trial) * (trial - 0.4))
 
-    def forward(given: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = down(_SwiGlu.apply(gate(given), up(given)))  # type: ignore[no-untyped-call]  # of torch
+
+def _mlp(module: Any, given: torch.Tensor) -> torch.Tensor:
+    gated = _SwiGlu.apply(module.gate_proj(given), module.up_proj(given))  # type: ignore[no-untyped-call]  # of torch
+    out: torch.Tensor = module.down_proj(gated)
+    return out
+
+
+def _is_lora(module: nn.Module) -> bool:
+    """Layers that peft adds B A x to, and nothing else: not those that wrap single parameters."""
+    kind = type(module)
+    if kind.__name__ not in {"Linear", "Linear4bit"} or not kind.__module__.startswith("peft."):
+        return False
+    adapted: Any = module
+    names = list(adapted.lora_A)
+    return (
+        names == ["default"] == list(adapted.active_adapters)
+        and not adapted.lora_variant
+        and not adapted.lora_bias["default"]
+    )
+
+
+def _lora(module: Any, given: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+    plain = module.merged or module.disable_adapters or module.active_adapters != ["default"]
+    if plain or others or named:
+        out: torch.Tensor = type(module).forward(module, given, *others, **named)
         return out
-
-    return forward
-
-
-def _lean_lora(module: nn.Module) -> Forward | None:
-    from peft.tuners.lora.layer import LoraLayer
-
-    if not isinstance(module, LoraLayer) or list(module.active_adapters) != ["default"]:
-        return None
-    if (
-        "default" not in module.lora_A
-        or module.use_dora.get("default")
-        or module.lora_bias.get("default")
-    ):
-        return None
-    a, b = module.lora_A["default"], module.lora_B["default"]
-    if type(a) is not nn.Linear or type(b) is not nn.Linear:
-        return None
     dropout = module.lora_dropout["default"]
-    probability = dropout.p if isinstance(dropout, nn.Dropout) else 0.0
-    scaling = module.scaling["default"]
-    original: Forward = module.forward
-
-    def forward(given: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
-        if module.merged or module.disable_adapters or others or named:
-            return original(given, *others, **named)
-        result: torch.Tensor = _Lora.apply(  # type: ignore[no-untyped-call]  # of torch
-            module.base_layer(given),
-            given,
-            a.weight,
-            b.weight,
-            scaling,
-            probability if module.training else 0.0,
-        )
-        return result
-
-    return forward
+    result: torch.Tensor = _Lora.apply(  # type: ignore[no-untyped-call]  # of torch
+        module.base_layer(given),
+        given,
+        module.lora_A["default"].weight,
+        module.lora_B["default"].weight,
+        module.scaling["default"],
+        dropout.p if module.training and isinstance(dropout, nn.Dropout) else 0.0,
+    )
+    return result
 
 
-def _agree(original: Forward, lean: Forward, like: torch.Tensor) -> bool:
-    """On random numbers of the weight's type, to its rounding."""
+def _agree(norm: nn.Module, weight: torch.Tensor) -> bool:
+    """Whether ours and its own are the same on random numbers, to the rounding of their type."""
     generator = torch.Generator().manual_seed(0)
-    given = torch.randn(4, len(like), generator=generator).to(like.device, like.dtype)
+    given = torch.randn(4, len(weight), generator=generator).to(weight.device, weight.dtype)
     with torch.no_grad():
-        return torch.allclose(original(given).float(), lean(given).float(), rtol=1e-2, atol=1e-5)
+        own, ours = norm(given), _norm(norm, given)
+    return own.dtype == ours.dtype and torch.allclose(own.float(), ours.float(), 1e-2, 1e-5)
 
 
 class _Norm(torch.autograd.Function):

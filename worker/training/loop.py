@@ -65,6 +65,7 @@ class Trainer:
     """Expected for what the job does after training."""
 
     method: Method = field(init=False)
+    _validation_micros: list[tuple[int, Any]] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         training = self.spec.training
@@ -125,6 +126,10 @@ class Trainer:
         if self.spec.training.load_best_model_at_end and self.best_adapter is not None:
             checkpoints.load_adapter(self.accelerator.unwrap_model(self.model), self.best_adapter)
 
+    @property
+    def _rows_a_step(self) -> int:
+        return self.spec.training.effective_batch_size * self.world.size
+
     def _choose_method(self) -> None:
         order = epoch_order(len(self.examples), self.spec.seed, 0)
         with rows_at_once("train", self.train_rows):
@@ -135,7 +140,8 @@ class Trainer:
                 self.accelerator.device,
                 self.world,
                 settled=self.state.packing,
-                first=[self.examples[row] for row in order[: self.train_rows]],
+                step=[self.examples[row] for row in order[: self._rows_a_step]],
+                rows=self.train_rows,
                 fell_back=lambda reason: self.reporter.warn(
                     "not_packed",
                     f"{self.spec.base_model} is trained on padded rows, which is slower: with "
@@ -155,7 +161,7 @@ class Trainer:
         training, seed, step = self.spec.training, self.spec.seed, self.state.step
         epoch, place = divmod(step, self.plan.steps_per_epoch)
         order = epoch_order(len(self.examples), seed, epoch)
-        size = training.effective_batch_size * self.world.size
+        size = self._rows_a_step
         batch = [self.examples[row] for row in order[place * size : (place + 1) * size]]
         tokens = sum(target_count(example, training.train_on) for example in batch)
         rate = self.scheduler.get_last_lr()[0]
@@ -227,8 +233,10 @@ class Trainer:
         tokens = sum(target_count(example, training.train_on) for example in self.validation)
         set_training(self.model, training=False)
         with torch.no_grad(), self.method.engaged():
-            micros = self.method.cut(self.validation, self.eval_rows, self.world.size)
-            for _, micro in self.world.share(micros):
+            if self._validation_micros is None:
+                cut = self.method.cut(self.validation, self.eval_rows, self.world.size)
+                self._validation_micros = self.world.share(cut)
+            for _, micro in self._validation_micros:
                 self._halt_if_asked()
                 total += self.method.loss_sum(micro).item()
                 if time.monotonic() - spoke > BETWEEN_PROGRESS:

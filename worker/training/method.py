@@ -8,7 +8,8 @@ import torch
 from service.domain.spec import TrainingSection
 from worker.training.batches import Method, Padded
 from worker.training.examples import Example
-from worker.training.shared_prefix import SharedPrefix, difference
+from worker.training.shared_prefix import SharedPrefix
+from worker.training.trial import why_not
 from worker.training.world import World
 
 
@@ -20,13 +21,15 @@ def choose_method(
     world: World,
     *,
     settled: str | None,
-    first: Sequence[Example],
+    step: Sequence[Example],
+    rows: int,
     fell_back: Callable[[str], None],
 ) -> tuple[Method, str]:
     """The method and the packing that it stands for: what the specification asks for, or ``none``.
 
-    `settled` is what the run decided before it was interrupted; it keeps that. Otherwise the loss
-    over the samples `first` decides, packed against padded; `fell_back` gets the reason.
+    `settled` is what the run decided before it was interrupted; it keeps that. Otherwise a trial
+    over the samples of an optimizer step decides, `rows` as in Method.cut; `fell_back` gets the
+    reason.
     """
     padded = Padded(model, training.train_on, pad, device)
     wanted = settled or training.packing
@@ -34,8 +37,8 @@ def choose_method(
         return padded, wanted
     packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)
     if settled is None:
-        reason = difference(model, packed, padded, first)
+        reason = why_not(model, packed, padded, step, rows)
         if world.told(reason is not None):  # one decision for all processes
-            fell_back(reason or "the first process could not")
+            fell_back(reason or "the first process cannot pack")
             return padded, "none"
     return packed, wanted

@@ -93,6 +93,8 @@ def cut(samples: Sequence[Example], budget: int, parts: int = 1) -> list[Pack]:
     A pack takes at most `budget` tokens, one sample at least; there are as few packs as that
     allows, but at least `parts` where there are so many samples.
     """
+    if not samples:
+        return []
     groups = find_groups(samples)
     count = max(len(list(_fill(groups, budget))), parts)
     least, most = 0, max(budget, max(len(sample.ids) for sample in samples))
@@ -136,6 +138,8 @@ class Targets:
     places: list[int]
     tokens: list[int]
     weights: list[int]
+    origins: list[tuple[Example, int]]
+    """A sample that has the target, and where in its ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ def lay_out(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
     ids: list[int] = []
     positions: list[int] = []
     segments: list[Segment] = []
-    targets = Targets([], [], [])
+    targets = Targets([], [], [], [])
     for group in pack:
         start, prefix = len(ids), group.prefix
         ids += group.samples[0].ids[:prefix]
@@ -173,6 +177,9 @@ def lay_out(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
                 targets.places.append(start + place - 1)
                 targets.tokens.append(ids[start + place])
                 targets.weights.append(weight)
+                # The one whose answer begins first: a target here is one of its.
+                first_to_answer = firsts.index(min(firsts))
+                targets.origins.append((group.samples[first_to_answer], place))
         for sample, first in zip(group.samples, firsts, strict=True):
             begin = len(ids)
             rests.append((begin, len(sample.ids) - prefix))
@@ -184,5 +191,6 @@ def lay_out(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
                 targets.places.append(before)
                 targets.tokens.append(sample.ids[place])
                 targets.weights.append(1)
+                targets.origins.append((sample, place))
         segments.append(Segment(start, prefix, rests))
     return Layout(ids, positions, segments, targets)
