@@ -8,7 +8,14 @@ software cannot honour yet is refused by a validator that says so, never ignored
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -38,22 +45,54 @@ class LoraSection(Section):
     r: int = Field(32, ge=1, le=1024, description="Rank of the update matrices.")
     lora_alpha: int = Field(32, ge=1, le=8192, description="The update is scaled by alpha / r.")
     lora_dropout: float = Field(0.05, ge=0, lt=1)
+    target_parameters: list[str] = Field(
+        [],
+        max_length=100,
+        description="Weights that get an adapter and are no linear layers, as the experts of "
+        "mixture-of-experts models: mlp.experts.gate_up_proj. Needs lora_dropout 0.",
+    )
     target_modules: list[str] | Literal["all-linear"] = Field(
-        ["q_proj", "v_proj"], description="Names of the layers that get an adapter, or all-linear."
+        ["q_proj", "v_proj"],
+        description="Names of the layers that get an adapter, or all-linear. Empty only where "
+        "target_parameters are named.",
     )
     bias: Literal["none", "all", "lora_only"] = "none"
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r), arXiv:2312.03732.")
     use_dora: bool = Field(False, description="Weight-decomposed LoRA, arXiv:2402.09353.")
 
+    @field_validator("target_parameters")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        if any(not name.strip() for name in value):
+            raise _refuse("a parameter has no name")
+        if len(set(value)) != len(value):
+            raise _refuse("a parameter is named twice")
+        return value
+
     @field_validator("target_modules")
     @classmethod
-    def _some_modules(cls, value: list[str] | str) -> list[str] | str:
+    def _some_modules(cls, value: list[str] | str, info: ValidationInfo) -> list[str] | str:
         if isinstance(value, list):
-            if not value or any(not name.strip() for name in value):
+            # Declared before it, or not valid itself; then that is what is said.
+            parameters = info.data.get("target_parameters", [])
+            if (not value and not parameters) or any(not name.strip() for name in value):
                 raise _refuse("name at least one module, or say all-linear")
             if len(set(value)) != len(value):
                 raise _refuse("a module is named twice")
         return value
+
+    @model_validator(mode="after")
+    def _parameters_take_no_more(self) -> Self:
+        # The update is added to the weight itself, not to a layer's output: there is no input of
+        # the adapter to drop from. peft (0.21) refuses both.
+        if self.target_parameters and self.lora_dropout:
+            raise _refuse(
+                "target_parameters are adapted without dropout, and peft has one lora_dropout for "
+                f"all of an adapter: set lora_dropout to 0 (it is {self.lora_dropout:g})"
+            )
+        if self.target_parameters and self.use_dora:
+            raise _refuse("target_parameters cannot be adapted with use_dora")
+        return self
 
 
 class QuantizationSection(Section):

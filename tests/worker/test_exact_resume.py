@@ -105,7 +105,7 @@ def test_with_4_bit_weights_bfloat16_and_gradient_checkpointing(models_dir, tmp_
 
     def load_4bit(family):
         base = load_base(models_dir / f"tiny-{family}", run_spec, torch.device("cpu"))
-        assert base.quantized_share > 0
+        assert base.coverage.share > 0
         return base.model, base.tokenizer
 
     assert_exact(
@@ -114,6 +114,23 @@ def test_with_4_bit_weights_bfloat16_and_gradient_checkpointing(models_dir, tmp_
             load_4bit, place, run_spec, token_examples(10), token_examples(3)
         ),
     )
+
+
+def test_with_adapters_on_experts(load, tmp_path):
+    run_spec = spec(
+        lora={
+            "lora_dropout": 0.0,
+            "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
+        },
+        training={"num_train_epochs": 3},
+    )
+    whole = assert_exact(
+        tmp_path,
+        lambda place: make_trainer(
+            load, place, run_spec, token_examples(10), token_examples(3), family="gpt_oss"
+        ),
+    )
+    assert sum("experts" in name for name in checkpoints.adapter_tensors(whole.model)) == 8
 
 
 def test_with_all_generators_drawn_from_in_every_forward_pass(load, tmp_path, monkeypatch):

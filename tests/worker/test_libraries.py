@@ -8,9 +8,13 @@ from train_jobs import ROOT
 
 STAND_INS = {
     "accelerate": "import gc\nassert not gc.isenabled()",
-    "bitsandbytes": "",
+    # As the real one does (0.50, backends.default.ops).
+    "bitsandbytes": "import torch\n"
+    "try:\n    compiled = torch.compile()\nexcept RuntimeError:\n    compiled = None\n"
+    "assert compiled is None",
     # As the real one does (0.21, peft.helpers).
     "peft": "try:\n    import bitsandbytes\nexcept ImportError:\n    bitsandbytes = None",
+    "torch": "def compile():\n    return 'compiled'",
     "transformers": "AutoModelForCausalLM = AutoTokenizer = PreTrainedModel = None",
 }
 
@@ -22,6 +26,8 @@ from worker.programs import libraries
 libraries.load(Path(sys.argv[1]), in_4bit=sys.argv[2] == "4bit")
 assert {"accelerate", "peft", "transformers"} <= set(sys.modules)
 assert gc.isenabled() and gc.get_freeze_count()
+import torch
+assert torch.compile() == "compiled"
 print(sys.modules["bitsandbytes"] is not None)
 """
 

@@ -146,10 +146,31 @@ def test_also_with_gradient_checkpointing_and_several_packs(adapted, family):
 def test_also_over_4_bit_weights(models_dir, family):
     run_spec = spec(quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float32"})
     base = load_base(models_dir / f"tiny-{family}", run_spec, CPU)
-    assert base.quantized_share > 0
+    assert base.coverage.share > 0
     lora = LoraSection(r=4, lora_alpha=8, lora_dropout=0.0)
     model = filled(add_adapter(base.model, lora, 1, "tiny"), checkpointing=True)
     assert distance(both(model, samples(), "completion")) < 1e-5
+
+
+EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+
+
+@pytest.mark.parametrize("targets", [EXPERTS[:1], EXPERTS, [*EXPERTS, "router.weight"]])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("in_4bit", [False, True])
+def test_also_with_adapters_on_experts(models_dir, targets, checkpointing, in_4bit):
+    run_spec = spec(
+        lora={"lora_dropout": 0.0, "target_parameters": targets, "target_modules": "all-linear"},
+        quantization={"load_in_4bit": in_4bit, "bnb_4bit_compute_dtype": "float32"},
+    )
+    base = load_base(models_dir / "tiny-gpt_oss", run_spec, CPU)
+    adapted = add_adapter(base.model, run_spec.lora, 1, "tiny")
+    found = both(filled(adapted, checkpointing=checkpointing), samples(), "completion")
+    gradients = {name: value.norm() for name, value in found[1][1].items() if "mlp" in name}
+    assert len(gradients) == 4 * len(targets)  # A and B in two layers
+    # One expert a token: its share is 1 whatever the router says, which has no gradient then.
+    assert all(norm > 0 for name, norm in gradients.items() if "experts" in name)
+    assert distance(found) < 1e-5
 
 
 def test_logits_in_chunks_change_nothing(adapted, monkeypatch):

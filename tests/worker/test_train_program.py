@@ -205,7 +205,7 @@ def test_what_costs_a_night_is_said(finished):
     assert set(said) == {"rows_truncated", "long_warmup"}
     assert "1 of 24 rows of the train split" in said["rows_truncated"]
     assert "8 of 12 steps" in said["long_warmup"]
-    assert any("4-bit" in event.message for event in of_type(found, "log"))
+    assert any("in 4 bits" in event.message for event in of_type(found, "log"))
 
 
 def test_training_learns(undisturbed):

@@ -244,8 +244,7 @@ def test_scoring_leaves_quantized_layers_fit_for_training(models_dir):
     """bitsandbytes repacks 4-bit weights in evaluation mode and then gives no gradients."""
     run_spec = spec(quantization={"load_in_4bit": True}, training={"bf16": True})
     base = load_base(models_dir / "tiny-llama", run_spec, CPU)
-    assert 0.4 < base.quantized_share < 0.9
-    assert base.left_out == []
+    assert 0.4 < base.coverage.share < 0.9
     set_training(base.model, training=False)
     with torch.no_grad():
         base.model(input_ids=torch.tensor([[5, 6, 7]]))
@@ -257,12 +256,6 @@ def test_scoring_leaves_quantized_layers_fit_for_training(models_dir):
     loss_sum(model, examples(2), "completion", 0, CPU).backward()
     first = [p for n, p in model.named_parameters() if "layers.0" in n and "lora_B" in n]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in first)
-
-
-def test_experts_left_in_16_bit_are_named(models_dir):
-    run_spec = spec(quantization={"load_in_4bit": True}, training={"bf16": True})
-    base = load_base(models_dir / "tiny-gpt_oss", run_spec, CPU)
-    assert any("experts" in name for name in base.left_out)
 
 
 def test_the_same_seed_gives_the_same_adapter(load):

@@ -12,7 +12,8 @@ def load(model: Path, *, in_4bit: bool) -> None:
 
     Once per process, before anything else imports peft.
     """
-    if not in_4bit and b"bitsandbytes" not in (model / "config.json").read_bytes():
+    quantizes = in_4bit or b"bitsandbytes" in (model / "config.json").read_bytes()
+    if not quantizes:
         # peft loads it wherever it is installed, and it compiles functions while it is loaded.
         # Marked like this it counts as not installed (importlib's reference, sys.modules).
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
@@ -20,6 +21,8 @@ def load(model: Path, *, in_4bit: bool) -> None:
     # there again and again, a fifth of the time, and find nothing.
     gc.disable()
     try:
+        if quantizes:
+            _import_bitsandbytes()
         import accelerate  # noqa: F401
         import peft  # noqa: F401
         from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel  # noqa: F401
@@ -27,3 +30,23 @@ def load(model: Path, *, in_4bit: bool) -> None:
         gc.freeze()  # nor need it ever look at them later
         gc.enable()
     logs.adopt_libraries()
+
+
+def _import_bitsandbytes() -> None:
+    """Without the compiler of torch, which takes longer to load than all the rest of it.
+
+    bitsandbytes (0.50) hands two functions to torch.compile while it is loaded. They stand in where
+    a device has no kernels of its own for dequantizing: CPUs and NVIDIA's GPUs have. Where torch
+    cannot compile it takes them as they are, and so it does here.
+    """
+    import torch
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("not while bitsandbytes is loaded")
+
+    compiler = torch.compile
+    torch.compile = refuse  # type: ignore[assignment]  # it has two forms
+    try:
+        import bitsandbytes  # noqa: F401
+    finally:
+        torch.compile = compiler

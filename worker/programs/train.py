@@ -45,7 +45,7 @@ def main(program: Program) -> None:
     from worker.training import checkpoints
     from worker.training.board import Board
     from worker.training.examples import Prompts, Tokens
-    from worker.training.models import check_targets
+    from worker.training.targets import check_targets
     from worker.training.world import join
 
     if ranks.leads:
@@ -128,17 +128,13 @@ def _load(program: Program, directory: Path) -> tuple[Any, Any]:
     # The weights have their own precision (bfloat16, the adapter float32): no autocast on top.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
     began = time.monotonic()
-    base = load_base(directory, program.job.spec, accelerator.device)
+    kept = Path(program.job.models_dir) / ".quantized"
+    base = load_base(directory, program.job.spec, accelerator.device, kept)
     log.info("base model loaded in %.1f s", time.monotonic() - began)
     if program.job.spec.quantization.load_in_4bit:
-        program.reporter.log(f"{base.quantized_share:.1%} of the base model's parameters are 4-bit")
-    if base.left_out:
-        program.reporter.warn(
-            "partly_quantized",
-            f"Only {base.quantized_share:.1%} of the base model's parameters are held in 4 bits: "
-            f"{len(base.left_out)} matrices such as {base.left_out[0]} are not linear layers and "
-            "stay as they are.",
-        )
+        program.reporter.log(base.coverage.summary())
+        if base.coverage.left_out:
+            program.reporter.warn("partly_quantized", base.coverage.warning())
     return base, accelerator
 
 

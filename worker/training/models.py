@@ -13,6 +13,9 @@ from service.domain.errors import ProgramFailure
 from service.domain.spec import LoraSection, QuantizationSection, RunSpec
 from service.domain.states import FailureReason
 from worker.programs.space import is_full
+from worker.training.coverage import Coverage
+from worker.training.quantized_cache import QuantizedCache
+from worker.training.targets import check_targets
 
 log = logging.getLogger("fairtune")
 
@@ -26,14 +29,16 @@ in the backward pass under a padding mask, and the score matrices that it saves 
 class Base:
     model: Any
     tokenizer: Any
-    quantized_share: float
-    """Parameters held in 4 bits / all parameters."""
-    left_out: list[str]
-    """Matrices that 4-bit was asked for and did not reach, embeddings and output layer apart."""
+    coverage: Coverage
+    """What of it is held in 4 bits."""
 
 
-def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
+def load_base(
+    directory: Path, spec: RunSpec, device: torch.device, kept: Path | None = None
+) -> Base:
     """Load the model in `directory` for training on `device`, its own weights frozen.
+
+    `kept` is where quantized weights may be kept from one run to the next.
 
     Raises ProgramFailure: model_unavailable for files that make no model, invalid_spec for a
     sequence length beyond the model's positions, or for 4-bit weights of which none came to be.
@@ -45,7 +50,7 @@ def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
         _check_positions(config, spec)
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model = _load_weights(directory, config, spec, device)
+        model = _load_weights(directory, config, spec, device, kept)
     except (OSError, ValueError, KeyError, ImportError) as error:
         if is_full(error):
             raise
@@ -63,13 +68,13 @@ def load_base(directory: Path, spec: RunSpec, device: torch.device) -> Base:
     model.get_output_embeddings().register_forward_pre_hook(
         lambda _layer, inputs: (inputs[0].clone(memory_format=torch.contiguous_format),)
     )
-    share, left_out = quantized_share(model)
-    if spec.quantization.load_in_4bit and not share:
+    coverage = Coverage.of(model)
+    if spec.quantization.load_in_4bit and not coverage.in_4bit.parameters:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
             f"quantization.load_in_4bit: no layer of {name} can be held in 4 bits; turn it off.",
         )
-    return Base(model, tokenizer, share, left_out if spec.quantization.load_in_4bit else [])
+    return Base(model, tokenizer, coverage)
 
 
 def _check_positions(config: Any, spec: RunSpec) -> None:
@@ -82,19 +87,43 @@ def _check_positions(config: Any, spec: RunSpec) -> None:
         )
 
 
-def _load_weights(directory: Path, config: Any, spec: RunSpec, device: torch.device) -> Any:
-    from transformers import AutoModelForCausalLM
-
+def _load_weights(
+    directory: Path, config: Any, spec: RunSpec, device: torch.device, kept: Path | None
+) -> Any:
     stored = getattr(config, "quantization_config", None) or {}
     method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
-    options: dict[str, Any] = {}
+    section = spec.quantization
     if method == "mxfp4":
         from transformers import Mxfp4Config
 
         # Said outright: transformers would choose by what GPU and kernels it finds.
-        options["quantization_config"] = Mxfp4Config(dequantize=True)
-    elif spec.quantization.load_in_4bit:
-        options["quantization_config"] = _bnb_config(spec.quantization)
+        model = _read(directory, spec, device, Mxfp4Config(dequantize=True))
+        if section.load_in_4bit:
+            quantize_linears(model, section, device)
+        return model
+    if not section.load_in_4bit:
+        return _read(directory, spec, device)
+    # Where it was measured to pay (docs/performance.md); what comes quantized stays as it is.
+    cache = None
+    if kept is not None and device.type == "cpu" and method is None:
+        settings = section.model_dump() | {"bf16": spec.training.bf16}
+        cache = QuantizedCache.of(kept, directory, settings)
+    if cache is not None:
+        model = cache.load(lambda entry: _read(entry, spec, device))
+        if model is not None:
+            return model
+    model = _read(directory, spec, device, _bnb_config(section))
+    if cache is not None:
+        cache.store(model)
+    return model
+
+
+def _read(directory: Path, spec: RunSpec, device: torch.device, quantization: Any = None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {}
+    if quantization is not None:
+        options["quantization_config"] = quantization
     if device.type == "cpu" and spec.training.max_seq_length <= EAGER_UP_TO:
         options["attn_implementation"] = "eager"
     model, info = AutoModelForCausalLM.from_pretrained(
@@ -109,8 +138,6 @@ def _load_weights(directory: Path, config: Any, spec: RunSpec, device: torch.dev
     if missing := sorted(info["missing_keys"]):
         # transformers fills them with random numbers and goes on.
         raise ValueError(f"its files lack {len(missing)} weights, {missing[0]} for one")
-    if method == "mxfp4" and spec.quantization.load_in_4bit:
-        quantize_linears(model, spec.quantization, device)
     return model
 
 
@@ -157,57 +184,6 @@ def quantize_linears(model: nn.Module, section: QuantizationSection, device: tor
     model.is_loaded_in_4bit = True  # type: ignore[assignment]  # peft asks the model
 
 
-def quantized_share(model: Any) -> tuple[float, list[str]]:
-    """The share of parameters held in 4 bits, and the matrices that are not.
-
-    Embeddings and the output layer never are and are not listed; they do count in the share.
-    """
-    bnb = sys.modules.get("bitsandbytes")  # None: no layer can be its
-    outer = {id(model.get_input_embeddings().weight)}
-    if (head := model.get_output_embeddings()) is not None:
-        outer.add(id(head.weight))
-    held = total = 0
-    left_out = []
-    for name, parameter in model.named_parameters():
-        if bnb is not None and isinstance(parameter, bnb.nn.Params4bit):
-            # Two values a byte: the packed tensor is not the weight's shape.
-            count = parameter.quant_state.shape.numel()
-            held += count
-        else:
-            count = parameter.numel()
-            if parameter.dim() >= 2 and id(parameter) not in outer:
-                left_out.append(name)
-        total += count
-    return held / total, left_out
-
-
-def linear_names(model: nn.Module) -> list[str]:
-    """Last parts of the names of the linear layers, 4-bit ones too, the output layer's not."""
-    head = model.get_output_embeddings()  # type: ignore[operator]  # of transformers
-    return sorted(
-        {
-            name.rpartition(".")[2]
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and module is not head
-        }
-    )
-
-
-def check_targets(model: nn.Module, lora: LoraSection, base_model: str) -> None:
-    """Raise ProgramFailure(invalid_spec) for a target module that the model lacks.
-
-    peft itself takes one match of several names for success.
-    """
-    names = linear_names(model)
-    for target in [] if lora.target_modules == "all-linear" else lora.target_modules:
-        if target.rpartition(".")[2] not in names:
-            raise ProgramFailure(
-                FailureReason.INVALID_SPEC,
-                f"lora.target_modules: {base_model} has no linear layer named {target!r}; it "
-                f"has {', '.join(names)}.",
-            )
-
-
 def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> Any:
     """Put a fresh LoRA adapter on `model`; the same seed gives the same adapter.
 
@@ -226,6 +202,7 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
                 lora_alpha=lora.lora_alpha,
                 lora_dropout=lora.lora_dropout,
                 target_modules=lora.target_modules,
+                target_parameters=list(lora.target_parameters) or None,
                 bias=lora.bias,
                 use_rslora=lora.use_rslora,
                 use_dora=lora.use_dora,

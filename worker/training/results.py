@@ -105,7 +105,8 @@ def model_card(
     )
     named = ", ".join(f"`{_plain(label)}`" for label in labels) or "labels"
     targets = lora.target_modules
-    layers = targets if isinstance(targets, str) else ", ".join(targets)
+    named_layers = [targets] if isinstance(targets, str) else targets
+    layers = ", ".join([*named_layers, *lora.target_parameters])
     lines = [
         "---",
         f"base_model: {json.dumps(spec.base_model)}",

@@ -20,11 +20,14 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    import pyarrow.parquet as pq
+    from pyarrow.parquet import ParquetFile
 
     columns = ["id", "text", "messages", "label", "group", "source", "detail", "split"]
     rows = []
-    for values in pq.read_table(path, columns=columns).to_pylist():
+    # Not read_table, which loads pyarrow's data sets and they pandas.
+    with ParquetFile(path) as file:
+        table = file.read(columns=columns)
+    for values in table.to_pylist():
         messages = values.pop("messages")
         rows.append(Row(**values, messages=None if messages is None else json.loads(messages)))
     return rows
