@@ -31,13 +31,19 @@ def shrink(directory: Path, database: Database, claim: Claim, batch: Batch) -> b
         return False
     smaller = now // 2
     detail = f"Memory did not suffice for {now} rows per forward pass; now there are {smaller}. "
-    if batch == "train":
+    if batch == "train" and training.packing == "none":
         effective, world = job.spec.effective_batch_size, job.spec.resources.num_processes
         each = " in each process" if world > 1 else ""
         passes = math.ceil(math.ceil(effective / smaller) / world)
         detail += (
             f"Gradients are accumulated over {passes} passes{each}: the effective batch stays "
             f"{effective}."
+        )
+    elif batch == "train":
+        tokens = smaller * training.max_seq_length
+        detail += (
+            f"Packed rows hold at most {tokens} tokens: the effective batch stays "
+            f"{job.spec.effective_batch_size}."
         )
     else:
         detail += "Only evaluation is concerned, and its figures do not depend on it."

@@ -148,8 +148,8 @@ def test_out_of_memory_halves_the_micro_batch_until_it_fits(house, client):
     said = [event["detail"] for event in house.events(client, "warning")]
     assert len(said) == 2
     assert "did not suffice for 4 rows" in said[0]
-    assert "over 8 passes: the effective batch stays 16" in said[0]
-    assert "over 16 passes" in said[1]
+    assert "at most 1024 tokens: the effective batch stays 16" in said[0]
+    assert "at most 512 tokens" in said[1]
     # In a fresh process each time, from the newest checkpoint that is there.
     assert client.get(f"/v1/runs/{house.run_id}/logs").text.splitlines() == [
         "rows 4 from None",
