@@ -607,7 +607,7 @@ def test_memory_does_not_grow_with_an_upload(served):
             return next(int(line.split()[1]) for line in status if line.startswith(lines[1]))
 
     if not psutil.LINUX:
-        pytest.skip("reads /proc")
+        pytest.skip("only Linux tells the peak of memory that a process has held")
 
     def upload(size) -> None:
         data = {"name": "d", "format": "of my own"}

@@ -45,29 +45,31 @@ def _tokenizer(directory: Path) -> None:
     ).save_pretrained(directory)
 
 
+SHAPE = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
 def _config(family: str) -> Any:
     from transformers import GptOssConfig, LlamaConfig, Qwen3Config
 
-    shape = {
-        "vocab_size": 400,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 512,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
     if family == "llama":
-        return LlamaConfig(**shape)
+        return LlamaConfig(**SHAPE)
     if family == "qwen3":
-        return Qwen3Config(**shape)
+        return Qwen3Config(**SHAPE)
     # A window far shorter than the rows, so that a wrong mask shows.
     return GptOssConfig(
-        **shape,
+        **SHAPE,
         num_local_experts=2,
         num_experts_per_tok=1,
         sliding_window=8,

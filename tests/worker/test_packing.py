@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from tiny_models import FAMILIES
+from tiny_models import FAMILIES, SHAPE
 from train_jobs import make_trainer, spec, stop_at
 from transformers import (
     AutoModelForCausalLM,
@@ -23,7 +23,7 @@ from transformers import (
 
 from service.domain.spec import LoraSection
 from worker.programs.reporter import Stopped
-from worker.training import attention, checkpoints
+from worker.training import checkpoints, packed_row
 from worker.training.batches import Padded
 from worker.training.examples import Example
 from worker.training.lean import make_lean
@@ -189,7 +189,7 @@ def test_an_output_layer_that_learns_gets_its_gradient(adapted):
 
 
 def test_few_scores_at_once_change_nothing(adapted, monkeypatch):
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(packed_row, "SCORES_AT_ONCE", 1)
     assert distance(both(adapted("gpt_oss"), samples(), "completion")) < 1e-5
 
 
@@ -254,7 +254,7 @@ def test_training_falls_back_with_a_warning_and_a_resumed_run_keeps_that(
     run_spec = spec(training={"packing": "shared_prefix", "num_train_epochs": 2, "max_steps": None})
     with monkeypatch.context() as patch:
         patch.setattr(
-            attention.PackedRow, "mask", lambda *_: torch.zeros(1, 1)
+            packed_row.PackedRow, "mask", lambda *_: torch.zeros(1, 1)
         )  # what follows, too
         run = make_trainer(load, tmp_path / "a", run_spec, samples(10))
         stop_at(run, 2)
@@ -294,17 +294,6 @@ def of_config(config, dtype=torch.float32, **lora):
     return filled(add_adapter(model, section, 1, "x"), checkpointing=False)
 
 
-SHAPE = {
-    "vocab_size": 400,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-}
 GPT = {"vocab_size": 400, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}
 
 
@@ -362,7 +351,7 @@ def short_sighted(mask, hidden):
 def test_a_mask_that_hides_a_few_tokens_is_noticed(dtype, rows, monkeypatch):
     model = of_config(LlamaConfig(**SHAPE), dtype)
     monkeypatch.setattr(
-        attention.PackedRow, "mask", short_sighted(attention.PackedRow.mask, slice(5, 10))
+        packed_row.PackedRow, "mask", short_sighted(packed_row.PackedRow.mask, slice(5, 10))
     )
     assert "differ by" in trial(model, rows)
 
@@ -388,4 +377,4 @@ def test_long_rows_take_no_square_of_scores(monkeypatch):
     packed = SharedPrefix(model, "completion", 4096, CPU)
     with packed.engaged():
         packed.loss_sum(packed.cut([long], 1)[0]).backward()
-    assert max(held) <= attention.SCORES_AT_ONCE * 4
+    assert max(held) <= packed_row.SCORES_AT_ONCE * 4

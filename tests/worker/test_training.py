@@ -14,7 +14,7 @@ from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
 from worker.training import checkpoints
-from worker.training.batches import loss_sum, target_count
+from worker.training.batches import Padded, target_count
 from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.models import add_adapter, load_base, set_training
 from worker.training.schedule import epoch_order
@@ -28,7 +28,7 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_rows_alone(load, family, trai
     model, _ = load(family)
     micro = examples(4)
     with torch.no_grad():
-        together = loss_sum(model, micro, train_on, 0, CPU).item()
+        together = Padded(model, train_on, 0, CPU).loss_sum(micro).item()
         alone = 0.0
         for example in micro:
             ids = torch.tensor([example.ids])
@@ -253,7 +253,7 @@ def test_scoring_leaves_quantized_layers_fit_for_training(models_dir):
         assert not getattr(state, "packing_format_for_cpu", False)
     model = add_adapter(base.model, run_spec.lora, 1, "tiny")
     set_training(model, training=True)
-    loss_sum(model, examples(2), "completion", 0, CPU).backward()
+    Padded(model, "completion", 0, CPU).loss_sum(examples(2)).backward()
     first = [p for n, p in model.named_parameters() if "layers.0" in n and "lora_B" in n]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in first)
 

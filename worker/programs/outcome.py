@@ -47,7 +47,7 @@ def finish(
     )
     reporter.phase(Phase.SAVING)
     trainer.progress_after(None, saving=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.model
     state, trained = trainer.state, trainer.trainer_state()
     space.insist("the adapter", lambda: checkpoints.save_adapter(model, directory))
 

@@ -75,7 +75,7 @@ def main(program: Program) -> None:
     reporter.phase(Phase.EVALUATING)
     after: dict[str, Predictions] = {}
     for split in splits:
-        model, step = accelerator.unwrap_model(trainer.model), trainer.chosen_step
+        model, step = trainer.model, trainer.chosen_step
         scored = scorer.evaluate(
             model, rows[split], prompts, "adapter", step, trainer.progress_after
         )

@@ -10,148 +10,19 @@ a CPU that measured several times faster than PyTorch's fused attention, whose b
 (docs/performance.md). The backward pass computes the scores again rather than keep them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from worker.training.packing import Layout
+from worker.training.packed_row import Bucket, PackedRow, Span
 
 NAME = "fairtune_shared_prefix"
-
-WASTE = 0.2
-"""The share of a bucket that may be padding."""
-
-SCORES_AT_ONCE = 2**17
-"""Scores held at a time for each head, or those of 16 tokens."""
 
 _NO_MATTER = frozenset(
     {"cache_position", "output_attentions", "output_hidden_states", "position_ids", "use_cache"}
 )
 """What models pass on to attention functions that has no bearing on training over a packed row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """`count` rests of at most `length` tokens behind the beginning at columns start..start+prefix.
-
-    Padding repeats a rest's last column; it stands to the right of every query that counts, so that
-    causality hides it.
-    """
-
-    start: int
-    prefix: int
-    count: int
-    length: int
-    rows: torch.Tensor
-    """(count x length): the columns of the packed row, padding included."""
-    kept: torch.Tensor | None
-    """Which of `rows` are no padding; None where all are."""
-    columns: torch.Tensor
-    """The packed row's columns that `kept` stands for."""
-
-
-@dataclass(slots=True)
-class PackedRow:
-    """A layout as attention needs it, on one device."""
-
-    buckets: list[Bucket]
-    calls: int = 0
-    """How often attention was computed over it: once for each layer that has any."""
-    windows: int = 0
-    """How often with a sliding window."""
-    masks: dict[Any, torch.Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, layout: Layout, device: torch.device) -> "PackedRow":
-        buckets = []
-        for segment in layout.segments:
-            if segment.prefix:
-                buckets.append(_bucket(0, 0, [(segment.start, segment.prefix)], device))
-            rests = sorted(segment.rests, key=lambda rest: rest[1])
-            buckets += (
-                _bucket(segment.start, segment.prefix, alike, device)
-                for alike in _alike(rests, segment.prefix)
-            )
-        return cls(buckets)
-
-    def mask(self, span: "Span", window: int | None, like: torch.Tensor) -> torch.Tensor:
-        """Additive, (last - first, span.keys): 0 where a rest's token sees a key.
-
-        Both count by position, so that a sliding window is not shifted by the other samples.
-        """
-        if window is not None and window >= span.keys:
-            window = None
-        key = (span, window)
-        if (known := self.masks.get(key)) is not None:
-            return known
-        query = torch.arange(span.keys - span.queries, span.keys, device=like.device)[:, None]
-        seen = torch.arange(span.keys, device=like.device)[None]
-        hidden = seen > query
-        if window is not None:
-            hidden |= query - seen >= window
-        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-        mask.masked_fill_(hidden, float("-inf"))
-        if mask.numel() <= SCORES_AT_ONCE:  # all layers need it; larger ones are made anew
-            self.masks[key] = mask
-        return mask
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """`queries` tokens of a bucket's rests from `first` on, and the `keys` up to their last one."""
-
-    first: int
-    queries: int
-    keys: int
-
-
-def _spans(bucket: Bucket) -> list[Span]:
-    """Pieces of a bucket with few scores each. Causality: later keys need not be looked at."""
-    spans = []
-    first = 0
-    while first < bucket.length:
-        room = SCORES_AT_ONCE // (bucket.count * (bucket.prefix + bucket.length))
-        queries = min(max(room, 16), bucket.length - first)
-        spans.append(Span(first, queries, bucket.prefix + first + queries))
-        first += queries
-    return spans
-
-
-def _alike(rests: Sequence[tuple[int, int]], prefix: int) -> list[list[tuple[int, int]]]:
-    """Stretches of the sorted rests with few scores and at most the share WASTE of padding."""
-    stretches: list[list[tuple[int, int]]] = []
-    tokens = 0
-    for rest in rests:
-        tokens += rest[1]
-        width = rest[1] * (len(stretches[-1]) + 1) if stretches else 0
-        alike = width * (1 - WASTE) <= tokens and width * (prefix + rest[1]) <= SCORES_AT_ONCE
-        if stretches and alike:
-            stretches[-1].append(rest)
-        else:
-            stretches.append([rest])
-            tokens = rest[1]
-    return stretches
-
-
-def _bucket(
-    start: int, prefix: int, rests: Sequence[tuple[int, int]], device: torch.device
-) -> Bucket:
-    longest = rests[-1][1]
-    rows = [begin + min(i, length - 1) for begin, length in rests for i in range(longest)]
-    kept = [n * longest + i for n, (_, length) in enumerate(rests) for i in range(length)]
-    columns = [begin + i for begin, length in rests for i in range(length)]
-    return Bucket(
-        start,
-        prefix,
-        len(rests),
-        longest,
-        torch.tensor(rows, device=device),
-        torch.tensor(kept, device=device) if len(kept) < len(rows) else None,
-        torch.tensor(columns, device=device),
-    )
 
 
 def attend(
@@ -218,7 +89,7 @@ class _Attend(torch.autograd.Function):
         for bucket in packed.buckets:
             q, k, v = _gather(bucket, query, key, value)
             got = torch.empty_like(q)
-            for span in _spans(bucket):
+            for span in bucket.spans:
                 weights = _weights(span, q, k, scaling, window, sinks, packed)
                 put = torch.bmm(weights, v[:, : span.keys])
                 _cut(got, span).copy_(put.view_as(_cut(got, span)))
@@ -236,13 +107,8 @@ class _Attend(torch.autograd.Function):
             q, k, v = _gather(bucket, query, key, value)
             g = _queries(bucket, grad, key.shape[1], padded_with_zeros=True)
             grad_q = torch.empty_like(q)
-            spans = _spans(bucket)
-            several = len(spans) > 1
-            grad_k, grad_v = (
-                torch.zeros_like(part, dtype=torch.float32) if several else torch.empty_like(part)
-                for part in (k, v)
-            )
-            for span in spans:
+            grad_k, grad_v = (torch.zeros_like(part, dtype=torch.float32) for part in (k, v))
+            for span in bucket.spans:
                 weights = _weights(span, q, k, scaling, window, sinks, packed)
                 seen_k, seen_v = k[:, : span.keys], v[:, : span.keys]
                 part_g = _cut(g, span).reshape(len(g), -1, g.shape[-1])
@@ -252,12 +118,8 @@ class _Attend(torch.autograd.Function):
                 scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
                 scores.mul_(scaling)
                 _cut(grad_q, span).copy_(torch.bmm(scores, seen_k).view_as(_cut(grad_q, span)))
-                for total, left, right in ((grad_k, scores, part_q), (grad_v, weights, part_g)):
-                    part = torch.bmm(left.transpose(1, 2), right)
-                    if several:
-                        total[:, : span.keys] += part
-                    else:
-                        total.copy_(part)
+                grad_k[:, : span.keys] += torch.bmm(scores.transpose(1, 2), part_q)
+                grad_v[:, : span.keys] += torch.bmm(weights.transpose(1, 2), part_g)
             _put(grad_query, bucket, grad_q)
             for total, part in zip(into, (grad_k, grad_v), strict=True):
                 _add_keys(total, bucket, part)
@@ -287,10 +149,8 @@ def _queries(
 ) -> torch.Tensor:
     _, heads, size = query.shape
     taken = query.index_select(0, bucket.rows)
-    if padded_with_zeros and bucket.kept is not None:
-        padding = torch.ones(len(bucket.rows), dtype=torch.bool, device=query.device)
-        padding[bucket.kept] = False
-        taken[padding] = 0
+    if padded_with_zeros and bucket.padding is not None:
+        taken.index_fill_(0, bucket.padding, 0)
     shaped = taken.view(bucket.count, bucket.length, kv, heads // kv, size)
     return shaped.permute(0, 2, 3, 1, 4).reshape(bucket.count * kv, -1, bucket.length, size)
 

@@ -3,7 +3,7 @@
 The plain way, which every model can take and which shared-prefix packing is checked against.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
@@ -34,7 +34,14 @@ class Method(Protocol):
         """The model set up for `loss_sum` and the backward pass from it."""
 
 
+def target_count(example: Example, train_on: Literal["completion", "all"]) -> int:
+    """Tokens that the loss is taken over. The first token of all has nothing to predict it."""
+    return len(example.ids) - (max(example.start, 1) if train_on == "completion" else 1)
+
+
 class Padded:
+    """Rows as wide as the longest of their micro-batch."""
+
     def __init__(
         self,
         model: Any,
@@ -50,76 +57,46 @@ class Padded:
         rows: int,
         parts: int = 1,  # noqa: ARG002  # slots, and so dropout, do not depend on it
     ) -> list[list[Example]]:
-        """Micro-batches of at most `rows` samples, the same for any number of processes."""
-        return list(micro_batches(samples, rows))
+        """Micro-batches of at most `rows` samples, the same for any number of processes.
+
+        Like lengths together, so that little is padded.
+        """
+        ordered = sorted(samples, key=lambda sample: len(sample.ids))
+        return [ordered[start : start + rows] for start in range(0, len(ordered), rows)]
+
+    def loss_sum(self, micro: Sequence[Example]) -> torch.Tensor:
+        return self.losses(micro).sum()
+
+    def engaged(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def count(self, sample: Example) -> int:
         """Target tokens of the sample."""
         return target_count(sample, self._train_on)
 
     def losses(self, micro: Sequence[Example]) -> torch.Tensor:
-        """The negative log-likelihood of each target token, row by row."""
-        return losses(self._model, micro, self._train_on, self._pad, self._device)
+        """The negative log-likelihood of each target token, row by row.
 
-    def loss_sum(self, micro: Sequence[Example]) -> torch.Tensor:
-        return loss_sum(self._model, micro, self._train_on, self._pad, self._device)
-
-    def engaged(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-def micro_batches(batch: Sequence[Example], size: int) -> Iterator[list[Example]]:
-    """The batch in parts of `size`, like lengths together, so that little is padded."""
-    ordered = sorted(batch, key=lambda example: len(example.ids))
-    for start in range(0, len(ordered), size):
-        yield ordered[start : start + size]
-
-
-def target_count(example: Example, train_on: Literal["completion", "all"]) -> int:
-    """Tokens that the loss is taken over. The first token of all has nothing to predict it."""
-    return len(example.ids) - (max(example.start, 1) if train_on == "completion" else 1)
-
-
-def loss_sum(
-    model: Any,
-    micro: Sequence[Example],
-    train_on: Literal["completion", "all"],
-    pad: int,
-    device: torch.device,
-) -> torch.Tensor:
-    """Sum over all target tokens of the negative log-likelihood, in nats, float32, a scalar."""
-    return losses(model, micro, train_on, pad, device).sum()
-
-
-def losses(
-    model: Any,
-    micro: Sequence[Example],
-    train_on: Literal["completion", "all"],
-    pad: int,
-    device: torch.device,
-) -> torch.Tensor:
-    """The negative log-likelihood of each target token, row by row.
-
-    Rows are padded on the left: answers then end in the same column, and logits are only computed
-    for the columns that hold a target.
-    """
-    width = max(len(example.ids) for example in micro)
-    ids = torch.full((len(micro), width), pad)
-    mask = torch.zeros((len(micro), width), dtype=torch.long)
-    targets = torch.full((len(micro), width), IGNORE)
-    for row, example in enumerate(micro):
-        length, count = len(example.ids), target_count(example, train_on)
-        ids[row, width - length :] = torch.tensor(example.ids)
-        mask[row, width - length :] = 1
-        targets[row, width - count :] = torch.tensor(example.ids[length - count :])
-    columns = max(target_count(example, train_on) for example in micro)
-    logits = model(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
-        logits_to_keep=columns + 1,
-        use_cache=False,
-    ).logits[:, -columns - 1 : -1]
-    wanted = targets[:, -columns:].to(device)
-    chosen = wanted != IGNORE
-    return cross_entropy(logits[chosen].float(), wanted[chosen], reduction="none")
+        Rows are padded on the left: answers then end in the same column, and logits are only
+        computed for the columns that hold a target.
+        """
+        width = max(len(example.ids) for example in micro)
+        ids = torch.full((len(micro), width), self._pad)
+        mask = torch.zeros((len(micro), width), dtype=torch.long)
+        targets = torch.full((len(micro), width), IGNORE)
+        for row, example in enumerate(micro):
+            length, count = len(example.ids), self.count(example)
+            ids[row, width - length :] = torch.tensor(example.ids)
+            mask[row, width - length :] = 1
+            targets[row, width - count :] = torch.tensor(example.ids[length - count :])
+        columns = max(self.count(example) for example in micro)
+        logits = self._model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(self._device),
+            logits_to_keep=columns + 1,
+            use_cache=False,
+        ).logits[:, -columns - 1 : -1]
+        wanted = targets[:, -columns:].to(self._device)
+        chosen = wanted != IGNORE
+        return cross_entropy(logits[chosen].float(), wanted[chosen], reduction="none")

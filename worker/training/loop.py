@@ -83,8 +83,7 @@ class Trainer:
 
     def restore(self, restored: Restored) -> None:
         """Go on from a checkpoint. Raises BrokenCheckpoint for one of another model or adapter."""
-        inner = self.accelerator.unwrap_model(self.model)
-        checkpoints.load_adapter(inner, restored.adapter)
+        checkpoints.load_adapter(self.model, restored.adapter)
         checkpoints.load_optimizer(self.optimizer, restored.optimizer)
         self.scheduler.load_state_dict(restored.scheduler)
         for group, rate in zip(
@@ -124,7 +123,7 @@ class Trainer:
                 self.space.insist(f"checkpoint-{state.step}", self._save)
             self._check_same()
         if self.spec.training.load_best_model_at_end and self.best_adapter is not None:
-            checkpoints.load_adapter(self.accelerator.unwrap_model(self.model), self.best_adapter)
+            checkpoints.load_adapter(self.model, self.best_adapter)
 
     @property
     def _rows_a_step(self) -> int:
@@ -134,7 +133,7 @@ class Trainer:
         order = epoch_order(len(self.examples), self.spec.seed, 0)
         with rows_at_once("train", self.train_rows):
             self.method, self.state.packing = choose_method(
-                self.accelerator.unwrap_model(self.model),
+                self.model,
                 self.spec.training,
                 self.pad,
                 self.accelerator.device,
@@ -210,9 +209,7 @@ class Trainer:
             with rows_at_once("eval", self.eval_rows):
                 evaluated = self._evaluate()
             if judge(state, evaluated["eval_loss"], training):
-                self.best_adapter = checkpoints.adapter_tensors(
-                    self.accelerator.unwrap_model(self.model)
-                )
+                self.best_adapter = checkpoints.adapter_tensors(self.model)
             self._log(evaluated)
         state.boundary_done = True
         due = self._due(training.save_strategy, training.save_steps) or self.saver.is_owed
@@ -285,7 +282,7 @@ class Trainer:
         self.saver.save(
             state,
             self.plan.epoch(state.step),
-            model=self.accelerator.unwrap_model(self.model),
+            model=self.model,
             optimizer=self.optimizer,
             scheduler=self.scheduler,
             trainer_state=self.trainer_state(),

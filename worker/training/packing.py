@@ -27,7 +27,7 @@ MOST_AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Samples that begin with the same `prefix` tokens, each of them longer than that."""
+    """Samples that begin with the same `prefix` tokens, each longer than that, shortest first."""
 
     prefix: int
     samples: list[Example]
@@ -82,7 +82,7 @@ def _best_cut(ordered: list[Example]) -> list[Group]:
         if len(members) > 1:
             shared_by_all = common_length([members[0].ids, members[-1].ids])
             prefix = min(shared_by_all, min(len(member.ids) for member in members) - 1)
-        groups.append(Group(prefix, members))
+        groups.append(Group(prefix, sorted(members, key=lambda member: len(member.ids))))
         end = begins[end]
     return groups[::-1]
 
@@ -112,7 +112,7 @@ def _fill(groups: Sequence[Group], budget: int) -> Iterator[Pack]:
     used = 0
     for group in groups:
         open_samples: list[Example] = []
-        for sample in sorted(group.samples, key=lambda sample: len(sample.ids)):
+        for sample in group.samples:
             rest = len(sample.ids) - group.prefix
             needed = rest if open_samples else rest + group.prefix
             if used and used + needed > budget:
@@ -144,7 +144,10 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where a group lies in the row: its beginning, then (first column, length) of each rest."""
+    """Where a group lies in the row: its beginning, then (first column, length) of each rest.
+
+    The shortest rest comes first.
+    """
 
     start: int
     prefix: int
@@ -172,14 +175,14 @@ def lay_out(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
         positions += range(prefix)
         rests = []
         firsts = [max(s.start, 1) if train_on == "completion" else 1 for s in group.samples]
+        # The one whose answer begins first: what is a target of any in the beginning is one of its.
+        early = group.samples[firsts.index(min(firsts))]
         for place in range(1, prefix):
             if weight := sum(first <= place for first in firsts):
                 targets.places.append(start + place - 1)
                 targets.tokens.append(ids[start + place])
                 targets.weights.append(weight)
-                # The one whose answer begins first: a target here is one of its.
-                first_to_answer = firsts.index(min(firsts))
-                targets.origins.append((group.samples[first_to_answer], place))
+                targets.origins.append((early, place))
         for sample, first in zip(group.samples, firsts, strict=True):
             begin = len(ids)
             rests.append((begin, len(sample.ids) - prefix))

@@ -9,8 +9,8 @@ from transformers import AttentionInterface
 
 from worker.training import attention
 from worker.training.answer_loss import answer_loss
-from worker.training.attention import PackedRow
 from worker.training.examples import Example
+from worker.training.packed_row import PackedRow
 from worker.training.packing import Pack, Targets, cut, lay_out
 
 AttentionInterface.register(attention.NAME, attention.attend)
