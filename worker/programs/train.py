@@ -131,6 +131,13 @@ def _load(program: Program, directory: Path) -> tuple[Any, Any]:
     kept = Path(program.job.models_dir) / ".quantized"
     base = load_base(directory, program.job.spec, accelerator.device, kept)
     log.info("base model loaded in %.1f s", time.monotonic() - began)
+    if base.in_float32:
+        program.reporter.warn(
+            "no_bfloat16",
+            "This machine's CPU has no instructions for bfloat16, in which PyTorch would be many "
+            "times slower: all is computed in float32. What is not held in 4 bits takes twice the "
+            "memory.",
+        )
     if program.job.spec.quantization.load_in_4bit:
         program.reporter.log(base.coverage.summary())
         if base.coverage.left_out:

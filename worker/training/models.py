@@ -14,6 +14,7 @@ from service.domain.spec import LoraSection, QuantizationSection, RunSpec
 from service.domain.states import FailureReason
 from worker.programs.space import is_full
 from worker.training.coverage import Coverage
+from worker.training.precision import without_bfloat16
 from worker.training.quantized_cache import QuantizedCache
 from worker.training.targets import check_targets
 
@@ -31,6 +32,8 @@ class Base:
     tokenizer: Any
     coverage: Coverage
     """What of it is held in 4 bits."""
+    in_float32: bool = False
+    """Whether it computes in float32, for want of bfloat16, although that was asked for."""
 
 
 def load_base(
@@ -46,6 +49,8 @@ def load_base(
     from transformers import AutoConfig, AutoTokenizer
 
     name = spec.base_model
+    instead = without_bfloat16(spec, device)
+    spec = instead or spec
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
         _check_positions(config, spec)
@@ -74,7 +79,7 @@ def load_base(
             FailureReason.INVALID_SPEC,
             f"quantization.load_in_4bit: no layer of {name} can be held in 4 bits; turn it off.",
         )
-    return Base(model, tokenizer, coverage)
+    return Base(model, tokenizer, coverage, in_float32=instead is not None)
 
 
 def _check_positions(config: Any, spec: RunSpec) -> None:
