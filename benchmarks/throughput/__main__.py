@@ -41,6 +41,7 @@ def main() -> None:
         "completions": completions,
         "seed": arguments.seed,
         "dropout": arguments.dropout,
+        "dtype": arguments.dtype,
     }
     if arguments.scaling:
         kind, result, text = "scaling", *scaling.measure(arguments, runner, common)
@@ -50,12 +51,12 @@ def main() -> None:
         kind, result, text = "overhead", *overhead.measure(arguments, place, models_dir)
     else:
         kind, result, text = "throughput", *side_by_side.measure(arguments, runner, common)
-    _write(kind, result, text, record=arguments.record)
+    _write(kind, result, text, arguments.dtype, record=arguments.record)
     if not arguments.keep:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(kind: str, result: dict[str, Any], text: str, *, record: bool) -> None:
+def _write(kind: str, result: dict[str, Any], text: str, dtype: str, *, record: bool) -> None:
     print(f"\n{text}")
     name = machine.short_name(result["machine"])
     stem = RESULTS / f"{result['date']}-{kind}-{name}"
@@ -64,8 +65,9 @@ def _write(kind: str, result: dict[str, Any], text: str, *, record: bool) -> Non
     stem.with_suffix(".md").write_text(text)
     print(f"written: {stem.relative_to(machine.ROOT)}.json and .md")
     if record:
-        # A GPU's figures stand beside the CPU's, not in their place.
+        # A GPU's figures stand beside the CPU's, not in their place; likewise those in float32.
         marker = f"{kind}-{'cuda' if machine.has_cuda() else 'cpu'}"
+        marker += "" if dtype == "bfloat16" else f"-{dtype}"
         PAGE.write_text(table.put_between(PAGE.read_text(), marker, text))
 
 
@@ -87,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=Path, help="a file that the API takes; else the sample")
     parser.add_argument("--seed", type=int, default=42, help="of the order of rows")
     parser.add_argument("--dropout", type=float, default=0.0, help="lora_dropout, of all systems")
+    parser.add_argument(
+        "--dtype",
+        choices=["bfloat16", "float32"],
+        default=machine.dtype(),
+        help="of all systems; default: float32 on a CPU without instructions for bfloat16",
+    )
     parser.add_argument("--fairtune", type=json.loads, default={}, help="JSON over its run spec")
     parser.add_argument("--trl", type=json.loads, default={}, help="JSON over its settings")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for --overhead")

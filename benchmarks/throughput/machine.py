@@ -18,6 +18,13 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def dtype() -> str:
+    """What all systems compute in by default: bfloat16 where this machine can."""
+    from worker.training.precision import has_bfloat16
+
+    return "bfloat16" if has_cuda() or has_bfloat16() else "float32"
+
+
 def describe() -> str:
     """Processor, cores of this process, memory, GPU: no host name."""
     cpu = "unknown processor"

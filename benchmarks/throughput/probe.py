@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.throughput.flops import Matrix, Shape, StepTokens, step_tokens
 from benchmarks.throughput.rows import examples, in_order
@@ -28,13 +29,16 @@ def probe(work: Work, _directory: Path, watch: Watch) -> list[tuple[list[int], i
         step_tokens(samples[at : at + work.batch]) for at in range(0, len(samples), work.batch)
     ]
     shape = shape_of(directory)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    options = {
+        "dtype": getattr(torch, work.dtype),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
     watch.step_begins()
     watch.extra |= {
         "shape": asdict(shape),
         "steps": [asdict(step) for step in steps],
-        "peak": peak(shape, steps[len(steps) // 2], device),
-        "peak_cached": cached_peak(shape, steps[len(steps) // 2], device),
+        "peak": peak(shape, steps[len(steps) // 2], options),
+        "peak_cached": cached_peak(shape, steps[len(steps) // 2], options),
     }
     watch.step_ends()
     return samples
@@ -67,8 +71,10 @@ def shape_of(directory: Path) -> Shape:
     )
 
 
-def peak(shape: Shape, tokens: StepTokens, device: object) -> float:
-    """Operations a second of the model's bfloat16 matrix products and nothing else.
+def peak(shape: Shape, tokens: StepTokens, options: dict[str, Any]) -> float:
+    """Operations a second of the model's matrix products and nothing else.
+
+    `options`: the type and the device of the matrices.
 
     All frozen matrices forward and backward, all needed tokens of a step in one product, the output
     layer with the targets; every layer has a matrix of its own, so that weights come from memory as
@@ -76,14 +82,13 @@ def peak(shape: Shape, tokens: StepTokens, device: object) -> float:
     """
     import torch
 
-    options = {"dtype": torch.bfloat16, "device": device}
     products = []
     operations = 0.0
     for rows, (inputs, outputs, count) in _products(shape, tokens):
-        x = torch.randn(rows, inputs, **options)  # type: ignore[call-overload]
-        dy = torch.randn(rows, outputs, **options)  # type: ignore[call-overload]
+        x = torch.randn(rows, inputs, **options)
+        dy = torch.randn(rows, outputs, **options)
         for _ in range(count):
-            weight = torch.randn(outputs, inputs, **options)  # type: ignore[call-overload]
+            weight = torch.randn(outputs, inputs, **options)
             products.append((x, dy, weight))
             operations += 4.0 * rows * inputs * outputs
 
@@ -95,7 +100,7 @@ def peak(shape: Shape, tokens: StepTokens, device: object) -> float:
     return operations / _settled(all_products, 8 * SECONDS)
 
 
-def cached_peak(shape: Shape, tokens: StepTokens, device: object) -> float:
+def cached_peak(shape: Shape, tokens: StepTokens, options: dict[str, Any]) -> float:
     """The same with each product repeated on operands that stay in the caches.
 
     Beyond any model, and as unsteady as the caches are shared: given to be compared with.
@@ -103,7 +108,7 @@ def cached_peak(shape: Shape, tokens: StepTokens, device: object) -> float:
     operations = seconds = 0.0
     for rows, (inputs, outputs, count) in _products(shape, tokens):
         operations += 4.0 * rows * inputs * outputs * count
-        seconds += count * sum(_product_seconds(rows, inputs, outputs, device))
+        seconds += count * sum(_product_seconds(rows, inputs, outputs, options))
     return operations / seconds
 
 
@@ -115,14 +120,13 @@ def _products(shape: Shape, tokens: StepTokens) -> list[tuple[int, Matrix]]:
     ]
 
 
-def _product_seconds(rows: int, inputs: int, outputs: int, device: object) -> list[float]:
+def _product_seconds(rows: int, inputs: int, outputs: int, options: dict[str, Any]) -> list[float]:
     """Best times of x Wᵀ and of dy W; W is [outputs, inputs], as linear layers hold it."""
     import torch
 
-    options = {"dtype": torch.bfloat16, "device": device}
-    x = torch.randn(rows, inputs, **options)  # type: ignore[call-overload]
-    dy = torch.randn(rows, outputs, **options)  # type: ignore[call-overload]
-    weight = torch.randn(outputs, inputs, **options)  # type: ignore[call-overload]
+    x = torch.randn(rows, inputs, **options)
+    dy = torch.randn(rows, outputs, **options)
+    weight = torch.randn(outputs, inputs, **options)
 
     return [
         _settled(lambda: torch.nn.functional.linear(x, weight), SECONDS),

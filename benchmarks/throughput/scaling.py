@@ -46,7 +46,8 @@ def measure(
             }
         )
     result = machine.stamp(arguments.model) | {
-        "about": f"Fairtune alone, {arguments.rounds} rounds, median (least to greatest)",
+        "about": f"Fairtune alone, {common['dtype']}, {arguments.rounds} rounds, median "
+        "(least to greatest)",
         "rows": rows,
     }
     return result, text(result)

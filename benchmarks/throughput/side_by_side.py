@@ -66,12 +66,13 @@ def measure(
             agreement[prompt] = figures.agreement(*curves)
     result = machine.stamp(arguments.model) | {
         "about": (
-            "NF4 with double quantization, bfloat16, LoRA r = 32 on q_proj and v_proj, "
+            f"NF4 with double quantization, {common['dtype']}, LoRA r = 32 on q_proj and v_proj, "
             f"lora_dropout {arguments.dropout:g}, effective batch {BATCH}, "
             f"{arguments.rounds} rounds by turns, {arguments.warm_up} warm-up step each, rows of "
             f"{'the bundled sample' if arguments.rows is None else arguments.rows.name}; median "
             "(least to greatest)"
         ),
+        "dtype": common["dtype"],
         "rounds": arguments.rounds,
         "probes": probes,
         "agreement": agreement,

@@ -16,7 +16,7 @@ def original(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
 
     The published training script's own calls: prepare_model_for_kbit_training, get_peft_model,
     gradient checkpointing, DataCollatorForLanguageModeling(mlm=False), which puts -100 where the
-    pad token stands. bfloat16 autocast, as its configuration asks for.
+    pad token stands. bfloat16 autocast, as its configuration asks for, unless all is in float32.
     """
     from peft import prepare_model_for_kbit_training
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
@@ -101,7 +101,7 @@ def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
     section = spec.quantization
     model = AutoModelForCausalLM.from_pretrained(
         directory,
-        dtype=torch.bfloat16,
+        dtype=getattr(torch, work.dtype),
         device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
         quantization_config=BitsAndBytesConfig(
             load_in_4bit=section.load_in_4bit,

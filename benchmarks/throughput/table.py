@@ -57,7 +57,7 @@ def throughput(result: Mapping[str, Any]) -> str:
     for prompt, probed in result["probes"].items():
         said.append(
             f"{prompt}: {probed['needed']} needed tokens a step of {probed['real']} "
-            f"(prefix {probed['prefix']}); peak of bfloat16 matrix products "
+            f"(prefix {probed['prefix']}); peak of {result['dtype']} matrix products "
             f"{probed['peak'] / 1e9:,.0f} GFLOP/s, which MFU is the share of "
             f"({probed['peak_cached'] / 1e9:,.0f} with operands that stay in the caches)."
         )

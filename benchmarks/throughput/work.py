@@ -33,6 +33,8 @@ class Work:
     adapter_seed: int = 42
     rank: int = 32
     dropout: float = 0.0
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the weights that are not held in 4 bits and of all products, for every system."""
     learning_rate: float = 2e-4
     system_share: float = 1.0
     """How much of the template's system turn is kept, for other prompt lengths."""
@@ -67,6 +69,7 @@ def spec_of(work: Work) -> dict[str, Any]:
         "eval_strategy": "no",
         "save_strategy": "no",
         "load_best_model_at_end": False,
+        "bf16": work.dtype == "bfloat16",
     }
     return {
         "dataset_id": "benchmark",
@@ -74,5 +77,6 @@ def spec_of(work: Work) -> dict[str, Any]:
         "template": work.template,
         "seed": work.seed,
         "lora": {"r": work.rank, "lora_alpha": work.rank, "lora_dropout": work.dropout},
+        "quantization": {"bnb_4bit_compute_dtype": work.dtype},
         "training": training,
     }

@@ -147,6 +147,7 @@ def test_the_table_shows_the_row():
         "machine": "a machine",
         "model": "a model",
         "about": "so",
+        "dtype": "float32",
         "versions": {"torch": "2"},
         "rows": [row()],
         "probes": {
@@ -158,7 +159,7 @@ def test_the_table_shows_the_row():
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert "| simple, 8 | fairtune | 1.50 (1.00 to 2.00) | 6.00 (4.00 to 8.00) | - |" in text
-    assert "400 GFLOP/s" in text
+    assert "float32 matrix products 400 GFLOP/s" in text
     assert "abc" in text
     assert "said" in text
 
