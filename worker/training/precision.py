@@ -33,6 +33,6 @@ def has_bfloat16() -> bool:
 
     The question that PyTorch itself asks before it does; it has no public name.
     """
-    return torch.backends.mkldnn.is_available() and bool(
+    return torch.backends.mkldnn.is_available() and bool(  # type: ignore[no-untyped-call]  # torch gives it no types
         torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
