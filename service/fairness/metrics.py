@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Bools: TypeAlias = NDArray[np.bool_]
     Floats: TypeAlias = NDArray[np.float64]
+    Ints: TypeAlias = NDArray[np.int64]
 
 CALIBRATION_BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
@@ -89,9 +90,15 @@ def calibration_error(truth: Bools, scores: Floats) -> Estimate:
     share, mean_score = calibration_curve(
         truth, scores, pos_label=True, n_bins=CALIBRATION_BINS, strategy="uniform"
     )
-    inner_edges = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
-    rows = np.bincount(np.searchsorted(inner_edges, scores), minlength=CALIBRATION_BINS)
+    rows = np.bincount(calibration_bin(scores), minlength=CALIBRATION_BINS)
     return Estimate(value=float(np.average(np.abs(share - mean_score), weights=rows[rows > 0])))
+
+
+def calibration_bin(scores: Floats) -> Ints:
+    """Which of the bins of `calibration_error` each score lies in, from 0."""
+    import numpy as np
+
+    return np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], scores)
 
 
 def differences(tuned: OverallMetrics, base: OverallMetrics) -> Differences:

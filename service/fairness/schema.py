@@ -1,69 +1,72 @@
-"""The bias report's form, version 1: what the API answers and what is stored.
+"""The bias report's form, version 2: what the API answers and what is stored.
 
 Every figure that cannot be computed is null and says why beside it; 0 always means a measured 0.
 Rates and probabilities are fractions in [0, 1], counts are rows. Data with more than two labels is
-reduced to the positive label against the rest before anything is counted.
+reduced to the positive label against the rest before anything is counted. The headline figures
+(overall, groups, caps, …) are those at the report's own threshold rule (meta.threshold);
+`thresholds` has the verdicts under every rule.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Metric = Literal["fpr", "fnr"]
-Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
+from service.fairness.schema_base import (
+    Confusion,
+    Estimate,
+    OverallMetrics,
+    Part,
+    RateEstimate,
+    Verdict,
+)
+from service.fairness.schema_detail import (
+    AtThreshold,
+    BeforeAfter,
+    Calibration,
+    CapVerdict,
+    Curves,
+    FormatSample,
+    Functionality,
+    GroupMetrics,
+    GroupReport,
+    Metric,
+    MinF1,
+    Mistake,
+    ParityReport,
+    Rule,
+    Stratum,
+    Success,
+)
+
+__all__ = [
+    "AtThreshold",
+    "Baselines",
+    "BiasReport",
+    "Calibration",
+    "CapVerdict",
+    "Confusion",
+    "Differences",
+    "Estimate",
+    "FormatSample",
+    "GroupMetrics",
+    "GroupReport",
+    "Metric",
+    "MinF1",
+    "Overall",
+    "OverallMetrics",
+    "RateEstimate",
+    "ReportData",
+    "ReportMeta",
+    "ReportSettings",
+    "ReportWarning",
+    "Shown",
+    "Verdict",
+]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Estimate(_Part):
-    """A figure without an interval."""
-
-    value: float | None = Field(description="The figure, or null when it cannot be computed.")
-    reason: str | None = Field(default=None, description="Why the value is null.")
-
-
-class RateEstimate(_Part):
-    """A share of rows with its two-sided Wilson score interval."""
-
-    value: float | None = Field(description="numerator / denominator, a fraction; null over 0.")
-    numerator: int = Field(ge=0, description="Rows counted.")
-    denominator: int = Field(ge=0, description="Rows they are counted among.")
-    lower: float | None = Field(description="Lower end of the two-sided Wilson interval.")
-    upper: float | None = Field(description="Upper end of the two-sided Wilson interval.")
-    reason: str | None = Field(default=None, description="Why the value is null.")
-
-
-class Confusion(_Part):
-    """Rows by what they are and what they were called, positive label against the rest."""
-
-    true_positive: int = Field(ge=0, description="Positive rows called positive.")
-    true_negative: int = Field(ge=0, description="Negative rows called negative.")
-    false_positive: int = Field(ge=0, description="Negative rows called positive.")
-    false_negative: int = Field(ge=0, description="Positive rows called negative.")
-
-
-class OverallMetrics(_Part):
-    """How well a model does over all rows of the split."""
-
-    confusion: Confusion | None = Field(description="Counts; null when there are no predictions.")
-    accuracy: RateEstimate = Field(description="Rows called right among all rows.")
-    precision: RateEstimate = Field(description="Positive rows among those called positive.")
-    recall: RateEstimate = Field(description="Rows called positive among the positive.")
-    fpr: RateEstimate = Field(description="Rows called positive among the negative.")
-    fnr: RateEstimate = Field(description="Rows called negative among the positive.")
-    f1: Estimate = Field(description="Harmonic mean of precision and recall: 2TP/(2TP+FP+FN).")
-    auc: Estimate = Field(description="Area under the ROC curve of the positive label's score.")
-    calibration_error: Estimate = Field(
-        description="Expected calibration error of the positive label's probability over 15 bins "
-        "of equal width (Guo et al. 2017, equation 3)."
-    )
-
-
-class Differences(_Part):
+class Differences(Part):
     """Tuned minus base, per figure; null where either is null."""
 
     accuracy: Estimate = Field(description="Difference of accuracies.")
@@ -76,7 +79,7 @@ class Differences(_Part):
     calibration_error: Estimate = Field(description="Difference of expected calibration errors.")
 
 
-class Overall(_Part):
+class Overall(Part):
     """The whole split, before and after training."""
 
     tuned: OverallMetrics = Field(description="The model under report.")
@@ -84,28 +87,7 @@ class Overall(_Part):
     difference: Differences | None = Field(description="Tuned minus base; null without a base.")
 
 
-class GroupMetrics(_Part):
-    """How one model treats one group."""
-
-    confusion: Confusion = Field(description="Counts of the group's rows.")
-    fpr: RateEstimate = Field(description="Rows called positive among the group's negatives.")
-    fnr: RateEstimate = Field(description="Rows called negative among the group's positives.")
-    accuracy: RateEstimate = Field(description="Rows called right among the group's rows.")
-
-
-class GroupReport(_Part):
-    """One group, before and after training."""
-
-    group: str = Field(description="The group's name in the data.")
-    n: int = Field(ge=1, description="Rows of the group.")
-    positives: int = Field(ge=0, description="Its rows with the positive label.")
-    negatives: int = Field(ge=0, description="Its rows with another label.")
-    small_sample: bool = Field(description="Whether n is below min_support.")
-    tuned: GroupMetrics = Field(description="The model under report.")
-    base: GroupMetrics | None = Field(description="The base model; null when it was not scored.")
-
-
-class Baselines(_Part):
+class Baselines(Part):
     """What no model at all would reach on the same rows."""
 
     always_positive: OverallMetrics = Field(description="Calling every row positive.")
@@ -113,79 +95,72 @@ class Baselines(_Part):
         description="Calling every row by its group's majority in the training split, or the whole "
         "split's where the group is unknown there, tied or missing. A tie there is positive."
     )
-
-
-class CapVerdict(_Part):
-    """Whether a group's error rate is shown to be under its cap.
-
-    pass: the one-sided Clopper-Pearson upper limit is under the cap. fail: the lower limit is over
-    it. inconclusive: neither. not_applicable: the data has no such group.
-    """
-
-    group: str = Field(description="The group that the cap is about.")
-    metric: Metric = Field(description="Which error rate is capped.")
-    max: float = Field(ge=0, le=1, description="The cap, a fraction.")
-    observed: float | None = Field(description="The measured rate, a fraction.")
-    numerator: int = Field(ge=0, description="Errors counted.")
-    denominator: int = Field(ge=0, description="The group's negatives (fpr) or positives (fnr).")
-    lower: float | None = Field(description="One-sided lower confidence limit.")
-    upper: float | None = Field(description="One-sided upper confidence limit.")
-    verdict: Verdict = Field(description="The verdict at the report's confidence.")
-    needed_further: int | None = Field(
-        description="When inconclusive: the fewest further negatives (fpr) or positives (fnr) at "
-        "the observed rate that would settle the verdict; null when none would."
+    majority_positive: dict[str, bool] | None = Field(
+        default=None,
+        description="Whether group_majority calls a group's rows positive, by group; null where "
+        "the training split's labels are not known.",
     )
-    would_settle: Literal["pass", "fail"] | None = Field(
-        description="The verdict that needed_further would give."
-    )
-    reason: str | None = Field(description="Why the rate or needed_further is null.")
 
 
-class MinF1(_Part):
-    """The least F1 asked for, against the point estimate."""
-
-    min_f1: float = Field(ge=0, le=1, description="The least F1 asked for.")
-    value: float | None = Field(description="The F1 reached.")
-    verdict: Literal["met", "not_met"] | None = Field(description="met when value >= min_f1.")
-    reason: str | None = Field(default=None, description="Why the verdict is null.")
-
-
-class ReportWarning(_Part):
+class ReportWarning(Part):
     """Something a reader of the figures must know."""
 
     code: str = Field(description="A stable word for it.")
     detail: str = Field(description="A sentence.")
 
 
-class ReportMeta(_Part):
+class Shown(Part):
+    """What the model under report was given to read."""
+
+    system: str | None = Field(description="The template's system turn; null: none, or chats.")
+    user: str | None = Field(description="Its user turn, $text for the row; null: rows are chats.")
+    completion: str | None = Field(description="Its answer, $label for the label's word.")
+    group: bool = Field(description="Whether the prompt told the model the row's group.")
+    truncated: int | None = Field(
+        description="Rows of the split whose text's end was cut off to fit; null: not known."
+    )
+
+
+class ReportMeta(Part):
     """Where the predictions came from."""
 
     run_id: str | None = Field(default=None, description="The run; null outside of one.")
     base_model: str = Field(description="Name of the base model.")
+    target: Literal["base", "adapter", "checkpoint", "merged"] = Field(
+        default="adapter", description="The model under report."
+    )
     template: str = Field(description="Prompt template of the model under report.")
+    base_template: str | None = Field(
+        default=None, description="Prompt template of the base model beside it, if it was scored."
+    )
+    dataset_id: str | None = Field(default=None, description="The dataset that the rows are from.")
     split: str = Field(description="Split that the rows are from.")
     checkpoint_step: int | None = Field(default=None, description="Optimizer step of the weights.")
-    threshold: Literal["argmax", "fitted"] = Field(
-        default="argmax", description="How scores became predictions."
-    )
-    group_shown: bool = Field(
-        default=False, description="Whether the prompt told the model the row's group."
+    threshold: Rule = Field(
+        default="argmax",
+        description="How scores became predictions in the headline figures. The base model's, "
+        "which nobody fitted anything to, are always by argmax.",
     )
     exploratory: bool = Field(
         default=False,
-        description="Whether caps, confidence or threshold differ from the run's; gates nothing.",
+        description="Whether it was asked for with other settings than the run's, or of another "
+        "model or split than the one that certifies the run; gates nothing.",
     )
 
 
-class ReportSettings(_Part):
+class ReportSettings(Part):
     """What the figures were asked for with."""
 
     positive_label: str = Field(description="The label that counts as positive.")
     confidence: float = Field(ge=0.5, lt=1, description="Of intervals and one-sided limits.")
     min_support: int = Field(ge=0, description="Rows below which a group is called small.")
+    threshold: float | None = Field(
+        default=None, description="The score from which a row is called positive; null: argmax."
+    )
+    bootstrap_seed: int = Field(default=0, description="Of the bootstrap resamples.")
 
 
-class ReportData(_Part):
+class ReportData(Part):
     """What the figures were computed on."""
 
     rows: int = Field(ge=1, description="Rows of the split, each of them counted.")
@@ -195,15 +170,30 @@ class ReportData(_Part):
     labels: dict[str, int] = Field(description="Rows per label, as in the data.")
 
 
-class BiasReport(_Part):
+class BiasReport(Part):
     """How good a classifier is, whom it fails, how sure that is, and whether the caps hold."""
 
-    schema_version: Literal[1] = Field(default=1, description="Version of this form.")
+    schema_version: Literal[2] = Field(default=2, description="Version of this form.")
     meta: ReportMeta = Field(description="Where the predictions came from.")
+    shown: Shown | None = Field(description="What the model was given to read; null: not known.")
     settings: ReportSettings = Field(description="What the figures were asked for with.")
     data: ReportData = Field(description="What the figures were computed on.")
+    success: Success = Field(description="The original's criterion of success, as one figure.")
     overall: Overall = Field(description="All rows, before and after training.")
     groups: tuple[GroupReport, ...] = Field(description="Per group, by name.")
+    by_source: tuple[Stratum, ...] = Field(description="Per source, by name; empty without any.")
+    by_detail: tuple[Stratum, ...] = Field(
+        description="Per finer label, by name; empty without any."
+    )
+    functional: tuple[Functionality, ...] = Field(
+        description="Accuracy per finer label and group; empty without finer labels."
+    )
+    parity: ParityReport | None = Field(
+        description="How far apart the groups are; null with fewer than two groups."
+    )
+    before_after: BeforeAfter | None = Field(
+        description="Base against tuned, row by row; null when the base model was not scored."
+    )
     baselines: Baselines = Field(description="What no model at all would reach.")
     caps: tuple[CapVerdict, ...] = Field(description="Every cap with its verdict, as asked for.")
     caps_verdict: Verdict = Field(
@@ -211,4 +201,14 @@ class BiasReport(_Part):
         "none applies; else inconclusive."
     )
     min_f1: MinF1 | None = Field(description="F1 against the least asked for; null if none was.")
+    thresholds: tuple[AtThreshold, ...] = Field(
+        description="The verdicts by argmax, by the fitted threshold, and by the given one if any."
+    )
+    curves: Curves | None = Field(description="What the plots are drawn from; null without scores.")
+    worst_mistakes: tuple[Mistake, ...] = Field(
+        description="The wrong rows that the model was surest of, the surest first; at most 30."
+    )
+    format_sample: FormatSample | None = Field(
+        description="How often a freely written answer is outside the format; null: not sampled."
+    )
     warnings: tuple[ReportWarning, ...] = Field(description="What a reader must know.")

@@ -13,6 +13,7 @@ from service.fairness.schema import (
     Metric,
     RateEstimate,
 )
+from service.fairness.schema_detail import ParityDifference
 
 WIDTH = 100
 NAME = 16
@@ -30,6 +31,14 @@ FIGURES = {
 }
 
 
+PARITY = {
+    "demographic_parity": "called positive",
+    "false_positive_rate": "FPR",
+    "true_positive_rate": "recall (1 - FNR)",
+    "equalized_odds": "equalized odds",
+}
+
+
 def render_text(report: BiasReport) -> str:
     """The report's figures in tables, ending with a newline; n/a stands for a null figure."""
     parts = [
@@ -38,6 +47,9 @@ def render_text(report: BiasReport) -> str:
         _rates(report, "fpr"),
         _rates(report, "fnr"),
         _caps(report),
+        _thresholds(report),
+        _parity(report),
+        _training(report),
         _warnings(report),
     ]
     sections = ("\n".join(_printable(line) for line in part) for part in parts)
@@ -70,6 +82,18 @@ def _overall(report: BiasReport) -> Iterator[str]:
         cells.append(_figure(getattr(baselines.always_positive, name)))
         cells.append(_figure(getattr(baselines.group_majority, name)))
         yield f"  {title:<20}" + "".join(f"{cell:>15}" for cell in cells)
+    intervals = [
+        f"{title} {_ends(figure)}"
+        for name in ("f1", "auc", "calibration_error")
+        if (figure := getattr(overall.tuned, name)).lower is not None
+        for title in [FIGURES[name]]
+    ]
+    if intervals:
+        yield from _wrap(
+            f"{_level(report)} bootstrap intervals: {', '.join(intervals)}",
+            indent="    ",
+            first="  ",
+        )
 
 
 def _rates(report: BiasReport, metric: Metric) -> Iterator[str]:
@@ -131,6 +155,88 @@ def _cap(cap: CapVerdict) -> Iterator[str]:
         yield from _wrap(cap.reason, indent=indent, first=indent)
 
 
+def _thresholds(report: BiasReport) -> Iterator[str]:
+    yield "Thresholds  (a row is called positive from there on; argmax: the most probable label)"
+    yield "─" * WIDTH
+    yield f"  {'rule':<{NAME}}{'threshold':>9}{'F1':>9}{'FPR':>9}{'FNR':>9}    caps"
+    for under in report.thresholds:
+        if under.reason is not None:
+            yield f"  {under.rule:<{NAME}}{'n/a':>9}    {under.reason}"
+            continue
+        at = "" if under.threshold is None else f"{under.threshold:.4f}"
+        figures = (under.overall.f1, under.overall.fpr, under.overall.fnr)
+        yield (
+            f"  {under.rule:<{NAME}}{at:>9}"
+            + "".join(f"{_figure(figure):>9}" for figure in figures)
+            + f"    {_verdict(under.caps_verdict)}"
+        )
+        if (fit := under.fit) is not None:
+            f1 = "n/a" if fit.f1 is None else f"{fit.f1:.3f}"
+            holds = (
+                "every cap holds there"
+                if fit.feasible
+                else f"no threshold holds every cap there (passed by {fit.violation:.3f} in all)"
+            )
+            indent = " " * (NAME + 4)
+            rows = _count(fit.rows, "row")
+            where = f"fitted on {fit.split}, {rows}: F1 {f1}, {holds}"
+            yield from _wrap(where, indent=indent, first=indent)
+
+
+def _parity(report: BiasReport) -> Iterator[str]:
+    if report.parity is None:
+        return
+    yield f"Between groups  (largest minus smallest, with {_level(report)} bootstrap intervals)"
+    yield "─" * WIDTH
+    for name, title in PARITY.items():
+        tuned: ParityDifference = getattr(report.parity.tuned, name)
+        cells = _difference(tuned)
+        if report.parity.base is not None:
+            cells = f"{_difference(getattr(report.parity.base, name))}  → {cells}"
+        # Of no difference no group is the higher one.
+        if tuned.value and tuned.highest is not None and tuned.lowest is not None:
+            cells += f"  {_cut(tuned.highest, 9)} over {_cut(tuned.lowest, 9)}"
+        yield f"  {title:<18}{cells}"
+
+
+def _difference(difference: ParityDifference) -> str:
+    value = "n/a" if difference.value is None else f"{difference.value:.3f}"
+    return f"{value:>6} {_ends(difference):<16}"
+
+
+def _training(report: BiasReport) -> Iterator[str]:
+    """Base against tuned, row by row, and the criterion of success."""
+    paired, success = report.before_after, report.success
+    if paired is None and success.min_f1 is None:
+        return
+    yield "Did training help?"
+    yield "─" * WIDTH
+    if paired is not None:
+        test = paired.overall
+        yield from _wrap(
+            f"McNemar, exact: {test.only_second} rows right only after training, "
+            f"{test.only_first} only before, p = {_p(test.p_value)}",
+            indent="    ",
+            first="  ",
+        )
+        changed = [
+            f"{_cut(group.group, NAME)} p = {_p(group.paired.p_holm)}"
+            for group in paired.groups
+            if group.paired.p_holm is not None
+        ]
+        if changed:
+            yield from _wrap(f"by group, Holm: {', '.join(changed)}", indent="    ", first="  ")
+    verdict = {"met": "MET", "not_met": "NOT MET", None: "UNKNOWN"}[success.verdict]
+    f1 = f"F1 {_number(success.tuned_f1)} with {success.tuned_template}"
+    if success.base_template is not None:
+        f1 += f" against the base model's {_number(success.base_f1)} with {success.base_template}"
+    if success.min_f1 is not None:
+        f1 += f", at least {success.min_f1:.3f} asked for"
+    if success.reason is not None:
+        f1 += f" ({success.reason})"
+    yield from _wrap(f"success criterion {verdict}: {f1}", indent="    ", first="  ")
+
+
 def _warnings(report: BiasReport) -> Iterator[str]:
     if report.warnings:
         yield "Warnings"
@@ -162,6 +268,20 @@ def _verdict(verdict: str) -> str:
 
 def _figure(figure: Estimate | RateEstimate, sign: str = "") -> str:
     return "n/a" if figure.value is None else f"{figure.value:{sign}.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def _ends(figure: Estimate | ParityDifference) -> str:
+    if figure.lower is None or figure.upper is None:
+        return ""
+    return f"[{figure.lower:.3f}, {figure.upper:.3f}]"
 
 
 def _level(report: BiasReport) -> str:

@@ -42,7 +42,7 @@ def table(make_predictions):
 
 def test_a_small_table_by_hand(table):
     report = report_on(table, min_support=5, min_f1=0.8)
-    assert report.schema_version == 1
+    assert report.schema_version == 2
     assert report.meta == META
     assert report.data.model_dump() == {
         "rows": 20,
@@ -69,7 +69,7 @@ def test_a_small_table_by_hand(table):
     assert (b.tuned.fpr.value, b.tuned.fpr.reason) == (None, "no negative rows")
     assert (b.tuned.fnr.value, b.tuned.accuracy.value) == (0, 1)
     assert report.min_f1.verdict == "met"
-    assert codes(report) == ["rows_without_group", "small_group"]
+    assert codes(report) == ["rows_without_group", "small_group", "threshold_not_fitted"]
 
 
 @pytest.mark.parametrize(("min_support", "small"), [(14, False), (15, False), (16, True)])
@@ -136,18 +136,24 @@ def test_groups_are_fairlearns_and_intervals_statsmodels(make_predictions, rows)
             )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(ROWS, st.permutations(range(60)))
 def test_the_order_of_rows_changes_nothing_and_the_same_input_gives_the_same(
     make_predictions, rows, order
 ):
-    shuffled = [rows[row] for row in order if row < len(rows)]
     caps = [cap("a", "fpr", 0.3), cap("d", "fnr", 0.1)]
-    one, two = (
-        report_on(make_predictions(*zip(*each, strict=True)), caps=caps)
-        for each in (rows, shuffled)
-    )
-    assert one == two
+
+    def report(places):
+        labels, called, groups = zip(*(rows[place] for place in places), strict=True)
+        # Eighths: sums of them are exact in any order.
+        scores = [place % 9 / 8 for place in places]
+        ids = [f"r{place}" for place in places]
+        made = make_predictions(labels, called, groups, scores, ids=ids, details=groups)
+        return report_on(made, base=made, validation=made, caps=caps).model_dump_json()
+
+    places = range(len(rows))
+    assert report(places) == report(places)
+    assert report(places) == report([place for place in order if place < len(rows)])
 
 
 def test_trivial_baselines(table):
@@ -219,7 +225,13 @@ def test_one_row_of_one_label_is_reported_with_its_warnings(make_predictions):
     assert report.groups == ()
     assert report.caps_verdict == "not_applicable"
     assert report.overall.tuned.fpr.value is None
-    assert codes(report) == ["one_class", "one_prediction", "no_groups"]
+    assert codes(report) == [
+        "one_class",
+        "one_prediction",
+        "below_baseline",
+        "no_groups",
+        "threshold_not_fitted",
+    ]
 
 
 def test_an_exploratory_report_says_so(table):
@@ -285,7 +297,7 @@ def test_importing_the_report_loads_no_numerical_library():
     assert done.stdout.strip() == "set()"
 
 
-def test_a_thousand_rows_take_well_under_a_second(make_predictions):
+def test_a_thousand_rows_take_under_two_seconds_of_processor_time(make_predictions):
     drawn = np.random.default_rng(1)
     labels, answers = (drawn.choice(["hate", "normal"], 1000).tolist() for _ in range(2))
     groups = drawn.choice(["a", "b", "c", "d", "e"], 1000).tolist()
@@ -293,6 +305,7 @@ def test_a_thousand_rows_take_well_under_a_second(make_predictions):
     made = make_predictions(labels, answers, groups, scores)
     caps = [cap(group, "fpr", 0.49) for group in "abcde"]
     train = label_counts(labels, groups)
-    started = time.perf_counter()
-    report_on(made, base=made, caps=caps, train_counts=train)
-    assert time.perf_counter() - started < 1
+    report_on(make_predictions(["hate"], ["hate"]))  # imports are not what is measured
+    started = time.process_time()
+    report_on(made, base=made, validation=made, caps=caps, train_counts=train)
+    assert time.process_time() - started < 2

@@ -24,8 +24,10 @@ def report(make_predictions):
             ("nobody", "fpr", 0.1),
         ]
     ]
+    seen = make_predictions(labels, after, groups, drawn.random(90).tolist(), split="validation")
     return build_report(
         make_predictions(labels, after, groups, drawn.random(90).tolist()),
+        validation=seen,
         base=make_predictions(labels, before, groups, drawn.random(90).tolist()),
         meta=META,
         positive_label="hate",
@@ -87,6 +89,38 @@ def test_caps_say_their_verdict_and_what_they_need(report):
     assert "F1 at least 0.615 NOT MET" in text
 
 
+def test_thresholds_parity_pairs_and_success_are_in_it(report):
+    lines = render_text(report).splitlines()
+    text = " ".join(" ".join(lines).split())
+    argmax, fitted = report.thresholds
+    assert f"argmax {argmax.overall.f1.value:.3f} {argmax.overall.fpr.value:.3f}" in text
+    at = f"fitted {fitted.threshold:.4f} {fitted.overall.f1.value:.3f}"
+    assert at in text
+    verdict = next(line for line in lines if line.startswith("  fitted"))
+    assert verdict.endswith(fitted.caps_verdict.upper().replace("_", " "))
+    assert f"fitted on validation, 90 rows: F1 {fitted.fit.f1:.3f}" in text
+    odds = report.parity.tuned.equalized_odds
+    assert f"→ {odds.value:.3f} [{odds.lower:.3f}, {odds.upper:.3f}]" in text
+    assert "a_group_…" in text
+    test = report.before_after.overall
+    assert f"{test.only_second} rows right only after training, {test.only_first} only" in text
+    assert "by group, Holm: a_group_of_a_ve… p = 1.000, lgbtq p = " in text
+    f1 = report.overall.tuned.f1
+    assert f"success criterion NOT MET: F1 {f1.value:.3f} with simple" in text
+    assert f"bootstrap intervals: F1 [{f1.lower:.3f}, {f1.upper:.3f}], AUC [" in text
+
+
+def test_small_p_values_are_not_rounded_to_0(make_predictions):
+    labels = ["hate"] * 40
+    report = build_report(
+        make_predictions(labels, labels),
+        base=make_predictions(labels, ["normal"] * 40),
+        meta=META,
+        positive_label="hate",
+    )
+    assert "p = 1.8e-12" in render_text(report)
+
+
 def test_without_base_caps_or_groups_only_what_there_is(make_predictions):
     alone = build_report(
         make_predictions(["hate", "normal"], ["hate", "normal"]), meta=META, positive_label="hate"
@@ -96,6 +130,9 @@ def test_without_base_caps_or_groups_only_what_there_is(make_predictions):
     assert "Caps" not in text
     assert "False-positive" not in text
     assert "No row has a group" in text
+    assert "Between groups" not in text
+    assert "Did training help" not in text
+    assert "fitted n/a no labelled validation rows were given" in " ".join(text.split())
 
 
 def test_names_from_the_data_cannot_steer_the_terminal(make_predictions):

@@ -1,0 +1,67 @@
+"""Areas under the ROC curve around groups (Borkan et al. 2019, arXiv:1903.04561)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.fairness.columns import Parts
+from service.fairness.schema import Estimate
+from service.fairness.schema_detail import GroupAuc
+
+if TYPE_CHECKING:
+    from service.fairness.columns import Bools, Floats
+
+
+def group_aucs(truth: Bools, scores: Floats, groups: Parts) -> dict[str, GroupAuc]:
+    """The three areas of each group; its background is the rows of other groups and of none.
+
+    A group's pairs with the background are those with all rows less those within the group: both
+    come from one sorted copy of all scores, so that many groups cost as little as one. scikit-learn
+    would sort the background anew for each. The counts of pairs are whole numbers, hence exact.
+    """
+    import numpy as np
+
+    positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
+    made = {}
+    for name, rows in groups.rows.items():
+        own = truth[rows]
+        hateful, harmless = np.sort(scores[rows][own]), np.sort(scores[rows][~own])
+        within = _wins(hateful, harmless)
+        here = {"positive": len(hateful), "negative": len(harmless)}
+        elsewhere = {
+            "positive": len(positives) - len(hateful),
+            "negative": len(negatives) - len(harmless),
+        }
+        made[name] = GroupAuc(
+            subgroup=_share(within, ("group", here), ("group", here)),
+            bpsn=_share(
+                _wins(positives, harmless) - within, ("background", elsewhere), ("group", here)
+            ),
+            bnsp=_share(
+                _wins(hateful, negatives) - within, ("group", here), ("background", elsewhere)
+            ),
+        )
+    return made
+
+
+def _wins(above: Floats, below: Floats) -> int:
+    """Twice the pairs in which the first scores higher, ties counted one. Both are sorted."""
+    import numpy as np
+
+    if len(above) > len(below):  # few look themselves up among many
+        return 2 * len(above) * len(below) - _wins(below, above)
+    lower = np.searchsorted(below, above, side="left")
+    no_higher = np.searchsorted(below, above, side="right")
+    return int(lower.sum() + no_higher.sum())
+
+
+def _share(
+    wins: int, above: tuple[str, dict[str, int]], below: tuple[str, dict[str, int]]
+) -> Estimate:
+    """Half of `wins` among all pairs of the positives of `above` and the negatives of `below`."""
+    positives, negatives = above[1]["positive"], below[1]["negative"]
+    if not positives:
+        return Estimate(value=None, reason=f"the {above[0]} has no positive rows")
+    if not negatives:
+        return Estimate(value=None, reason=f"the {below[0]} has no negative rows")
+    return Estimate(value=wins / (2 * positives * negatives))

@@ -1,0 +1,43 @@
+"""A model's overall figures with their bootstrap intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.fairness import metrics
+from service.fairness.bootstrap import Interval, f1_interval, score_intervals
+from service.fairness.columns import Answers
+from service.fairness.schema import Estimate, OverallMetrics
+
+if TYPE_CHECKING:
+    from service.fairness.columns import Bools, Floats
+
+
+class ScoreFigures(NamedTuple):
+    """What scores alone decide: the same under every threshold."""
+
+    auc: Estimate
+    calibration_error: Estimate
+
+
+def score_figures(truth: Bools, scores: Floats, confidence: float, seed: int) -> ScoreFigures:
+    """Area under the ROC curve and calibration error, with their intervals."""
+    auc, error = metrics.auc(truth, scores), metrics.calibration_error(truth, scores)
+    assert error.value is not None
+    ends = score_intervals(truth, scores, auc.value, error.value, confidence, seed)
+    return ScoreFigures(_with(auc, ends[0]), _with(error, ends[1]))
+
+
+def overall_figures(
+    truth: Bools, model: Answers, scored: ScoreFigures, confidence: float, seed: int
+) -> OverallMetrics:
+    """All overall figures; F1 with its interval, those of the scores as they are given."""
+    plain = metrics.overall_metrics(truth, model.called, None, confidence)
+    assert plain.confusion is not None
+    f1 = _with(plain.f1, f1_interval(plain.confusion, confidence, seed))
+    return plain.model_copy(update={"f1": f1, **scored._asdict()})
+
+
+def _with(figure: Estimate, ends: Interval) -> Estimate:
+    """The figure with its interval; a figure that is null has none."""
+    return figure if figure.value is None else figure.model_copy(update=ends._asdict())

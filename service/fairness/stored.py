@@ -1,0 +1,96 @@
+"""Stored predictions (Parquet, as the worker writes them) back into what a report is made from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from service.fairness.predictions import Predictions
+
+COLUMNS = (
+    "id",
+    "group",
+    "source",
+    "detail",
+    "label",
+    "score",
+    "prediction",
+    "split",
+    "checkpoint",
+)
+PROBABILITY = "probability:"
+"""Before a label in the name of the column with its probabilities."""
+FACTS = b"fairtune"
+"""Key of the file's metadata under which the writer says what the columns do not."""
+
+
+def read_predictions(
+    source: Path | BinaryIO, positive_label: str
+) -> tuple[Predictions | None, list[str]]:
+    """The labelled rows' predictions, None where no row has a label, and the label names.
+
+    The names are those of the probability columns, in the file's order; the scores are the positive
+    label's. Raises ValueError where the file is no such file, lacks that label, or mixes splits or
+    checkpoints; OSError.
+    """
+    table = _open(source).read()
+    names = [name for name in table.column_names if name.startswith(PROBABILITY)]
+    labels = [name.removeprefix(PROBABILITY) for name in names]
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise ValueError(f"not a predictions file: it has no column {missing[0]!r}")
+    if positive_label not in labels:
+        raise ValueError(f"the predictions are over {labels}, not over {positive_label!r}")
+    columns: dict[str, list[Any]] = table.to_pydict()
+    kept = [row for row, label in enumerate(columns["label"]) if label is not None]
+    if not kept:
+        return None, labels
+
+    def of(name: str) -> list[Any]:
+        return [columns[name][row] for row in kept]
+
+    def the(name: str) -> Any:
+        values = set(columns[name])
+        if len(values) > 1:
+            raise ValueError(f"the file's rows are of more than one {name}")
+        return values.pop()
+
+    return (
+        Predictions(
+            ids=of("id"),
+            labels=of("label"),
+            groups=of("group"),
+            sources=of("source"),
+            details=of("detail"),
+            predictions=of("prediction"),
+            scores=of(PROBABILITY + positive_label),
+            label_scores={label: of(PROBABILITY + label) for label in labels},
+            split=the("split"),
+            checkpoint_step=the("checkpoint"),
+        ),
+        labels,
+    )
+
+
+def read_facts(source: Path | BinaryIO) -> dict[str, Any]:
+    """What the file's writer said of it beside its rows ({"truncated": rows}); {} without any.
+
+    Raises ValueError where the file is not readable as Parquet or says something else; OSError.
+    """
+    written = (_open(source).metadata.metadata or {}).get(FACTS, b"{}")
+    facts = json.loads(written)
+    if not isinstance(facts, dict):
+        raise ValueError("the predictions file's metadata are no JSON object")  # noqa: TRY004 - data
+    return facts
+
+
+def _open(source: Path | BinaryIO) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not isinstance(source, Path):
+        source.seek(0)
+    try:
+        return pq.ParquetFile(source)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"not a predictions file: {error}") from error

@@ -1,0 +1,104 @@
+"""How two models treat parts of the rows: groups, sources, finer labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from service.fairness import rates
+from service.fairness.auc import group_aucs
+from service.fairness.calibration import calibration
+from service.fairness.columns import Answers, Parts, Split
+from service.fairness.schema import GroupMetrics, GroupReport, RateEstimate
+from service.fairness.schema_detail import FunctionalCell, Functionality, Stratum
+
+if TYPE_CHECKING:
+    from service.fairness.columns import Ints
+
+
+def group_reports(split: Split) -> tuple[GroupReport, ...]:
+    """One report per group, by name."""
+    aucs = group_aucs(split.truth, split.tuned.scores, split.groups)
+    return tuple(
+        GroupReport(
+            group=stratum.name,
+            **{name: getattr(stratum, name) for name in Stratum.model_fields if name != "name"},
+            auc=aucs[stratum.name],
+            calibration=calibration(
+                split.truth[split.groups.rows[stratum.name]],
+                split.tuned.scores[split.groups.rows[stratum.name]],
+                split.confidence,
+            ),
+        )
+        for stratum in strata(split, split.groups)
+    )
+
+
+def strata(split: Split, parts: Parts) -> tuple[Stratum, ...]:
+    """Counts and error rates of each part, by name."""
+    return tuple(_stratum(split, name, rows) for name, rows in parts.rows.items())
+
+
+def _stratum(split: Split, name: str, rows: Ints) -> Stratum:
+    positives = int(split.truth[rows].sum())
+    return Stratum(
+        name=name,
+        n=len(rows),
+        positives=positives,
+        negatives=len(rows) - positives,
+        small_sample=len(rows) < split.min_support,
+        tuned=measure(split, split.tuned, rows),
+        base=None if split.base is None else measure(split, split.base, rows),
+    )
+
+
+def measure(split: Split, model: Answers, rows: Ints) -> GroupMetrics:
+    """Counts and error rates of a model on some of the rows."""
+    counts = rates.confusion(split.truth[rows], model.called[rows])
+    return GroupMetrics(
+        confusion=counts,
+        fpr=rates.fpr(counts, split.confidence),
+        fnr=rates.fnr(counts, split.confidence),
+        accuracy=rates.accuracy(counts, split.confidence),
+    )
+
+
+def functional(split: Split, labels: Sequence[str]) -> tuple[Functionality, ...]:
+    """Accuracy per finer label, and within each per group, both by name.
+
+    `labels` are the rows' own, as in the data.
+    """
+    import numpy as np
+
+    number = {name: place for place, name in enumerate(split.groups.rows)}
+    places = np.full(len(split.truth), -1)
+    for name, rows in split.groups.rows.items():
+        places[rows] = number[name]
+
+    def right(model: Answers, rows: Ints) -> RateEstimate:
+        hits = int((split.truth[rows] == model.called[rows]).sum())
+        return rates.rate(hits, len(rows), split.confidence, empty="no rows")
+
+    made = []
+    for name, rows in split.details.rows.items():
+        order = rows[np.argsort(places[rows], kind="stable")]
+        ends = np.searchsorted(places[order], np.arange(len(number) + 1))
+        cells = tuple(
+            FunctionalCell(
+                group=group, n=int(end - start), accuracy=right(split.tuned, order[start:end])
+            )
+            for group, start, end in zip(number, ends[:-1], ends[1:], strict=True)
+            if end > start
+        )
+        only = {labels[row] for row in rows}
+        made.append(
+            Functionality(
+                name=name,
+                n=len(rows),
+                label=only.pop() if len(only) == 1 else None,
+                tuned=right(split.tuned, rows),
+                base=None if split.base is None else right(split.base, rows),
+                by_group=cells,
+            )
+        )
+    return tuple(made)
