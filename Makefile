@@ -9,9 +9,10 @@ FAULTS := PYTHONPATH=tests/support $(BIN)/python tests/faults
 MINUTES := 15
 SETTING := servers
 COMPOSE ?= docker compose
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium) $(foreach name,chromium google-chrome google-chrome-stable chromium-browser,$(shell command -v $(name))))
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo serve check format test faults guards soak bench compose-test clean
+.PHONY: help install demo serve check format test faults guards soak bench bench-evaluation browser-test compose-test clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -42,6 +43,11 @@ soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=fil
 	$(FAULTS)/soak.py --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
 bench: .venv/.installed-bench ## training speed against the original way and TRL, in some 40 minutes; BENCH="--quick" and the like, RECORD=1
 	$(BIN)/python -m benchmarks.throughput $(BENCH) $(if $(RECORD),--record)
+bench-evaluation: .venv/.installed ## scoring against generating on DATA=FILE (unified JSON), in some 15 minutes; RECORD=1
+	$(BIN)/python -m benchmarks.evaluation $(DATA) $(BENCH) $(if $(RECORD),--record)
+browser-test: .venv/.installed-browser ## the report's pages in a real Chromium; CHROMIUM=/path/to/one
+	@test -x "$(CHROMIUM)" || { echo "No Chromium found: install the Debian package chromium (apt-get install chromium), or name one: make browser-test CHROMIUM=/path/to/it"; exit 1; }
+	CHROMIUM="$(CHROMIUM)" $(PYTEST) tests/browser
 compose-test: .venv/bin/python ## the containers from a build to a bias report, broken on the way; COMPOSE, KEEP=1, RECORD=1
 	$(PIP) httpx
 	$(BIN)/python tests/compose/drive.py --compose "$(COMPOSE)" $(if $(KEEP),--keep) $(if $(RECORD),--record)
@@ -61,6 +67,10 @@ clean: ## remove what make made; .fairtune with your data stays
 
 .venv/.installed-dev: .venv/.installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/.installed-browser: .venv/.installed-dev
+	$(PIP) --editable '.[browser]'
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed
