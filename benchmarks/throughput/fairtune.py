@@ -56,6 +56,7 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
     import bitsandbytes  # noqa: F401 - loaded with the weights; here it counts among the imports
 
     from worker.programs import train
+    from worker.programs.loading import load
     from worker.programs.program import Program
     from worker.programs.ranks import Ranks
     from worker.programs.reporter import Stop
@@ -79,7 +80,7 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
         completions=work.completions,
     )
     program = Program(directory, job, listener, stop, Space(listener, stop), Ranks())
-    base, accelerator = train._load(program, model)
+    base, accelerator = load(program, model)
     rows = examples(work, base.tokenizer)
     pad = base.tokenizer.pad_token_id
     board: Any = SimpleNamespace(write=lambda _values, _step: None)

@@ -1,9 +1,12 @@
 """Label probabilities against a plain reference, in float32, on three families."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tiny_models import FAMILIES
 
 from service.domain.errors import ProgramFailure
@@ -12,11 +15,27 @@ from worker.scoring import labels, prefill
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import predicted
 from worker.scoring.prefill import common_length
+from worker.scoring.trie import Trie
 
 CPU = torch.device("cpu")
 
 # A shared beginning, ends of several lengths, the third label's end holding the first one's start.
 ANSWERS = [[50, 51, 60, 61, 2], [50, 51, 70, 2], [50, 51, 60, 62, 63, 64, 2]]
+
+SETS = {
+    "two": ANSWERS[:2],
+    "three": ANSWERS,
+    "one token": [[60], [61], [62]],
+    "nothing shared": [[60, 61, 2], [70, 71, 72, 2]],
+    "only one": [[60, 61, 2]],
+    "alike": [[60, 61, 2], [60, 61, 2], [70, 2]],
+    "one begins another": [[60, 61], [60, 61, 62, 63], [60, 70], [60]],
+    # Branches that part again and again, longer than the window of the tiny gpt-oss.
+    "many": [
+        [50, 51, *(60 + (number >> bit & 1) for bit in range(5)), *range(70, 70 + number % 13), 2]
+        for number in range(24)
+    ],
+}
 
 
 def reference(model, item):
@@ -33,27 +52,102 @@ def reference(model, item):
     return [weight / sum(weights) for weight in weights]
 
 
-def items(shared: int, count: int = 9) -> list[Item]:
+def items(shared: int, count: int = 9, answers: list[list[int]] = ANSWERS) -> list[Item]:
     generator = torch.Generator().manual_seed(3)
 
     def ids(length: int) -> list[int]:
         return torch.randint(10, 400, (length,), generator=generator).tolist()
 
     prefix = ids(shared)
-    return [Item(prefix + ids(1 + 5 * n % 23), ANSWERS) for n in range(count)]
+    return [Item(prefix + ids(1 + 5 * n % 23), answers) for n in range(count)]
+
+
+def agree(model, some):
+    """That the fast way is taken and gives the reference's figures."""
+    said: list[str] = []
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    assert said == []
+    for item, values in zip(some, scored, strict=True):
+        assert values == pytest.approx(reference(model, item), abs=1e-5)
+        assert sum(values) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shared", [0, 14])
-def test_probabilities_equal_the_plain_reference(load, family, shared):
+@pytest.mark.parametrize("answers", SETS.values(), ids=SETS)
+def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
     model, _ = load(family)
-    given = items(shared)
+    agree(model, items(shared, 5 if len(answers) > 3 else 9, answers))
+
+
+def test_rows_with_other_answers_than_the_rest_are_scored_by_their_own(load):
+    model, _ = load("qwen3")
+    several = [ANSWERS, [[80, 2], [81, 2], [82, 83, 2]]]
+    agree(model, [Item(one.prompt, several[n % 2]) for n, one in enumerate(items(14))])
+
+
+tokens = st.integers(10, 14)  # few, so that answers share a lot
+some_answers = st.lists(st.lists(tokens, min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_tries_equal_the_plain_reference(load, family):
+    model, _ = load(family)
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(some_answers, st.lists(st.lists(tokens, min_size=1, max_size=9), min_size=1, max_size=3))
+    def check(answers, prompts):
+        agree(model, [Item(prompt, answers) for prompt in prompts])
+
+    check()
+
+
+@given(some_answers)
+def test_a_trie_holds_its_answers_and_each_node_once(answers):
+    trie = Trie.of(answers)
+    words = [()]  # of the fork and the nodes: what leads there, found by depth and order alone
+    for token, depth in zip(trie.tokens, trie.depths, strict=True):
+        last = words[-1][:depth]
+        assert len(last) == depth
+        words.append((*last, token))
+    assert len(set(words)) == len(words)
+    for node, word in enumerate(words[1:], 1):
+        inside = range(node + 1, node + 1 + trie.below[node - 1])
+        assert [k for k, other in enumerate(words) if k != node and other[: len(word)] == word] == [
+            *inside
+        ]
+    for answer, path in zip(answers, trie.paths, strict=True):
+        end = [trie.steps[place] for place in path]
+        assert trie.shared + [token for _, token in end] == answer
+        for (node, token), (following, _) in pairwise(end):
+            assert words[following] == (*words[node], token)
+        assert [node for node, _ in end[:1]] in ([], [0])
+
+
+def test_what_labels_share_is_read_once_and_their_last_tokens_not_at_all():
+    trie = Trie.of([[1, 2, 3, 9], [1, 2, 4, 9], [1, 5, 9]])
+    assert trie.shared == [1]
+    assert trie.tokens == [2, 3, 4, 5]
+    assert len(trie.steps) == 7
+
+
+@pytest.mark.parametrize("sees", ["other branches", "not those above"])
+def test_a_wrong_tree_is_noticed_and_the_plain_way_taken(load, monkeypatch, sees):
+    model, _ = load("llama")
+    honest = Trie.of
+
+    def wrong(answers):
+        trie = honest(answers)
+        trie.below[:] = [100 if sees == "other branches" else 0] * len(trie.below)
+        return trie
+
+    monkeypatch.setattr(Trie, "of", wrong)
     said: list[str] = []
-    scored = score(model, given, pad=0, token_budget=64, device=CPU, fell_back=said.append)
-    assert said == []  # the fast way was taken
-    for item, values in zip(given, scored, strict=True):
+    some = items(14)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    assert len(said) == 1
+    for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
-        assert sum(values) == pytest.approx(1)
 
 
 def test_a_wrong_sliding_window_is_noticed_and_the_plain_way_taken(load, monkeypatch):
@@ -67,10 +161,10 @@ def test_a_wrong_sliding_window_is_noticed_and_the_plain_way_taken(load, monkeyp
     monkeypatch.setattr(labels, "masks", full_everywhere)
     monkeypatch.setattr(prefill, "masks", full_everywhere)
     said: list[str] = []
-    given = items(14)
-    scored = score(model, given, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    some = items(14)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
     assert len(said) == 1
-    for item, values in zip(given, scored, strict=True):
+    for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
 
 

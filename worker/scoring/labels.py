@@ -1,17 +1,18 @@
 """The probability of each label's whole answer against the others', from one prefill, exactly.
 
 A row's answers share their beginning (``{"classification": "``), which says nothing about which one
-it is: its likelihood cancels. So a row is laid out once, as
+it is: its likelihood cancels. Behind it they are a trie. So a row is laid out once, as
 
-    prompt · shared beginning of the answers · end of answer 1 · end of answer 2 · …
+    prompt · shared beginning of the answers · the trie's nodes, in pre-order
 
-where each end attends to what stands before the first one and to itself alone, and positions
-restart with each. One forward pass over that gives every label's likelihood. What all prompts of a
-split share is computed once before, and its keys and values are lent to every batch.
+where each node attends to what stands before the first one, to those above it and to itself, and
+its position is its depth. One forward pass over that gives every label's likelihood: the sum over
+its path. What all prompts of a split share is computed once before, and its keys and values are
+lent to every batch.
 
-Attention masks are built here from positions, so that padding and the ends do not shift a sliding
-window. For models that cannot take such masks `score` compares the two ways on the first rows and
-uses the plain one, a forward pass per label, when they differ.
+Attention masks are built here from the tree and from positions, so that padding and other branches
+do not shift a sliding window. For models that cannot take such masks `score` compares the two ways
+on the first rows and uses the plain one, a forward pass per label, when they differ.
 """
 
 import math
@@ -23,7 +24,8 @@ import torch
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from worker.scoring.prefill import MAIN, PADDING, Prefix, cannot, common_length, masks
+from worker.scoring.prefill import Passing, Prefix, cannot, left_padded, masks
+from worker.scoring.trie import Trie
 from worker.training.world import World
 
 ALONE = World()
@@ -43,15 +45,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """An item laid out as above: `main` is prompt and shared beginning, `ends` the rest."""
+    """An item laid out as above: `main` is the prompt and what all its answers share."""
 
     row: int
     main: list[int]
-    ends: list[list[int]]
+    trie: Trie
 
     @property
     def width(self) -> int:
-        return len(self.main) + sum(len(end) for end in self.ends)
+        return len(self.main) + len(self.trie.tokens)
 
 
 @torch.no_grad()
@@ -73,26 +75,17 @@ def score(
     called with the number of rows done, about so many in all; `fell_back` with a sentence when the
     plain way is used. Raises ProgramFailure(diverged) for a likelihood that is not a number.
     """
-    laid = [lay_out(row, item) for row, item in enumerate(items)]
-    if not laid:
+    if not items:
         return []
+    laid = lay_out(items)
+    prefix: Prefix | None = None
     reason = cannot(model)
     if reason is None:
-        probe = laid[:2]
-        packed = _packed(
-            model, probe, Prefix.of(model, [one.main for one in probe], device), pad, device
-        )
-        plain = [_plain(model, items[one.row], device) for one in probe]
-        apart = max(
-            abs(a - b)
-            for left, right in zip(packed, plain, strict=True)
-            for a, b in zip(_relative(left), _relative(right), strict=True)
-        )
-        if not apart < AGREE[model.dtype]:
-            reason = f"the two ways differ by {apart:.3g} nats"
+        prefix = Prefix.of(model, [one.main for one in laid], device)
+        reason = _differ(model, laid, items, prefix, pad, device)
     if reason is not None:
+        prefix = None
         fell_back(f"Labels are scored by one forward pass each, which is slower: {reason}.")
-    prefix = None if reason else Prefix.of(model, [one.main for one in laid], device)
     results = torch.zeros(len(items), len(items[0].answers), dtype=torch.float64)
     done = 0
     batches = _batches(laid, 0 if prefix is None else prefix.length, token_budget)
@@ -109,18 +102,43 @@ def score(
     return world.sum(results).tolist()
 
 
-def lay_out(row: int, item: Item) -> Laid:
-    shared = common_length(item.answers)
-    return Laid(
-        row,
-        item.prompt + item.answers[0][:shared],
-        [answer[shared:] for answer in item.answers],
+def lay_out(items: Sequence[Item]) -> list[Laid]:
+    """Items with the same answers, most often all of them, have one trie between them."""
+    tries: dict[tuple[tuple[int, ...], ...], Trie] = {}
+    laid = []
+    for row, item in enumerate(items):
+        answers = tuple(map(tuple, item.answers))
+        trie = tries.get(answers) or tries.setdefault(answers, Trie.of(item.answers))
+        laid.append(Laid(row, item.prompt + trie.shared, trie))
+    return laid
+
+
+def _differ(
+    model: Any,
+    laid: Sequence[Laid],
+    items: Sequence[Item],
+    prefix: Prefix,
+    pad: int,
+    device: torch.device,
+) -> str | None:
+    """By how much the two ways differ on a row, padded if it can be; None where it is rounding.
+
+    Compared is how the first and the last answer in the trie's order stand to each other, for that
+    takes two plain passes however many labels there are. Where masks are wrong, the last one's
+    nodes see all others.
+    """
+    probe = [one for one in laid if one.trie is laid[0].trie][:2]
+    packed = _packed(model, probe, prefix, pad, device)
+    values, row = min(
+        zip(packed, (one.row for one in probe), strict=True), key=lambda pair: laid[pair[1]].width
     )
-
-
-def _relative(log_likelihoods: Sequence[float]) -> list[float]:
-    """Against the first label's: what all labels share is left out of one way."""
-    return [value - log_likelihoods[0] for value in log_likelihoods]
+    item = items[row]
+    order = sorted(range(len(values)), key=lambda place: item.answers[place])
+    first, last = order[0], order[-1]
+    ends = Item(item.prompt, [item.answers[first], item.answers[last]])
+    plain = _plain(model, ends, device)
+    apart = abs((values[last] - values[first]) - (plain[1] - plain[0]))
+    return None if apart < AGREE[model.dtype] else f"the two ways differ by {apart:.3g} nats"
 
 
 def _probabilities(log_likelihoods: Sequence[float]) -> list[float]:
@@ -135,14 +153,23 @@ def _probabilities(log_likelihoods: Sequence[float]) -> list[float]:
 
 
 def _batches(laid: Sequence[Laid], prefix: int, token_budget: int) -> list[list[Laid]]:
-    """Like widths together, the widest first: too little memory shows at once, not at the end."""
+    """Rows of one trie and of like widths together.
+
+    The widest come first: too little memory shows at once, not at the end.
+    """
+    groups: dict[int, list[Laid]] = {}  # in the rows' order, which is the same in all processes
+    for one in laid:
+        groups.setdefault(id(one.trie), []).append(one)
     batches: list[list[Laid]] = []
-    for one in sorted(laid, key=lambda one: -one.width):
-        if batches and (len(batches[-1]) + 1) * (batches[-1][0].width - prefix) <= token_budget:
-            batches[-1].append(one)
-        else:
-            batches.append([one])
-    return batches
+    for group in groups.values():
+        batch: list[Laid] = []
+        for one in sorted(group, key=lambda one: -one.width):
+            if batch and (len(batch) + 1) * (batch[0].width - prefix) <= token_budget:
+                batch.append(one)
+            else:
+                batch = [one]
+                batches.append(batch)
+    return sorted(batches, key=lambda batch: -batch[0].width)
 
 
 def _packed(
@@ -152,49 +179,28 @@ def _packed(
     pad: int,
     device: torch.device,
 ) -> list[list[float]]:
-    """Log-likelihoods of the ends given what stands before them, in nats, for each row."""
-    start = prefix.length
-    width = max(one.width for one in batch) - start
-    ids = torch.full((len(batch), width), pad)
-    branches = torch.full((len(batch), width), PADDING)
-    positions = torch.zeros((len(batch), width), dtype=torch.long)
-    for row, one in enumerate(batch):
-        parts = [(MAIN, one.main[start:], start)]
-        parts += [(number, end, len(one.main)) for number, end in enumerate(one.ends, 1)]
-        column = width - (one.width - start)
-        for branch, tokens, first in parts:
-            after = column + len(tokens)
-            ids[row, column:after] = torch.tensor(tokens, dtype=torch.long)
-            branches[row, column:after] = branch
-            positions[row, column:after] = torch.arange(first, first + len(tokens))
-            column = after
-    ids, branches, positions = ids.to(device), branches.to(device), positions.to(device)
-    before = torch.arange(start, device=device).expand(len(batch), -1)
-    key = (
-        torch.cat([torch.zeros_like(before), branches], 1),
-        torch.cat([before, positions], 1),
-    )
-    tails = max(one.width - len(one.main) for one in batch)
+    """Log-likelihoods of the answers given what all share, in nats, for each row of one trie."""
+    start, trie = prefix.length, batch[0].trie
+    nodes = len(trie.tokens)
+    # Rows end together: the trie has the same columns in all.
+    row = left_padded([one.main for one in batch], start, pad)
+    depths, below, tokens = torch.tensor([trie.depths, trie.below, trie.tokens], dtype=torch.long)
+    own = torch.arange(nodes) + row.ids.shape[1]
+    row = row.extended(tokens, row.positions[:, -1:] + 1 + depths, own + below).to(device)
     logits = model(
-        input_ids=ids,
-        attention_mask=masks(model, (branches, positions), key),
-        position_ids=positions,
-        past_key_values=prefix.lend(len(batch)) if start else None,
+        input_ids=row.ids[:, start:],
+        attention_mask=masks(model, row, start),
+        position_ids=row.positions[:, start:],
+        past_key_values=prefix.lend(len(batch), Passing) if start else None,
         use_cache=bool(start),
-        logits_to_keep=tails + 1,
-    ).logits[:, -tails - 1 :]
-    # The columns kept: the last of MAIN, in rows with the longest ends at least, then the ends.
-    log_probs = torch.log_softmax(logits.float(), -1).cpu()
+        logits_to_keep=nodes + 1,
+    ).logits[:, -nodes - 1 :]
+    # The columns kept: the fork, then the nodes.
+    steps = torch.tensor(trie.steps, dtype=torch.long, device=device).reshape(-1, 2)
     results = []
-    for row, one in enumerate(batch):
-        fork = tails - sum(len(end) for end in one.ends)
-        column = fork + 1
-        sums = []
-        for end in one.ends:
-            predicted_by = [fork, *range(column, column + len(end) - 1)][: len(end)]
-            sums.append(log_probs[row, predicted_by, end].double().sum().item())
-            column += len(end)
-        results.append(sums)
+    for kept in logits:  # row by row: all of them in float32 would be large
+        log_probs = torch.log_softmax(kept.float(), -1)[steps[:, 0], steps[:, 1]].double().cpu()
+        results.append([log_probs[path].sum().item() for path in trie.paths])
     return results
 
 

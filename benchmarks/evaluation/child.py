@@ -1,0 +1,233 @@
+"""One measurement in a process of its own: python -m benchmarks.evaluation.child WORK RESULT."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.evaluation.work import SIZES, Work, at_equal_distances
+from benchmarks.throughput.watch import status_bytes
+from service.datasets.templates import builtin_templates
+
+if TYPE_CHECKING:
+    from worker.scoring.labels import Item
+    from worker.training.models import Base
+    from worker.training.rows import Row
+
+_STATUS = Path("/proc/self/status")
+
+
+def main(work_path: str, result_path: str) -> None:
+    work = Work.read(Path(work_path))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every program of Fairtune's has it
+    from worker.programs import libraries
+
+    directory = Path(work.models_dir) / work.model
+    spec = work.run_spec()
+    libraries.load(directory, in_4bit=spec.quantization.load_in_4bit)
+    import torch
+
+    from worker.scoring import generation, labels  # noqa: F401 - among the imports
+    from worker.training.models import load_base
+
+    imports = status_bytes(_STATUS.read_text(), "VmRSS")
+    base = load_base(directory, spec, torch.device("cpu"))
+    rows = _rows(work)
+    measure = _fairtune if work.system == "fairtune" else _generate
+    result = measure(work, base, rows, at_equal_distances(rows, work.sample))
+    result |= {
+        "host_imports": imports,
+        "host_peak": status_bytes(_STATUS.read_text(), "VmHWM"),
+        "weights": str(base.model.dtype).removeprefix("torch."),
+        "in_4bit": spec.quantization.load_in_4bit,
+        "threads": torch.get_num_threads(),
+    }
+    Path(result_path).write_text(json.dumps(result))
+
+
+def _rows(work: Work) -> "list[Row]":
+    from worker.training.rows import Row
+
+    return [
+        Row(id=str(number), messages=None, split="test", **json.loads(line))
+        for number, line in enumerate(Path(work.rows).read_text("utf-8").splitlines())
+    ]
+
+
+def _items(work: Work, base: "Base", rows: "Sequence[Row]") -> tuple[list[str], "list[Item]", Any]:
+    """Labels, token ids as scoring has them, and the tokenizer's frame."""
+    from worker.scoring.labels import Item
+    from worker.training.examples import Prompts, Tokens
+
+    tokens = Tokens(base.tokenizer, work.max_length)
+    prompts = Prompts(tokens, builtin_templates()[work.template], None)
+    labels = sorted(prompts.template.labels)
+    items = []
+    for row in rows:
+        answers = prompts.label_answers(row, labels)
+        items.append(Item(prompts.fitted(row, answers), answers))
+    return labels, items, tokens
+
+
+def _warm_up(base: "Base", items: "Sequence[Item]") -> None:
+    """The first pass of a process is slower, in both systems."""
+    import torch
+
+    with torch.no_grad():
+        base.model(input_ids=torch.tensor([items[0].prompt[:64]]), logits_to_keep=1)
+
+
+def _fairtune(
+    work: Work, base: "Base", rows: "Sequence[Row]", sample: "Sequence[Row]"
+) -> dict[str, Any]:
+    """Score the sample, then all rows, from their texts on."""
+    import torch
+
+    from worker.scoring.labels import score
+    from worker.scoring.predictions import predicted
+    from worker.training.models import set_training
+
+    training = work.run_spec().training
+    set_training(base.model, training=False)
+    notes: list[str] = []
+
+    def scored(some: "Sequence[Row]") -> tuple[float, list[list[float]], list[str]]:
+        began = time.monotonic()
+        labels, items, tokens = _items(work, base, some)
+        values = score(
+            base.model,
+            items,
+            pad=tokens.pad,
+            token_budget=training.per_device_eval_batch_size * training.max_seq_length,
+            device=torch.device("cpu"),
+            fell_back=notes.append,
+        )
+        return time.monotonic() - began, values, labels
+
+    _warm_up(base, _items(work, base, sample[:1])[1])
+    alone, values, labels = scored(sample)
+    whole, among, _ = scored(rows)
+    again = at_equal_distances(among, work.sample)
+    _, items, _ = _items(work, base, rows)
+    return {
+        "sample_seconds": alone,
+        "sample_rows": len(sample),
+        "seconds": whole,
+        "rows": len(rows),
+        "labels": [predicted(labels, one) for one in values],
+        "apart": max(
+            abs(a - b)
+            for one, other in zip(values, again, strict=True)
+            for a, b in zip(one, other, strict=True)
+        ),
+        "prompt_tokens": sum(len(item.prompt) for item in items) / len(items),
+        "notes": sorted(set(notes)),
+    }
+
+
+def _generate(
+    work: Work, base: "Base", _rows: "Sequence[Row]", sample: "Sequence[Row]"
+) -> dict[str, Any]:
+    """Greedy answers to the sample in the best of `SIZES`, each of which is tried on one batch.
+
+    Batches of like lengths, padded on the left to the longest; it ends with the JSON object.
+    """
+    base.model.eval()
+    labels, items, tokens = _items(work, base, sample)
+    answer = _Answering(base, items, tokens)
+    _warm_up(base, items)
+
+    def write(places: Sequence[int], size: int) -> tuple[float, dict[int, list[int]]]:
+        began = time.monotonic()
+        order = sorted(places, key=lambda place: -len(items[place].prompt))
+        made: dict[int, list[int]] = {}
+        for first in range(0, len(order), size):
+            batch = order[first : first + size]
+            made |= zip(batch, answer.batch([items[place] for place in batch]), strict=True)
+        return time.monotonic() - began, made
+
+    everything = range(len(items))
+    sizes = sorted({min(size, len(items)) for size in SIZES})
+    trials = {size: write(at_equal_distances(everything, size), size) for size in sizes}
+    tried = {size: size / seconds for size, (seconds, _) in trials.items()}
+    best = max(tried, key=lambda size: tried[size])
+    seconds, written = trials[best] if best == len(items) else write(everything, best)
+
+    found: list[str | None] = []
+    for place, item in enumerate(items):
+        texts = [answer.text(one) for one in item.answers]
+        text = answer.text(written[place])
+        found.append(labels[texts.index(text)] if text in texts else None)
+    return {
+        "seconds": seconds,
+        "rows": len(items),
+        "batch": best,
+        "tried": tried,
+        "labels": found,
+        "written_tokens": sum(map(len, written.values())) / len(written),
+        "examples": [answer.text(written[place])[:80] for place in range(min(3, len(items)))],
+    }
+
+
+class _Answering:
+    """transformers' `generate` as its documentation has it for batches."""
+
+    def __init__(self, base: "Base", items: "Sequence[Item]", tokens: Any) -> None:
+        from worker.scoring.generation import MORE
+
+        self._base, self._pad, self._eos = base, tokens.pad, tokens.eos
+        self._limit = MORE + max(len(answer) for answer in items[0].answers)
+        self._stops = self._at_the_end_of_json(items[0].answers)
+
+    def batch(self, items: "Sequence[Item]") -> list[list[int]]:
+        """Ids written for each; without what comes after its own end."""
+        import torch
+
+        width = max(len(item.prompt) for item in items)
+        ids = torch.tensor([[self._pad] * (width - len(i.prompt)) + i.prompt for i in items])
+        held = torch.tensor([[0] * (width - len(i.prompt)) + [1] * len(i.prompt) for i in items])
+        made = self._base.model.generate(
+            input_ids=ids,
+            attention_mask=held,
+            do_sample=False,
+            max_new_tokens=self._limit,
+            eos_token_id=self._eos,
+            pad_token_id=self._pad,
+            stopping_criteria=self._stops,
+        )
+        return [self._own(row) for row in made[:, width:].tolist()]
+
+    def text(self, ids: list[int]) -> str:
+        kept = ids[: ids.index(self._eos)] if self._eos in ids else ids
+        text: str = self._base.tokenizer.decode(kept)
+        return text.strip()
+
+    def _own(self, ids: list[int]) -> list[int]:
+        """Up to its end of turn or of JSON; what follows is padding."""
+        for place, token in enumerate(ids, 1):
+            if token == self._eos or self._closing[token]:
+                return ids[:place]
+        return ids
+
+    def _at_the_end_of_json(self, answers: list[list[int]]) -> Any:
+        import torch
+        from transformers import StoppingCriteria, StoppingCriteriaList
+
+        vocabulary = self._base.model.get_output_embeddings().out_features
+        words = self._base.tokenizer.batch_decode([[token] for token in range(vocabulary)])
+        is_json = all("}" in self.text(answer) for answer in answers)
+        self._closing = torch.tensor([is_json and "}" in word for word in words])
+        closing = self._closing
+
+        class EndOfJson(StoppingCriteria):  # type: ignore[misc]  # transformers has no types here
+            def __call__(self, input_ids: Any, _scores: Any, **_: Any) -> Any:
+                return closing[input_ids[:, -1]]
+
+        return StoppingCriteriaList([EndOfJson()])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
