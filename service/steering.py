@@ -11,8 +11,8 @@ from service.domain.errors import Unavailable
 from service.store import events, jobs, steering
 from service.store import runs as rows
 from service.store.events import NewEvent
-from service.store.rewind import rewind
-from service.store.tables import Checkpoint, Job, Run
+from service.store.rewind import Dropped, rewind
+from service.store.tables import Job, Run
 
 log = structlog.get_logger()
 
@@ -45,15 +45,15 @@ def retry(
 
     From the start, what it had learned is deleted. Raises NotFound, Conflict.
     """
-    dropped: list[Checkpoint] = []
+    dropped: list[Dropped] = []
     with context.database.write() as session:
         run, job = rows.get_run(session, run_id)
         steering.retry(session, job, by)
         if from_start:
             dropped = rewind(session, job, None)
             events.append(session, run.id, job.id, [NewEvent("rewound", {"step": 0})])
-    for checkpoint in dropped:  # after the commit: no row may name files that are gone
-        context.store.delete_tree(checkpoint.prefix)
+    for one in dropped:  # after the commit: no row may name files that are gone
+        context.store.delete_tree(one.prefix)
     _wake(context, job)
     with context.database.read() as session:
         return rows.get_run(session, run_id)

@@ -14,16 +14,17 @@ from sqlmodel import Session, col, select
 
 from service.artifacts import ArtifactStore, Damaged, Stored
 from service.datasets.templates import builtin_templates
-from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job
+from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job, log_path
 from service.domain.spec import RunSpec
-from service.domain.states import JobKind
 from service.settings import Settings
 from service.store import events, jobs
 from service.store import runs as rows
 from service.store.database import Database
+from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
+from worker import adapter
 
 _LOCK = ".lock"
 # What `path_of` makes, and nothing else that a person may keep in the same folder.
@@ -104,32 +105,37 @@ def prepare(
     """Lay out job.json, the rows, and what an earlier attempt left to go on from.
 
     A checkpoint that is not what was stored is passed over with an event. Raises OSError, Fenced,
-    Unavailable, and Damaged where the dataset is not in the store.
+    Unavailable, Damaged where the dataset is not in the store, and ProgramFailure where what an
+    evaluation job is to score is not kept any more.
     """
     with database.read() as session:
         run = session.get_one(Run, claim.run_id)
         job = jobs.get(session, claim.job_id)
-        dataset = session.get_one(Dataset, run.dataset_id)
+        task = task_of(job)
+        learned = session.get_one(Dataset, run.dataset_id)
+        dataset = learned if task is None else session.get_one(Dataset, task.dataset_id)
         checkpoints = list(reversed(rows.checkpoints(session, claim.run_id)))
         scored = _base_scores(session, claim)
-        log = session.get(Artifact, (claim.run_id, LOG_FILE))
+        log = session.get(Artifact, (claim.run_id, log_path(claim.kind, claim.job_id)))
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     store.fetch(dataset.key, directory / DATASET_FILE)
-    resume_from, broken = None, list[str]()
-    if claim.kind == JobKind.TRAIN:
+    resume_from, broken, weights = None, list[str](), None
+    if task is not None:
+        weights = adapter.fetch(store, database, claim.run_id, task, directory)
+    else:
         resume_from, broken = _fetch_newest(store, checkpoints, directory)
         for evaluation in scored:
             path = directory / "evaluations" / f"base-{evaluation.split}.parquet"
             _fetch_if_whole(store, evaluation.key, path, evaluation.size, evaluation.sha256)
     if log is not None:
-        # The log of a run goes on where an earlier attempt's ended; it is stored under one key as
+        # The log of a job goes on where an earlier attempt's ended; it is stored under one key as
         # it grows, so it may be longer than its row says.
         with contextlib.suppress(Damaged):
             store.fetch(log.key, directory / LOG_FILE)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
-    baseline = spec.evaluation.baseline_template
+    baseline = spec.evaluation.baseline_template if task is None else None
     write_job(
         directory,
         Job(
@@ -138,13 +144,16 @@ def prepare(
             token=claim.token,
             request_id=claim.request_id,
             spec=spec,
-            template=templates[spec.template],
+            template=templates[spec.template if task is None else task.template],
             baseline_template=None if baseline is None else templates[baseline],
             models_dir=str(settings.models_dir),
-            completions=dataset.completions or None,
+            completions=learned.completions or None,
+            dataset_warnings=dataset.warnings,
             resume_from=resume_from,
             train_batch_size=job.train_batch_size,
             eval_batch_size=job.eval_batch_size,
+            evaluation=task,
+            adapter=weights,
         ),
     )
     if broken:  # last: whatever fails before this is tried again as a whole

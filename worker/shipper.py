@@ -5,7 +5,7 @@ import json
 import shutil
 import threading
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import structlog
@@ -24,7 +24,7 @@ from service.domain.events import (
     ProgramEvent,
     program_event,
 )
-from service.domain.job import EVENTS_FILE, LOG_FILE
+from service.domain.job import EVENTS_FILE, LOG_FILE, log_path
 from service.domain.states import Phase
 from service.store import jobs, shipping
 from service.store.database import Database
@@ -83,28 +83,30 @@ class Shipper:
                 dropped = shipping.ship(session, self.claim, batch)
                 kept = shipping.steps_of(session, self.claim.run_id)
             del self._pending[: len(batch)]
-            for checkpoint in dropped:  # after the commit: no row may name files that are gone
-                self.store.delete_tree(checkpoint.prefix)
+            for one in dropped:  # after the commit: no row may name files that are gone
+                self.store.delete_tree(one.prefix)
             saved = [line.step for line in batch if isinstance(line, CheckpointEvent)]
-            for step in {*saved, *(checkpoint.step for checkpoint in dropped)} - kept:
+            steps = {*saved, *(one.step for one in dropped if one.step is not None)}
+            for step in steps - kept:
                 # Nothing at a later step: having gone back, the program may just be writing that.
                 if step < max(saved, default=0):
                     place = self.directory / "checkpoints" / f"checkpoint-{step}"
                     shutil.rmtree(place, ignore_errors=True)
 
     def ship_log(self) -> None:
-        """Put training.log, as far as it has come, into the store. Raises Unavailable, Fenced."""
+        """Put the log, as far as it has come, into the store. Raises Unavailable, Fenced."""
         path = self.directory / LOG_FILE
         if not path.exists() or path.stat().st_size == self._log_size:
             return
         size = path.stat().st_size  # the program goes on writing
         # It only grows, so its size tells its content: a file that a row names never changes.
-        place = f"log/{size}/{LOG_FILE}"
+        shown = log_path(self.claim.kind, self.claim.job_id)
+        place = f"log/{size}/{PurePosixPath(shown).name}"
         try:
             stored = self.store.put_file(path, f"{self.prefix}/{place}", size)
         except OSError as error:
             raise StorageAway("the artifact store", error) from error
-        entry = FileEntry(path=LOG_FILE, size=stored.size, sha256=stored.sha256)
+        entry = FileEntry(path=shown, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
             jobs.hold(session, self.claim)
             shipping.put_artifact(session, self.claim, entry, place)

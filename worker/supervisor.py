@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import structlog
 
 from service.artifacts import ArtifactStore, Damaged
-from service.domain.errors import Unavailable
+from service.domain.errors import ProgramFailure, Unavailable
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED
 from service.domain.job import EVENTS_FILE
 from service.domain.states import FailureReason, JobStatus
@@ -103,6 +103,9 @@ class Supervisor:
                 self.patience.insist(lambda: self._reachable(self._prepare))
             except Damaged as error:
                 self._fail(FailureReason.INTERNAL, str(error))
+                return
+            except ProgramFailure as error:  # what is to be scored is there no more
+                self._fail(error.reason, error.detail)
                 return
             if self.patience.stop_asked():
                 self._give_back(FailureReason.WORKER_LOST, _TOLD, free=True)

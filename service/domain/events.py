@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from service.domain.evaluation import Target
 from service.domain.states import FailureReason, Phase
 
 # A program's exit status. Anything else is a crash.
@@ -44,7 +45,10 @@ class PhaseEvent(_Event):
 
 
 class Progress(_Event):
-    """Where training stands; sent every step, kept only in the job's row."""
+    """Where training stands, kept only in the job's row; sent every step.
+
+    Of an evaluation job: rows scored, of how many; sent every other second.
+    """
 
     type: Literal["progress"] = "progress"
     step: int = Field(ge=0)
@@ -87,7 +91,7 @@ class CheckpointEvent(_Event):
 
 class EvaluationEvent(_Event):
     type: Literal["evaluation"] = "evaluation"
-    target: Literal["base", "adapter", "checkpoint", "merged"]
+    target: Target
     step: int | None
     split: str
     template: str

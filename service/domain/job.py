@@ -1,11 +1,13 @@
 """job.json: all that a program needs to know, so that a person can run one by hand."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from service.domain.evaluation import EvaluationTask, evaluation_id
 from service.domain.spec import RunSpec
+from service.domain.states import JobKind
 from service.domain.template import Template
 
 JOB_FILE = "job.json"
@@ -13,6 +15,14 @@ EVENTS_FILE = "events.jsonl"
 LOG_FILE = "training.log"
 DATASET_FILE = "dataset.parquet"
 BIAS_REPORT_FILE = "bias_report.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def log_path(kind: JobKind, job_id: str) -> str:
+    """Where the log of a job's program lies among the files of its run."""
+    if kind == JobKind.EVALUATE:
+        return f"evaluations/{evaluation_id(job_id)}/evaluate.log"
+    return LOG_FILE
 
 
 class Job(BaseModel):
@@ -35,12 +45,19 @@ class Job(BaseModel):
     """Canonical rows as Parquet; service.datasets.rows has the columns."""
     completions: dict[str, str] | None = None
     """Label -> assistant turn, for datasets of chat messages with labels; null: the template's."""
+    dataset_warnings: list[dict[str, Any]] = []
+    """What the service found in the dataset, each with a `code` and a `detail`: for the report."""
     resume_from: str | None = None
     """A complete checkpoint directory to go on from."""
     train_batch_size: int | None = None
     eval_batch_size: int | None = None
     """Rows per forward pass where memory did not suffice for the specification's. The effective
     batch is the specification's all the same."""
+    evaluation: EvaluationTask | None = None
+    """What an evaluation job scores; null in a train job. `template` is then the one to score
+    under, and `completions` are those of the dataset that the run was trained on."""
+    adapter: str | None = None
+    """The directory of the adapter that an evaluation job scores; null: the base model."""
 
     @classmethod
     def read(cls, directory: Path) -> "Job":

@@ -134,3 +134,47 @@ ADVICE: dict[FailureReason, Advice] = {
         "This is a fault of Fairtune's own; please report it with the run's logs.", True
     ),
 }
+
+_AGAIN = "ask for the evaluation again (POST /v1/runs/{id}/evaluations)."
+
+EVALUATION_ADVICE: dict[FailureReason, Advice] = {
+    FailureReason.INVALID_SPEC: Advice(f"Mind what the detail says and {_AGAIN}", False),
+    FailureReason.INVALID_DATA: Advice(
+        f"Correct the rows that the detail names, upload the dataset anew and {_AGAIN}", False
+    ),
+    FailureReason.MODEL_UNAVAILABLE: Advice(
+        "Put the base model's files where the run found them when it was trained, or give the "
+        f"worker a way to the model hub (and HF_TOKEN for a gated model). Then {_AGAIN}",
+        True,
+    ),
+    FailureReason.OUT_OF_MEMORY: Advice(
+        "Batches were made as small as they can be. When a worker with more memory is there, "
+        f"{_AGAIN}",
+        True,
+    ),
+    FailureReason.DIVERGED: Advice(
+        "These weights give no finite likelihoods. Evaluate an earlier checkpoint.", False
+    ),
+    FailureReason.CRASHED: Advice(
+        f"Read the evaluation's logs; the last lines say what happened. Then {_AGAIN}", True
+    ),
+    FailureReason.WORKER_LOST: Advice(
+        f"The worker stopped answering too often. Check its machine, then {_AGAIN}", True
+    ),
+    FailureReason.STALLED: Advice(
+        "The program stopped making progress and was killed; the log's end shows where each thread "
+        f"stood. Check the machine, or raise the limit that the detail names, then {_AGAIN}",
+        True,
+    ),
+    FailureReason.NO_SPACE: Advice(
+        f"Free disk space on the worker or in the store, then {_AGAIN}", True
+    ),
+    FailureReason.INTERNAL: Advice(
+        "This is a fault of Fairtune's own; please report it with the evaluation's logs.", True
+    ),
+}
+
+
+def advice_on(reason: FailureReason, kind: JobKind) -> Advice:
+    """What a user can do about a job of that kind that failed for that reason."""
+    return (EVALUATION_ADVICE if kind == JobKind.EVALUATE else ADVICE)[reason]

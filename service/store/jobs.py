@@ -39,12 +39,20 @@ class Claim(NamedTuple):
     """The HTTP request that queued the job last."""
 
 
-def create(session: Session, run_id: str, kind: JobKind, *, by: str | None = None) -> Job:
+def create(
+    session: Session,
+    run_id: str,
+    kind: JobKind,
+    *,
+    by: str | None = None,
+    params: dict[str, Any] | None = None,
+) -> Job:
     """A queued job, with the event that says so, and who asked for it where that is known."""
     job = Job(
         id=new_id("job"),
         run_id=run_id,
         kind=kind,
+        params=params or {},
         status=JobStatus.QUEUED,
         request_id=trace.request_id(),
     )

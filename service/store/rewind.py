@@ -1,18 +1,34 @@
 """Going back to an earlier step: what was recorded past it no longer stands."""
 
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
 from service.domain.job import LOG_FILE
+from service.domain.states import JobKind, JobStatus
+from service.store import jobs
+from service.store.evaluations import task_of
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric
 
+_UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 
-def rewind(session: Session, job: Job, step: int | None) -> list[Checkpoint]:
+
+class Dropped(NamedTuple):
+    """Files that no row names any more: the caller's to delete after the commit."""
+
+    prefix: str
+    step: int | None = None
+    """Of a checkpoint; None for an evaluation's predictions."""
+
+
+def rewind(session: Session, job: Job, step: int | None) -> list[Dropped]:
     """Supersede what lies past `step` (None: everything, step 0 included).
 
     Metrics, checkpoints and evaluations of the job's weights go, and every file of a result that
-    an attempt did not live to be done with: the report of other weights must gate nothing. Returns
-    the checkpoints, whose files are the caller's to delete after the commit.
+    an attempt did not live to be done with: the report of other weights must gate nothing. So do
+    the evaluations of such weights that were asked for; those not yet made are cancelled.
     """
     past = -1 if step is None else step
     session.execute(delete(Metric).where(col(Metric.run_id) == job.run_id, col(Metric.step) > past))
@@ -30,10 +46,33 @@ def rewind(session: Session, job: Job, step: int | None) -> list[Checkpoint]:
     dropped = list(session.exec(statement))
     for checkpoint in dropped:
         session.delete(checkpoint)
+    taken_back = _take_back_evaluations(session, job, past)
     left = select(Metric.name, Metric.value).where(Metric.run_id == job.run_id)
     job.metrics = dict(session.exec(left.order_by(col(Metric.step))).all())
     job.step = max(past, 0)
     job.eta_seconds = None
     session.add(job)
     session.flush()
-    return dropped
+    return [*(Dropped(one.prefix, one.step) for one in dropped), *taken_back]
+
+
+def _take_back_evaluations(session: Session, job: Job, past: int) -> list[Dropped]:
+    """Of the evaluations asked for, those of the adapter, and of checkpoints past that step."""
+
+    def is_of_other_weights(target: str, step: int | None) -> bool:
+        return target == "adapter" or (target == "checkpoint" and (step or 0) > past)
+
+    asked = select(Job).where(Job.run_id == job.run_id, Job.kind == JobKind.EVALUATE)
+    unfinished = asked.where(col(Job.status).in_(_UNFINISHED)).order_by(col(Job.id))
+    # All at once: a worker of one that writes an event holds its job first, and then the run.
+    for one in list(session.exec(unfinished.with_for_update())):
+        task = task_of(one)
+        assert task is not None
+        if is_of_other_weights(task.target, task.step):
+            why = f"the run went back to step {max(past, 0)}: its weights will be others"
+            jobs.switch_status(session, one, JobStatus.CANCELLED, why={"detail": why})
+    made = select(Evaluation).where(Evaluation.run_id == job.run_id, Evaluation.job_id != job.id)
+    gone = [row for row in session.exec(made) if is_of_other_weights(row.target, row.step)]
+    for row in gone:
+        session.delete(row)
+    return [Dropped(str(PurePosixPath(row.key).parent)) for row in gone]

@@ -6,24 +6,32 @@ from typing import Any
 from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
+from service.domain.evaluation import evaluation_id
 from service.domain.events import (
     ArtifactEvent,
     CheckpointEvent,
     EvaluationEvent,
     FailureEvent,
     FileEntry,
+    LogEvent,
     MetricsEvent,
     PhaseEvent,
     ProgramEvent,
     Progress,
     RewoundEvent,
+    WarningEvent,
 )
 from service.domain.ids import new_id
+from service.domain.states import JobKind
 from service.store import events, jobs
+from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
-from service.store.rewind import rewind
+from service.store.rewind import Dropped, rewind
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
+
+# What an evaluation may say: nothing that is the run's own.
+_OF_AN_EVALUATION = PhaseEvent | Progress | EvaluationEvent | WarningEvent | LogEvent | FailureEvent
 
 
 def prefix(run_id: str, job_id: str, token: int) -> str:
@@ -44,19 +52,21 @@ def prefixes_up_to(run_id: str, job_id: str, token: int) -> list[str]:
     return [prefix(run_id, job_id, one) for one in range(1, token + 1)]
 
 
-def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[Checkpoint]:
+def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[Dropped]:
     """Record `lines` in order; those that were recorded before are passed over.
 
     The files that they name must lie in the store under `prefix_of(claim)` already. Returns the
-    checkpoints that are no longer kept: no row names their files any more, which are the caller's
-    to delete after the commit. Raises Fenced where the job is no longer this worker's.
+    checkpoints, and evaluations, that are no longer kept. Raises Fenced where the job is no longer
+    this worker's, and RuntimeError where an evaluation says what only a training may.
     """
     job = jobs.hold(session, claim)
     new = [line for line in lines if line.seq > job.shipped_seq]
     if not new:
         return []
-    dropped: list[Checkpoint] = []
+    dropped: list[Dropped] = []
     for line in new:
+        if job.kind == JobKind.EVALUATE and not isinstance(line, _OF_AN_EVALUATION):
+            raise RuntimeError(f"an evaluation says what only a training may: {line.type}")
         dropped += _apply(session, claim, job, line)
     job.shipped_seq = new[-1].seq
     session.add(job)
@@ -79,7 +89,7 @@ def _public(line: ProgramEvent) -> dict[str, Any]:
     return data
 
 
-def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list[Checkpoint]:
+def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list[Dropped]:
     match line:
         case PhaseEvent():
             job.phase = line.phase
@@ -101,7 +111,7 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
         case ArtifactEvent():
             put_artifact(session, claim, line.file)
         case EvaluationEvent():
-            _put_evaluation(session, claim, line)
+            _put_evaluation(session, claim, job, line)
         case _:
             pass
     return []
@@ -147,7 +157,7 @@ def put_artifact(session: Session, claim: Claim, file: FileEntry, place: str | N
 
 def _put_checkpoint(
     session: Session, claim: Claim, job: Job, line: CheckpointEvent
-) -> list[Checkpoint]:
+) -> list[Dropped]:
     """Record a checkpoint and take away the rows that save_total_limit no longer keeps."""
     known = list(
         session.exec(
@@ -191,7 +201,8 @@ def _put_checkpoint(
     for old in surplus:
         session.delete(old)
     # A step saved twice by one attempt lies where it lay: its files are the new ones.
-    return [old for old in replaced if old.prefix != place] + surplus
+    gone = [old for old in replaced if old.prefix != place] + surplus
+    return [Dropped(old.prefix, old.step) for old in gone]
 
 
 def steps_of(session: Session, run_id: str) -> set[int]:
@@ -207,7 +218,8 @@ def keys_of(session: Session, run_id: str) -> set[str]:
     return keys | set(session.exec(select(Evaluation.key).where(Evaluation.run_id == run_id)))
 
 
-def _put_evaluation(session: Session, claim: Claim, line: EvaluationEvent) -> None:
+def _put_evaluation(session: Session, claim: Claim, job: Job, line: EvaluationEvent) -> None:
+    task = task_of(job)
     run = session.get_one(Run, claim.run_id)
     label = f"{claim.job_id}/{line.target}/{line.step}/{line.split}/{line.template}"
     session.execute(
@@ -217,14 +229,14 @@ def _put_evaluation(session: Session, claim: Claim, line: EvaluationEvent) -> No
     )
     session.add(
         Evaluation(
-            id=new_id("eval"),
+            id=new_id("eval") if task is None else evaluation_id(job.id),
             run_id=claim.run_id,
             label=label,
             job_id=claim.job_id,
             token=claim.token,
             target=line.target,
             step=line.step,
-            dataset_id=run.dataset_id,
+            dataset_id=run.dataset_id if task is None else task.dataset_id,
             split=line.split,
             template=line.template,
             metrics=line.metrics,

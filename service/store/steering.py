@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict
-from service.domain.states import JobRequest, JobStatus
+from service.domain.states import JobKind, JobRequest, JobStatus
 from service.store import jobs
 from service.store.tables import Job
 
@@ -37,7 +37,8 @@ def cancel(session: Session, job: Job, by: str | None = None) -> None:
     elif job.status != JobStatus.CANCELLED and not jobs.switch_status(
         session, job, JobStatus.CANCELLED, by=by
     ):
-        raise Conflict(f"the run has already {job.status}; there is nothing to cancel")
+        what = "evaluation" if job.kind == JobKind.EVALUATE else "run"
+        raise Conflict(f"the {what} has already {job.status}; there is nothing to cancel")
 
 
 def pause(session: Session, job: Job, by: str | None = None) -> None:

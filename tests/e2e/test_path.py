@@ -1,10 +1,12 @@
 """From POST to report, with real processes on both settings."""
 
 import hashlib
+import io
 import json
 import signal
 from importlib import resources
 
+import pyarrow.parquet as pq
 import pytest
 from installation import wait_until
 
@@ -75,6 +77,9 @@ def test_from_post_to_report(service):
         "README.md",
         "training.log",
         "bias_report.json",
+        "bias_report.html",
+        "performance_metrics.csv",
+        "bias_metrics.csv",
     }
     assert expected <= set(files)
     assert any(path.startswith("tensorboard/") for path in files)
@@ -96,8 +101,33 @@ def test_from_post_to_report(service):
         ids = [json.loads(line[6:])["id"] for line in stream.iter_lines() if line[:6] == "data: "]
     assert ids == [event["id"] for event in events]
     check_logs(service, run_id, events[0]["job_id"])
-    # Nothing of the work is left on the worker.
-    assert list(service.settings.jobs_dir.iterdir()) == []
+    check_evaluation(service, run_id)
+    # Nothing of the work is left on the worker, soon after the outcome is known.
+    wait_until(lambda: not list(service.settings.jobs_dir.iterdir()))
+
+
+def check_evaluation(service, run_id) -> None:
+    """What the run scored with its adapter, scored again by a job of its own."""
+    get, url = service.client.get, f"/v1/runs/{run_id}/evaluations"
+    run = service.run(run_id)
+    found = get(url).json()["data"]
+    (own,) = (one for one in found if (one["target"], one["split"]) == ("adapter", "test"))
+    made = service.client.post(url, json={}).json()
+
+    def done() -> dict | None:
+        one = get(f"{url}/{made['id']}").json()
+        return one if one["status"] in ("succeeded", "failed") else None
+
+    again = wait_until(done)
+    assert again["status"] == "succeeded", get(f"{url}/{made['id']}/logs").text
+    assert (again["percent"], again["step"], again["phase"]) == (100.0, own["step"], "done")
+    assert again["metrics"] == own["metrics"]
+    tables = [
+        pq.read_table(io.BytesIO(get(f"{url}/{one['id']}/predictions").content)).to_pylist()
+        for one in (own, again)
+    ]
+    assert tables[0] == tables[1]
+    assert service.run(run_id) == run
 
 
 def check_logs(service, run_id, job_id) -> None:

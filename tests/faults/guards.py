@@ -298,8 +298,8 @@ GUARDS = (
     Guard(
         "a log that a row names is never written over",
         "worker/shipper.py",
-        'place = f"log/{size}/{LOG_FILE}"',
-        "place = LOG_FILE",
+        'place = f"log/{size}/{PurePosixPath(shown).name}"',
+        "place = PurePosixPath(shown).name",
         (f"{SUPERVISOR_TESTS}test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was",),
     ),
     Guard(
@@ -322,8 +322,8 @@ GUARDS = (
     Guard(
         "a log that a row names is never written over",
         "worker/shipper.py",
-        'place = f"log/{size}/{LOG_FILE}"',
-        "place = LOG_FILE",
+        'place = f"log/{size}/{PurePosixPath(shown).name}"',
+        "place = PurePosixPath(shown).name",
         (f"{SUPERVISOR_TESTS}test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was",),
     ),
 )

@@ -16,11 +16,12 @@ from service.store.runs import get_run
 class Worker:
     """Claims a job and ships what a program would say."""
 
-    def __init__(self, context: Context, run_id: str) -> None:
+    def __init__(self, context: Context, run_id: str, job_id: str | None = None) -> None:
+        """`job_id`: another one than the run's train job."""
         self.context = context
         self.seq = 0
         with context.database.read() as session:
-            self.job_id = get_run(session, run_id)[1].id
+            self.job_id = job_id or get_run(session, run_id)[1].id
         claim = self.claim()
         assert claim is not None
         self.current: Claim = claim

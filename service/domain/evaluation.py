@@ -1,0 +1,68 @@
+"""Evaluations as jobs of their own: what may be asked for, and what was made of that."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.domain.spec import Split
+
+Target = Literal["base", "adapter", "checkpoint", "merged"]
+
+
+class EvaluationRequest(BaseModel):
+    """What POST /v1/runs/{id}/evaluations takes. What is left out is the run's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    target: Target = Field(
+        "adapter", description="Which weights; merged is not available in this version."
+    )
+    step: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="Of the checkpoint; for the target checkpoint alone."
+    )
+    dataset_id: str | None = Field(
+        None, max_length=100, description="Null: the run's. Its rows may lack labels."
+    )
+    split: Split = Field("test", description="Whose rows are scored.")
+    template: str | None = Field(
+        None,
+        max_length=100,
+        description="Null: the run's; for the base model its evaluation.baseline_template, where "
+        "it has one.",
+    )
+    max_samples: int | None = Field(
+        None,
+        ge=1,
+        le=2**31 - 1,
+        description="Score so many rows at most: those whose ids have the smallest SHA-256, which "
+        "are the same ones for every run and target.",
+    )
+
+
+class EvaluationTask(BaseModel):
+    """An evaluation job's params, and the section `evaluation` of its job.json.
+
+    Everything is settled: what a request left out has its value.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    target: Target
+    step: int | None
+    """Optimizer step of the weights; null: the base model's."""
+    dataset_id: str
+    split: Split
+    template: str
+    labels: list[str]
+    """Those of the run's training rows, sorted. Every row is scored against all of them."""
+    max_samples: int | None = None
+
+
+def evaluation_id(job_id: str) -> str:
+    """The id of the evaluation that an evaluation job makes, known before it is made."""
+    return f"eval_{job_id.removeprefix('job_')}"
+
+
+def job_of(evaluation: str) -> str:
+    """The inverse; for an evaluation that a train job made, the id of no job."""
+    return f"job_{evaluation.removeprefix('eval_')}"

@@ -1,0 +1,190 @@
+"""Use cases on evaluations: ask for one as a job of its own, cancel it."""
+
+import contextlib
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from service import broker
+from service.context import Context
+from service.datasets.stats import DatasetStats
+from service.datasets.templates import builtin_templates
+from service.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from service.domain.evaluation import EvaluationRequest, EvaluationTask, evaluation_id
+from service.domain.job import ADAPTER_FILES
+from service.domain.spec import RunSpec
+from service.domain.states import RESTING, JobKind
+from service.store import evaluations, idempotency, jobs, steering
+from service.store import runs as rows
+from service.store.evaluations import Found
+from service.store.idempotency import IdempotencyKey
+from service.store.tables import Dataset, Job, Run
+
+log = structlog.get_logger()
+
+
+def submit(
+    context: Context,
+    run_id: str,
+    asked: EvaluationRequest,
+    key: IdempotencyKey | None = None,
+    *,
+    by: str | None = None,
+) -> tuple[Found, bool]:
+    """Store the evaluation's queued job, then wake a worker. `by`: who asks.
+
+    Returns the evaluation, and whether it was made now (False: the key was used before). The run
+    itself stays as it is, whatever comes of it. Raises NotFound, InvalidRequest, and Conflict where
+    the run has nothing of what is to be scored.
+    """
+    try:
+        with context.database.write() as session:
+            run, trained = rows.get_run(session, run_id)
+            known = idempotency.recall(session, key)
+            if known is not None:
+                return evaluations.find(session, run_id, known), False
+            task = resolve(session, run, trained, asked)
+            params = task.model_dump(mode="json")
+            job = jobs.create(session, run.id, JobKind.EVALUATE, by=by, params=params)
+            idempotency.remember(session, key, evaluation_id(job.id))
+    except IntegrityError:
+        # The same key at the same time: the other request was first.
+        with context.database.read() as session:
+            made = idempotency.recall(session, key)
+            if made is None:
+                raise
+            return evaluations.find(session, run_id, made), False
+    log.info("job queued", run_id=run_id, job_id=job.id)
+    with contextlib.suppress(Unavailable):
+        broker.enqueue(context.celery, job.id)
+    with context.database.read() as session:
+        return evaluations.find(session, run_id, evaluation_id(job.id)), True
+
+
+def cancel(context: Context, run_id: str, evaluation: str, *, by: str | None = None) -> Found:
+    """Cancel a waiting one at once; a running one stops soon. Raises NotFound, Conflict."""
+    with context.database.write() as session:
+        rows.get_run(session, run_id)
+        found = evaluations.find(session, run_id, evaluation)
+        if found.task is None:
+            raise Conflict("the run made this evaluation itself; there is nothing to cancel")
+        steering.cancel(session, found.job, by)
+    with context.database.read() as session:
+        return evaluations.find(session, run_id, evaluation)
+
+
+def resolve(session: Session, run: Run, trained: Job, asked: EvaluationRequest) -> EvaluationTask:
+    """What exactly is to be scored. Raises InvalidRequest, Conflict."""
+    spec = RunSpec.model_validate(run.spec)
+    learned = session.get_one(Dataset, run.dataset_id)
+    own = DatasetStats.model_validate(learned.stats)
+    labels = sorted(own.splits["train"].labels)
+    if not labels:
+        raise Conflict(
+            "the run's training rows have no labels, so there are no answers to score; train on "
+            "labelled rows"
+        )
+    stats = own
+    if asked.dataset_id is not None:
+        try:
+            given = rows.get_dataset(session, asked.dataset_id)
+        except NotFound as error:
+            raise InvalidRequest.at("/dataset_id", error.detail) from error
+        stats = DatasetStats.model_validate(given.stats)
+    _check_rows(asked, stats, labels)
+    return EvaluationTask(
+        target=asked.target,
+        step=_step(session, run, trained, asked),
+        dataset_id=asked.dataset_id or run.dataset_id,
+        split=asked.split,
+        template=_template(asked, spec, own, stats, labels),
+        labels=labels,
+        max_samples=asked.max_samples,
+    )
+
+
+def _step(session: Session, run: Run, trained: Job, asked: EvaluationRequest) -> int | None:
+    """The step of the weights that are to be scored; they are there."""
+    if asked.target == "merged":
+        raise InvalidRequest.at(
+            "/target", "merged is not available in this version; use adapter, checkpoint or base"
+        )
+    if asked.target != "checkpoint" and asked.step is not None:
+        raise InvalidRequest.at(
+            "/step", f"only a checkpoint has a step; the target is {asked.target}: leave it out"
+        )
+    if asked.target == "base":
+        return None
+    if asked.target == "adapter":
+        if any(rows.find_artifact(session, run.id, name) is None for name in ADAPTER_FILES):
+            raise Conflict(
+                f"the run {_stands(trained)} and has no adapter, which comes at its end; evaluate "
+                "a checkpoint or the base model"
+            )
+        return evaluations.adapter_step(session, run, trained)
+    steps = [checkpoint.step for checkpoint in rows.checkpoints(session, run.id)]
+    if not steps:
+        raise Conflict(f"the run {_stands(trained)} and has no checkpoint; evaluate the base model")
+    if asked.step not in steps:
+        has = ", ".join(map(str, steps))
+        problem = "name one" if asked.step is None else f"there is no checkpoint {asked.step}"
+        raise InvalidRequest.at("/step", f"{problem}; the run keeps the steps {has}")
+    return asked.step
+
+
+def _stands(job: Job) -> str:
+    return job.status if job.status in RESTING else f"is {job.status}"
+
+
+def _check_rows(asked: EvaluationRequest, stats: DatasetStats, labels: list[str]) -> None:
+    """The split is there, and the run knows its labels. Rows without any are scored, too."""
+    if asked.split not in stats.splits:
+        raise InvalidRequest.at(
+            "/split", f"the dataset has no split {asked.split}; it has {', '.join(stats.splits)}"
+        )
+    unknown = [label for label in stats.splits[asked.split].labels if label not in labels]
+    if unknown:
+        raise InvalidRequest.at(
+            "/split" if asked.dataset_id is None else "/dataset_id",
+            f"rows of the split {asked.split} have the label {unknown[0]!r}, which no training row "
+            f"of the run has; it knows {', '.join(labels)}: upload the rows with those",
+        )
+
+
+def _template(
+    asked: EvaluationRequest,
+    spec: RunSpec,
+    own: DatasetStats,
+    stats: DatasetStats,
+    labels: list[str],
+) -> str:
+    """Under which template the rows are scored; of chats, whose words the answers are."""
+    templates = builtin_templates()
+    if asked.template is None:
+        if own.kind == "messages" and stats.kind == "text":
+            raise InvalidRequest.at(
+                "/template",
+                "the run was trained on chats and has no template for texts; name one of "
+                f"{', '.join(templates)}",
+            )
+        name = spec.template
+        if asked.target == "base":
+            name = spec.evaluation.baseline_template or name
+    elif stats.kind == "messages":
+        raise InvalidRequest.at(
+            "/template", "this dataset's rows are chats with prompts of their own; leave it out"
+        )
+    else:
+        name = asked.template
+    if name not in templates:
+        known = ", ".join(templates)
+        raise InvalidRequest.at("/template", f"no such template; there are {known}")
+    words = templates[name].labels
+    missing = [label for label in labels if words is not None and label not in words]
+    if missing and not (own.kind == stats.kind == "messages"):
+        raise InvalidRequest.at(
+            "/template",
+            f"the template {name} has no word for the label {missing[0]!r}; use label_only",
+        )
+    return name
