@@ -26,6 +26,7 @@ from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.states import JobKind
 from service.domain.steps import StepPlan
 from service.presets import FALLBACK, presets
+from service.run_checks import cap_warnings, check_choosing
 from service.store import idempotency, jobs
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
@@ -82,10 +83,16 @@ def _check_text(value: Any, location: tuple[str | int, ...] = ()) -> None:
 def resolve(
     context: Context, session: Session, body: dict[str, Any], base: dict[str, Any] | None = None
 ) -> Plan:
-    """Lay `body` over `base` (None: its preset) and check it against the dataset.
+    """Lay `body` over `base` (None: its preset), check it against the dataset and plan it.
 
     Raises InvalidRequest.
     """
+    return _plan(*_checked(context, session, body, base))
+
+
+def _checked(
+    context: Context, session: Session, body: dict[str, Any], base: dict[str, Any] | None = None
+) -> tuple[RunSpec, DatasetStats]:
     _check_text(body)
     if base is None:
         name = body.get("preset", FALLBACK)
@@ -107,7 +114,8 @@ def resolve(
     stats = DatasetStats.model_validate(dataset.stats)
     _check_template(spec, body, stats)
     _check_labels(spec, body, stats)
-    return _plan(spec, stats)
+    check_choosing(spec, stats)
+    return spec, stats
 
 
 def _check_model(context: Context, spec: RunSpec) -> None:
@@ -214,6 +222,7 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
         for cap in spec.fairness.caps
         if cap.group not in stats.groups
     ]
+    warnings += cap_warnings(spec, stats)
     if shared := sum(stats.shared_rows.values()):
         warnings.append(
             f"{shared} rows of validation and test stand in an earlier split too: "
@@ -241,7 +250,7 @@ def submit(
     broker that is away delays the run but does not lose it: the sweep wakes a worker later.
     Raises InvalidRequest.
     """
-    return _make(context, key, by, lambda session: (resolve(context, session, body).spec, None))
+    return _make(context, key, by, lambda session: (_checked(context, session, body)[0], None))
 
 
 def clone(
@@ -260,18 +269,24 @@ def clone(
         context,
         key,
         by,
-        lambda session: (plan_clone(context, session, run_id, changes).spec, run_id),
+        lambda session: (_checked_clone(context, session, run_id, changes)[0], run_id),
     )
 
 
 def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
     """What `clone` would make. Raises NotFound, InvalidRequest."""
+    return _plan(*_checked_clone(context, session, run_id, changes))
+
+
+def _checked_clone(
+    context: Context, session: Session, run_id: str, changes: dict[str, Any]
+) -> tuple[RunSpec, DatasetStats]:
     run, _ = rows.get_run(session, run_id)
     if "preset" in changes:
         raise InvalidRequest.at(
             "/preset", "a clone keeps every value of its run; submit a new run for another preset"
         )
-    return resolve(context, session, changes, run.spec)
+    return _checked(context, session, changes, run.spec)
 
 
 def _make(

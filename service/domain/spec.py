@@ -207,7 +207,12 @@ class FairnessSection(Section):
     min_f1: float | None = Field(None, ge=0, le=1, description="Least F1 for a release.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     min_support: Steps = Field(30, ge=1, description="Groups with fewer rows are marked as small.")
-    select: Literal["best_metric", "best_f1_within_caps"] = "best_metric"
+    select: Literal["best_metric", "best_f1_within_caps"] = Field(
+        "best_metric",
+        description="Which checkpoint load_best_model_at_end takes: the one with the lowest "
+        "eval_loss, or the one with the best F1 among those that hold every cap and min_f1 on the "
+        "validation split, by point estimates.",
+    )
 
     @field_validator("caps")
     @classmethod
@@ -215,13 +220,6 @@ class FairnessSection(Section):
         seen = [(cap.group, cap.metric) for cap in value]
         if len(set(seen)) != len(seen):
             raise _refuse("a group has two caps on the same metric")
-        return value
-
-    @field_validator("select")
-    @classmethod
-    def _select_to_come(cls, value: str) -> str:
-        if value != "best_metric":
-            raise _refuse("select best_f1_within_caps is not available in this version")
         return value
 
 
@@ -236,20 +234,17 @@ class EvaluationSection(Section):
     baseline_template: str | None = Field(
         None, description="Another template for the base model's score."
     )
-    threshold: Literal["argmax", "fitted"] = "argmax"
+    threshold: Literal["argmax", "fitted"] = Field(
+        "argmax",
+        description="argmax: the most probable label. fitted: positive from the score on that gave "
+        "the best F1 within the caps on the validation split.",
+    )
 
     @field_validator("splits")
     @classmethod
     def _once_each(cls, value: list[Split]) -> list[Split]:
         if len(set(value)) != len(value):
             raise _refuse("a split is named twice")
-        return value
-
-    @field_validator("threshold")
-    @classmethod
-    def _fitted_to_come(cls, value: str) -> str:
-        if value != "argmax":
-            raise _refuse("threshold fitted is not available in this version; use argmax")
         return value
 
 

@@ -82,7 +82,23 @@ REFUSED = [
     ({"training": {"eval_strategy": "no"}, "preset": "default"}, "/training", "early"),
     ({"resources": {"num_processes": 0}}, "/resources/num_processes", "greater than or equal"),
     ({"resources": {"num_processes": 1025}}, "/resources/num_processes", "less than or equal"),
-    ({"evaluation": {"threshold": "fitted"}}, "/evaluation/threshold", "not available"),
+    ({"fairness": {"select": "fairest"}}, "/fairness/select", "best_f1_within_caps"),
+    (
+        {
+            "fairness": {"select": "best_f1_within_caps"},
+            "training": {"eval_strategy": "no"},
+        },
+        "/fairness/select",
+        "set training.eval_strategy to epoch or steps",
+    ),
+    (
+        {
+            "fairness": {"select": "best_f1_within_caps"},
+            "training": {"load_best_model_at_end": False},
+        },
+        "/fairness/select",
+        "training.load_best_model_at_end: set it to true",
+    ),
     ({"evaluation": {"splits": ["test", "test"]}}, "/evaluation/splits", "twice"),
 ]
 
@@ -111,6 +127,141 @@ def test_a_split_that_the_data_lacks_is_refused_only_when_it_was_named(client):
     assert any("no bias report" in warning for warning in inherited.json()["warnings"])
     # The preset's caps name groups that these rows lack: said, not refused.
     assert any("not_applicable" in warning for warning in inherited.json()["warnings"])
+
+
+CHOICES = [
+    ({"fairness": {"select": "best_f1_within_caps"}}, "/fairness/select", "select to best_metric"),
+    ({"evaluation": {"threshold": "fitted"}}, "/evaluation/threshold", "threshold to argmax"),
+]
+
+
+def upload(client, **counts):
+    """A dataset with so many rows of ('group', 'label') in each split, each with its own text."""
+    files = {
+        split: "\n".join(
+            json.dumps(
+                {"text": f"{split} {group} {label} {number}", "label": label, "group": group}
+            )
+            for (group, label), rows in cells.items()
+            for number in range(rows)
+        )
+        for split, cells in counts.items()
+    }
+    answer = client.post("/v1/datasets", data={"name": "made"}, files=files)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+BOTH = {("lgbtq", "hate"): 4, ("lgbtq", "normal"): 4}
+
+
+@pytest.mark.parametrize(
+    ("validation", "lacks"),
+    [
+        ({}, "no validation split"),
+        ({"validation": {("lgbtq", None): 4}}, "have no labels"),
+        ({"validation": {("lgbtq", "normal"): 4}}, "labelled 'hate'"),
+    ],
+)
+@pytest.mark.parametrize(("change", "pointer", "remedy"), CHOICES)
+def test_what_is_chosen_on_validation_needs_one_with_labels(
+    client, validation, lacks, change, pointer, remedy
+):
+    made = upload(client, train=BOTH, test=BOTH, **validation)
+    for path in ("/v1/runs", "/v1/runs?dry_run=true"):
+        answer = client.post(path, json={"dataset_id": made, "base_model": "tiny"} | change)
+        assert answer.status_code == 422
+        (error,) = answer.json()["errors"]
+        assert error["pointer"] == pointer
+        assert lacks in error["detail"]
+        assert remedy in error["detail"]
+
+
+@pytest.mark.parametrize("change", [change for change, _, _ in CHOICES])
+def test_what_is_chosen_on_validation_is_accepted_with_one(client, dataset_id, change):
+    answer = submit(client, dataset_id=dataset_id, base_model="tiny", **change)
+    assert answer.status_code == 201
+    clone = {"dataset_id": upload(client, train=BOTH, test=BOTH)}
+    refused = client.post(f"/v1/runs/{answer.json()['id']}/clone", json=clone)
+    assert refused.status_code == 422
+    assert "no validation split" in refused.json()["errors"][0]["detail"]
+
+
+def warnings(client, dataset_id, caps, **more):
+    body = {"dataset_id": dataset_id, "fairness": {"caps": caps} | more.pop("fairness", {})} | more
+    answer = client.post("/v1/runs?dry_run=true", json=body)
+    assert answer.status_code == 200, answer.text
+    return [said for said in answer.json()["warnings"] if " cap " in said or "chosen" in said]
+
+
+def test_a_dry_run_names_caps_that_the_data_is_too_small_to_prove(client):
+    # Without an error among n the upper limit is 1 - 0.05 ** (1 / n): under 0.10 from n = 29 on.
+    cells = {
+        ("a", "normal"): 28,
+        ("b", "normal"): 29,
+        ("c", "hate"): 58,
+        ("d", "normal"): 1,
+        ("d", "hate"): 59,
+    }
+    made = upload(client, train={**BOTH, ("e", "normal"): 1}, test=cells)
+    caps = [
+        {"group": "a", "max": 0.1},
+        {"group": "b", "max": 0.1},
+        {"group": "c", "max": 0.05, "metric": "fnr"},
+        {"group": "d", "max": 0.05, "metric": "fnr"},
+        {"group": "d", "max": 0.0},
+        {"group": "e", "max": 0.96},
+        {"group": "e", "max": 0.25, "metric": "fnr"},
+    ]
+    proven = "cannot be proven at confidence 0.95: the test split has"
+    without = "and without a single error the upper limit would be"
+    assert warnings(client, made, caps) == [
+        (
+            f"the fpr cap 0.1 on a {proven} 28 negatives of the group a, {without} 0.101; 29 are "
+            "needed at least"
+        ),
+        (
+            f"the fnr cap 0.05 on c {proven} 58 positives of the group c, {without} 0.050; 59 are "
+            "needed at least"
+        ),
+        (
+            f"the fpr cap 0 on d {proven} 1 negative of the group d, {without} 0.950; not even "
+            "1,000,000 more would do"
+        ),
+        f"the fpr cap 0.96 on e {proven} 0 negatives of the group e; 1 is needed at least",
+        f"the fnr cap 0.25 on e {proven} 0 positives of the group e; 11 are needed at least",
+    ]
+    strict = warnings(client, made, caps[1:2], fairness={"confidence": 0.99})
+    assert len(strict) == 1
+    assert "44 are needed" in strict[0]
+
+
+def test_a_dry_run_names_caps_without_a_say_in_what_is_chosen(client):
+    enough = {("a", "normal"): 40, ("a", "hate"): 40, ("b", "hate"): 40}
+    made = upload(client, train=BOTH, validation={("a", "hate"): 2, ("b", "hate"): 1}, test=enough)
+    caps = [
+        {"group": "a", "max": 0.2},
+        {"group": "a", "max": 0.2, "metric": "fnr"},
+        {"group": "b", "max": 0.2, "metric": "fnr"},
+    ]
+    assert warnings(client, made, caps) == []
+    for change, _, _ in CHOICES:
+        fairness = change.get("fairness", {})
+        said = warnings(client, made, caps, **(change | {"fairness": fairness}))
+        assert said == [
+            (
+                "the validation split has no negatives of the group a: its fpr cap has no say in "
+                "what is chosen there"
+            )
+        ]
+        splits = {"evaluation": change.get("evaluation", {}) | {"splits": ["validation"]}}
+        said = warnings(client, made, [], **(change | splits | {"fairness": fairness}))
+        assert said == [
+            (
+                "the report is about the validation split, on which the checkpoint or the "
+                "threshold is chosen: its figures will look better than they are"
+            )
+        ]
 
 
 def test_a_dry_run_plans_and_stores_nothing(client, settings, dataset_id):

@@ -34,6 +34,14 @@ def load(models_dir: Path) -> Callable[[str], tuple[Any, Any]]:
     return loaded
 
 
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks for bfloat16 gets it, on a CPU that is slow at it, too: tiny models do not mind."""
+    from worker.training import precision
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+
+
 @dataclass(frozen=True)
 class SmallDisk:
     """A file system with room for little. `path` leads there from any process of this user."""

@@ -14,6 +14,7 @@ from worker.training.coverage import Amount, Coverage
 from worker.training.models import load_base
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("bfloat16")
 IN_4BIT = {"load_in_4bit": True}
 
 

@@ -5,6 +5,7 @@ import random
 import numpy
 import pytest
 import torch
+from given_answers import ODD, choosing
 from train_jobs import make_trainer, spec, stop_at, token_examples
 
 from worker.programs.reporter import Stopped
@@ -26,6 +27,7 @@ def outcome(run):
         for entry in state.log_history
     ]
     place = (state.step, state.stopped_early, state.stale, state.best_metric, state.best_step)
+    place += (state.best_standing,)
     return checkpoints.adapter_tensors(run.model), figures, place, run.chosen_step
 
 
@@ -95,6 +97,20 @@ def test_with_early_stopping_before_the_last_epoch(load, tmp_path, best):
     whole = assert_exact(tmp_path, make, (3, 6, 7, 9, 10, 12))
     assert (whole.state.step, whole.state.stopped_early) == (12, True)
     assert whole.chosen_step == (6 if best else 12)
+
+
+@pytest.mark.parametrize("cap", [0.25, 0.2])
+def test_with_the_best_f1_within_the_caps(load, tmp_path, cap):
+    """The best so far is within the cap, or none is; a later one is worse, and its loss less."""
+    whole = assert_exact(
+        tmp_path,
+        lambda place: choosing(
+            load, place, [{"group": ODD, "metric": "fpr", "max": cap}], min_f1=0.78
+        ),
+        (1, 3, 6, 7, 9),
+    )
+    assert whole.chosen_step == 6
+    assert whole.state.best_standing.feasible == (cap == 0.25)
 
 
 def test_with_4_bit_weights_bfloat16_and_gradient_checkpointing(models_dir, tmp_path):

@@ -1,10 +1,13 @@
 """Predictions are read back as they were written, or not at all."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worker.scoring.predictions import read_probabilities, write_predictions
+from service.fairness.stored import read_facts, read_predictions
+from worker.scoring.predictions import labelled, read_probabilities, write_predictions
 from worker.training.rows import Row
 
 LABELS = ["hate", "normal"]
@@ -20,6 +23,24 @@ def test_probabilities_are_read_as_they_were_written(tmp_path):
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None)
     assert read_probabilities(path, SCORED, LABELS, "hate", None) == PROBABILITIES
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_how_many_rows_were_cut_is_in_the_files_metadata(tmp_path, count):
+    path = tmp_path / "base-test.parquet"
+    write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None, count)
+    assert json.loads(pq.read_schema(path).metadata[b"fairtune"]) == {"truncated": count}
+    assert read_facts(path) == {"truncated": count}
+    assert read_probabilities(path, SCORED, LABELS, "hate", None) == PROBABILITIES
+
+
+def test_predictions_are_what_the_service_reads(tmp_path):
+    """All but the rows without a label, with the probability of every label."""
+    path = tmp_path / "base-test.parquet"
+    write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", 12, 1)
+    predictions, labels = read_predictions(path, "hate")
+    assert labels == LABELS
+    assert predictions == labelled(SCORED, LABELS, PROBABILITIES, "hate", 12)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from service.domain.job import Job
 from worker.child import Child
 from worker.programs.memory import BatchTooLarge
 from worker.programs.ranks import Ranks, forget_cluster, heard, told
+from worker.training import checkpoints
 from worker.training.world import World, join
 
 ROWS = rows(25, 5, 11)
@@ -217,6 +218,32 @@ def test_so_are_three_on_another_model_some_of_which_have_nothing_to_do(models_d
     assert_alike(many, finish(tmp_path / "one", models_dir, single))
 
 
+def test_two_processes_choose_what_one_chooses(models_dir, tmp_path):
+    """By F1 at a threshold fitted on validation, of which each of them scores a share."""
+    found = {}
+    for make in (one, two):
+        run_spec = make(
+            {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2},
+            fairness={
+                "select": "best_f1_within_caps",
+                "caps": [{"group": "mexican", "metric": "fnr", "max": 0.4}],
+            },
+            evaluation={"threshold": "fitted"},
+        )
+        job, said = finish(tmp_path / make.__name__, models_dir, run_spec)
+        place = job / "checkpoints/checkpoint-8"
+        found[make] = (job, checkpoints.read(place).state, said)
+    (single, state, said), (many, other, also) = found.values()
+    assert other.best_step == state.best_step is not None
+    assert other.best_standing.rates == state.best_standing.rates
+    names = ("eval_f1", "eval_accuracy", "eval_fnr/mexican", "eval_threshold", "eval_feasible")
+    assert len(values(said, *names)) == 4 * len(names)
+    assert values(also, *names) == pytest.approx(values(said, *names), abs=1e-5)
+    held, kept = (load_file(place / "adapter_model.safetensors") for place in (many, single))
+    for name, tensor in kept.items():
+        assert torch.allclose(held[name], tensor, rtol=1e-5, atol=1e-5), name
+
+
 # -- stopping and going on -------------------------------------------------------------------------
 
 
@@ -265,7 +292,7 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_weights(models_dir, tmp_pat
     held = load_file(again / "adapter_model.safetensors")
     assert all(torch.equal(held[name], tensor) for name, tensor in expected.items())
     assert values(found, *LEARNED) | values(rest, *LEARNED) == values(whole[1], *LEARNED)
-    assert [event.target for event in of_type(rest, "evaluation")] == ["adapter"]
+    assert [event.target for event in of_type(rest, "evaluation")] == ["adapter"] * 2
 
 
 def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(models_dir, tmp_path, alone, stopped):

@@ -13,6 +13,7 @@ from worker.training import models, quantized_cache
 from worker.training.models import add_adapter, load_base
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("bfloat16")
 
 
 @pytest.fixture(autouse=True)

@@ -139,7 +139,7 @@ def test_too_many_rows_to_train_on_it_goes_on_with_fewer_in_the_same_place(
     assert board_steps(job, "train/loss") == list(range(1, 13))
     assert board_steps(job, "eval/loss") == [6, 12]
     scored = [(event.target, event.split) for event in of_type(found, "evaluation")]
-    assert scored == [("base", "test"), ("adapter", "test")]
+    assert scored == [("base", "test"), ("adapter", "test"), ("adapter", "validation")]
     assert [event.phase for event in of_type(found, "phase")][-1] == "done"
     # The rows of a step weigh the same however they are cut; dropout falls differently.
     assert series(found, "loss")[12] == pytest.approx(series(whole[1], "loss")[12], rel=0.2)
@@ -231,8 +231,8 @@ def test_base_scores_that_are_there_are_not_made_again(models_dir, tmp_path, mon
     before = given.read_bytes()
     status, found = run_here(job)
     assert status == EXIT_DONE
-    assert len(scored) == 1
-    assert [event.target for event in of_type(found, "evaluation")] == ["adapter"]
+    assert len(scored) == 2
+    assert [event.target for event in of_type(found, "evaluation")] == ["adapter"] * 2
     assert "baseline" in [event.phase for event in of_type(found, "phase")]
     assert given.read_bytes() == before
     assert "evaluations/base-test.parquet" in {e.file.path for e in of_type(found, "artifact")}
@@ -252,7 +252,8 @@ def test_base_scores_that_do_not_fit_are_made_again(models_dir, tmp_path, whole)
     shutil.copy(whole[0] / "evaluations" / "base-test.parquet", job / "evaluations")
     status, found = run_here(job)
     assert status == EXIT_DONE
-    assert [event.target for event in of_type(found, "evaluation")] == ["base", "adapter"]
+    targets = [event.target for event in of_type(found, "evaluation")]
+    assert targets == ["base", "adapter", "adapter"]
     ids = pq.read_table(job / "evaluations" / "base-test.parquet")["id"].to_pylist()
     assert ids == [row["id"] for row in rows()[:-1] if row["split"] == "test"]
 

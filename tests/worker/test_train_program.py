@@ -27,6 +27,7 @@ from train_jobs import (
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from service.domain.states import Phase
 from service.fairness import BiasReport
+from worker.training.precision import has_bfloat16
 
 LONG = {"num_train_epochs": 8, "save_total_limit": 20}
 """48 steps, 6 an epoch: time enough to stop in."""
@@ -113,8 +114,11 @@ def test_the_result_is_the_files_promised(finished):
         "adapter_config.json",
         "adapter_model.safetensors",
         "all_results.json",
+        "bias_metrics.csv",
+        "bias_report.html",
         "bias_report.json",
         "eval_results.json",
+        "performance_metrics.csv",
         "train_results.json",
         "trainer_state.json",
         "training_args.json",
@@ -132,7 +136,7 @@ def test_the_result_is_the_files_promised(finished):
     assert leftovers == []
     card = (directory / "README.md").read_text()
     assert "library_name: peft" in card
-    assert 'base_model: "tiny-llama"' in card
+    assert "base_model: tiny-llama" in card
     results = read_json(directory / "all_results.json")
     assert {"train_loss", "eval_loss", "test_f1"} <= set(results)
     assert read_json(directory / "adapter_config.json")["base_model_name_or_path"] == "tiny-llama"
@@ -202,7 +206,8 @@ def test_the_report_is_of_the_test_split_and_certain_of_its_caps(finished):
 def test_what_costs_a_night_is_said(finished):
     _, found = finished
     said = {event.code: event.detail for event in of_type(found, "warning")}
-    assert set(said) == {"rows_truncated", "long_warmup"}
+    assert set(said) - {"no_bfloat16"} == {"rows_truncated", "long_warmup"}
+    assert ("no_bfloat16" in said) == (not has_bfloat16())
     assert "1 of 24 rows of the train split" in said["rows_truncated"]
     assert "8 of 12 steps" in said["long_warmup"]
     assert any("in 4 bits" in event.message for event in of_type(found, "log"))
@@ -245,7 +250,8 @@ def test_stopped_by_term_it_goes_on_to_the_same_weights(models_dir, undisturbed,
     shutil.copytree(first / "evaluations", second / "evaluations")
     status, rest = run(second)
     assert status == EXIT_DONE
-    assert [event.target for event in of_type(rest, "evaluation")] == ["adapter"]
+    scored = [(event.target, event.split) for event in of_type(rest, "evaluation")]
+    assert scored == [("adapter", "test"), ("adapter", "validation")]
     assert of_type(rest, "rewound")[0].step == last.step
 
     whole, whole_events = undisturbed

@@ -23,9 +23,13 @@ def score_base(
     tokens: Tokens,
     rows: dict[str, list[Row]],
     splits: list[str],
+    later: list[str],
     total_steps: int,
 ) -> tuple[dict[str, Predictions], float]:
-    """Predictions by split, and the seconds that scoring all of `splits` takes here."""
+    """Predictions by split, and the seconds that scoring all of `later` will take here.
+
+    `later` are `splits` and those that only the tuned model is scored on.
+    """
     job, reporter = program.job, program.reporter
     before: dict[str, Predictions] = {}
     seconds = 0.0
@@ -39,7 +43,7 @@ def score_base(
             Progress, step=0, total_steps=total_steps, epoch=0, gpu_memory_bytes=memory_held()
         )
 
-    for split in splits:
+    for split in later:
         found, known, began = False, None, time.monotonic()
         if split in wanted:
             if scorer.world.leads:

@@ -1,14 +1,20 @@
 """What a train job leaves: adapter, result files, bias report, model card."""
 
 from collections import Counter
+from pathlib import Path
 
 from service.domain.events import ArtifactEvent
+from service.domain.job import BIAS_REPORT_FILE
 from service.domain.states import Phase
-from service.fairness import Predictions
+from service.fairness import BiasReport, Predictions
+from service.fairness.html import render_report
+from service.fairness.schema import Shown
+from service.fairness.tables import bias_csv, performance_csv
 from worker.programs.program import Program
 from worker.programs.reporter import file_entry
+from worker.programs.tuned import Tuned, report_split
 from worker.scoring.evaluate import Scorer
-from worker.training import checkpoints, results
+from worker.training import card, checkpoints, results
 from worker.training.board import Board
 from worker.training.loop import Trainer
 from worker.training.rows import Row
@@ -19,8 +25,11 @@ RESULT_FILES = frozenset(
         "adapter_config.json",
         "adapter_model.safetensors",
         "all_results.json",
-        "bias_report.json",
+        "bias_metrics.csv",
+        "bias_report.html",
+        BIAS_REPORT_FILE,
         "eval_results.json",
+        "performance_metrics.csv",
         "train_results.json",
         "trainer_state.json",
         "training_args.json",
@@ -35,8 +44,9 @@ def finish(
     scorer: Scorer,
     rows: dict[str, list[Row]],
     labels: list[str],
+    splits: list[str],
     before: dict[str, Predictions],
-    after: dict[str, Predictions],
+    tuned: Tuned,
 ) -> None:
     """Write the files and announce them. Waits where the disk is full."""
     job, directory, reporter, space = (
@@ -52,10 +62,18 @@ def finish(
     space.insist("the adapter", lambda: checkpoints.save_adapter(model, directory))
 
     reporter.phase(Phase.REPORTING)
-    report = None
-    if after:
-        split = next(one for one in ("test", "validation", "train") if one in after)
-        report = scorer.report(after[split], before.get(split), rows["train"], trainer.chosen_step)
+    split = report_split(splits, tuned)
+    report, forms = None, dict[str, str]()
+    if split is not None:
+        report = scorer.report(
+            tuned.predictions[split],
+            before.get(split),
+            tuned.predictions.get("validation"),
+            rows["train"],
+            shown=_shown(scorer, rows[split], tuned.truncated[split]),
+            format_sample=tuned.format_sample,
+        )
+        forms = _forms(report, rows[split])
     train, evaluated = results.results(
         trained,
         trainer.chosen_step,
@@ -64,7 +82,7 @@ def finish(
         state.total_loss / max(state.step, 1),
         report,
     )
-    card = results.model_card(
+    readme = card.model_card(
         job,
         dict(Counter(row.split for split in rows.values() for row in split)),
         labels,
@@ -78,12 +96,12 @@ def finish(
     def write() -> None:
         results.write_json(directory / "trainer_state.json", trained)
         results.write_json(directory / "training_args.json", job.spec.model_dump(mode="json"))
-        if report is not None:
-            (directory / "bias_report.json").write_text(report.model_dump_json(indent=2) + "\n")
+        for name, text in forms.items():
+            _write_text(directory / name, text)
         results.write_json(directory / "train_results.json", train)
         results.write_json(directory / "eval_results.json", evaluated)
         results.write_json(directory / "all_results.json", train | evaluated)
-        (directory / "README.md").write_text(card)
+        _write_text(directory / "README.md", readme)
 
     space.insist("the results", write)
     space.insist("TensorBoard's file", board.flush)
@@ -92,3 +110,40 @@ def finish(
     kept += sorted((directory / "tensorboard").iterdir())
     for path in kept:
         reporter.emit(ArtifactEvent, file=file_entry(path, directory))
+
+
+def _shown(scorer: Scorer, rows: list[Row], truncated: int) -> Shown:
+    """What the model was given to read; a chat has its own turns, whatever the template."""
+    template = scorer.job.template
+    chats = any(row.messages is not None for row in rows)
+    return Shown(
+        system=None if chats else template.system,
+        user=None if chats else template.user,
+        completion=None if chats else template.completion,
+        group=not chats and template.shows_group,
+        truncated=truncated,
+    )
+
+
+def _forms(report: BiasReport, rows: list[Row]) -> dict[str, str]:
+    """The report in each of its forms, by the name of the file."""
+    wrong = {mistake.id for mistake in report.worst_mistakes}
+    texts = {row.id: _text(row) for row in rows if row.id in wrong}
+    return {
+        BIAS_REPORT_FILE: report.model_dump_json(indent=2) + "\n",
+        "bias_report.html": render_report(report, texts),
+        "performance_metrics.csv": performance_csv(report),
+        "bias_metrics.csv": bias_csv(report),
+    }
+
+
+def _text(row: Row) -> str:
+    """The text that was judged; of a chat, what the user said last."""
+    if row.messages is None:
+        return row.text or ""
+    said = [turn["content"] for turn in row.messages if turn["role"] == "user"]
+    return said[-1] if said else ""
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8", newline="")

@@ -5,8 +5,6 @@ python -m worker.programs.train JOB_DIR
 
 from __future__ import annotations
 
-import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ from worker.programs import libraries
 from worker.programs.program import Program, launch
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
-    from service.fairness import Predictions
     from worker.scoring.evaluate import Scorer
     from worker.training.board import Board
     from worker.training.examples import Example, Prompts, Tokens
@@ -25,23 +22,25 @@ if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said be
     from worker.training.rows import Row
     from worker.training.world import World
 
-log = logging.getLogger("fairtune")
-
 
 def main(program: Program) -> None:
     job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
     reporter.phase(Phase.LOADING)
+    from worker.programs import choosing
     from worker.training.locate import locate
     from worker.training.rows import read_rows
 
     rows = _by_split(read_rows(program.directory / job.dataset))
     labels = _labels(rows, program)
+    choosing.check(spec, rows, labels)
     directory = ranks.model or locate(spec.base_model, Path(job.models_dir))
     ranks.start(spec.resources.num_processes, directory)
     libraries.load(directory, in_4bit=spec.quantization.load_in_4bit)
     from worker.programs.baseline import score_base
+    from worker.programs.loading import load
     from worker.programs.outcome import finish
     from worker.programs.resume import resume
+    from worker.programs.tuned import sample_format, score_tuned, with_validation
     from worker.training import checkpoints
     from worker.training.board import Board
     from worker.training.examples import Prompts, Tokens
@@ -51,7 +50,7 @@ def main(program: Program) -> None:
     if ranks.leads:
         checkpoints.tidy(program.directory / "checkpoints")
     world = join(ranks, spec.resources.num_processes)
-    base, accelerator = _load(program, directory)
+    base, accelerator = load(program, directory)
     check_targets(base.model, spec.lora, spec.base_model)
     tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
@@ -61,31 +60,27 @@ def main(program: Program) -> None:
 
     scorer = _scorer(program, labels, tokens, accelerator.device, world)
     splits = _splits_to_score(program, rows, labels)
+    later = with_validation(splits, rows, labels)
     total = StepPlan.of(spec.training, len(train), world.size).total_steps
-    before, seconds = score_base(program, scorer, base.model, tokens, rows, splits, total)
+    before, seconds = score_base(program, scorer, base.model, tokens, rows, splits, later, total)
 
     board = Board(program.directory / "tensorboard") if ranks.leads else None
     trainer = _trainer(program, base, accelerator, world, train, validation, tokens.pad, board)
     trainer.seconds_after = seconds
+    trainer.selection = choosing.selection(spec, scorer, prompts, rows)
     resume(program, trainer, board)
     reporter.phase(Phase.TRAINING)
     trainer.run()
+    choosing.say_what_is_broken(program, trainer)
 
     program.stop.check()
-    reporter.phase(Phase.EVALUATING)
-    after: dict[str, Predictions] = {}
-    for split in splits:
-        model, step = trainer.model, trainer.chosen_step
-        scored = scorer.evaluate(
-            model, rows[split], prompts, "adapter", step, trainer.progress_after
-        )
-        if scored is not None:
-            after[split] = scored
+    tuned = score_tuned(program, scorer, trainer, prompts, rows, later)
     ranks.dismiss()
     if board is None:
         return
+    sample_format(scorer, trainer, prompts, rows, splits, tuned)
     with program.stop.deferred():  # nothing is left that would be worth coming back for
-        finish(program, trainer, board, scorer, rows, labels, before, after)
+        finish(program, trainer, board, scorer, rows, labels, splits, before, tuned)
         reporter.phase(Phase.DONE)
 
 
@@ -116,33 +111,6 @@ def _labels(rows: dict[str, list[Row]], program: Program) -> list[str]:
             f"{', '.join(map(repr, labels))}.",
         )
     return labels
-
-
-def _load(program: Program, directory: Path) -> tuple[Any, Any]:
-    """The base model (models.Base), frozen, and the accelerator whose device it is on."""
-    import torch
-    from accelerate import Accelerator
-
-    from worker.training.models import load_base
-
-    # The weights have their own precision (bfloat16, the adapter float32): no autocast on top.
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
-    began = time.monotonic()
-    kept = Path(program.job.models_dir) / ".quantized"
-    base = load_base(directory, program.job.spec, accelerator.device, kept)
-    log.info("base model loaded in %.1f s", time.monotonic() - began)
-    if base.in_float32:
-        program.reporter.warn(
-            "no_bfloat16",
-            "This machine's CPU has no instructions for bfloat16, in which PyTorch would be many "
-            "times slower: all is computed in float32. What is not held in 4 bits takes twice the "
-            "memory.",
-        )
-    if program.job.spec.quantization.load_in_4bit:
-        program.reporter.log(base.coverage.summary())
-        if base.coverage.left_out:
-            program.reporter.warn("partly_quantized", base.coverage.warning())
-    return base, accelerator
 
 
 def _examples(

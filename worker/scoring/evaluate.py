@@ -3,18 +3,22 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from service.domain.evaluation import Target
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
 from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
+from service.fairness.metrics import overall_metrics
+from service.fairness.schema import FormatSample, ReportWarning, Shown
 from worker.programs.memory import rows_at_once
 from worker.programs.reporter import Reporter, Stop, file_entry
 from worker.programs.space import Space
+from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import labelled, read_probabilities, write_predictions
 from worker.training.examples import Prompts
@@ -42,6 +46,8 @@ class Scorer:
     stop: Stop
     space: Space
     world: World
+    slow: list[str] = field(default_factory=list)
+    """Why labels were scored by the slow way; empty where they were not."""
 
     def known(self, rows: Sequence[Row]) -> tuple[bool, Predictions | None]:
         """Whether an earlier attempt scored the split with the base model, and what it found.
@@ -63,22 +69,21 @@ class Scorer:
         model: Any,
         rows: Sequence[Row],
         prompts: Prompts,
-        target: Literal["base", "adapter"],
+        target: Target,
         step: int | None,
         alive: Callable[[float], None],
+        scored: Callable[[int], None] = lambda _done: None,
     ) -> Predictions | None:
         """Score one split, write its predictions, say so. None where no row has a label, and in all
         processes of a run but the first: each scores a share, and that one gathers them.
 
-        `alive` is called every other second with the expected seconds to the end of this.
+        `alive` is called every other second with the expected seconds to the end of this, and
+        `scored` just before it with the number of rows done.
         """
         spec, split = self.job.spec, rows[0].split
         positive = spec.fairness.positive_label
         cut_before = prompts.truncated
-        items = []
-        for row in rows:
-            answers = prompts.label_answers(row, self.labels)
-            items.append(Item(prompts.fitted(row, answers), answers))
+        items = self._items(rows, prompts)
         if cut := prompts.truncated - cut_before:
             self.reporter.warn(
                 "rows_truncated",
@@ -91,22 +96,11 @@ class Scorer:
             nonlocal spoke
             self.stop.check()
             if (now := time.monotonic()) - spoke > BETWEEN_PROGRESS:
+                scored(done)
                 alive((len(rows) - done) * (now - began) / done)
                 spoke = now
 
-        at_once = self.job.eval_batch_size or spec.training.per_device_eval_batch_size
-        with rows_at_once("eval", at_once):
-            set_training(model, training=False)
-            probabilities = score(
-                model,
-                items,
-                pad=self.pad,
-                token_budget=at_once * spec.training.max_seq_length,
-                device=self.device,
-                world=self.world,
-                tick=tick,
-                fell_back=lambda why: self.reporter.warn("slow_scoring", why),
-            )
+        probabilities = self._score(model, items, tick, self._slow)
         seconds = time.monotonic() - began
         log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
         if not self.world.leads:
@@ -114,7 +108,7 @@ class Scorer:
         path = self._path(target, rows)
         self.space.insist(
             path.name,
-            lambda: write_predictions(path, rows, self.labels, probabilities, positive, step),
+            lambda: write_predictions(path, rows, self.labels, probabilities, positive, step, cut),
         )
         predictions = labelled(rows, self.labels, probabilities, positive, step)
         self.reporter.emit(
@@ -128,11 +122,125 @@ class Scorer:
         )
         return predictions
 
-    def _path(self, target: Literal["base", "adapter"], rows: Sequence[Row]) -> Path:
+    def repeatedly(
+        self, rows: Sequence[Row], prompts: Prompts
+    ) -> Callable[[Any, int, Callable[[], None]], Predictions]:
+        """What scores the labelled ones of `rows` with the weights that the model then holds.
+
+        It takes the model, its step and what to call between two passes, and returns the same in
+        all processes of a run, each of which scores a share. Nothing is written. At least one of
+        `rows` has a label.
+        """
+        positive = self.job.spec.fairness.positive_label
+        known = [row for row in rows if row.label is not None]
+        items = self._items(known, prompts)
+        said = False
+
+        def fell_back(why: str) -> None:
+            nonlocal said
+            if not said:
+                self._slow(why)
+            said = True
+
+        def scored(model: Any, step: int, between: Callable[[], None]) -> Predictions:
+            probabilities = self._score(model, items, lambda _done: between(), fell_back)
+            predictions = labelled(known, self.labels, probabilities, positive, step)
+            assert predictions is not None
+            return predictions
+
+        return scored
+
+    def sample(
+        self,
+        model: Any,
+        rows: Sequence[Row],
+        prompts: Prompts,
+        scored: Predictions,
+        alive: Callable[[None], None],
+    ) -> FormatSample | None:
+        """What the model answers when it may write freely, on some of the labelled ones of `rows`.
+
+        `scored` says what it was found to say of each. One process alone calls it. None for a model
+        that cannot be asked in the fast way.
+        """
+        if self.slow:
+            return None
+        spoke = time.monotonic()
+
+        def tick(_done: int) -> None:
+            nonlocal spoke
+            self.stop.check()
+            if time.monotonic() - spoke > BETWEEN_PROGRESS:
+                alive(None)
+                spoke = time.monotonic()
+
+        items = self._items([row for row in rows if row.label is not None], prompts)
+        with rows_at_once("eval", self._at_once):
+            set_training(model, training=False)
+            return sample_answers(
+                model,
+                items,
+                self.labels,
+                scored.predictions,
+                tokens_to_text=prompts.tokens.text,
+                pad=self.pad,
+                eos=prompts.tokens.eos,
+                device=self.device,
+                token_budget=self._at_once * self.job.spec.training.max_seq_length,
+                confidence=self.job.spec.fairness.confidence,
+                tick=tick,
+                gave_up=self.reporter.log,
+            )
+
+    @property
+    def _at_once(self) -> int:
+        """Rows per forward pass, of the longest."""
+        return self.job.eval_batch_size or self.job.spec.training.per_device_eval_batch_size
+
+    def _items(self, rows: Sequence[Row], prompts: Prompts) -> list[Item]:
+        items = []
+        for row in rows:
+            answers = prompts.label_answers(row, self.labels)
+            items.append(Item(prompts.fitted(row, answers), answers))
+        return items
+
+    def _score(
+        self,
+        model: Any,
+        items: Sequence[Item],
+        tick: Callable[[int], None],
+        fell_back: Callable[[str], None],
+    ) -> list[list[float]]:
+        with rows_at_once("eval", self._at_once):
+            set_training(model, training=False)
+            return score(
+                model,
+                items,
+                pad=self.pad,
+                token_budget=self._at_once * self.job.spec.training.max_seq_length,
+                device=self.device,
+                world=self.world,
+                tick=tick,
+                fell_back=fell_back,
+            )
+
+    def _slow(self, why: str) -> None:
+        self.slow.append(why)
+        self.reporter.warn("slow_scoring", why)
+
+    def _path(self, target: Target, rows: Sequence[Row]) -> Path:
         return self.directory / "evaluations" / f"{target}-{rows[0].split}.parquet"
 
     def _figures(self, predictions: Predictions) -> dict[str, float | None]:
-        overall = self.report(predictions, None, [], predictions.checkpoint_step).overall.tuned
+        """By argmax, whatever the specification's threshold: nothing is fitted to a file."""
+        import numpy as np
+
+        fairness = self.job.spec.fairness
+        truth, called = (
+            np.array([label == fairness.positive_label for label in column])
+            for column in (predictions.labels, predictions.predictions)
+        )
+        overall = overall_metrics(truth, called, np.array(predictions.scores), fairness.confidence)
         names = ("accuracy", "precision", "recall", "f1", "fpr", "fnr", "auc", "calibration_error")
         return {name: getattr(overall, name).value for name in names}
 
@@ -140,24 +248,34 @@ class Scorer:
         self,
         tuned: Predictions,
         base: Predictions | None,
+        validation: Predictions | None,
         train: Sequence[Row],
-        step: int | None,
+        *,
+        shown: Shown,
+        format_sample: FormatSample | None,
     ) -> BiasReport:
-        fairness = self.job.spec.fairness
+        """The run's own report: by the threshold of its specification, for its caps."""
+        job, spec = self.job, self.job.spec
+        fairness = spec.fairness
         known = [(row.label, row.group) for row in train if row.label is not None]
         assert tuned.split is not None
         return build_report(
             tuned,
             meta=ReportMeta(
-                run_id=self.job.run_id,
-                base_model=self.job.spec.base_model,
-                template=self.job.template.name,
-                group_shown=self.job.template.shows_group,
+                run_id=job.run_id,
+                base_model=spec.base_model,
+                template=job.template.name,
+                base_template=None
+                if base is None
+                else (job.baseline_template or job.template).name,
+                dataset_id=spec.dataset_id,
                 split=tuned.split,
-                checkpoint_step=step,
+                checkpoint_step=tuned.checkpoint_step,
+                threshold=spec.evaluation.threshold,
             ),
             positive_label=fairness.positive_label,
             base=base,
+            validation=validation,
             train_counts=label_counts((one for one, _ in known), (group for _, group in known))
             if known
             else None,
@@ -165,4 +283,10 @@ class Scorer:
             min_f1=fairness.min_f1,
             confidence=fairness.confidence,
             min_support=fairness.min_support,
+            shown=shown,
+            format_sample=format_sample,
+            dataset_warnings=[
+                ReportWarning(code=warning["code"], detail=warning["detail"])
+                for warning in job.dataset_warnings
+            ],
         )

@@ -1,23 +1,14 @@
 """A split's label probabilities as a Parquet file, and as what the bias report is made from."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from service.fairness import Predictions
+from service.fairness.stored import COLUMNS, FACTS
 from worker.training.rows import Row
 
-_COLUMNS = (
-    "id",
-    "group",
-    "source",
-    "detail",
-    "label",
-    "score",
-    "prediction",
-    "split",
-    "checkpoint",
-)
 _ROUNDING = 1e-9
 
 
@@ -34,12 +25,16 @@ def write_predictions(
     probabilities: Sequence[Sequence[float]],
     positive_label: str,
     step: int | None,
+    truncated: int | None = None,
 ) -> None:
     """One line per row, labelled or not, in the order of `rows`; written aside, then renamed.
 
     Columns: id, group, source, detail, label (null: not known), score (probability of the positive
     label), prediction, split, checkpoint (step; null: the base model), and probability:<label> for
-    each label.
+    each label. `prediction` is the most probable label, whatever threshold a report is by.
+
+    `truncated`, the number of rows whose text was cut to fit, stands in the file's metadata under
+    ``fairtune``, in a JSON object.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -57,11 +52,14 @@ def write_predictions(
         columns[f"probability:{label}"] = pa.array(
             [values[place] for values in probabilities], pa.float64()
         )
+    table = pa.table(columns)
+    if truncated is not None:
+        table = table.replace_schema_metadata({FACTS: json.dumps({"truncated": truncated})})
     path.parent.mkdir(exist_ok=True)
     aside = path.with_suffix(".tmp")
     try:
         with aside.open("wb") as file:
-            pq.write_table(pa.table(columns), file)
+            pq.write_table(table, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)  # noqa: PTH105 - one call that replaces, said as such
@@ -83,7 +81,7 @@ def read_probabilities(
         table = pq.ParquetFile(path).read()
     except pa.ArrowException as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
-    if table.column_names != [*_COLUMNS, *(f"probability:{label}" for label in labels)]:
+    if table.column_names != [*COLUMNS, *(f"probability:{label}" for label in labels)]:
         raise ValueError(f"{path.name} has other columns")
     columns = table.to_pydict()
     for name in ("id", "group", "source", "detail", "label", "split"):

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.domain.digests import sha256_of
+from service.fairness.selection import Standing
 
 MANIFEST = "manifest.json"
 
@@ -60,7 +61,11 @@ class LoopState:
     """Evaluations in a row without improvement, as early stopping counts them."""
     stopped_early: bool = False
     best_metric: float | None = None
+    """The lowest validation loss."""
     best_step: int | None = None
+    """Of the best weights: those of the lowest loss, or as `best_standing` has it."""
+    best_standing: Standing | None = None
+    """What the best weights do on validation; None unless they are chosen by that."""
     log_history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -186,8 +191,11 @@ def read(directory: Path) -> Restored:
     best = directory / "best_adapter.safetensors"
     try:
         loop = json.loads((directory / "loop_state.json").read_bytes())
+        state = LoopState(**loop["state"])
+        if (standing := loop["state"].get("best_standing")) is not None:
+            state.best_standing = Standing(**standing)
         return Restored(
-            state=LoopState(**loop["state"]),
+            state=state,
             adapter=load_file(directory / "adapter_model.safetensors"),
             best_adapter=load_file(best) if best.exists() else None,
             optimizer=load_file(directory / "optimizer.safetensors"),

@@ -91,6 +91,13 @@ class Tokens:
         half = len(text) // 2
         return self.plain(text[:half]) + self.plain(text[half:])
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What the ids spell, special tokens too."""
+        spelt: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return spelt
+
     def prompt(self, turns: Sequence[tuple[str, Content]]) -> Prompt:
         """The prompt of a chat that an answer of the assistant's follows."""
         frame = self._frame((*(role for role, _ in turns), "assistant"))

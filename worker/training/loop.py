@@ -20,6 +20,7 @@ from service.domain.events import MetricsEvent, Progress
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
+from service.fairness.selection import Standing
 from worker.programs.memory import rows_at_once
 from worker.programs.reporter import Reporter, Stop, Stopped
 from worker.programs.space import Space
@@ -34,6 +35,7 @@ from worker.training.pace import Pace
 from worker.training.results import trainer_state
 from worker.training.saver import Saver
 from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, seed_generators
+from worker.training.selection import Selection
 from worker.training.stopping import judge
 from worker.training.world import World
 
@@ -63,9 +65,13 @@ class Trainer:
     """Rows per forward pass; None: the specification's. The effective batch does not change."""
     seconds_after: float = 0.0
     """Expected for what the job does after training."""
+    selection: Selection | None = None
+    """By what the best weights are chosen; None: by the lowest validation loss."""
 
     method: Method = field(init=False)
     _validation_micros: list[tuple[int, Any]] | None = field(init=False, default=None)
+    _spoke: float = field(init=False, default=0.0)
+    """When an evaluation last gave a sign of life."""
 
     def __post_init__(self) -> None:
         training = self.spec.training
@@ -208,9 +214,10 @@ class Trainer:
         if self.validation and self._due(training.eval_strategy, training.eval_steps):
             with rows_at_once("eval", self.eval_rows):
                 evaluated = self._evaluate()
-            if judge(state, evaluated["eval_loss"], training):
+            standing, figures = self._stand()
+            if judge(state, evaluated["eval_loss"], training, standing):
                 self.best_adapter = checkpoints.adapter_tensors(self.model)
-            self._log(evaluated)
+            self._log(evaluated | figures)
         state.boundary_done = True
         due = self._due(training.save_strategy, training.save_steps) or self.saver.is_owed
         if due and self.world.leads:
@@ -224,8 +231,7 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         training = self.spec.training
-        began = time.monotonic()
-        spoke = began
+        began = self._spoke = time.monotonic()
         total = 0.0
         tokens = sum(target_count(example, training.train_on) for example in self.validation)
         set_training(self.model, training=False)
@@ -234,11 +240,8 @@ class Trainer:
                 cut = self.method.cut(self.validation, self.eval_rows, self.world.size)
                 self._validation_micros = self.world.share(cut)
             for _, micro in self._validation_micros:
-                self._halt_if_asked()
+                self._alive()
                 total += self.method.loss_sum(micro).item()
-                if time.monotonic() - spoke > BETWEEN_PROGRESS:
-                    self._progress()
-                    spoke = time.monotonic()
         total = self.world.sum(torch.tensor(total, dtype=torch.float64)).item()
         if not math.isfinite(total):
             raise ProgramFailure(
@@ -250,6 +253,23 @@ class Trainer:
             "eval_runtime": seconds,
             "eval_samples_per_second": len(self.validation) / seconds,
         }
+
+    def _stand(self) -> tuple[Standing | None, dict[str, float]]:
+        """Where these weights stand, and as metrics; nothing where the loss alone decides."""
+        if self.selection is None:
+            return None, {}
+        began = time.monotonic()
+        found = self.selection.measure(self.model, self.state.step, self._alive)
+        before = self.pace.evaluation_seconds or 0.0
+        self.pace.evaluation_seconds = before + time.monotonic() - began
+        return found
+
+    def _alive(self) -> None:
+        """Between two passes of an evaluation: stop if asked to, else say at times that it runs."""
+        self._halt_if_asked()
+        if time.monotonic() - self._spoke > BETWEEN_PROGRESS:
+            self._progress()
+            self._spoke = time.monotonic()
 
     def _halt_if_asked(self) -> None:
         """Save and raise `Stopped` if TERM came; resuming does what falls on this step first.
