@@ -16,7 +16,18 @@ from service.api.body_limit import BodyLimit
 from service.api.dependencies import known_query
 from service.api.feed import Feed
 from service.api.request_log import RequestLog
-from service.api.routes import catalog, datasets, health, keys, metrics, results, runs
+from service.api.routes import (
+    catalog,
+    datasets,
+    evaluations,
+    health,
+    keys,
+    metrics,
+    promotions,
+    reports,
+    results,
+    runs,
+)
 from service.api.security_headers import PAGES, SecurityHeaders, cors
 from service.context import Context
 from service.monitoring import Monitoring
@@ -53,7 +64,9 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_tags=[
             {"name": "datasets", "description": "Labelled texts to train and test on."},
             {"name": "runs", "description": "Start a fine-tuning run, follow it, steer it."},
-            {"name": "results", "description": "Checkpoints, files, evaluations, bias report."},
+            {"name": "results", "description": "Checkpoints, files, evaluations."},
+            {"name": "reports", "description": "Bias reports, also asked for again; comparisons."},
+            {"name": "releases", "description": "Names that runs are served by."},
             {"name": "catalog", "description": "Presets, templates and models to name in a run."},
             {"name": "keys", "description": "API keys: who may call. For admins."},
             {"name": "health", "description": "Is the service alive and ready?"},
@@ -76,7 +89,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestLog, monitoring=app.state.monitoring)
     app.add_middleware(SecurityHeaders)
     app.include_router(health.router, dependencies=[Depends(known_query)])
-    for module in (datasets, runs, results, catalog, keys, metrics):
+    for module in (
+        datasets,
+        runs,
+        results,
+        evaluations,
+        reports,
+        promotions,
+        catalog,
+        keys,
+        metrics,
+    ):
         app.include_router(
             module.router,
             dependencies=[Depends(bearer), Depends(known_query)],

@@ -46,11 +46,59 @@ RUNS: dict[str, Example] = {
     ),
 }
 
+EVALUATIONS: dict[str, Example] = {
+    "adapter": Example(
+        summary="The run's adapter on another dataset",
+        description="Under the run's template, on all rows of the dataset's test split.",
+        value={"dataset_id": _DATASET},
+    ),
+    "checkpoint": Example(
+        summary="A checkpoint on 200 validation rows",
+        description="The same 200 for every checkpoint; GET …/checkpoints lists the steps.",
+        value={"target": "checkpoint", "step": 90, "split": "validation", "max_samples": 200},
+    ),
+    "base": Example(
+        summary="The base model under a long template",
+        value={"target": "base", "template": "hate_speech_policy"},
+    ),
+}
+
 CLONES: dict[str, Example] = {
     "same": Example(summary="The same again", value={}),
     "slower": Example(
         summary="A third of the learning rate, another seed",
         description="What one does after a run that diverged.",
         value={"name": "slower", "seed": 7, "training": {"learning_rate": 7e-5}},
+    ),
+}
+
+REPORTS: dict[str, Example] = {
+    "same": Example(summary="As the run has it", value={}),
+    "strict": Example(
+        summary="Stricter caps, surer limits, a threshold of your own",
+        description="Exploratory: it gates nothing.",
+        value={
+            "caps": [{"group": "lgbtq", "metric": "fpr", "max": 0.1}],
+            "confidence": 0.99,
+            "threshold": 0.7,
+        },
+    ),
+    "fitted": Example(
+        summary="At the threshold that validation gives", value={"threshold": "fitted"}
+    ),
+}
+
+PROMOTIONS: dict[str, Example] = {
+    "gated": Example(
+        summary="Where the certifying report passes",
+        value={"name": "hate-en", "stage": "production"},
+    ),
+    "override": Example(
+        summary="All the same",
+        value={
+            "name": "hate-en",
+            "stage": "staging",
+            "override": {"reason": "For the moderators' trial, behind a human check (T-314)."},
+        },
     ),
 }

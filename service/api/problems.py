@@ -19,15 +19,21 @@ from service.domain.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    NotReleasable,
     PayloadTooLarge,
     RequestTimeout,
     Unauthorized,
     Unavailable,
     pointer_of,
 )
+from service.domain.release import Hindrance
 
 log = structlog.get_logger()
-_PLAINER = {"dict_type": "send a JSON object, with Content-Type: application/json"}
+_PLAINER = {
+    "dict_type": "send a JSON object, with Content-Type: application/json",
+    "model_attributes_type": "send a JSON object, with Content-Type: application/json",
+    "extra_forbidden": "this field is not known",
+}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"
 
@@ -59,6 +65,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] | None = Field(None, description="The fields that are wrong.")
+    hindrances: list[Hindrance] | None = Field(
+        None, description="Of urn:fairtune:not-releasable: all that hinders the promotion."
+    )
 
 
 def documented(*errors: type[FairtuneError]) -> dict[int | str, dict[str, Any]]:
@@ -84,6 +93,7 @@ def response(error: FairtuneError) -> JSONResponse:
         status=error.status,
         detail=detail,
         errors=[FieldProblem(pointer=e.pointer, detail=e.detail) for e in error.errors] or None,
+        hindrances=list(error.hindrances) if isinstance(error, NotReleasable) else None,
     )
     headers = {}
     if isinstance(error, Unauthorized | Forbidden):
@@ -169,6 +179,7 @@ def install(app: FastAPI) -> None:
             status=error.status_code,
             detail=str(error.detail),
             errors=None,
+            hindrances=None,
         )
         return JSONResponse(
             content.model_dump(exclude_none=True),

@@ -12,9 +12,9 @@ from service.datasets.problems import Dropped
 from service.datasets.stats import DatasetStats
 from service.domain.events import FileEntry
 from service.domain.spec import RunSpec
-from service.domain.states import ADVICE, FailureReason, JobRequest, JobStatus
+from service.domain.states import FailureReason, JobKind, JobRequest, JobStatus, advice_on
 from service.runs import Plan
-from service.store.tables import Checkpoint, Dataset, Evaluation, Event, Job, Run
+from service.store.tables import Checkpoint, Dataset, Event, Job, Run
 
 Item = TypeVar("Item")
 
@@ -61,7 +61,26 @@ class Failure(View):
     reason: FailureReason
     detail: str
     advice: str
-    retryable: bool = Field(description="Whether the same run, tried again, may succeed.")
+    retryable: bool = Field(description="Whether the same, tried again, may succeed.")
+
+    @classmethod
+    def of(cls, job: Job) -> "Failure | None":
+        """Why a job failed; None where it has not."""
+        if job.failure_reason is None:
+            return None
+        reason = FailureReason(job.failure_reason)
+        advice = advice_on(reason, JobKind(job.kind))
+        return cls(
+            reason=reason,
+            detail=job.failure_detail or "",
+            advice=advice.text,
+            retryable=advice.retryable,
+        )
+
+
+def percent(job: Job) -> float:
+    """Of the steps of a training, or the rows of an evaluation."""
+    return round(100 * job.step / job.total_steps, 1) if job.total_steps else 0.0
 
 
 class RunView(View):
@@ -93,22 +112,16 @@ class RunView(View):
     created_by: str | None = Field(
         description="Name of the API key that made it; null where access was open."
     )
+    promoted_as: list[str] = Field(description="The names that it has now, as name@stage.")
     spec: RunSpec
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, run: Run, job: Job, queue_position: int | None) -> "RunView":
-        failure = None
-        if job.failure_reason is not None:
-            reason = FailureReason(job.failure_reason)
-            failure = Failure(
-                reason=reason,
-                detail=job.failure_detail or "",
-                advice=ADVICE[reason].text,
-                retryable=ADVICE[reason].retryable,
-            )
+    def of(
+        cls, run: Run, job: Job, queue_position: int | None, promoted_as: list[str]
+    ) -> "RunView":
         return cls(
             id=run.id,
             name=run.name,
@@ -116,7 +129,7 @@ class RunView(View):
             phase=job.phase,
             step=job.step,
             total_steps=job.total_steps,
-            percent=round(100 * job.step / job.total_steps, 1) if job.total_steps else 0.0,
+            percent=percent(job),
             epoch=round(job.epoch, 4),
             eta_seconds=job.eta_seconds,
             samples_per_second=job.samples_per_second,
@@ -126,9 +139,10 @@ class RunView(View):
             train_batch_size=job.train_batch_size,
             eval_batch_size=job.eval_batch_size,
             metrics=job.metrics,
-            failure=failure,
+            failure=Failure.of(job),
             cloned_from=run.cloned_from,
             created_by=run.created_by,
+            promoted_as=promoted_as,
             spec=RunSpec.model_validate(run.spec),
             created_at=run.created_at,
             started_at=job.started_at,
@@ -222,36 +236,6 @@ class ArtifactView(View):
 
 class ArtifactList(View):
     data: list[ArtifactView]
-
-
-class EvaluationView(View):
-    id: str
-    target: str = Field(description="base, adapter, checkpoint or merged")
-    step: int | None
-    dataset_id: str
-    split: str
-    template: str
-    status: JobStatus
-    metrics: dict[str, float | None]
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: Evaluation) -> "EvaluationView":
-        return cls(
-            id=row.id,
-            target=row.target,
-            step=row.step,
-            dataset_id=row.dataset_id,
-            split=row.split,
-            template=row.template,
-            status=JobStatus.SUCCEEDED,  # a row stands only for an evaluation that is complete
-            metrics=row.metrics,
-            created_at=row.created_at,
-        )
-
-
-class EvaluationList(View):
-    data: list[EvaluationView]
 
 
 class PresetView(View):

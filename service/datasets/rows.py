@@ -1,7 +1,7 @@
 """The canonical row, and the Parquet file that holds a dataset's rows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,3 +148,24 @@ def preview(path: Path, split: Split | None = None, limit: int = 20) -> list[Row
             break
         found.append(row)
     return found
+
+
+def texts(path: Path, ids: Collection[str]) -> dict[str, str]:
+    """The texts of the rows with these ids, by id; of a chat its user's last turn.
+
+    Ids that no row has are left out. Batches are read only until all are found.
+    """
+    left, found = set(ids), {}
+    for batch in batches(path, ["id", "text", "messages"]):
+        if not left:
+            break
+        for row, text, messages in zip(batch["id"], batch["text"], batch["messages"], strict=True):
+            if row in left:
+                left.remove(row)
+                found[row] = _said(_load(messages)) if text is None else text
+    return found
+
+
+def _said(messages: tuple[Message, ...]) -> str:
+    """The last turn of a chat's user; empty where there is none."""
+    return next((turn.content for turn in reversed(messages) if turn.role == "user"), "")

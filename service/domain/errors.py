@@ -6,8 +6,10 @@ FairtuneError                   500
 ├── Unauthorized                401  no API key, or one that is not valid
 ├── Forbidden                   403  the key's role does not permit the call
 ├── NotFound                    404
+├── NotAcceptable               406  there is no form of the answer that the caller takes
 ├── RequestTimeout              408  the body did not come in time
 ├── Conflict                    409  the state of the thing forbids the call
+│   └── NotReleasable           409  the certifying report does not let the run be promoted
 ├── PayloadTooLarge             413
 ├── RangeNotSatisfiable         416
 ├── Unavailable                 503  the database or the broker is away
@@ -15,10 +17,11 @@ FairtuneError                   500
 └── ProgramFailure                   a job's end, with a reason of the closed list; never HTTP
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from service.domain.release import Hindrance
 from service.domain.states import FailureReason
 
 
@@ -102,6 +105,12 @@ class NotFound(FairtuneError):
     title = "Not found"
 
 
+class NotAcceptable(FairtuneError):
+    status = 406
+    type = "urn:fairtune:not-acceptable"
+    title = "There is no such form of the answer"
+
+
 class RequestTimeout(FairtuneError):
     status = 408
     type = "urn:fairtune:timeout"
@@ -112,6 +121,17 @@ class Conflict(FairtuneError):
     status = 409
     type = "urn:fairtune:conflict"
     title = "The state forbids this"
+
+
+class NotReleasable(Conflict):
+    """`hindrances` says what hinders, each by itself: a problem's extension member (RFC 9457)."""
+
+    type = "urn:fairtune:not-releasable"
+    title = "The certifying report does not let the run be promoted"
+
+    def __init__(self, detail: str, hindrances: Sequence[Hindrance]) -> None:
+        super().__init__(detail)
+        self.hindrances = tuple(hindrances)
 
 
 class PayloadTooLarge(FairtuneError):

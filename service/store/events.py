@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from service.store.tables import Event, Run
+from service.domain.evaluation import evaluation_id
+from service.domain.states import JobKind
+from service.store.tables import Event, Job, Run
 
 
 class NewEvent(NamedTuple):
@@ -28,7 +30,7 @@ def storable(value: Any) -> Any:
 
 
 def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent]) -> None:
-    """Add `events` in order.
+    """Add `events` in order; those of an evaluation job also say which evaluation's they are.
 
     The run's row is locked until the commit, so numbers have no gaps and become visible in order:
     a reader that has seen number n will never be shown a smaller one later.
@@ -41,6 +43,8 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
         .values(event_count=col(Run.event_count) + len(events))
         .returning(col(Run.event_count))
     )
+    job = session.get_one(Job, job_id)
+    marks = {"evaluation_id": evaluation_id(job_id)} if job.kind == JobKind.EVALUATE else {}
     last = session.execute(statement).scalar_one()
     first = last - len(events) + 1
     for number, event in enumerate(events, first):
@@ -52,7 +56,7 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
                 token=event.token,
                 seq=event.seq,
                 type=event.type,
-                data=storable(event.data),
+                data=storable(event.data | marks),
             )
         )
     session.flush()

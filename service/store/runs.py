@@ -8,6 +8,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from service.domain.errors import NotFound
 from service.domain.states import JobKind
+from service.store.evaluations import predictions
 from service.store.tables import (
     DEFAULT_PROJECT,
     Artifact,
@@ -123,12 +124,10 @@ def find_artifact(session: Session, run_id: str, path: str) -> Artifact | None:
 
 
 def evaluations(session: Session, run_id: str) -> list[Evaluation]:
+    """Those whose predictions are there."""
     return list(session.exec(_of_run(Evaluation, run_id).order_by(col(Evaluation.id))))
 
 
 def get_evaluation(session: Session, run_id: str, evaluation_id: str) -> Evaluation:
-    """Raises NotFound."""
-    found = session.get(Evaluation, evaluation_id)
-    if found is None or found.run_id != run_id:
-        raise NotFound(f"run {run_id} has no evaluation {evaluation_id!r}")
-    return found
+    """One whose predictions are there. Raises NotFound; Conflict where they are not, saying why."""
+    return predictions(session, run_id, evaluation_id)

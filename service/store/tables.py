@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
@@ -99,6 +100,13 @@ class Job(SQLModel, table=True):
     id: str = Field(primary_key=True)
     run_id: str = Field(foreign_key="run.id", index=True)
     kind: str
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=Json,
+        nullable=False,
+        sa_column_kwargs={"server_default": "{}"},
+    )
+    """What is to be done, where the run's specification does not say it: an EvaluationTask."""
     status: str
     request: str | None = None
     """What a user asked of a running job: cancel or pause."""
@@ -194,6 +202,11 @@ class Artifact(SQLModel, table=True):
 
 
 class Evaluation(SQLModel, table=True):
+    """Predictions that are there, made by the run's train job or by an evaluation job.
+
+    One that was asked for has the id that `service.domain.evaluation` derives from its job's.
+    """
+
     __table_args__ = (
         UniqueConstraint("run_id", "label"),
         ForeignKeyConstraint(["job_id"], ["job.id"]),
@@ -216,6 +229,39 @@ class Evaluation(SQLModel, table=True):
     size: int = Field(sa_type=BigInteger)
     sha256: str
     created_at: datetime = _created()
+
+
+class Promotion(SQLModel, table=True):
+    """A run was given a name. Of those with one name and stage the newest is current."""
+
+    __table_args__ = (
+        Index(
+            "uq_promotion_current",
+            "project_id",
+            "name",
+            "stage",
+            unique=True,
+            sqlite_where=text("superseded_at IS NULL"),
+            postgresql_where=text("superseded_at IS NULL"),
+        ),
+        Index(None, "name", "stage"),
+    )
+
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    stage: str
+    run_id: str = Field(foreign_key="run.id", index=True)
+    report_sha256: str | None = None
+    """Of the certifying report that it rested on; null: the run has none, and was promoted so."""
+    override_reason: str | None = None
+    overrode: list[dict[str, Any]] = _json(list)
+    """What hindered (service.domain.release.Hindrance), where `override_reason` says why not."""
+    created_by: str | None = None
+    """Name of the API key that asked for it; null where access was open."""
+    created_at: datetime = _created()
+    superseded_at: datetime | None = _time()
+    """When another run was given the name; null while this one has it."""
 
 
 class Idempotency(SQLModel, table=True):

@@ -3,6 +3,9 @@
 import pytest
 
 from service.api.app import create_app
+from service.domain.evaluation import EvaluationRequest
+from service.domain.release import PromotionRequest
+from service.report_request import ReportRequest
 from service.settings import Settings
 
 
@@ -54,7 +57,16 @@ def test_every_call_of_the_design_is_there(document):
         f"GET {run}/artifacts",
         f"GET {run}/artifacts/{{path}}",
         f"GET {run}/evaluations",
+        f"POST {run}/evaluations",
+        f"GET {run}/evaluations/{{eval_id}}",
+        f"GET {run}/evaluations/{{eval_id}}/logs",
+        f"POST {run}/evaluations/{{eval_id}}/cancel",
         f"GET {run}/bias-report",
+        f"POST {run}/evaluations/{{eval_id}}/reports",
+        "GET /v1/compare",
+        f"POST {run}/promote",
+        "GET /v1/promotions",
+        "GET /v1/promotions/{name}/{stage}",
         "GET /v1/presets",
         "GET /v1/templates",
         "GET /v1/models",
@@ -108,3 +120,52 @@ def test_the_examples_are_valid(client, document, dataset_id):
     for name, example in content["examples"].items():
         body = example["value"] | {"dataset_id": dataset_id}
         assert client.post("/v1/runs?dry_run=true", json=body).status_code == 200, name
+
+
+def test_the_examples_of_evaluations_are_valid(document):
+    path = "/v1/runs/{run_id}/evaluations"
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    assert len(content["examples"]) == 3
+    for example in content["examples"].values():
+        EvaluationRequest.model_validate(example["value"])
+    properties = document["components"]["schemas"]["EvaluationRequest"]["properties"]
+    assert properties["target"]["enum"] == ["base", "adapter", "checkpoint", "merged"]
+    assert "required" not in document["components"]["schemas"]["EvaluationRequest"]
+
+
+def test_reports_and_comparisons_are_described_in_every_form(document):
+    schemas = document["components"]["schemas"]
+    run = "/v1/runs/{run_id}"
+    for path, method, name, forms in (
+        (f"{run}/bias-report", "get", "BiasReport", {"html", "csv"}),
+        (f"{run}/evaluations/{{eval_id}}/reports", "post", "BiasReport", {"html", "csv"}),
+        ("/v1/compare", "get", "Comparison", {"html"}),
+    ):
+        answers = document["paths"][path][method]["responses"]
+        assert {"404", "406", "409", "422"} <= set(answers), path
+        content = answers["200"]["content"]
+        assert set(content) == {"application/json", *(f"text/{form}" for form in forms)}
+        assert content["application/json"]["schema"]["$ref"].endswith(f"/{name}")
+        assert "schema_version" in schemas[name]["properties"]
+    for part in ("CapVerdict", "AtThreshold", "Calibration", "Compared", "Pair", "Paired"):
+        assert all("description" in one for one in schemas[part]["properties"].values()), part
+
+
+def test_what_a_report_is_asked_for_with_has_the_run_s_defaults_alone(document):
+    content = document["paths"]["/v1/runs/{run_id}/evaluations/{eval_id}/reports"]["post"]
+    examples = content["requestBody"]["content"]["application/json"]["examples"]
+    for example in examples.values():
+        ReportRequest.model_validate(example["value"])
+    properties = document["components"]["schemas"]["ReportRequest"]["properties"]
+    assert set(properties) == set(ReportRequest.model_fields)
+    assert not any("default" in one for one in properties.values())
+
+
+def test_promotions_and_what_hinders_them_are_described(document):
+    operation = document["paths"]["/v1/runs/{run_id}/promote"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    for example in content["examples"].values():
+        PromotionRequest.model_validate(example["value"])
+    assert {"200", "201", "403", "404", "409", "422"} <= set(operation["responses"])
+    assert "hindrances" in document["components"]["schemas"]["Problem"]["properties"]
+    assert "needed_further" in document["components"]["schemas"]["Hindrance"]["properties"]

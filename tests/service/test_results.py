@@ -1,5 +1,7 @@
 """What a worker ships is what the API shows; files stay a run's own; stale tokens are refused."""
 
+import csv
+import io
 import time
 
 import pytest
@@ -68,6 +70,31 @@ def test_progress_and_metrics_are_shown(client, run_id, worker):
     ]
     types = [event["type"] for event in client.get(f"/v1/runs/{run_id}/events").json()["data"]]
     assert types == ["status", "status", "phase", "metrics", "metrics"]  # progress is no event
+
+
+def test_a_series_can_have_any_groups_name(client, run_id, worker):
+    odd = 'eval_fpr/a/b, "c" 🙂' + "🙂" * 190
+    worker.ship(
+        worker.line(type="metrics", step=6, epoch=1.0, values={odd: 0.25, "eval_fpr/b": 0.5}),
+        worker.line(type="metrics", step=12, epoch=2.0, values={odd: 0.0}),
+        checkpoint(worker, 12, best_step=12).model_copy(update={"metrics": {odd: 0.0}}),
+    )
+    worker.ship(worker.line(type="metrics", step=12, epoch=2.0, values={odd: 0.125}))
+    path = f"/v1/runs/{run_id}/metrics"
+    (name, points), *others = client.get(path, params={"name": odd}).json()["series"].items()
+    assert (name, others) == (odd, [])
+    assert [(point["step"], point["value"]) for point in points] == [(6, 0.25), (12, 0.125)]
+    text = client.get(path, params={"format": "csv"}).text
+    assert list(csv.reader(io.StringIO(text)))[1:] == [
+        [odd, "6", "1.0", "0.25"],
+        [odd, "12", "2.0", "0.125"],
+        ["eval_fpr/b", "6", "1.0", "0.5"],
+    ]
+    assert client.get(f"/v1/runs/{run_id}").json()["metrics"] == {odd: 0.125, "eval_fpr/b": 0.5}
+    assert client.get(f"/v1/runs/{run_id}/checkpoints/12").json()["metrics"] == {odd: 0.0}
+    events = client.get(f"/v1/runs/{run_id}/events").json()["data"]
+    first = next(event["data"] for event in events if event["type"] == "metrics")
+    assert first["values"] == {odd: 0.25, "eval_fpr/b": 0.5}
 
 
 def test_the_same_lines_twice_are_recorded_once(client, run_id, worker):

@@ -1,5 +1,6 @@
-"""Job directories on tiny models, and the train program as a child process."""
+"""Job directories on tiny models, and the programs as child processes."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -224,10 +225,12 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def start(directory: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """The train program as a child process; standard input is closed unless asked otherwise."""
+def start(
+    directory: Path, *arguments: str, program: str = "train", **options: Any
+) -> subprocess.Popen[bytes]:
+    """A program as a child process; standard input is closed unless asked otherwise."""
     return subprocess.Popen(
-        [sys.executable, "-m", "worker.programs.train", str(directory), *arguments],
+        [sys.executable, "-m", f"worker.programs.{program}", str(directory), *arguments],
         cwd=directory,
         env=environment(),
         stderr=subprocess.PIPE,
@@ -235,20 +238,21 @@ def start(directory: Path, *arguments: str, **options: Any) -> subprocess.Popen[
     )
 
 
-def run(directory: Path) -> tuple[int, list[ProgramEvent]]:
-    """Run the train program to its end: exit status and events."""
-    program = start(directory)
-    program.communicate(timeout=120)
-    return program.returncode, events(directory)
+def run(directory: Path, program: str = "train") -> tuple[int, list[ProgramEvent]]:
+    """Run a program to its end: exit status and events."""
+    started = start(directory, program=program)
+    started.communicate(timeout=120)
+    return started.returncode, events(directory)
 
 
-def run_here(directory: Path) -> tuple[int, list[ProgramEvent]]:
+def run_here(directory: Path, name: str = "train") -> tuple[int, list[ProgramEvent]]:
     """The same in this process, where the libraries are loaded already."""
-    from worker.programs import libraries, program, train
+    from worker.programs import libraries, program
     from worker.programs.reporter import Stop
 
+    main = importlib.import_module(f"worker.programs.{name}").main
     with mock.patch.object(libraries, "load"):
-        status, _ = program._run(train.main, directory, Stop())
+        status, _ = program._run(main, directory, Stop())
     return status, events(directory)
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: logs, checkpoints, files, evaluations, the bias report."""
+"""What a run leaves behind: logs, checkpoints, files."""
 
 from typing import Annotated, Any
 
@@ -7,21 +7,17 @@ from fastapi.responses import FileResponse
 
 from service.api.dependencies import Ctx, Step
 from service.api.files import file_response
-from service.api.problems import READS, WRITES, documented
+from service.api.problems import READS, documented
 from service.api.schemas import (
     ArtifactList,
     ArtifactView,
     CheckpointList,
     CheckpointView,
-    EvaluationList,
-    EvaluationView,
 )
 from service.artifacts import is_safe
 from service.context import Context
-from service.domain.errors import Conflict, InvalidRequest, NotFound, RangeNotSatisfiable
-from service.domain.job import BIAS_REPORT_FILE, LOG_FILE
-from service.domain.states import RESTING, JobStatus
-from service.fairness.schema import BiasReport
+from service.domain.errors import NotFound, RangeNotSatisfiable
+from service.domain.job import LOG_FILE
 from service.store import runs as rows
 from service.store.tables import Artifact
 
@@ -38,27 +34,31 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
+Tail = Annotated[int | None, Query(ge=1, le=100_000, description="Only the last lines.")]
+
+
 @router.get("/logs", responses={**READS, 200: {"content": {"text/plain": {}}}})
-def get_logs(
-    context: Ctx,
-    run_id: str,
-    tail: Annotated[int | None, Query(ge=1, le=100_000, description="Only the last lines.")] = None,
-) -> Response:
+def get_logs(context: Ctx, run_id: str, tail: Tail = None) -> Response:
     """The program's log as text; a few seconds behind while the run goes on."""
-    data = _log(context, run_id)
+    return log_response(context, run_id, LOG_FILE, tail)
+
+
+def log_response(context: Context, run_id: str, path: str, tail: int | None) -> Response:
+    """A growing log among the run's files, or its last lines; nothing where it has not begun."""
+    data = _log(context, run_id, path)
     if tail is not None:
         data = _tail(data, tail)
     return Response(data, media_type="text/plain; charset=utf-8")
 
 
-def _log(context: Context, run_id: str) -> bytes:
-    found = _artifact(context, run_id, LOG_FILE)
+def _log(context: Context, run_id: str, path: str) -> bytes:
+    found = _artifact(context, run_id, path)
     if found is None:
         return b""
     try:
         file = context.store.open(found.key)
     except NotFound:  # a longer one has taken its place since its row was read
-        found = _artifact(context, run_id, LOG_FILE)
+        found = _artifact(context, run_id, path)
         assert found is not None
         file = context.store.open(found.key)
     with file:
@@ -139,63 +139,3 @@ def _artifact(context: Context, run_id: str, path: str) -> Artifact | None:
     with context.database.read() as session:
         rows.get_run(session, run_id)
         return rows.find_artifact(session, run_id, path)
-
-
-@router.get("/evaluations", responses=READS)
-def list_evaluations(context: Ctx, run_id: str) -> EvaluationList:
-    """The run's own evaluations: the base model's and the tuned one's."""
-    with context.database.read() as session:
-        rows.get_run(session, run_id)
-        found = rows.evaluations(session, run_id)
-    return EvaluationList(data=[EvaluationView.of(row) for row in found])
-
-
-@router.get("/evaluations/{eval_id}", responses=READS)
-def get_evaluation(context: Ctx, run_id: str, eval_id: str) -> EvaluationView:
-    with context.database.read() as session:
-        rows.get_run(session, run_id)
-        return EvaluationView.of(rows.get_evaluation(session, run_id, eval_id))
-
-
-@router.head("/evaluations/{eval_id}/predictions", include_in_schema=False)
-@router.get(
-    "/evaluations/{eval_id}/predictions",
-    responses={**READS, **FILE},
-    response_class=FileResponse,
-)
-def download_predictions(context: Ctx, run_id: str, eval_id: str) -> FileResponse:
-    """The prediction for every row (Parquet)."""
-    with context.database.read() as session:
-        rows.get_run(session, run_id)
-        found = rows.get_evaluation(session, run_id, eval_id)
-    return file_response(context.store, found.key, found.sha256)
-
-
-@router.get("/bias-report", responses=WRITES, response_model=BiasReport)
-def get_bias_report(
-    context: Ctx,
-    run_id: str,
-    format: Annotated[  # noqa: A002 - the API's name
-        str, Query(description="json; html and csv are not available in this version.")
-    ] = "json",
-) -> Response:
-    """Whom the tuned model gets wrong, how sure that is, and whether the caps hold.
-
-    409 while the run has no report, saying why.
-    """
-    if format != "json":
-        detail = "only json is available in this version"
-        raise InvalidRequest.at("/query/format", detail)
-    with context.database.read() as session:
-        _, job = rows.get_run(session, run_id)
-        found = rows.find_artifact(session, run_id, BIAS_REPORT_FILE)
-    if found is None:
-        if job.status == JobStatus.SUCCEEDED:
-            why = "its dataset has no labels on the split to be scored, so there is no report"
-        elif job.status in RESTING:
-            why = f"the run {job.status} before its report was written"
-        else:
-            why = f"the run is {job.status}; its report comes at the end"
-        raise Conflict(why)
-    with context.store.open(found.key) as file:
-        return Response(file.read(), media_type="application/json")

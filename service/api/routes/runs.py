@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service import keys, steering
 from service import runs as use_cases
-from service.api import examples, streams
+from service.api import examples, negotiation, streams
 from service.api.dependencies import (
     After,
     Ctx,
@@ -30,7 +30,7 @@ from service.api.dependencies import (
 )
 from service.api.feed import Feed
 from service.api.json_body import JsonRoute
-from service.api.problems import READS, WRITES
+from service.api.problems import READS, WRITES, documented
 from service.api.schemas import (
     EventList,
     EventView,
@@ -44,8 +44,9 @@ from service.api.schemas import (
     page,
 )
 from service.context import Context
+from service.domain.errors import NotAcceptable
 from service.domain.states import JobStatus
-from service.store import events, jobs
+from service.store import events, jobs, promotions
 from service.store import runs as rows
 from service.store.tables import Job, Run
 
@@ -55,8 +56,16 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=JsonRoute)
 DryRun = Annotated[bool, Query(description="Check and plan, but start nothing.")]
 
 
+def views(session: Session, found: Sequence[tuple[Run, Job]]) -> list[RunView]:
+    names = promotions.names_of(session, [run.id for run, _ in found])
+    return [
+        RunView.of(run, job, jobs.queue_position(session, job), names.get(run.id, []))
+        for run, job in found
+    ]
+
+
 def view(session: Session, run: Run, job: Job) -> RunView:
-    return RunView.of(run, job, jobs.queue_position(session, job))
+    return views(session, [(run, job)])[0]
 
 
 @router.post(
@@ -131,8 +140,8 @@ def list_runs(
             dataset_id=dataset_id,
             tag=tag,
         )
-        views = [view(session, run, job) for run, job in found]
-    return page(views, views[-1].id if views else None, more=more)
+        shown = views(session, found)
+    return page(shown, shown[-1].id if shown else None, more=more)
 
 
 @router.get("/{run_id}", responses=READS)
@@ -277,7 +286,11 @@ async def get_events(
 @router.get(
     "/{run_id}/metrics",
     response_model=MetricSeries,
-    responses={**READS, 200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses={
+        **READS,
+        **documented(NotAcceptable),
+        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+    },
 )
 def get_metrics(
     request: Request,
@@ -292,7 +305,7 @@ def get_metrics(
     with context.database.read() as session:
         rows.get_run(session, run_id)
         found = rows.metrics(session, run_id, name)
-    if format == "csv" or (format is None and "text/csv" in request.headers.get("accept", "")):
+    if negotiation.wanted(request, format, ("json", "csv")) == "csv":
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["name", "step", "epoch", "value"])

@@ -1,0 +1,284 @@
+"""Reports on stored predictions: what certifies, thresholds, the base model beside it."""
+
+import json
+
+import pytest
+from report_calls import CAPS, again, certified_run, evaluations, own, report, scored_run
+from scored_runs import ScoredRun, right, wrong_on
+
+
+@pytest.fixture
+def run(client, context, dataset_id) -> ScoredRun:
+    return certified_run(client, context, dataset_id)
+
+
+# -- the same again ----------------------------------------------------------------------------
+
+
+def test_the_same_settings_give_the_run_s_own_figures(client, run):
+    certified = client.get(f"/v1/runs/{run.run_id}/bias-report").json()
+    made = report(again(client, run))
+    assert made["meta"]["exploratory"] is False
+    differ = {name for name in made if made[name] != certified[name]}
+    assert differ == {"shown", "warnings"}  # which the hand that certified did not say
+    assert made["shown"]["truncated"] == 3
+    assert made["shown"]["group"] is False
+    assert "$text" in made["shown"]["user"]
+    warned = {one["code"] for one in made["warnings"]} - {
+        one["code"] for one in certified["warnings"]
+    }
+    assert warned == {"rows_truncated"}
+    assert made["overall"]["base"]["confusion"]["false_positive"] == 30
+    assert made["baselines"]["group_majority"]["accuracy"]["value"] is not None
+
+
+def test_what_is_odd_in_the_dataset_is_said(client, context, sample):
+    leaking = sample | {"train": sample["train"] + sample["test"].replace(b'"test-', b'"leak-')}
+    made = client.post("/v1/datasets", data={"name": "leaking"}, files=leaking).json()
+    run = scored_run(client, context, made["id"])
+    run.certify(right)
+    run.succeed()
+    said = {one["code"]: one["detail"] for one in report(again(client, run))["warnings"]}
+    odd = {one["code"]: one["detail"] for one in made["warnings"]}
+    assert "shared_rows" in odd
+    assert odd.items() <= said.items()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"caps": []},
+        {"caps": [{"group": "lgbtq", "metric": "fpr", "max": 0.3}]},
+        {"caps": [*CAPS, {"group": "mexican", "metric": "fnr", "max": 0.5}]},
+        {"confidence": 0.9},
+        {"min_f1": 0.5},
+        {"min_f1": None},
+        {"min_support": 31},
+        {"threshold": "fitted"},
+        {"threshold": 0.5},
+    ],
+)
+def test_other_settings_are_exploratory(client, run, asked):
+    run.add(right)
+    made = report(again(client, run, **asked))
+    assert made["meta"]["exploratory"] is True
+    assert "exploratory" in {one["code"] for one in made["warnings"]}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"caps": CAPS},
+        {"confidence": 0.95, "min_f1": 0.615, "min_support": 30, "threshold": "argmax"},
+    ],
+)
+def test_the_run_s_settings_said_aloud_are_not(client, run, asked):
+    assert report(again(client, run, **asked))["meta"]["exploratory"] is False
+
+
+def test_beside_another_base_model_than_the_run_s_own_it_is_exploratory(client, run):
+    usual = evaluations(client, run)["base", "test"]
+    other = run.add(right, target="base", split="test", step=None, template="hate_speech_policy")
+    for named, exploratory in ((usual, False), (other, True), (None, True)):
+        made = report(again(client, run, base_evaluation=named))
+        assert made["meta"]["exploratory"] is exploratory, named
+
+
+def test_an_evaluation_that_does_not_certify_is_exploratory(client, run):
+    for target, split in (("base", "test"), ("adapter", "validation"), ("checkpoint", "test")):
+        evaluation = run.add(
+            right,
+            target=target,
+            split=split,
+            rows=run.of(split),
+            step=None if target == "base" else 90,
+            template="hate_speech_policy",
+        )
+        made = report(again(client, run, evaluation))
+        assert made["meta"]["exploratory"] is True
+        assert (made["meta"]["target"], made["meta"]["split"]) == (target, split)
+        assert made["meta"]["template"] == "hate_speech_policy"
+
+
+def test_a_run_that_has_not_succeeded_certifies_nothing(client, context, dataset_id):
+    run = scored_run(client, context, dataset_id)
+    run.certify(right)
+    assert report(again(client, run))["meta"]["exploratory"] is True
+    run.succeed()
+    assert report(again(client, run))["meta"]["exploratory"] is False
+
+
+# -- thresholds --------------------------------------------------------------------------------
+
+
+def test_a_threshold_of_one_s_own(client, run):
+    made = report(again(client, run, threshold=0.85))
+    assert (made["meta"]["threshold"], made["settings"]["threshold"]) == ("given", 0.85)
+    assert made["overall"]["tuned"]["confusion"]["false_positive"] == 0  # they scored 0.8
+    assert made["overall"]["base"]["confusion"]["false_positive"] == 30  # always by argmax
+    rules = {one["rule"]: one for one in made["thresholds"]}
+    assert rules["given"]["threshold"] == 0.85
+    assert rules["fitted"]["threshold"] is None
+
+
+def test_fitted_needs_the_same_model_on_validation_and_says_how_to_get_it(client, run):
+    answer = again(client, run, threshold="fitted")
+    assert answer.status_code == 409
+    detail = answer.json()["detail"]
+    assert f"POST /v1/runs/{run.run_id}/evaluations" in detail
+    body = json.loads(detail[detail.index("{") : detail.index("}") + 1])
+    assert body == {"target": "adapter", "split": "validation"}
+    for other in ({"step": 30}, {"template": "label_only"}, {"target": "base", "step": None}):
+        run.add(right, **other)
+        assert again(client, run, threshold="fitted").status_code == 409
+    # Harmless rows score 0.8 and hateful ones 0.9: there is a threshold that tells them apart.
+    run.add(wrong_on(run.of("validation"), lgbtq=5))
+    made = report(again(client, run, threshold="fitted"))
+    assert made["meta"]["threshold"] == "fitted"
+    assert 0.8 < made["settings"]["threshold"] <= 0.9
+    assert made["overall"]["tuned"]["confusion"]["false_positive"] == 0
+    fitted = next(one for one in made["thresholds"] if one["rule"] == "fitted")
+    assert (fitted["fit"]["split"], fitted["fit"]["rows"]) == ("validation", 120)
+
+
+def test_the_checkpoint_of_the_same_step_has_the_same_weights(client, run):
+    run.add(wrong_on(run.of("validation"), lgbtq=5), target="checkpoint")
+    made = report(again(client, run, threshold="fitted"))
+    assert 0.8 < made["settings"]["threshold"] <= 0.9
+
+
+def test_a_fitted_run_is_reported_as_it_asked_to_be(client, context, dataset_id):
+    body = {"evaluation": {"threshold": "fitted"}}
+    if (
+        client.post("/v1/runs?dry_run=true", json={"dataset_id": dataset_id} | body).status_code
+        != 200
+    ):
+        pytest.fail("the specification does not take threshold fitted")
+    run = scored_run(client, context, dataset_id, **body)
+    run.certify(right)
+    run.succeed()
+    run.add(right)
+    made = report(again(client, run))
+    assert (made["meta"]["threshold"], made["meta"]["exploratory"]) == ("fitted", False)
+    assert report(again(client, run, threshold="argmax"))["meta"]["exploratory"] is True
+
+
+def test_fitted_without_labelled_validation_rows_cannot_be_had(client, context, sample):
+    files = {name: sample[name] for name in ("train", "test")}
+    dataset_id = client.post("/v1/datasets", data={"name": "d"}, files=files).json()["id"]
+    run = scored_run(client, context, dataset_id)
+    run.certify(right)
+    run.succeed()
+    answer = again(client, run, threshold="fitted")
+    assert answer.status_code == 409
+    assert "dataset has none" in answer.json()["detail"]
+
+
+# -- the base model beside it ------------------------------------------------------------------
+
+
+def test_the_base_model_beside_it_is_the_run_s_own_or_the_one_named(client, run):
+    found = evaluations(client, run)
+    other = run.add(
+        wrong_on(run.of("test"), lgbtq=20),
+        target="base",
+        step=None,
+        split="test",
+        rows=run.of("test"),
+        template="hate_speech_policy",
+    )
+    made = report(again(client, run))
+    assert made["meta"]["base_template"] == "hate_speech_simple"
+    assert made["overall"]["base"]["confusion"]["false_positive"] == 30
+    made = report(again(client, run, base_evaluation=other))
+    assert made["meta"]["base_template"] == "hate_speech_policy"
+    assert made["overall"]["base"]["confusion"]["false_positive"] == 20
+    made = report(again(client, run, base_evaluation=None))
+    assert (made["overall"]["base"], made["before_after"]) == (None, None)
+    made = report(again(client, run, found["base", "test"]))
+    assert (made["meta"]["target"], made["overall"]["base"]) == ("base", None)
+
+
+def test_a_base_of_other_rows_is_refused_and_by_default_left_out(client, run):
+    on_validation = run.add(right, target="base", step=None)
+    few = run.add(
+        right,
+        target="base",
+        step=None,
+        split="test",
+        rows=run.of("test")[:50],
+        template="label_only",
+    )
+    for evaluation in (on_validation, few, own(client, run), "eval_none"):
+        answer = again(client, run, base_evaluation=evaluation)
+        assert answer.status_code == 422
+        assert [one["pointer"] for one in answer.json()["errors"]] == ["/base_evaluation"]
+    part = run.add(right, split="test", rows=run.of("test")[:50])
+    assert report(again(client, run, part))["overall"]["base"] is None
+    assert report(again(client, run, part, base_evaluation=few))["overall"]["base"] is not None
+
+
+def test_other_texts_under_the_same_ids_are_other_rows(client, run, sample):
+    twisted = sample | {"test": sample["test"].replace(b"people", b"persons")}
+    other = client.post("/v1/datasets", data={"name": "twisted"}, files=twisted).json()["id"]
+    assert other != run.dataset.id
+    twin = run.add(right, split="test", rows=run.of("test"), dataset_id=other)
+    assert report(again(client, run, twin))["overall"]["base"] is None
+    base = evaluations(client, run)["base", "test"]
+    answer = again(client, run, twin, base_evaluation=base)
+    assert [one["pointer"] for one in answer.json()["errors"]] == ["/base_evaluation"]
+
+
+# -- what is wrong is named --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"caps": [{"group": "nobody", "max": 0.1}]}, "/caps/0/group"),
+        ({"caps": [CAPS[0], CAPS[0]]}, "/caps"),
+        ({"caps": [{"group": "lgbtq", "max": 2}]}, "/caps/0/max"),
+        ({"confidence": 1}, "/confidence"),
+        ({"confidence": "0.9"}, "/confidence"),
+        ({"min_f1": -0.1}, "/min_f1"),
+        ({"min_support": 0}, "/min_support"),
+        ({"threshold": "best"}, "/threshold"),
+        ({"threshold": 1.5}, "/threshold"),
+        ({"threshold": True}, "/threshold"),
+        ({"threshold": None}, "/threshold"),
+        ({"treshold": 0.5}, "/treshold"),
+    ],
+)
+def test_a_wrong_field_is_named(client, run, body, pointer):
+    answer = again(client, run, **body)
+    assert answer.status_code == 422
+    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+def test_what_is_not_there_is_not_found(client, run, context, dataset_id):
+    assert again(client, run, "eval_none").status_code == 404
+    other = scored_run(client, context, dataset_id)
+    assert again(client, other, own(client, run)).status_code == 404
+
+
+def test_rows_without_labels_cannot_be_reported_on(client, context, run):
+    rows = [
+        type(row)(**{name: getattr(row, name) for name in row.__slots__} | {"label": None})
+        for row in run.of("test")
+    ]
+    evaluation = run.add(lambda _: 0.3, split="test", rows=rows)
+    answer = again(client, run, evaluation)
+    assert answer.status_code == 409
+    assert "no labels" in answer.json()["detail"]
+
+
+def test_predictions_that_cannot_be_read_are_said_to_be_so(client, context, run):
+    from service.store.runs import get_evaluation
+
+    evaluation = own(client, run)
+    with context.database.read() as session:
+        key = get_evaluation(session, run.run_id, evaluation).key
+    (context.store.root / key).write_bytes(b"not Parquet")
+    answer = again(client, run, evaluation)
+    assert answer.status_code == 409
+    assert evaluation in answer.json()["detail"]
