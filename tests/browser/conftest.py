@@ -21,6 +21,9 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
 )
+PATIENCE = 240_000
+"""Milliseconds: a machine with other work may take its time over a page with 400 plots."""
+
 LONG = "Menschen mit einem außerordentlich langen Namen " * 4 + "x" * 120
 HOSTILE = "</script></style><script>document.title='ran'</script><img src=x onerror=alert(1)>"
 
@@ -110,6 +113,7 @@ def opened(browser, rendered):
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
         )
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         made = Opened(page)
 
