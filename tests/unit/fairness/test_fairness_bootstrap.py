@@ -144,3 +144,12 @@ def test_an_interval_of_the_calibration_error_covers_the_true_one_more_often_tha
         error = metrics.calibration_error(truth, scores).value
         intervals.append(score_intervals(truth, scores, None, error, 0.9, seed)[1])
     assert 0.82 < covered(intervals, true) < 0.97
+
+
+def test_a_tie_between_steps_counts_one_half():
+    truth, _, scores = drawn_rows(200, 10)
+    scores = scores.round(1)
+    put = steps(truth, scores)
+    assert len(put.positives) == 11
+    area = bootstrap._area(put.positives[None], put.negatives[None])
+    assert area == pytest.approx(roc_auc_score(truth, scores))
