@@ -1,6 +1,7 @@
 """Rows made up for the fairness tests."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -32,3 +33,15 @@ def _predictions(
 def make_predictions() -> Callable[..., Predictions]:
     """Builds predictions from labels and predicted labels; everything else has a default."""
     return _predictions
+
+
+@pytest.fixture(scope="module")
+def quick_collection() -> Iterator[None]:
+    """Keeps what the process already holds out of the garbage collector's sight.
+
+    statsmodels' multipletests collects garbage at every call. After other tests, with PyTorch and
+    much else in memory, that takes seconds, and hypothesis calls it by the hundred.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()

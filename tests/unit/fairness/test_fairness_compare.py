@@ -95,6 +95,7 @@ def many_models(draw):
     return draw(booleans), [draw(booleans) for _ in range(count)], groups
 
 
+@pytest.mark.usefixtures("quick_collection")
 @settings(deadline=None, max_examples=50)
 @given(many_models())
 def test_figures_excesses_and_tests_are_those_of_other_libraries(make_predictions, drawn):

@@ -36,7 +36,8 @@ def test_mcnemar_by_hand():
     assert paired(*right(9, 0, 0, 3)).p_value == 1
 
 
-@settings(deadline=None, max_examples=15)  # multipletests takes some 70 ms
+@pytest.mark.usefixtures("quick_collection")
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(p_values):
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
