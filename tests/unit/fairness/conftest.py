@@ -39,8 +39,8 @@ def make_predictions() -> Callable[..., Predictions]:
 def quick_collection() -> Iterator[None]:
     """Keeps what the process already holds out of the garbage collector's sight.
 
-    statsmodels' multipletests collects garbage at every call. After other tests, with PyTorch and
-    much else in memory, that takes seconds, and hypothesis calls it by the hundred.
+    statsmodels' multipletests collects garbage at every call, which takes the longer the more
+    objects there are (0.4 s with three million lists), and hypothesis calls it again and again.
     """
     gc.freeze()
     yield
