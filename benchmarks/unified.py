@@ -5,8 +5,9 @@
 
 DIRECTORY holds unified_train.json, unified_val.json and unified_test.json: JSON arrays of objects
 with text, label_binary, target_group_norm, source_dataset, label_multiclass and original_id. They
-are not part of this project. The rows are turned into labelled JSON lines, split by the file that
-they stand in, and sent to the API like anybody's.
+are not part of this project. With --save, the report is left in a directory in all its forms; its
+page is without the texts of the worst mistakes, which belong to the data. The rows are turned into
+labelled JSON lines, split by the file that they stand in, and sent to the API like anybody's.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from service.fairness.html import render_report
 from service.fairness.schema import BiasReport
 from service.fairness.text import render_text
 
@@ -56,6 +58,17 @@ def checked(response: httpx.Response) -> Any:
     return response.json()
 
 
+def save(client: httpx.Client, run_id: str, report: BiasReport, directory: Path) -> None:
+    """Leave the run's report in `directory`: JSON and tables as stored, its page without texts."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("bias_report.json", "bias_metrics.csv", "performance_metrics.csv"):
+        answer = client.get(f"/v1/runs/{run_id}/artifacts/{name}")
+        if answer.is_error:
+            sys.exit(f"{answer.request.method} {answer.url}: {answer.text}")
+        (directory / name).write_bytes(answer.content)
+    (directory / "bias_report.html").write_text(render_report(report), "utf-8", newline="")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
@@ -64,6 +77,7 @@ def main() -> None:
     parser.add_argument("--validation-rows", type=int, help="draw so many; default: all")
     parser.add_argument("--test-rows", type=int, help="draw so many; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing")
+    parser.add_argument("--save", type=Path, help="directory for the report's files")
     parser.add_argument("--spec", default="{}", help="JSON laid over the run's specification")
     arguments = parser.parse_args()
     client = httpx.Client(base_url=arguments.url, timeout=120, trust_env=False)
@@ -93,8 +107,10 @@ def main() -> None:
     print()
     if run["status"] != "succeeded":
         sys.exit(f"{run['status']}: {run['failure']}")
-    report = checked(client.get(f"/v1/runs/{run['id']}/bias-report"))
-    print(render_text(BiasReport.model_validate(report)))
+    report = BiasReport.model_validate(checked(client.get(f"/v1/runs/{run['id']}/bias-report")))
+    print(render_text(report))
+    if arguments.save is not None:
+        save(client, run["id"], report, arguments.save)
     print(f"{run['id']}: {time.monotonic() - began:.0f} s, {run['metrics']}")
 
 

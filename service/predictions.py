@@ -32,8 +32,8 @@ class RunData(NamedTuple):
     """The one that the run was trained on."""
     evaluations: list[Evaluation]
     """Those whose predictions are stored, the oldest first."""
-    sampled: frozenset[str]
-    """Ids of those that are of a part of their split's rows alone (max_samples)."""
+    sampled: dict[str, int]
+    """max_samples of those that are of a part of their split's rows alone, by id."""
     datasets: dict[str, Dataset]
     """Those that the evaluations are of, by id."""
     artifact: Artifact | None
@@ -114,7 +114,11 @@ def read_run(session: Session, run_id: str) -> RunData:
         spec=RunSpec.model_validate(run.spec),
         dataset=rows.get_dataset(session, run.dataset_id),
         evaluations=stored_ones,
-        sampled=frozenset(one.id for one in found if one.task and one.task.max_samples is not None),
+        sampled={
+            one.id: one.task.max_samples
+            for one in found
+            if one.task is not None and one.task.max_samples is not None
+        },
         datasets={one: rows.get_dataset(session, one) for one in ids},
         artifact=rows.find_artifact(session, run_id, BIAS_REPORT_FILE),
     )
@@ -125,32 +129,34 @@ class Scored(NamedTuple):
     """Of the labelled rows alone, decided by argmax."""
     truncated: int | None
     """Rows whose text's end was cut off to fit; null: not known."""
+    without_label: int
+    """Rows that were scored and are not among the predictions."""
 
 
 def load(context: Context, evaluation: Evaluation, positive_label: str) -> Scored:
     """Read an evaluation's rows. Raises NotFound, and Conflict where none has a label."""
     path = context.store.local_path(evaluation.key)
     try:
-        predictions, _ = stored.read_predictions(path, positive_label)
+        read = stored.read_predictions(path, positive_label)
         facts = stored.read_facts(path)
     except (ValueError, OSError) as error:
         raise Conflict(f"the predictions of {evaluation.id} cannot be read: {error}") from error
-    if predictions is None:
+    if read.predictions is None:
         raise Conflict(
             f"the rows of {evaluation.id} (split {evaluation.split}) have no labels, so there is "
             "nothing to report on"
         )
-    return Scored(predictions, _count(facts.get("truncated")))
+    return Scored(read.predictions, _count(facts.get("truncated")), read.without_label)
 
 
 def load_if_labelled(
     context: Context, evaluation: Evaluation | None, positive_label: str
-) -> Predictions | None:
+) -> Scored | None:
     """The same for what is not needed: None where there are no labels, or no evaluation."""
     if evaluation is None:
         return None
     try:
-        return load(context, evaluation, positive_label).predictions
+        return load(context, evaluation, positive_label)
     except Conflict:
         return None
 

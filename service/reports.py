@@ -52,8 +52,10 @@ def build(
     certifying = data.certifying(certificate)
     certifies = certifying is not None and certifying.id == evaluation.id
     positive = fairness.positive_label
-    tuned, truncated = stored.load(context, evaluation, positive)
-    base, base_template = _base(context, data, evaluation, tuned, request)
+    scored = stored.load(context, evaluation, positive)
+    tuned = scored.predictions
+    base = _base(context, data, evaluation, tuned, request)
+    validation = _validation(context, data, evaluation, positive, needed=rule == "fitted")
     format_sample = None
     if certifies and certificate is not None and certificate.verdicts is not None:
         format_sample = certificate.verdicts.format_sample  # of this model, on these rows
@@ -61,12 +63,14 @@ def build(
         tuned,
         meta=ReportMeta(
             run_id=run_id,
+            evaluation_id=evaluation.id,
             base_model=data.spec.base_model,
             target=evaluation.target,  # type: ignore[arg-type]  # a column of text
             template=evaluation.template,
-            base_template=base_template,
+            base_template=None if base is None else base.template,
             dataset_id=evaluation.dataset_id,
             split=evaluation.split,
+            max_samples=data.sampled.get(evaluation.id),
             checkpoint_step=evaluation.step,
             threshold=rule if isinstance(rule, str) else "given",  # type: ignore[arg-type]
             exploratory=not (
@@ -76,15 +80,18 @@ def build(
             ),
         ),
         positive_label=positive,
-        base=base,
-        validation=_validation(context, data, evaluation, positive, needed=rule == "fitted"),
+        base=None if base is None else base.predictions,
+        validation=None if validation is None else validation.predictions,
+        validation_is_sample=validation is not None and validation.is_sample,
         train_counts=data.train_counts(),
         caps=fairness.caps,
         min_f1=fairness.min_f1,
         confidence=fairness.confidence,
         min_support=fairness.min_support,
         threshold=None if isinstance(rule, str) else rule,
-        shown=_shown(dataset, evaluation.template, truncated),
+        shown=_shown(dataset, evaluation.template, scored.truncated),
+        base_shown=None if base is None else _shown(dataset, base.template, base.truncated),
+        without_label=scored.without_label,
         format_sample=format_sample,
         dataset_warnings=[
             ReportWarning(code=warning["code"], detail=warning["detail"])
@@ -102,14 +109,26 @@ def texts(context: Context, dataset: Dataset, report: BiasReport) -> dict[str, s
     return dataset_rows.texts(context.store.local_path(dataset.key), wanted)
 
 
+class _Base(NamedTuple):
+    predictions: Predictions
+    template: str
+    truncated: int | None
+    """Rows; None: not known."""
+
+
+class _Validation(NamedTuple):
+    predictions: Predictions
+    is_sample: bool
+
+
 def _base(
     context: Context,
     data: RunData,
     evaluation: Evaluation,
     tuned: Predictions,
     request: ReportRequest,
-) -> tuple[Predictions | None, str | None]:
-    """The base model's predictions on the same rows, and their template; None where none are."""
+) -> _Base | None:
+    """The base model's predictions on the same rows; None where none are."""
     positive = data.spec.fairness.positive_label
 
     def same_rows(one: Evaluation, base: Predictions) -> bool:
@@ -119,13 +138,13 @@ def _base(
     if "base_evaluation" not in request.model_fields_set:
         found = data.own("base", evaluation.split)
         if found is None or evaluation.target == "base":
-            return None, None
-        base = stored.load_if_labelled(context, found, positive)
-        if base is None or not same_rows(found, base):
-            return None, None
-        return base, found.template
+            return None
+        known = stored.load_if_labelled(context, found, positive)
+        if known is None or not same_rows(found, known.predictions):
+            return None
+        return _Base(known.predictions, found.template, known.truncated)
     if request.base_evaluation is None:
-        return None, None
+        return None
     by_id = {one.id: one for one in data.evaluations}
     asked = by_id.get(request.base_evaluation)
     pointer = "/base_evaluation"
@@ -135,14 +154,14 @@ def _base(
     if asked.target != "base":
         detail = f"{asked.id} is of the target {asked.target}; name one of the base model"
         raise InvalidRequest.at(pointer, detail)
-    base = stored.load(context, asked, positive).predictions
-    if not same_rows(asked, base):
+    base = stored.load(context, asked, positive)
+    if not same_rows(asked, base.predictions):
         raise InvalidRequest.at(
             pointer,
             f"{asked.id} is of other rows ({asked.dataset_id}, split {asked.split}) than "
             f"{evaluation.id} ({evaluation.dataset_id}, split {evaluation.split})",
         )
-    return base, asked.template
+    return _Base(base.predictions, asked.template, base.truncated)
 
 
 def _beside_its_own_base(data: RunData, evaluation: Evaluation, request: ReportRequest) -> bool:
@@ -154,13 +173,15 @@ def _beside_its_own_base(data: RunData, evaluation: Evaluation, request: ReportR
 
 def _validation(
     context: Context, data: RunData, evaluation: Evaluation, positive: str, *, needed: bool
-) -> Predictions | None:
+) -> _Validation | None:
     """What a threshold is fitted on. Raises Conflict where it is `needed` and not there."""
     found = data.validation_of(evaluation)
-    predictions = stored.load_if_labelled(context, found, positive)
-    if predictions is None and needed:
-        raise Conflict(missing_validation(data, evaluation))
-    return predictions
+    scored = stored.load_if_labelled(context, found, positive)
+    if found is None or scored is None:
+        if needed:
+            raise Conflict(missing_validation(data, evaluation))
+        return None
+    return _Validation(scored.predictions, found.id in data.sampled)
 
 
 def missing_validation(data: RunData, evaluation: Evaluation) -> str:
@@ -188,7 +209,7 @@ def fitted(
     validation = _validation(context, data, evaluation, positive, needed=True)
     assert validation is not None
     try:
-        return fit_threshold(validation, positive, fairness.caps, fairness.min_f1)[0]
+        return fit_threshold(validation.predictions, positive, fairness.caps, fairness.min_f1)[0]
     except ValueError as error:
         raise Conflict(f"no threshold can be fitted for {evaluation.id}: {error}") from error
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from service.datasets.rows import Split
 from service.datasets.stats import DatasetStats, SplitStats
 from service.domain.errors import InvalidRequest
+from service.domain.evaluation import report_split
 from service.domain.spec import Cap, RunSpec
 from service.fairness.rates import clopper_pearson_limits
 from service.fairness.verdicts import MAX_FURTHER, further_needed, judge
@@ -60,15 +60,6 @@ def _check_validation(
     )
 
 
-def report_split(spec: RunSpec, stats: DatasetStats) -> Split | None:
-    """The split that the bias report will be about, if there will be one."""
-    order: tuple[Split, ...] = ("test", "validation", "train")
-    for split in order:
-        if split in spec.evaluation.splits and split in stats.splits and stats.splits[split].labels:
-            return split
-    return None
-
-
 def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
     """Caps that the rows say too little about, whatever the model turns out to be.
 
@@ -84,7 +75,8 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
                     f"the validation split has no {_kind(cap)} of the group {cap.group}: its "
                     f"{cap.metric} cap has no say in what is chosen there"
                 )
-    split = report_split(spec, stats)
+    labelled = {name for name, split in stats.splits.items() if split.labels}
+    split = report_split(spec.evaluation.splits, labelled)
     if split is None:
         return
     if split == "validation" and chooses_on_validation(spec):

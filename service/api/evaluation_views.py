@@ -104,7 +104,3 @@ class EvaluationView(View):
             started_at=job.started_at,
             finished_at=row.created_at,
         )
-
-
-class EvaluationList(View):
-    data: list[EvaluationView]

@@ -13,6 +13,7 @@ from starlette.routing import Match
 
 from service.domain.errors import (
     BadRequest,
+    Busy,
     Conflict,
     FairtuneError,
     FieldError,
@@ -84,7 +85,9 @@ PROTECTED = documented(Unauthorized, Forbidden)
 
 def response(error: FairtuneError) -> JSONResponse:
     detail = error.detail
-    if isinstance(error, Unavailable):
+    if isinstance(error, Busy):
+        log.info("busy", why=detail)
+    elif isinstance(error, Unavailable):
         log.warning("unavailable", why=detail)
         detail = error.public
     problem = Problem(
@@ -98,6 +101,8 @@ def response(error: FairtuneError) -> JSONResponse:
     headers = {}
     if isinstance(error, Unauthorized | Forbidden):
         headers["WWW-Authenticate"] = error.challenge
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(
         problem.model_dump(exclude_none=True),
         status_code=error.status,

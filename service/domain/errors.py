@@ -13,6 +13,7 @@ FairtuneError                   500
 ├── PayloadTooLarge             413
 ├── RangeNotSatisfiable         416
 ├── Unavailable                 503  the database or the broker is away
+│   └── Busy                    503  as many of these as may go on at once do; try again
 ├── RefusedToStart                   the settings would open the service to all; never HTTP
 └── ProgramFailure                   a job's end, with a reason of the closed list; never HTTP
 """
@@ -155,6 +156,13 @@ class Unavailable(FairtuneError):
         """`said`, by whoever is away, is for the log: it may name hosts, users and paths."""
         super().__init__(detail if said is None else f"{detail}: {said}")
         self.public = detail
+
+
+class Busy(Unavailable):
+    type = "urn:fairtune:busy"
+    title = "Too many of these at once"
+    retry_after = 5
+    """Seconds, for the Retry-After header (RFC 9110, section 10.2.3)."""
 
 
 class RefusedToStart(Exception):

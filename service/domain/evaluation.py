@@ -1,5 +1,6 @@
 """Evaluations as jobs of their own: what may be asked for, and what was made of that."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,6 +57,15 @@ class EvaluationTask(BaseModel):
     labels: list[str]
     """Those of the run's training rows, sorted. Every row is scored against all of them."""
     max_samples: int | None = None
+
+
+def report_split(wanted: Collection[str], labelled: Collection[str]) -> Split | None:
+    """The split that a run's bias report is about: test, else validation, else train.
+
+    One of the `wanted` that has labels; None: there is no report.
+    """
+    order: tuple[Split, ...] = ("test", "validation", "train")
+    return next((one for one in order if one in wanted and one in labelled), None)
 
 
 def evaluation_id(job_id: str) -> str:

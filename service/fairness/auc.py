@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from service.fairness.columns import Parts
 from service.fairness.schema import Estimate
+from service.fairness.schema_base import NO_INTERVAL_MADE
 from service.fairness.schema_detail import GroupAuc
 
 if TYPE_CHECKING:
@@ -64,4 +65,5 @@ def _share(
         return Estimate(value=None, reason=f"the {above[0]} has no positive rows")
     if not negatives:
         return Estimate(value=None, reason=f"the {below[0]} has no negative rows")
-    return Estimate(value=wins / (2 * positives * negatives))
+    area = wins / (2 * positives * negatives)
+    return Estimate(value=area, interval_reason=NO_INTERVAL_MADE)

@@ -8,6 +8,7 @@ from service.fairness import metrics
 from service.fairness.bootstrap import Interval, f1_interval, score_intervals
 from service.fairness.columns import Answers
 from service.fairness.schema import Estimate, OverallMetrics
+from service.fairness.schema_base import DRAWS_AGREE
 
 if TYPE_CHECKING:
     from service.fairness.columns import Bools, Floats
@@ -39,5 +40,8 @@ def overall_figures(
 
 
 def _with(figure: Estimate, ends: Interval) -> Estimate:
-    """The figure with its interval; a figure that is null has none."""
-    return figure if figure.value is None else figure.model_copy(update=ends._asdict())
+    """The figure with its interval, or why it has none; a figure that is null has none."""
+    if figure.value is None:
+        return figure
+    why = DRAWS_AGREE if ends.lower is None else None
+    return figure.model_copy(update=ends._asdict() | {"interval_reason": why})

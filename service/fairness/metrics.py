@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from service.fairness import rates
 from service.fairness.schema import Differences, Estimate, OverallMetrics
+from service.fairness.schema_base import NO_INTERVAL_MADE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,7 @@ def f1(truth: Bools, called: Bools) -> Estimate:
 
     if not (truth.any() or called.any()):
         return Estimate(value=None, reason="no row is positive or was called positive")
-    return Estimate(value=float(f1_score(truth, called, zero_division=0.0)))
+    return _plain(float(f1_score(truth, called, zero_division=0.0)))
 
 
 def auc(truth: Bools, scores: Floats) -> Estimate:
@@ -72,7 +73,7 @@ def auc(truth: Bools, scores: Floats) -> Estimate:
 
     if truth.all() or not truth.any():
         return Estimate(value=None, reason="all rows are of one class")
-    return Estimate(value=float(roc_auc_score(truth, scores)))
+    return _plain(float(roc_auc_score(truth, scores)))
 
 
 def calibration_error(truth: Bools, scores: Floats) -> Estimate:
@@ -91,7 +92,7 @@ def calibration_error(truth: Bools, scores: Floats) -> Estimate:
         truth, scores, pos_label=True, n_bins=CALIBRATION_BINS, strategy="uniform"
     )
     rows = np.bincount(calibration_bin(scores), minlength=CALIBRATION_BINS)
-    return Estimate(value=float(np.average(np.abs(share - mean_score), weights=rows[rows > 0])))
+    return _plain(float(np.average(np.abs(share - mean_score), weights=rows[rows > 0])))
 
 
 def calibration_bin(scores: Floats) -> Ints:
@@ -99,6 +100,11 @@ def calibration_bin(scores: Floats) -> Ints:
     import numpy as np
 
     return np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], scores)
+
+
+def _plain(value: float) -> Estimate:
+    """A figure as it is; `intervals` gives those of a whole split an interval."""
+    return Estimate(value=value, interval_reason=NO_INTERVAL_MADE)
 
 
 def differences(tuned: OverallMetrics, base: OverallMetrics) -> Differences:
@@ -110,6 +116,6 @@ def differences(tuned: OverallMetrics, base: OverallMetrics) -> Differences:
             return Estimate(value=None, reason=f"tuned: {after.reason}")
         if before.value is None:
             return Estimate(value=None, reason=f"base: {before.reason}")
-        return Estimate(value=after.value - before.value)
+        return _plain(after.value - before.value)
 
     return Differences(**{name: minus(name) for name in Differences.model_fields})

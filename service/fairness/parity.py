@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from service.fairness.bootstrap import RESAMPLES, basic, draw_confusion
 from service.fairness.schema import Confusion, GroupReport
+from service.fairness.schema_base import DRAWS_AGREE
 from service.fairness.schema_detail import Parity, ParityDifference, ParityReport
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def _difference(
         upper=upper,
         highest=highest,
         lowest=lowest,
+        interval_reason=DRAWS_AGREE if lower is None else None,
     )
 
 
@@ -131,4 +133,5 @@ def _equalized_odds(
     assert worse.value is not None
     drawn = np.maximum(apart["false_positive_rate"], apart["true_positive_rate"])
     lower, upper = basic(drawn, worse.value, confidence)
-    return worse.model_copy(update={"lower": lower, "upper": upper})
+    why = DRAWS_AGREE if lower is None else None
+    return worse.model_copy(update={"lower": lower, "upper": upper, "interval_reason": why})

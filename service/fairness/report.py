@@ -46,6 +46,9 @@ def build_report(
     min_support: int = 30,
     threshold: float | None = None,
     shown: Shown | None = None,
+    base_shown: Shown | None = None,
+    without_label: int | None = None,
+    validation_is_sample: bool = False,
     format_sample: FormatSample | None = None,
     dataset_warnings: Iterable[ReportWarning] = (),
     bootstrap_seed: int = 0,
@@ -60,9 +63,10 @@ def build_report(
     `train_counts` (see `baselines.label_counts`) teaches the group-majority baseline and says which
     groups the data has: a capped group seen there but not in this split is inconclusive, one seen
     nowhere is not applicable. `confidence` is that of the two-sided intervals and, by itself, of
-    each one-sided limit. `min_support` is in rows. `shown`, `format_sample` and `dataset_warnings`
-    are passed on, with a warning where they call for one. `bootstrap_seed` decides the bootstrap's
-    draws alone.
+    each one-sided limit. `min_support` is in rows. `shown`, `base_shown`, `without_label` (rows
+    that were scored and are not in `tuned`), `format_sample` and `dataset_warnings` are passed on,
+    with a warning where they call for one; so is `validation_is_sample`, whether `validation` is of
+    a part of its split's rows alone. `bootstrap_seed` decides the bootstrap's draws alone.
 
     Raises ValueError when the confidence is not in [0.5, 1), when `base` is about other rows than
     `tuned`, when the split or step that the predictions carry is not the one in `meta`, or when
@@ -111,12 +115,14 @@ def build_report(
         rows=len(tuned),
         positives=int(split.truth.sum()),
         negatives=int((~split.truth).sum()),
+        without_label=without_label,
         without_group=sum(group is None for group in tuned.groups),
         labels=dict(sorted(Counter(tuned.labels).items())),
     )
     report = BiasReport(
         meta=meta,
         shown=shown,
+        base_shown=None if base is None else base_shown,
         settings=ReportSettings(
             positive_label=positive_label,
             confidence=confidence,
@@ -144,7 +150,17 @@ def build_report(
         warnings=(),
     )
     return report.model_copy(
-        update={"warnings": tuple(report_warnings(report, split, validation, dataset_warnings))}
+        update={
+            "warnings": tuple(
+                report_warnings(
+                    report,
+                    split,
+                    validation,
+                    dataset_warnings,
+                    validation_is_sample=validation_is_sample,
+                )
+            )
+        }
     )
 
 

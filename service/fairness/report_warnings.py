@@ -14,10 +14,13 @@ def report_warnings(
     split: Split,
     validation: Predictions | None,
     dataset_warnings: Iterable[ReportWarning],
+    *,
+    validation_is_sample: bool = False,
 ) -> Iterator[ReportWarning]:
     """Warn of every figure of `report` that is less than it seems; the dataset's own come last.
 
-    `split` holds the rows that it is about, `validation` those that its threshold was fitted on.
+    `split` holds the rows that it is about, `validation` those that its threshold was fitted on:
+    all of their split's, or a sample.
     """
     if report.meta.exploratory:
         yield warn("exploratory", "Asked for with other settings than the run's: gates nothing.")
@@ -26,6 +29,12 @@ def report_warnings(
     yield from _of_the_answers(report)
     yield from _of_the_groups(report)
     yield from _of_the_threshold(report, validation)
+    if validation_is_sample and validation is not None:
+        yield warn(
+            "fitted_on_sample",
+            f"The threshold was fitted on a sample of {len(validation)} labelled rows of the "
+            f"{validation.split or 'validation'} split, not on all of them.",
+        )
     for column, what, parts in [
         ("groups", "groups", split.groups),
         ("sources", "sources", split.sources),
@@ -54,6 +63,17 @@ def _of_the_split(split: str) -> Iterator[ReportWarning]:
 
 def _of_the_input(report: BiasReport) -> Iterator[ReportWarning]:
     data, shown = report.data, report.shown
+    if data.without_label:
+        yield warn(
+            "rows_without_label",
+            f"{data.without_label} rows that were scored have no label: they are in no figure.",
+        )
+    if report.meta.max_samples is not None:
+        yield warn(
+            "rows_sampled",
+            f"At most {report.meta.max_samples} rows of the split were scored (max_samples): the "
+            "figures are of that sample.",
+        )
     if not data.positives or not data.negatives:
         yield warn("one_class", "Every row is of one class: FPR or FNR and AUC cannot be computed.")
     if shown is not None and shown.group:
@@ -63,6 +83,12 @@ def _of_the_input(report: BiasReport) -> Iterator[ReportWarning]:
             "rows_truncated",
             f"{shown.truncated} rows of the split were too long: the ends of their texts were cut "
             "off.",
+        )
+    if report.base_shown is not None and report.base_shown.truncated:
+        yield warn(
+            "base_rows_truncated",
+            f"For the base model {report.base_shown.truncated} rows were too long: the ends of "
+            "their texts were cut off.",
         )
 
 

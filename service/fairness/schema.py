@@ -110,7 +110,7 @@ class ReportWarning(Part):
 
 
 class Shown(Part):
-    """What the model under report was given to read."""
+    """What a model was given to read."""
 
     system: str | None = Field(description="The template's system turn; null: none, or chats.")
     user: str | None = Field(description="Its user turn, $text for the row; null: rows are chats.")
@@ -125,6 +125,11 @@ class ReportMeta(Part):
     """Where the predictions came from."""
 
     run_id: str | None = Field(default=None, description="The run; null outside of one.")
+    evaluation_id: str | None = Field(
+        default=None,
+        description="The stored evaluation that it was made from; null in the report that a run "
+        "writes at its end, before its evaluations have ids.",
+    )
     base_model: str = Field(description="Name of the base model.")
     target: Literal["base", "adapter", "checkpoint", "merged"] = Field(
         default="adapter", description="The model under report."
@@ -135,6 +140,9 @@ class ReportMeta(Part):
     )
     dataset_id: str | None = Field(default=None, description="The dataset that the rows are from.")
     split: str = Field(description="Split that the rows are from.")
+    max_samples: int | None = Field(
+        default=None, description="Rows of the split scored at most; null: all of them."
+    )
     checkpoint_step: int | None = Field(default=None, description="Optimizer step of the weights.")
     threshold: Rule = Field(
         default="argmax",
@@ -163,9 +171,14 @@ class ReportSettings(Part):
 class ReportData(Part):
     """What the figures were computed on."""
 
-    rows: int = Field(ge=1, description="Rows of the split, each of them counted.")
+    rows: int = Field(ge=1, description="Labelled rows of the split, each of them counted.")
     positives: int = Field(ge=0, description="Rows with the positive label.")
     negatives: int = Field(ge=0, description="Rows with another label.")
+    without_label: int | None = Field(
+        default=None,
+        ge=0,
+        description="Rows that were scored and have no label: in no figure; null: not known.",
+    )
     without_group: int = Field(ge=0, description="Rows without a group: in the overall only.")
     labels: dict[str, int] = Field(description="Rows per label, as in the data.")
 
@@ -175,7 +188,13 @@ class BiasReport(Part):
 
     schema_version: Literal[2] = Field(default=2, description="Version of this form.")
     meta: ReportMeta = Field(description="Where the predictions came from.")
-    shown: Shown | None = Field(description="What the model was given to read; null: not known.")
+    shown: Shown | None = Field(
+        description="What the model under report was given to read; null: not known."
+    )
+    base_shown: Shown | None = Field(
+        default=None,
+        description="What the base model beside it was; null: not known, or it was not scored.",
+    )
     settings: ReportSettings = Field(description="What the figures were asked for with.")
     data: ReportData = Field(description="What the figures were computed on.")
     success: Success = Field(description="The original's criterion of success, as one figure.")

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
 
+NO_INTERVAL_MADE = "no interval is computed for this figure"
+DRAWS_AGREE = "the figure is the same in every bootstrap draw, which cannot say how sure it is"
+"""Reasons why a figure that is not null has no interval."""
+
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -20,6 +24,9 @@ class Estimate(Part):
     lower: float | None = Field(default=None, description="Lower end of the interval, if any.")
     upper: float | None = Field(default=None, description="Upper end of the interval, if any.")
     reason: str | None = Field(default=None, description="Why the value is null.")
+    interval_reason: str | None = Field(
+        default=None, description="Why the ends are null although the value is not."
+    )
 
 
 class RateEstimate(Part):

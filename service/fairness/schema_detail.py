@@ -119,6 +119,9 @@ class ParityDifference(Part):
     highest: str | None = Field(description="The group with the largest rate.")
     lowest: str | None = Field(description="The group with the smallest rate.")
     reason: str | None = Field(default=None, description="Why the value is null.")
+    interval_reason: str | None = Field(
+        default=None, description="Why the ends are null although the value is not."
+    )
 
 
 class Parity(Part):

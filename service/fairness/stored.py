@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from service.fairness.predictions import Predictions
 
@@ -25,14 +25,20 @@ FACTS = b"fairtune"
 """Key of the file's metadata under which the writer says what the columns do not."""
 
 
-def read_predictions(
-    source: Path | BinaryIO, positive_label: str
-) -> tuple[Predictions | None, list[str]]:
-    """The labelled rows' predictions, None where no row has a label, and the label names.
+class Read(NamedTuple):
+    predictions: Predictions | None
+    """Of the labelled rows; None where no row has a label."""
+    labels: list[str]
+    """Those of the probability columns, in the file's order."""
+    without_label: int
+    """Rows."""
 
-    The names are those of the probability columns, in the file's order; the scores are the positive
-    label's. Raises ValueError where the file is no such file, lacks that label, or mixes splits or
-    checkpoints; OSError.
+
+def read_predictions(source: Path | BinaryIO, positive_label: str) -> Read:
+    """What a predictions file holds.
+
+    The scores are the positive label's. Raises ValueError where the file is no such file,
+    lacks that label, or mixes splits or checkpoints; OSError.
     """
     table = _open(source).read()
     names = [name for name in table.column_names if name.startswith(PROBABILITY)]
@@ -44,7 +50,7 @@ def read_predictions(
     columns: dict[str, list[Any]] = table.to_pydict()
     kept = [row for row, label in enumerate(columns["label"]) if label is not None]
     if not kept:
-        return None, labels
+        return Read(None, labels, len(columns["label"]))
 
     def of(name: str) -> list[Any]:
         return [columns[name][row] for row in kept]
@@ -55,7 +61,7 @@ def read_predictions(
             raise ValueError(f"the file's rows are of more than one {name}")
         return values.pop()
 
-    return (
+    return Read(
         Predictions(
             ids=of("id"),
             labels=of("label"),
@@ -69,6 +75,7 @@ def read_predictions(
             checkpoint_step=the("checkpoint"),
         ),
         labels,
+        len(columns["label"]) - len(kept),
     )
 
 

@@ -57,6 +57,17 @@ def all_of(session: Session, run_id: str) -> list[Found]:
     return sorted(found, key=lambda one: one.id)
 
 
+def page(
+    session: Session, run_id: str, *, limit: int, after: str | None
+) -> tuple[list[Found], bool]:
+    """Newest first, those older than the evaluation `after`; and whether there are more.
+
+    A run has some dozens: they are read whole, since their ids come from two tables.
+    """
+    found = [one for one in reversed(all_of(session, run_id)) if after is None or one.id < after]
+    return found[:limit], len(found) > limit
+
+
 def predictions(session: Session, run_id: str, evaluation: str) -> Evaluation:
     """The row of an evaluation whose predictions are there. Raises NotFound, and Conflict else."""
     found = find(session, run_id, evaluation)

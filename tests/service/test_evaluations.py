@@ -287,7 +287,7 @@ def test_the_same_key_asks_once(client, trained):
 def test_what_is_not_there_is_404(client, trained, dataset_id):
     other = client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"]
     made = ask(client, trained)["id"]
-    own = client.get(url_of(trained)).json()["data"][0]["id"]
+    own = client.get(url_of(trained)).json()["data"][-1]["id"]
     assert client.post(url_of("run_none"), json={}).status_code == 404
     for run_id, evaluation in ((trained, "eval_none"), (other, made), (other, own)):
         for what in ("", "/predictions", "/logs"):
@@ -346,7 +346,7 @@ def test_it_is_made_by_a_worker_and_nothing_of_the_runs_changes(context, client,
     for what, text in kept.items():
         assert client.get(f"/v1/runs/{trained}/{what}").text == text
     listed = client.get(url_of(trained)).json()["data"]
-    assert [(one["target"], one["step"]) for one in listed] == [
+    assert [(one["target"], one["step"]) for one in reversed(listed)] == [
         ("base", None),
         ("adapter", 2),
         ("checkpoint", 4),
@@ -484,7 +484,7 @@ def test_cancelling(context, client, trained):
     where = f"{url_of(trained)}/{running['id']}"
     assert client.get(where).json()["status"] == "cancelled"
     assert client.get(f"{where}/predictions").status_code == 409
-    own, *_ = client.get(url_of(trained)).json()["data"]
+    *_, own = client.get(url_of(trained)).json()["data"]
     refused = cancel(own)
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:fairtune:conflict")
     done = ask(client, trained)
@@ -496,8 +496,25 @@ def test_cancelling(context, client, trained):
     assert client.get(f"/v1/runs/{trained}").json() == before
 
 
+def test_the_list_comes_in_pages_newest_first(client, trained):
+    asked = [ask(client, trained)["id"] for _ in range(3)]
+    own = [one["id"] for one in client.get(url_of(trained)).json()["data"]][-2:]
+    pages, after = [], {}
+    while True:
+        answer = client.get(url_of(trained), params={"limit": 2} | after).json()
+        pages.append([one["id"] for one in answer["data"]])
+        if not answer["has_more"]:
+            break
+        after = {"after": answer["next"]}
+    assert answer["next"] is None
+    assert pages == [[asked[2], asked[1]], [asked[0], own[0]], [own[1]]]
+    nothing = client.get(url_of(trained), params={"after": own[1]}).json()
+    assert nothing == {"data": [], "has_more": False, "next": None}
+    assert client.get(url_of(trained), params={"limit": 0}).status_code == 422
+
+
 def test_the_runs_own_is_shown_as_made(client, trained):
-    base, adapter = client.get(url_of(trained)).json()["data"]
+    adapter, base = client.get(url_of(trained)).json()["data"]
     assert (base["target"], base["step"], adapter["step"]) == ("base", None, 2)
     for own in (base, adapter):
         assert (own["status"], own["phase"], own["percent"]) == ("succeeded", "done", 100.0)

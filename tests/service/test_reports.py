@@ -1,10 +1,21 @@
 """Reports on stored predictions: what certifies, thresholds, the base model beside it."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from api_keys import bearer, make_keys
 from report_calls import CAPS, again, certified_run, evaluations, own, report, scored_run
 from scored_runs import ScoredRun, right, wrong_on
+
+from service.api.routes import reports as routes
+from service.domain.access import Role
+from service.turns import Turns
+
+
+def right_or_half(row) -> float:
+    """Right where the row has a label, undecided where it has none."""
+    return 0.5 if row.label is None else right(row)
 
 
 @pytest.fixture
@@ -20,7 +31,11 @@ def test_the_same_settings_give_the_run_s_own_figures(client, run):
     made = report(again(client, run))
     assert made["meta"]["exploratory"] is False
     differ = {name for name in made if made[name] != certified[name]}
-    assert differ == {"shown", "warnings"}  # which the hand that certified did not say
+    # What the hand that certified did not say, and the id that the evaluation got then.
+    assert differ == {"meta", "data", "shown", "base_shown", "warnings"}
+    assert made["meta"] == certified["meta"] | {"evaluation_id": own(client, run)}
+    assert made["data"] == certified["data"] | {"without_label": 0}
+    assert made["base_shown"] == made["shown"] | {"truncated": None}
     assert made["shown"]["truncated"] == 3
     assert made["shown"]["group"] is False
     assert "$text" in made["shown"]["user"]
@@ -282,3 +297,51 @@ def test_predictions_that_cannot_be_read_are_said_to_be_so(client, context, run)
     answer = again(client, run, evaluation)
     assert answer.status_code == 409
     assert evaluation in answer.json()["detail"]
+
+
+# -- rows that are in no figure ------------------------------------------------------------------
+
+
+def test_rows_without_a_label_and_rows_left_out_by_max_samples_are_counted(client, run):
+    first = run.of("test")[:40]
+    rows = [replace(row, label=None) for row in first[:7]] + first[7:]
+    evaluation = run.add(right_or_half, split="test", rows=rows, max_samples=40)
+    made = report(again(client, run, evaluation))
+    assert made["meta"]["evaluation_id"] == evaluation
+    assert (made["meta"]["max_samples"], made["data"]["rows"]) == (40, 33)
+    assert made["data"]["without_label"] == 7
+    said = {one["code"]: one["detail"] for one in made["warnings"]}
+    assert said["rows_without_label"].startswith("7 rows that were scored have no label")
+    assert said["rows_sampled"].startswith("At most 40 rows of the split were scored")
+
+
+def test_a_threshold_that_was_fitted_on_a_sample_says_so(client, run):
+    run.add(right, rows=run.of("validation")[:50], max_samples=50)
+    said = {one["code"]: one["detail"] for one in report(again(client, run))["warnings"]}
+    assert "sample of 50 labelled rows of the validation split" in said["fitted_on_sample"]
+    run.add(right)  # all rows go before a part of them
+    codes = {one["code"] for one in report(again(client, run))["warnings"]}
+    assert "fitted_on_sample" not in codes
+
+
+# -- who may, and how many at once ---------------------------------------------------------------
+
+
+def test_a_viewer_may_ask_for_a_report_since_nothing_is_kept(client, context, run):
+    evaluation = own(client, run)
+    tokens = make_keys(context.database)
+    headers = bearer(tokens[Role.VIEWER])
+    assert again(client, run, evaluation, headers=headers).status_code == 200
+    url = f"/v1/runs/{run.run_id}/evaluations"
+    assert client.post(url, json={}, headers=headers).status_code == 403
+
+
+def test_more_reports_than_may_be_made_at_once_are_sent_away(client, run, monkeypatch):
+    evaluation = own(client, run)
+    monkeypatch.setattr(routes, "_TURNS", Turns("reports", at_once=0, waiting=0, seconds=0))
+    answer = again(client, run, evaluation)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:busy")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "try again" in answer.json()["detail"]
+    # The stored report as JSON takes no work, and is to be had.
+    assert client.get(f"/v1/runs/{run.run_id}/bias-report?format=json").status_code == 200

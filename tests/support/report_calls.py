@@ -16,7 +16,8 @@ def scored_run(client, context, dataset_id, **body) -> ScoredRun:
 
 def evaluations(client, run):
     found = client.get(f"/v1/runs/{run.run_id}/evaluations").json()["data"]
-    return {(one["target"], one["split"]): one["id"] for one in found}
+    # Newest first: of several of one target and split the newest is meant.
+    return {(one["target"], one["split"]): one["id"] for one in reversed(found)}
 
 
 def own(client, run) -> str:

@@ -148,6 +148,7 @@ class ScoredRun:
         template: str | None = None,
         rows: list[Row] | None = None,
         dataset_id: str | None = None,
+        max_samples: int | None = None,
     ) -> str:
         """Add an evaluation past the run's end, as a job of its own leaves it; return its id."""
         content = parquet(self.of(split) if rows is None else rows, score, step)
@@ -158,6 +159,7 @@ class ScoredRun:
             split=split,
             template=template or self.spec.template,
             labels=list(LABELS),
+            max_samples=max_samples,
         )
         with self.context.database.write() as session:
             params = task.model_dump(mode="json")

@@ -324,6 +324,8 @@ def test_the_report_says_what_the_model_was_shown(models_dir, tmp_path):
     report = BiasReport.model_validate_json((job / "bias_report.json").read_text())
     assert report.shown.user == 'Text: "$text"'
     assert (report.shown.group, report.shown.truncated) == (False, 1)
+    assert report.base_shown == report.shown  # one template for both, cut alike
+    assert report.data.without_label == 0
     assert (report.meta.dataset_id, report.meta.base_template) == ("ds_1", "tiny")
     assert [one.detail for one in report.warnings if one.code == "shared_rows"] == [
         "Rows stand in two splits."

@@ -365,6 +365,14 @@ def test_a_trial_has_long_rows_and_two_that_begin_alike():
     assert len(choose(samples(1))) == 2
 
 
+def test_a_trial_of_long_rows_is_of_few():
+    step = [Example([7, *range(length)], length - 2) for length in (60, 50, 40, 30, 20)]
+    assert len(choose(step)) == 5
+    lengths = (1100, 1050, 1000, 950, 900)
+    long = [Example([7, *range(length)], length - 2) for length in lengths]
+    assert [len(row.ids) - 1 for row in choose(long)] == [1100, 1000, 900]
+
+
 def test_long_rows_take_no_square_of_scores(monkeypatch):
     """A lone row of 3,000 tokens: 9 million scores a head, of which few are held at a time."""
     model = of_config(LlamaConfig(**SHAPE | {"max_position_embeddings": 4096}))

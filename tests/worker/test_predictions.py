@@ -38,7 +38,7 @@ def test_predictions_are_what_the_service_reads(tmp_path):
     """All but the rows without a label, with the probability of every label."""
     path = tmp_path / "base-test.parquet"
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", 12, 1)
-    predictions, labels = read_predictions(path, "hate")
+    predictions, labels, _ = read_predictions(path, "hate")
     assert labels == LABELS
     assert predictions == labelled(SCORED, LABELS, PROBABILITIES, "hate", 12)
 

@@ -7,6 +7,7 @@ from train_jobs import events, of_type, read_json
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
+from service.fairness.columns import MOST_PARTS
 from worker.programs.reporter import Stopped
 from worker.training import checkpoints
 from worker.training.results import trainer_state
@@ -108,6 +109,29 @@ def test_what_cannot_be_computed_is_left_out():
         f"eval_fpr/{ODD}",
         "eval_fpr/b",
     }
+
+
+def test_a_column_of_free_text_makes_no_thousands_of_series():
+    """The largest groups have series, and those that a cap names, as in a report."""
+    groups = [f"once {number}" for number in range(300)] + ["often"] * 2
+    predictions = Predictions(
+        ids=[str(number) for number in range(302)],
+        labels=["normal"] * 302,
+        groups=groups,
+        sources=[None] * 302,
+        details=[None] * 302,
+        predictions=["normal"] * 302,
+        scores=[0.1] * 302,
+        split="validation",
+        checkpoint_step=3,
+    )
+    caps = [{"group": "once 299", "metric": "fpr", "max": 0.1}]
+    fairness = FairnessSection(positive_label="hate", caps=caps)
+    chosen = Selection(fairness, fitted=False, score=lambda *_: predictions)
+    _, values = chosen.measure(None, 3, None)
+    series = [name for name in values if name.startswith("eval_fpr/")]
+    assert len(series) == MOST_PARTS
+    assert {"eval_fpr/often", "eval_fpr/once 299"} <= set(series)
 
 
 def test_at_a_fitted_threshold_it_is_said_which():

@@ -3,16 +3,18 @@
 from collections import Counter
 from pathlib import Path
 
+from service.domain.evaluation import report_split
 from service.domain.events import ArtifactEvent
 from service.domain.job import BIAS_REPORT_FILE
 from service.domain.states import Phase
+from service.domain.template import Template
 from service.fairness import BiasReport, Predictions
 from service.fairness.html import render_report
 from service.fairness.schema import Shown
 from service.fairness.tables import bias_csv, performance_csv
 from worker.programs.program import Program
 from worker.programs.reporter import file_entry
-from worker.programs.tuned import Tuned, report_split
+from worker.programs.tuned import Tuned
 from worker.scoring.evaluate import Scorer
 from worker.training import card, checkpoints, results
 from worker.training.board import Board
@@ -62,7 +64,7 @@ def finish(
     space.insist("the adapter", lambda: checkpoints.save_adapter(model, directory))
 
     reporter.phase(Phase.REPORTING)
-    split = report_split(splits, tuned)
+    split = report_split(splits, tuned.predictions)
     report, forms = None, dict[str, str]()
     if split is not None:
         report = scorer.report(
@@ -70,7 +72,15 @@ def finish(
             before.get(split),
             tuned.predictions.get("validation"),
             rows["train"],
-            shown=_shown(scorer, rows[split], tuned.truncated[split]),
+            shown=_shown(scorer.job.template, rows[split], tuned.truncated[split]),
+            base_shown=_shown(
+                scorer.job.baseline_template or scorer.job.template,
+                rows[split],
+                scorer.truncated("base", rows[split]),
+            )
+            if split in before
+            else None,
+            without_label=len(rows[split]) - len(tuned.predictions[split]),
             format_sample=tuned.format_sample,
         )
         forms = _forms(report, rows[split])
@@ -112,9 +122,8 @@ def finish(
         reporter.emit(ArtifactEvent, file=file_entry(path, directory))
 
 
-def _shown(scorer: Scorer, rows: list[Row], truncated: int) -> Shown:
-    """What the model was given to read; a chat has its own turns, whatever the template."""
-    template = scorer.job.template
+def _shown(template: Template, rows: list[Row], truncated: int | None) -> Shown:
+    """What a model was given to read; a chat has its own turns, whatever the template."""
     chats = any(row.messages is not None for row in rows)
     return Shown(
         system=None if chats else template.system,

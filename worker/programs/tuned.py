@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from service.domain.evaluation import report_split
 from service.domain.states import Phase
 from service.fairness import Predictions
 from service.fairness.schema import FormatSample
@@ -61,17 +62,11 @@ def sample_format(
     tuned: Tuned,
 ) -> None:
     """Have the tuned model write freely on some rows of the split that the report is about."""
-    split = report_split(splits, tuned)
+    split = report_split(splits, tuned.predictions)
     if split is not None:
         tuned.format_sample = scorer.sample(
             trainer.model, rows[split], prompts, tuned.predictions[split], trainer.progress_after
         )
-
-
-def report_split(splits: list[str], tuned: Tuned) -> str | None:
-    """Test, else validation, else train, of the `splits` asked for; None: no report."""
-    order = ("test", "validation", "train")
-    return next((one for one in order if one in splits and one in tuned.predictions), None)
 
 
 def with_validation(splits: list[str], rows: dict[str, list[Row]], labels: list[str]) -> list[str]:

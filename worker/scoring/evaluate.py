@@ -15,6 +15,7 @@ from service.domain.job import Job
 from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
+from service.fairness.stored import read_facts
 from worker.programs.memory import rows_at_once
 from worker.programs.reporter import Reporter, Stop, file_entry
 from worker.programs.space import Space
@@ -231,6 +232,18 @@ class Scorer:
     def _path(self, target: Target, rows: Sequence[Row]) -> Path:
         return self.directory / "evaluations" / f"{target}-{rows[0].split}.parquet"
 
+    def truncated(self, target: Target, rows: Sequence[Row]) -> int | None:
+        """Of `rows`, which `target` has scored, those whose text was cut to fit; None: not known.
+
+        Kept in the file with the predictions, since another attempt may have made it.
+        """
+        try:
+            count = read_facts(self._path(target, rows)).get("truncated")
+        except (ValueError, OSError) as error:
+            log.warning("how many texts %s was given cut is not known: %s", target, error)
+            return None
+        return count if isinstance(count, int) else None
+
     def _figures(self, predictions: Predictions) -> dict[str, float | None]:
         """By argmax, whatever the specification's threshold: nothing is fitted to a file."""
         import numpy as np
@@ -252,6 +265,8 @@ class Scorer:
         train: Sequence[Row],
         *,
         shown: Shown,
+        base_shown: Shown | None,
+        without_label: int,
         format_sample: FormatSample | None,
     ) -> BiasReport:
         """The run's own report: by the threshold of its specification, for its caps."""
@@ -284,6 +299,8 @@ class Scorer:
             confidence=fairness.confidence,
             min_support=fairness.min_support,
             shown=shown,
+            base_shown=base_shown,
+            without_label=without_label,
             format_sample=format_sample,
             dataset_warnings=[
                 ReportWarning(code=warning["code"], detail=warning["detail"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
+from service.fairness.columns import parts
 from service.fairness.selection import Standing, standing
 from service.fairness.thresholds import decide
 
@@ -42,13 +43,14 @@ class Selection:
         )
         if found.threshold is not None:
             predictions = decide(predictions, fairness.positive_label, found.threshold)
-        return found, dict(_figures(found, predictions, fairness.positive_label))
+        return found, dict(_figures(found, predictions, fairness))
 
 
 def _figures(
-    found: Standing, predictions: Predictions, positive_label: str
+    found: Standing, predictions: Predictions, fairness: FairnessSection
 ) -> Iterator[tuple[str, float]]:
-    """Metrics by name; what cannot be computed is left out."""
+    """Metrics by name; what cannot be computed is left out, and groups past a report's limit."""
+    positive_label = fairness.positive_label
     if found.f1 is not None:
         yield "eval_f1", found.f1
     right = sum(
@@ -60,7 +62,10 @@ def _figures(
         yield "eval_threshold", found.threshold
     yield "eval_feasible", float(found.feasible)
     yield "eval_violation", found.violation
+    shown = parts(predictions.groups, {cap.group for cap in fairness.caps}).rows
     for group, rates in sorted(found.rates.items()):
+        if group not in shown:
+            continue
         for metric in ("fpr", "fnr"):
             value = rates.get(metric)
             if value is not None:

@@ -25,6 +25,12 @@ from worker.training.shared_prefix import SharedPrefix
 AT_MOST = 8
 """Samples of a trial."""
 
+TOKENS = 4096
+"""About so many tokens of samples at most, though never fewer than `AT_LEAST` samples: each is
+computed three times, which with prompts of a thousand tokens took a minute of a run's start."""
+
+AT_LEAST = 3
+
 ROUNDING = 2.0
 """Packed rows may differ so many times as much as padded ones do."""
 
@@ -62,8 +68,9 @@ def why_not(
 def choose(step: Sequence[Example]) -> list[Example]:
     """The longest samples of a step, the shortest and some between; two at least begin alike."""
     ordered = sorted(step, key=lambda sample: -len(sample.ids))
-    if len(ordered) > AT_MOST:
-        places = [round(n * (len(ordered) - 1) / (AT_MOST - 1)) for n in range(AT_MOST)]
+    most = min(AT_MOST, max(AT_LEAST, TOKENS // len(ordered[0].ids)))
+    if len(ordered) > most:
+        places = [round(n * (len(ordered) - 1) / (most - 1)) for n in range(most)]
         ordered = [ordered[place] for place in places]
     if all(len(group.samples) == 1 for group in find_groups(ordered)):
         longest = ordered[0]

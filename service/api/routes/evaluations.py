@@ -8,12 +8,22 @@ from sqlmodel import Session
 
 from service import evaluations as use_cases
 from service.api import examples
-from service.api.dependencies import Ctx, KeyHeader, Who, hash_of, idempotency_key, no_body
-from service.api.evaluation_views import EvaluationList, EvaluationView
+from service.api.dependencies import (
+    After,
+    Ctx,
+    KeyHeader,
+    Limit,
+    Who,
+    hash_of,
+    idempotency_key,
+    no_body,
+)
+from service.api.evaluation_views import EvaluationView
 from service.api.files import file_response
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
 from service.api.routes.results import FILE, Tail, log_response
+from service.api.schemas import Page, page
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
 from service.domain.job import log_path
@@ -72,12 +82,15 @@ def submit_evaluation(
 
 
 @router.get("", responses=READS)
-def list_evaluations(context: Ctx, run_id: str) -> EvaluationList:
-    """Those that the run made itself and those asked for, whatever their state; oldest first."""
+def list_evaluations(
+    context: Ctx, run_id: str, limit: Limit = 20, after: After = None
+) -> Page[EvaluationView]:
+    """Those that the run made itself and those asked for, whatever their state; newest first."""
     with context.database.read() as session:
         rows.get_run(session, run_id)
-        found = evaluations.all_of(session, run_id)
-        return EvaluationList(data=[view(session, one) for one in found])
+        found, more = evaluations.page(session, run_id, limit=limit, after=after)
+        views = [view(session, one) for one in found]
+        return page(views, views[-1].id if views else None, more=more)
 
 
 @router.get("/{eval_id}", responses=READS)

@@ -17,8 +17,12 @@ from service.fairness.schema import BiasReport
 from service.fairness.schema_compare import Comparison
 from service.report_request import ReportRequest
 from service.reports import Built
+from service.turns import Turns
 
 router = APIRouter(tags=["reports"], route_class=JsonRoute)
+
+# A report on a hundred thousand rows takes a core for many seconds and hundreds of megabytes.
+_TURNS = Turns("reports", at_once=2, waiting=6, seconds=30)
 
 _TEXT = {"schema": {"type": "string"}}
 _TABLES = {
@@ -64,7 +68,8 @@ def get_bias_report(
     if form == "json":
         content = reports.certificate(context, run_id).content
         return _answer(content, form)
-    answer = _report(context, reports.certified(context, run_id), form, table, run_id)
+    with _TURNS.taken():
+        answer = _report(context, reports.certified(context, run_id), form, table, run_id)
     if form == "csv":
         other = next(one for one in _TABLES if one != (table or "bias"))
         answer.headers["Link"] = f'<?format=csv&table={other}>; rel="alternate"; type="text/csv"'
@@ -92,7 +97,9 @@ def make_report(
     it needs are not there, saying how to make them.
     """
     form = _form(request, format, table)
-    return _report(context, reports.build(context, run_id, eval_id, body), form, table, eval_id)
+    with _TURNS.taken():
+        built = reports.build(context, run_id, eval_id, body)
+        return _report(context, built, form, table, eval_id)
 
 
 @router.get(
@@ -132,10 +139,12 @@ def compare(
     threshold rule. 409 where a model was not scored on the split, saying how to do so.
     """
     form = negotiation.wanted(request, format, ("json", "html"))
-    made = comparisons.build(context, comparisons.parse(runs), split)
-    if form == "json":
-        return _answer(made.model_dump_json(), form)
-    return _page(html.render_compare(made), "comparison.html")
+    named = comparisons.parse(runs)
+    with _TURNS.taken():
+        made = comparisons.build(context, named, split)
+        if form == "json":
+            return _answer(made.model_dump_json(), form)
+        return _page(html.render_compare(made), "comparison.html")
 
 
 def _form(request: Request, asked: str | None, table: str | None) -> str:

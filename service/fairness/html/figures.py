@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from service.fairness.schema import CapVerdict, Estimate, RateEstimate
+from service.fairness.schema_base import DRAWS_AGREE
+
+__all__ = ["DRAWS_AGREE"]  # for the templates, beside what is defined here
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"

@@ -48,6 +48,7 @@ def test_a_small_table_by_hand(table):
         "rows": 20,
         "positives": 9,
         "negatives": 11,
+        "without_label": None,
         "without_group": 1,
         "labels": {"hate": 9, "normal": 11},
     }

@@ -4,6 +4,7 @@ import pytest
 
 from service.fairness import ReportMeta, build_report
 from service.fairness.schema import ReportWarning, Shown
+from service.fairness.schema_base import DRAWS_AGREE, NO_INTERVAL_MADE
 from service.fairness.schema_detail import FormatSample, RateEstimate
 
 META = ReportMeta(base_model="tiny", template="simple", split="test")
@@ -172,6 +173,20 @@ def test_warnings_about_what_the_model_read_and_wrote(tuned):
     assert not {"group_shown", "rows_truncated", "answers_outside_format"} & set(
         warnings(report_on(tuned, shown=clean, format_sample=none))
     )
+
+
+def test_a_figure_without_an_interval_says_why(tuned, make_predictions):
+    perfect = make_predictions(tuned.labels, tuned.labels, tuned.groups)
+    overall = report_on(perfect).overall.tuned
+    assert (overall.f1.value, overall.f1.lower) == (1, None)
+    assert overall.f1.interval_reason == DRAWS_AGREE
+    report = report_on(tuned, base=perfect)
+    assert report.overall.difference.f1.interval_reason == NO_INTERVAL_MADE
+    for group in report.groups:
+        for area in (group.auc.subgroup, group.auc.bpsn, group.auc.bnsp):
+            assert (area.interval_reason is None) == (area.value is None)
+    for figure in (report.overall.tuned.f1, report.overall.tuned.auc):
+        assert (figure.lower is None) == (figure.interval_reason is not None)
 
 
 def test_an_f1_that_calling_every_row_positive_reaches_is_warned_of(tuned, make_predictions):

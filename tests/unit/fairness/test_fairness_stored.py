@@ -34,7 +34,8 @@ def stored(metadata=None, **changes):
 
 
 def test_labelled_rows_come_back_as_they_were_stored():
-    found, labels = read_predictions(stored(), "hate")
+    found, labels, without_label = read_predictions(stored(), "hate")
+    assert without_label == 1
     assert labels == ["hate", "normal"]
     assert (found.ids, found.labels) == (("1", "3"), ("hate", "normal"))
     assert (found.groups, found.sources, found.details) == (("a", "b"), ("x", None), (None, None))
@@ -46,13 +47,13 @@ def test_labelled_rows_come_back_as_they_were_stored():
 def test_a_path_serves_as_well_as_a_file_and_a_base_model_has_no_step(tmp_path):
     path = tmp_path / "base-test.parquet"
     path.write_bytes(stored(checkpoint=pa.array([None] * 3, pa.int64())).getvalue())
-    found, _ = read_predictions(path, "normal")
+    found, *_ = read_predictions(path, "normal")
     assert found.checkpoint_step is None
     assert found.scores == (0.5, 0.875)
 
 
 def test_without_a_label_there_is_nothing_to_report_on():
-    assert read_predictions(stored(label=[None] * 3), "hate") == (None, ["hate", "normal"])
+    assert read_predictions(stored(label=[None] * 3), "hate") == (None, ["hate", "normal"], 3)
 
 
 def test_what_is_no_predictions_file_is_refused():
