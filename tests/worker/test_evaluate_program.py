@@ -126,7 +126,9 @@ def test_rows_without_labels_get_predictions_and_no_figures(finished, models_dir
     table = scores(job, "adapter-test")
     assert len(table) == 6
     whole = {row["id"]: row["score"] for row in scores(finished, "adapter-test")}
-    assert [row["score"] for row in table] == pytest.approx([whole[r["id"]] for r in table])
+    # In batches of other rows, hence not to the last bit.
+    expected = pytest.approx([whole[row["id"]] for row in table], abs=1e-5)
+    assert [row["score"] for row in table] == expected
     assert {row["label"] for row in table} == {None}
     assert {row["prediction"] for row in table} <= {"hate", "normal"}
 

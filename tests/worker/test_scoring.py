@@ -8,10 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import FAMILIES
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from worker.scoring import labels, prefill
+from worker.scoring import attention, labels, prefill
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import predicted
 from worker.scoring.prefill import common_length
@@ -78,6 +79,48 @@ def agree(model, some):
 def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
     model, _ = load(family)
     agree(model, items(shared, 5 if len(answers) > 3 else 9, answers))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("at_once", [1, attention.SCORES_AT_ONCE])
+def test_every_family_attends_in_the_quick_way_and_as_before_afterwards(
+    load, family, at_once, monkeypatch
+):
+    model, _ = load(family)
+    before = model.config._attn_implementation
+    monkeypatch.setattr(labels, "attend_as_it_does", None)  # to call it would be an error
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)  # one row at a time, or all
+    agree(model, items(14))
+    assert model.config._attn_implementation == before != attention.NAME
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss"])
+@pytest.mark.parametrize("shared", [0, 14])
+def test_attention_that_is_not_known_stays_the_models_own(load, family, shared, monkeypatch):
+    model, _ = load(family)
+    before = model.config._attn_implementation
+    forward = type(model).forward
+
+    def capped(self, *arguments, **more):
+        if self.config._attn_implementation == attention.NAME:
+            more["softcap"] = 30.0
+        return forward(self, *arguments, **more)
+
+    monkeypatch.setattr(type(model), "forward", capped)
+    agree(model, items(shared))
+    assert model.config._attn_implementation == before
+
+
+def test_quick_attention_that_errs_is_noticed_and_the_models_own_taken(load, monkeypatch):
+    model, _ = load("llama")
+    honest = attention.attend
+
+    def forgetful(*arguments, **more):
+        out, _ = honest(*arguments, **more)
+        return out * 0.5, None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, attention.NAME, forgetful)
+    agree(model, items(14))
 
 
 def test_rows_with_other_answers_than_the_rest_are_scored_by_their_own(load):

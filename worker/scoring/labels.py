@@ -24,6 +24,7 @@ import torch
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from worker.scoring.attention import Attention, Unsuited, attend_as_it_does, engaged
 from worker.scoring.prefill import Passing, Prefix, cannot, left_padded, masks
 from worker.scoring.trie import Trie
 from worker.training.world import World
@@ -80,9 +81,16 @@ def score(
     laid = lay_out(items)
     prefix: Prefix | None = None
     reason = cannot(model)
-    if reason is None:
-        prefix = Prefix.of(model, [one.main for one in laid], device)
-        reason = _differ(model, laid, items, prefix, pad, device)
+    attention: Attention = attend_as_it_does
+    for attention in (engaged, attend_as_it_does) if reason is None else ():
+        try:
+            with attention(model, device):
+                prefix = Prefix.of(model, [one.main for one in laid], device)
+            reason = _differ(model, laid, items, prefix, pad, device, attention)
+        except Unsuited as error:
+            reason = str(error)
+        if reason is None:
+            break
     if reason is not None:
         prefix = None
         fell_back(f"Labels are scored by one forward pass each, which is slower: {reason}.")
@@ -93,7 +101,8 @@ def score(
         if prefix is None:
             scored = [_plain(model, items[one.row], device) for one in batch]
         else:
-            scored = _packed(model, batch, prefix, pad, device)
+            with attention(model, device):
+                scored = _packed(model, batch, prefix, pad, device)
         for one, log_likelihoods in zip(batch, scored, strict=True):
             results[one.row] = torch.tensor(_probabilities(log_likelihoods), dtype=torch.float64)
         done = min(done + len(batch) * world.size, len(items))
@@ -120,6 +129,7 @@ def _differ(
     prefix: Prefix,
     pad: int,
     device: torch.device,
+    attention: Attention,
 ) -> str | None:
     """By how much the two ways differ on a row, padded if it can be; None where it is rounding.
 
@@ -128,7 +138,8 @@ def _differ(
     nodes see all others.
     """
     probe = [one for one in laid if one.trie is laid[0].trie][:2]
-    packed = _packed(model, probe, prefix, pad, device)
+    with attention(model, device):
+        packed = _packed(model, probe, prefix, pad, device)
     values, row = min(
         zip(packed, (one.row for one in probe), strict=True), key=lambda pair: laid[pair[1]].width
     )
