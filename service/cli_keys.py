@@ -62,7 +62,11 @@ def create(
         str, typer.Argument(help="Stands in the events of what the key does; used once.")
     ],
     role: Annotated[
-        Role, typer.Option(help="viewer reads; operator also writes; admin also manages keys.")
+        Role,
+        typer.Option(
+            help="viewer reads and may ask for reports; operator also writes; admin also manages "
+            "keys."
+        ),
     ],
     expires: Annotated[
         int | None,

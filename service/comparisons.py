@@ -63,7 +63,7 @@ def build(context: Context, named: Sequence[Named], split: str | None = None) ->
     A run stands for the evaluation that certifies it, or where `split` is another one for its own
     adapter's there; RUN@STEP for the checkpoint of that step. Caps, min_f1 and confidence are the
     first run's; each model is decided by its own run's threshold rule. Raises NotFound,
-    InvalidRequest where they cannot be compared, and Conflict where predictions are missing.
+    InvalidRequest where they cannot be compared, Conflict where predictions are missing, and Busy.
     """
     with context.database.read() as session:
         runs = {one.run_id: stored.read_run(session, one.run_id) for one in named}
@@ -86,6 +86,14 @@ def build(context: Context, named: Sequence[Named], split: str | None = None) ->
         evaluation = _evaluation(one, data, split, rows_of)
         rows_of = rows_of or data.content(evaluation)
         chosen.append(_Candidate(one, data, evaluation))
+    with reports.TURNS.taken():
+        return _compared(context, chosen, first, split, rows_of)
+
+
+def _compared(
+    context: Context, chosen: Sequence[_Candidate], first: RunData, split: str, rows_of: str | None
+) -> Comparison:
+    fairness = first.spec.fairness
     entries = [_entry(context, one) for one in chosen]
     try:
         return compare(
@@ -97,7 +105,7 @@ def build(context: Context, named: Sequence[Named], split: str | None = None) ->
             confidence=fairness.confidence,
             min_support=fairness.min_support,
             dataset_hash=rows_of,
-            settings_of=named[0].run_id,
+            settings_of=chosen[0].named.run_id,
             train_counts=first.train_counts(),
             warnings=_warnings(chosen),
         )

@@ -1,6 +1,6 @@
 """A run's stored evaluations: which certifies it, which belong together, and their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
@@ -16,6 +16,7 @@ from service.domain.states import JobStatus
 from service.fairness import LabelCounts, Predictions, stored
 from service.store import evaluations
 from service.store import runs as rows
+from service.store.evaluations import Found
 from service.store.tables import Artifact, Dataset, Evaluation, Job, Run
 
 _ADAPTERS = ("adapter", "checkpoint")
@@ -108,20 +109,26 @@ def read_run(session: Session, run_id: str) -> RunData:
     found = evaluations.all_of(session, run_id)
     stored_ones = [one.row for one in found if one.row is not None]
     ids = {row.dataset_id for row in stored_ones}
+    datasets = {one: rows.get_dataset(session, one) for one in ids}
     return RunData(
         run=run,
         job=job,
         spec=RunSpec.model_validate(run.spec),
         dataset=rows.get_dataset(session, run.dataset_id),
         evaluations=stored_ones,
-        sampled={
-            one.id: one.task.max_samples
-            for one in found
-            if one.task is not None and one.task.max_samples is not None
-        },
-        datasets={one: rows.get_dataset(session, one) for one in ids},
+        sampled=dict(_sampled(found, datasets)),
+        datasets=datasets,
         artifact=rows.find_artifact(session, run_id, BIAS_REPORT_FILE),
     )
+
+
+def _sampled(found: Sequence[Found], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, int]]:
+    for one in found:
+        if one.row is None or one.task is None or one.task.max_samples is None:
+            continue
+        stats = DatasetStats.model_validate(datasets[one.row.dataset_id].stats)
+        if one.task.max_samples < stats.splits[one.task.split].rows:
+            yield one.id, one.task.max_samples
 
 
 class Scored(NamedTuple):

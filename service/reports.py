@@ -24,6 +24,10 @@ from service.report_request import ReportRequest, as_the_run, check_caps, settin
 from service.store import evaluations
 from service.store import runs as rows
 from service.store.tables import Dataset, Evaluation
+from service.turns import Turns
+
+# A report on a hundred thousand rows takes a core for many seconds and hundreds of megabytes.
+TURNS = Turns("reports and comparisons", at_once=2, waiting=6, seconds=30)
 
 
 class Built(NamedTuple):
@@ -38,7 +42,8 @@ def build(
     """The report on one evaluation of a run.
 
     It is exploratory unless it is asked for as the run itself was, on the evaluation that certifies
-    it. Raises NotFound, InvalidRequest, and Conflict where predictions that it needs are not there.
+    it. Raises NotFound, InvalidRequest, Conflict where predictions that it needs are not there, and
+    Busy.
     """
     request = request or ReportRequest()
     with context.database.read() as session:
@@ -52,52 +57,53 @@ def build(
     certifying = data.certifying(certificate)
     certifies = certifying is not None and certifying.id == evaluation.id
     positive = fairness.positive_label
-    scored = stored.load(context, evaluation, positive)
-    tuned = scored.predictions
-    base = _base(context, data, evaluation, tuned, request)
-    validation = _validation(context, data, evaluation, positive, needed=rule == "fitted")
-    format_sample = None
-    if certifies and certificate is not None and certificate.verdicts is not None:
-        format_sample = certificate.verdicts.format_sample  # of this model, on these rows
-    report = build_report(
-        tuned,
-        meta=ReportMeta(
-            run_id=run_id,
-            evaluation_id=evaluation.id,
-            base_model=data.spec.base_model,
-            target=evaluation.target,  # type: ignore[arg-type]  # a column of text
-            template=evaluation.template,
-            base_template=None if base is None else base.template,
-            dataset_id=evaluation.dataset_id,
-            split=evaluation.split,
-            max_samples=data.sampled.get(evaluation.id),
-            checkpoint_step=evaluation.step,
-            threshold=rule if isinstance(rule, str) else "given",  # type: ignore[arg-type]
-            exploratory=not (
-                certifies
-                and as_the_run(data.spec, fairness, rule)
-                and _beside_its_own_base(data, evaluation, request)
+    with TURNS.taken():
+        scored = stored.load(context, evaluation, positive)
+        tuned = scored.predictions
+        base = _base(context, data, evaluation, tuned, request)
+        validation = _validation(context, data, evaluation, positive, needed=rule == "fitted")
+        format_sample = None
+        if certifies and certificate is not None and certificate.verdicts is not None:
+            format_sample = certificate.verdicts.format_sample  # of this model, on these rows
+        report = build_report(
+            tuned,
+            meta=ReportMeta(
+                run_id=run_id,
+                evaluation_id=evaluation.id,
+                base_model=data.spec.base_model,
+                target=evaluation.target,  # type: ignore[arg-type]  # a column of text
+                template=evaluation.template,
+                base_template=None if base is None else base.template,
+                dataset_id=evaluation.dataset_id,
+                split=evaluation.split,
+                max_samples=data.sampled.get(evaluation.id),
+                checkpoint_step=evaluation.step,
+                threshold=rule if isinstance(rule, str) else "given",  # type: ignore[arg-type]
+                exploratory=not (
+                    certifies
+                    and as_the_run(data.spec, fairness, rule)
+                    and _beside_its_own_base(data, evaluation, request)
+                ),
             ),
-        ),
-        positive_label=positive,
-        base=None if base is None else base.predictions,
-        validation=None if validation is None else validation.predictions,
-        validation_is_sample=validation is not None and validation.is_sample,
-        train_counts=data.train_counts(),
-        caps=fairness.caps,
-        min_f1=fairness.min_f1,
-        confidence=fairness.confidence,
-        min_support=fairness.min_support,
-        threshold=None if isinstance(rule, str) else rule,
-        shown=_shown(dataset, evaluation.template, scored.truncated),
-        base_shown=None if base is None else _shown(dataset, base.template, base.truncated),
-        without_label=scored.without_label,
-        format_sample=format_sample,
-        dataset_warnings=[
-            ReportWarning(code=warning["code"], detail=warning["detail"])
-            for warning in dataset.warnings
-        ],
-    )
+            positive_label=positive,
+            base=None if base is None else base.predictions,
+            validation=None if validation is None else validation.predictions,
+            validation_is_sample=validation is not None and validation.is_sample,
+            train_counts=data.train_counts(),
+            caps=fairness.caps,
+            min_f1=fairness.min_f1,
+            confidence=fairness.confidence,
+            min_support=fairness.min_support,
+            threshold=None if isinstance(rule, str) else rule,
+            shown=_shown(dataset, evaluation.template, scored.truncated),
+            base_shown=None if base is None else _shown(dataset, base.template, base.truncated),
+            without_label=scored.without_label,
+            format_sample=format_sample,
+            dataset_warnings=[
+                ReportWarning(code=warning["code"], detail=warning["detail"])
+                for warning in dataset.warnings
+            ],
+        )
     return Built(report, dataset)
 
 
@@ -248,7 +254,7 @@ def certificate(context: Context, run_id: str) -> Certificate:
 def certified(context: Context, run_id: str) -> Built:
     """The run's stored report; one of an older form is built anew from the stored predictions.
 
-    Raises NotFound, and Conflict where there is none, or nothing to build it from.
+    Raises NotFound, Conflict where there is none, or nothing to build it from, and Busy.
     """
     stored_report = certificate(context, run_id)
     with context.database.read() as session:

@@ -28,13 +28,7 @@ def report_warnings(
     yield from _of_the_input(report)
     yield from _of_the_answers(report)
     yield from _of_the_groups(report)
-    yield from _of_the_threshold(report, validation)
-    if validation_is_sample and validation is not None:
-        yield warn(
-            "fitted_on_sample",
-            f"The threshold was fitted on a sample of {len(validation)} labelled rows of the "
-            f"{validation.split or 'validation'} split, not on all of them.",
-        )
+    yield from _of_the_threshold(report, validation, is_sample=validation_is_sample)
     for column, what, parts in [
         ("groups", "groups", split.groups),
         ("sources", "sources", split.sources),
@@ -84,6 +78,8 @@ def _of_the_input(report: BiasReport) -> Iterator[ReportWarning]:
             f"{shown.truncated} rows of the split were too long: the ends of their texts were cut "
             "off.",
         )
+    if report.base_shown is not None and report.base_shown.group:
+        yield warn("base_group_shown", "The base model's prompt told it each row's group.")
     if report.base_shown is not None and report.base_shown.truncated:
         yield warn(
             "base_rows_truncated",
@@ -134,18 +130,24 @@ def _of_the_groups(report: BiasReport) -> Iterator[ReportWarning]:
 
 
 def _of_the_threshold(
-    report: BiasReport, validation: Predictions | None
+    report: BiasReport, validation: Predictions | None, *, is_sample: bool
 ) -> Iterator[ReportWarning]:
     fitted = next(each for each in report.thresholds if each.rule == "fitted")
     if fitted.fit is None or validation is None:
         yield warn("threshold_not_fitted", f"No threshold could be fitted: {fitted.reason}.")
         return
     fit, positive = fitted.fit, report.settings.positive_label
+    if is_sample:
+        yield warn(
+            "fitted_on_sample",
+            f"The fitted threshold is of a sample of {fit.rows} labelled rows of the {fit.split} "
+            "split, not of all of them.",
+        )
     if fit.split == report.meta.split:
         yield warn(
             "threshold_fitted_here",
-            f"The threshold was fitted on the {fit.split} split, which this report is about: "
-            "figures at it are better than they would be on other rows.",
+            f"The fitted threshold was fitted on the {fit.split} split, which this report is "
+            "about: figures at it are better than they would be on other rows.",
         )
     if positive not in validation.labels:
         yield warn(

@@ -62,8 +62,9 @@ def _head(report: BiasReport) -> Iterator[str]:
     yield from _wrap(title + (f", run {meta.run_id}" if meta.run_id else ""))
     yield "═" * WIDTH
     step = "" if meta.checkpoint_step is None else f", checkpoint at step {meta.checkpoint_step}"
+    part = "" if meta.max_samples is None else ", a sample"
     yield from _wrap(
-        f"{meta.split} split, {_count(data.rows, 'row')} ({data.positives} {positive}, "
+        f"{meta.split} split{part}, {_count(data.rows, 'row')} ({data.positives} {positive}, "
         f"{data.negatives} other), threshold {meta.threshold}{step}"
     )
 

@@ -8,22 +8,7 @@ from importlib import resources
 
 import pyarrow.parquet as pq
 import pytest
-from installation import wait_until
-
-TINY = {
-    "base_model": "tiny-llama",
-    "preset": "quick_test",
-    "lora": {"r": 4, "lora_alpha": 8},
-    "training": {
-        "num_train_epochs": 1,
-        "warmup_steps": 1,
-        "learning_rate": 0.01,
-        "logging_steps": 1,
-        "per_device_train_batch_size": 8,
-        "per_device_eval_batch_size": 16,
-        "gradient_accumulation_steps": 1,
-    },
-}
+from installation import TINY, wait_until
 
 
 def sample(train: int = 48, validation: int = 12, test: int = 30) -> dict[str, bytes]:

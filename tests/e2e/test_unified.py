@@ -1,4 +1,4 @@
-"""benchmarks.unified, by which docs/results were made: from the unified files to a saved report."""
+"""benchmarks.unified, by which docs/results.md was made: from the unified files to a report."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from test_path import TINY
+from installation import TINY
 
 from service.fairness.schema import BiasReport
 

@@ -8,7 +8,7 @@ from api_keys import bearer, make_keys
 from report_calls import CAPS, again, certified_run, evaluations, own, report, scored_run
 from scored_runs import ScoredRun, right, wrong_on
 
-from service.api.routes import reports as routes
+from service import reports
 from service.domain.access import Role
 from service.turns import Turns
 
@@ -315,6 +315,16 @@ def test_rows_without_a_label_and_rows_left_out_by_max_samples_are_counted(clien
     assert said["rows_sampled"].startswith("At most 40 rows of the split were scored")
 
 
+def test_max_samples_that_left_nothing_out_makes_no_sample(client, run):
+    count = len(run.of("test"))
+    whole = run.add(right, split="test", max_samples=count)
+    run.add(right, max_samples=100_000)
+    made = report(again(client, run, whole))
+    assert (made["meta"]["max_samples"], made["data"]["rows"]) == (None, count)
+    codes = {one["code"] for one in made["warnings"]}
+    assert not codes & {"rows_sampled", "fitted_on_sample"}
+
+
 def test_a_threshold_that_was_fitted_on_a_sample_says_so(client, run):
     run.add(right, rows=run.of("validation")[:50], max_samples=50)
     said = {one["code"]: one["detail"] for one in report(again(client, run))["warnings"]}
@@ -338,10 +348,15 @@ def test_a_viewer_may_ask_for_a_report_since_nothing_is_kept(client, context, ru
 
 def test_more_reports_than_may_be_made_at_once_are_sent_away(client, run, monkeypatch):
     evaluation = own(client, run)
-    monkeypatch.setattr(routes, "_TURNS", Turns("reports", at_once=0, waiting=0, seconds=0))
+    monkeypatch.setattr(reports, "TURNS", Turns("reports", at_once=0, waiting=0, seconds=0))
     answer = again(client, run, evaluation)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:busy")
     assert int(answer.headers["Retry-After"]) > 0
     assert "try again" in answer.json()["detail"]
-    # The stored report as JSON takes no work, and is to be had.
-    assert client.get(f"/v1/runs/{run.run_id}/bias-report?format=json").status_code == 200
+    compared = client.get("/v1/compare", params={"runs": f"{run.run_id},{run.run_id}@90"})
+    assert (compared.status_code, compared.json()["type"]) == (503, "urn:fairtune:busy")
+    # The stored report is there in every form, and what is not there is said at once.
+    for form in ("json", "html", "csv"):
+        url = f"/v1/runs/{run.run_id}/bias-report?format={form}"
+        assert client.get(url).status_code == 200
+    assert again(client, run, "eval_none").status_code == 404

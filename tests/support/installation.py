@@ -17,6 +17,22 @@ from service.settings import Settings
 
 WAIT_SECONDS = 120
 
+TINY = {
+    "base_model": "tiny-llama",
+    "preset": "quick_test",
+    "lora": {"r": 4, "lora_alpha": 8},
+    "training": {
+        "num_train_epochs": 1,
+        "warmup_steps": 1,
+        "learning_rate": 0.01,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+    },
+}
+"""A run's fields: it trains a tiny model in seconds."""
+
 
 def wait_until(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """The first true answer of `what`, asked again and again until it comes."""

@@ -242,7 +242,7 @@ class Scorer:
         except (ValueError, OSError) as error:
             log.warning("how many texts %s was given cut is not known: %s", target, error)
             return None
-        return count if isinstance(count, int) else None
+        return count if isinstance(count, int) and not isinstance(count, bool) else None
 
     def _figures(self, predictions: Predictions) -> dict[str, float | None]:
         """By argmax, whatever the specification's threshold: nothing is fitted to a file."""

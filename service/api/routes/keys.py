@@ -33,7 +33,10 @@ class KeyRequest(BaseModel):
         max_length=MAX_NAME_LENGTH,
         description="Stands in the events of what the key does. No two keys ever have the same.",
     )
-    role: Role = Field(description="viewer reads; operator also writes; admin also manages keys.")
+    role: Role = Field(
+        description="viewer reads and may ask for reports; operator also writes; admin also "
+        "manages keys."
+    )
     expires_in_seconds: int | None = Field(
         None, strict=True, ge=1, le=MAX_EXPIRY_SECONDS, description="Left out: never."
     )

@@ -8,7 +8,7 @@ from service import comparisons, reports
 from service.api import examples, negotiation
 from service.api.dependencies import Ctx
 from service.api.json_body import JsonRoute
-from service.api.problems import WRITES, documented
+from service.api.problems import WRITES, Problem, documented
 from service.context import Context
 from service.datasets.rows import Split
 from service.domain.errors import InvalidRequest, NotAcceptable
@@ -17,17 +17,26 @@ from service.fairness.schema import BiasReport
 from service.fairness.schema_compare import Comparison
 from service.report_request import ReportRequest
 from service.reports import Built
-from service.turns import Turns
 
 router = APIRouter(tags=["reports"], route_class=JsonRoute)
-
-# A report on a hundred thousand rows takes a core for many seconds and hundreds of megabytes.
-_TURNS = Turns("reports", at_once=2, waiting=6, seconds=30)
 
 _TEXT = {"schema": {"type": "string"}}
 _TABLES = {
     "bias": ("bias_metrics.csv", tables.bias_csv),
     "performance": ("performance_metrics.csv", tables.performance_csv),
+}
+_BUSY: dict[int | str, dict[str, Any]] = {
+    503: {
+        "description": "Not available at present; or urn:fairtune:busy: two are being made and six "
+        "wait.",
+        "model": Problem,
+        "headers": {
+            "Retry-After": {
+                "schema": {"type": "integer"},
+                "description": "Seconds; with urn:fairtune:busy.",
+            }
+        },
+    }
 }
 FORMS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -35,6 +44,7 @@ FORMS: dict[int | str, dict[str, Any]] = {
         "content": {"text/html": _TEXT, "text/csv": _TEXT},
     },
     **documented(NotAcceptable),
+    **_BUSY,
 }
 Form = Annotated[
     Literal["json", "html", "csv"] | None, Query(description="Left out: by the Accept header.")
@@ -68,8 +78,7 @@ def get_bias_report(
     if form == "json":
         content = reports.certificate(context, run_id).content
         return _answer(content, form)
-    with _TURNS.taken():
-        answer = _report(context, reports.certified(context, run_id), form, table, run_id)
+    answer = _report(context, reports.certified(context, run_id), form, table, run_id)
     if form == "csv":
         other = next(one for one in _TABLES if one != (table or "bias"))
         answer.headers["Link"] = f'<?format=csv&table={other}>; rel="alternate"; type="text/csv"'
@@ -97,9 +106,7 @@ def make_report(
     it needs are not there, saying how to make them.
     """
     form = _form(request, format, table)
-    with _TURNS.taken():
-        built = reports.build(context, run_id, eval_id, body)
-        return _report(context, built, form, table, eval_id)
+    return _report(context, reports.build(context, run_id, eval_id, body), form, table, eval_id)
 
 
 @router.get(
@@ -107,6 +114,7 @@ def make_report(
     responses={
         **WRITES,
         **documented(NotAcceptable),
+        **_BUSY,
         200: {
             "description": "The comparison: JSON, or one self-contained HTML page.",
             "content": {"text/html": _TEXT},
@@ -139,12 +147,10 @@ def compare(
     threshold rule. 409 where a model was not scored on the split, saying how to do so.
     """
     form = negotiation.wanted(request, format, ("json", "html"))
-    named = comparisons.parse(runs)
-    with _TURNS.taken():
-        made = comparisons.build(context, named, split)
-        if form == "json":
-            return _answer(made.model_dump_json(), form)
-        return _page(html.render_compare(made), "comparison.html")
+    made = comparisons.build(context, comparisons.parse(runs), split)
+    if form == "json":
+        return _answer(made.model_dump_json(), form)
+    return _page(html.render_compare(made), "comparison.html")
 
 
 def _form(request: Request, asked: str | None, table: str | None) -> str:
