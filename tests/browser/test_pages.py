@@ -135,20 +135,8 @@ def test_paper_has_no_contents_but_says_what_is_closed(opened):
         made.page.emulate_media(media="print")
         assert not made.page.get_by_role("navigation").is_visible()
         assert made.page.get_by_text("open them before printing").is_visible()
-        assert not made.page.locator("details:has(.texts)").is_visible()
         paper = made.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert paper == "rgb(255, 255, 255)"
-
-
-def test_closed_tables_and_plots_are_on_paper(opened):
-    with opened("many") as made:
-        closed = made.page.locator("details.on-paper:not([open])")
-        assert closed.count() > 0
-        inside = closed.first.locator(":scope > :not(summary)").first
-        assert not inside.is_visible()
-        made.page.emulate_media(media="print")
-        assert inside.is_visible()
-        assert not closed.first.locator("summary").is_visible()
 
 
 def test_short_tables_and_figures_are_not_split_between_pages(opened):
