@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         "", description="redis://… or a directory as file:///PATH; default: DATA_DIR/broker"
     )
     artifacts_url: str = Field(
-        "", description="A directory as file:///PATH; default: DATA_DIR/artifacts"
+        "", description="file:///PATH or s3://BUCKET/PREFIX; default: DATA_DIR/artifacts"
     )
     models_dir: Path = Field(
         _UNSET, description="Base models by directory name; default: DATA_DIR/models"
@@ -130,8 +130,8 @@ class Settings(BaseSettings):
     @field_validator("artifacts_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
-        if value and urlsplit(value).scheme != "file":
-            raise ValueError("use file:///PATH (object stores are not available in this version)")
+        if value:
+            urls.check_store(value)
         return value
 
     @field_validator("allowed_models", "cors_origins", mode="before")

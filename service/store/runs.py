@@ -81,6 +81,11 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     return dataset
 
 
+def names_blob(session: Session, key: str) -> bool:
+    """Whether some dataset has its rows there."""
+    return session.exec(select(Dataset.id).where(Dataset.key == key)).first() is not None
+
+
 def list_datasets(session: Session, *, limit: int, after: str | None) -> tuple[list[Dataset], bool]:
     """Newest first; and whether there are more."""
     statement = select(Dataset).where(Dataset.project_id == DEFAULT_PROJECT)

@@ -100,7 +100,7 @@ class House:
     def log(self) -> str:
         with self.context.database.read() as session:
             found = find_artifact(session, self.run_id, "training.log")
-        return "" if found is None else self.context.store.local_path(found.key).read_text()
+        return "" if found is None else self.context.store.open(found.key).read().decode()
 
     def events(self, client, kind):
         data = client.get(f"/v1/runs/{self.run_id}/events?limit=1000").json()["data"]

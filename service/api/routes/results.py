@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse
 
 from service.api.dependencies import Ctx, Step
 from service.api.files import file_response
@@ -14,7 +13,7 @@ from service.api.schemas import (
     CheckpointList,
     CheckpointView,
 )
-from service.artifacts import is_safe
+from service.artifacts import Stored, is_safe
 from service.context import Context
 from service.domain.errors import NotFound, RangeNotSatisfiable
 from service.domain.job import LOG_FILE
@@ -29,11 +28,19 @@ FILE: dict[int | str, dict[str, Any]] = {
         "content": _BYTES,
     },
     206: {"description": "The parts that Range asks for.", "content": _BYTES},
+    307: {"description": "With redirect=true: where the file is to be had."},
     304: {"description": "The file is the one that If-None-Match names."},
     **documented(RangeNotSatisfiable),
 }
 
 
+Redirect = Annotated[
+    bool,
+    Query(
+        description="Where the files lie in a bucket: answer 307 with a link to it, good "
+        "for 15 minutes and for anybody. Where they lie in a directory, the file comes as always."
+    ),
+]
 Tail = Annotated[int | None, Query(ge=1, le=100_000, description="Only the last lines.")]
 
 
@@ -91,22 +98,23 @@ def get_checkpoint(context: Ctx, run_id: str, step: Step) -> CheckpointView:
 
 
 @router.head("/checkpoints/{step}/download", include_in_schema=False)
-@router.get(
-    "/checkpoints/{step}/download", responses={**READS, **FILE}, response_class=FileResponse
-)
+@router.get("/checkpoints/{step}/download", responses={**READS, **FILE}, response_class=Response)
 def download_checkpoint_file(
     context: Ctx,
     run_id: str,
     step: Step,
     path: Annotated[str, Query(description="One of the checkpoint's files.")],
-) -> FileResponse:
+    redirect: Redirect = False,
+) -> Response:
     """One file of a checkpoint."""
     with context.database.read() as session:
         rows.get_run(session, run_id)
         found = rows.get_checkpoint(session, run_id, step)
     for file in found.files:
         if file["path"] == path:
-            return file_response(context.store, f"{found.prefix}/{path}", file["sha256"])
+            expected = Stored(file["size"], file["sha256"])
+            key = f"{found.prefix}/{path}"
+            return file_response(context.store, key, expected, redirect=redirect)
     names = ", ".join(file["path"] for file in found.files)
     raise NotFound(f"checkpoint {step} has no file {path!r}; it has {names}")
 
@@ -125,14 +133,15 @@ def list_artifacts(context: Ctx, run_id: str) -> ArtifactList:
 
 
 @router.head("/artifacts/{path:path}", include_in_schema=False)
-@router.get("/artifacts/{path:path}", responses={**READS, **FILE}, response_class=FileResponse)
-def download_artifact(context: Ctx, run_id: str, path: str) -> FileResponse:
+@router.get("/artifacts/{path:path}", responses={**READS, **FILE}, response_class=Response)
+def download_artifact(context: Ctx, run_id: str, path: str, redirect: Redirect = False) -> Response:
     """One file; the final adapter lies at adapter_model.safetensors."""
     # The path is looked up among the run's rows and never becomes a path of this machine.
     found = _artifact(context, run_id, path) if is_safe(path) else None
     if found is None:
         raise NotFound(f"run {run_id} has no file {path!r}; GET …/artifacts lists them")
-    return file_response(context.store, found.key, found.sha256)
+    expected = Stored(found.size, found.sha256)
+    return file_response(context.store, found.key, expected, redirect=redirect)
 
 
 def _artifact(context: Context, run_id: str, path: str) -> Artifact | None:
