@@ -105,6 +105,15 @@ class Settings(BaseSettings):
         "cannot store, before it gives the job back.",
     )
 
+    store_quota_bytes: int = Field(
+        0, ge=0, description="New runs are refused once the store's files take so much; 0: never."
+    )
+    checkpoint_days: float = Field(
+        0,
+        ge=0,
+        description="Checkpoints of ended runs go after so many days; 0: never. Results stay.",
+    )
+
     log_format: Literal["console", "json"] = Field(
         "console", description="Lines to read, coloured on a terminal, or one JSON object a line."
     )
