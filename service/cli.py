@@ -1,4 +1,4 @@
-"""The command line: fairtune up, api, worker, migrate, keys, gc."""
+"""The command line: fairtune up, api, worker, migrate, keys, gc, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_keys.app, name="keys")
 app.command()(cli_files.gc)
+app.command()(cli_files.export)
 
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on; other than loopback it takes an API key.")

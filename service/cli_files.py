@@ -1,4 +1,4 @@
-"""The command line: fairtune gc. It works on the database and the store themselves."""
+"""The command line: fairtune gc, export. Both work on the database and the store themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,3 +70,20 @@ def _say(found: "Garbage") -> None:
     if found.unknown:
         total = sum(entry.size for entry in found.unknown)
         typer.echo(f"{len(found.unknown)} files of {total} bytes")
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    to: Annotated[Path, typer.Option(help="A directory that is not there yet, or empty.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Write a run's adapter, model card and figures as a model hub takes them."""
+    from service import exports
+
+    with _opened(data_dir) as (database, store):
+        written = exports.export(database, store, run, to)
+    for path in written:
+        typer.echo(path)
+    typer.echo(
+        f"{len(written)} files in {to}. To publish them: hf upload REPOSITORY {to}", err=True
+    )
