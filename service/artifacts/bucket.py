@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from service.artifacts.files import CHUNK, Entry, StoreAway, Stored
-from service.artifacts.s3_errors import away, translated
+from service.artifacts.reader import ObjectReader
+from service.artifacts.s3_errors import translated
 from service.domain.errors import NotFound
 
 PART = 16 << 20
@@ -26,7 +27,6 @@ PART = 16 << 20
 _MOST_PARTS = 10_000
 _MOST_DELETED = 1000
 _LOOK_SECONDS = 2
-_REOPENED = 5
 
 
 class Bucket:
@@ -124,7 +124,7 @@ class Bucket:
             raise
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
-        return io.BufferedReader(_Reader(self._s3, self._at(key), key, start), CHUNK)
+        return io.BufferedReader(ObjectReader(self._s3, self._at(key), key, start), CHUNK)
 
     def stat(self, key: str) -> Entry:
         with translated(key):
@@ -185,66 +185,6 @@ class Bucket:
                 ExpiresIn=seconds,
             )
         return url
-
-
-class _Reader(io.RawIOBase):
-    """An object from `start` on. A connection that breaks is made anew from where it broke.
-
-    Opening raises NotFound and StoreAway, reading StoreAway; also where the object is another one
-    than was opened.
-    """
-
-    def __init__(self, s3: Any, place: dict[str, str], key: str, start: int) -> None:
-        self._s3, self._place, self._key = s3, place, key
-        self._position = start
-        self._etag: str | None = None
-        self._body: Any = None
-        self._open()
-
-    def _open(self) -> None:
-        asked: dict[str, Any] = dict(self._place)
-        if self._position:
-            asked["Range"] = f"bytes={self._position}-"
-        if self._etag is not None:
-            asked["IfMatch"] = self._etag
-        with translated(self._key):
-            answer = self._s3.get_object(**asked)
-        self._etag, self._body = answer["ETag"], answer["Body"]
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        for left in reversed(range(_REOPENED)):
-            if self._body is None:
-                try:
-                    self._open()  # has attempts of its own
-                except NotFound as error:
-                    raise StoreAway(error.detail) from error
-            try:
-                data: bytes = self._body.read(len(buffer))
-            except Exception as error:
-                self._drop()
-                found = away(error)
-                if found is None:
-                    raise
-                if not left:
-                    raise found from error
-                continue
-            buffer[: len(data)] = data
-            self._position += len(data)
-            return len(data)
-        raise AssertionError("unreachable")
-
-    def _drop(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.close()
-
-    def close(self) -> None:
-        if not self.closed:
-            self._drop()
-        super().close()
 
 
 def _sum(data: bytes) -> str:
