@@ -12,6 +12,7 @@ import typer
 from service.cli_plain import refuse
 from service.cli_settings import read_settings
 from service.domain.access import Role
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.keys import Made
@@ -38,11 +39,16 @@ def parse_duration(text: str) -> int:
 
 @contextmanager
 def _database(data_dir: Path | None) -> Iterator["Database"]:
+    with migrated(read_settings(data_dir=data_dir)) as database:
+        yield database
+
+
+@contextmanager
+def migrated(settings: Settings) -> Iterator["Database"]:
     """The migrated database. Nothing is made where there is none. Raises Exit."""
     from service.store import migrate
     from service.store.database import Database, sqlite_file
 
-    settings = read_settings(data_dir=data_dir)
     remedy = f"run: fairtune migrate{settings.data_dir_option}"
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():

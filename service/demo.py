@@ -180,13 +180,20 @@ def _show(client: httpx.Client, settings: Settings, run: dict[str, Any], seconds
     console.print()
     console.print(render_text(report), markup=False, soft_wrap=True)
     files = _checked(client.get(f"/v1/runs/{run['id']}/artifacts"))["data"]
-    folder = Path(unquote(urlsplit(settings.artifacts_url).path)) / "runs" / run["id"]
-    adapter = next(folder.rglob("adapter_model.safetensors"), folder)
     console.print()
     console.print(f"Done in {seconds:.0f} s. {len(files)} files, the adapter among them, lie in")
-    console.print(f"  {adapter.parent}", soft_wrap=True)
+    console.print(f"  {_place(settings, run['id'])}", soft_wrap=True)
     console.print("See them in the API: make serve, then")
     console.print(f"  curl http://127.0.0.1:8000/v1/runs/{run['id']}/bias-report", soft_wrap=True)
+
+
+def _place(settings: Settings, run_id: str) -> str:
+    """Where the adapter lies, as exactly as can be said without asking a bucket."""
+    url = urlsplit(settings.artifacts_url)
+    if url.scheme == "s3":
+        return f"{settings.artifacts_url.rstrip('/')}/runs/{run_id}"
+    folder = Path(unquote(url.path)) / "runs" / run_id
+    return str(next(folder.rglob("adapter_model.safetensors"), folder).parent)
 
 
 def run(settings: Settings) -> int:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlmodel import Session
 
 from service import certificates
+from service.artifacts import Stored
 from service.certificates import Certificate
 from service.context import Context
 from service.datasets.stats import DatasetStats
@@ -142,12 +143,13 @@ class Scored(NamedTuple):
 
 def load(context: Context, evaluation: Evaluation, positive_label: str) -> Scored:
     """Read an evaluation's rows. Raises NotFound, and Conflict where none has a label."""
-    path = context.store.local_path(evaluation.key)
-    try:
-        read = stored.read_predictions(path, positive_label)
-        facts = stored.read_facts(path)
-    except (ValueError, OSError) as error:
-        raise Conflict(f"the predictions of {evaluation.id} cannot be read: {error}") from error
+    with context.store.local(evaluation.key, Stored(evaluation.size, evaluation.sha256)) as path:
+        try:
+            read = stored.read_predictions(path, positive_label)
+            facts = stored.read_facts(path)
+        except (ValueError, OSError) as error:
+            detail = f"the predictions of {evaluation.id} cannot be read: {error}"
+            raise Conflict(detail) from error
     if read.predictions is None:
         raise Conflict(
             f"the rows of {evaluation.id} (split {evaluation.split}) have no labels, so there is "

@@ -9,7 +9,7 @@ from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import broker
-from service.artifacts import ArtifactStore
+from service.artifacts import ArtifactStore, StoreAway
 from service.domain.errors import Unavailable
 from service.store import migrate
 from service.store.database import Database
@@ -74,9 +74,16 @@ def check_broker(app: Celery) -> None:
 
 
 def check_store(store: ArtifactStore) -> None:
-    """Raises NotReady where the artifact store is not there, or may not be written."""
+    """Raises NotReady where the artifact store is not there, or a directory may not be written."""
     try:
         store.check()
+    except StoreAway as error:  # also a bucket or rights that are yet to be made
+        raise NotReady(
+            "unreachable or not permitted",
+            str(error.strerror),
+            "see FAIRTUNE_ARTIFACTS_URL and the AWS_* variables: the bucket must exist, and the "
+            "credentials must let its files be listed, read, written and deleted",
+        ) from error
     except OSError as error:
         raise unusable_path(error, "FAIRTUNE_ARTIFACTS_URL") from error
 

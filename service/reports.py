@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from service import certificates
 from service import predictions as stored
+from service.artifacts import Stored
 from service.certificates import Certificate
 from service.context import Context
 from service.datasets import rows as dataset_rows
@@ -112,7 +113,8 @@ def texts(context: Context, dataset: Dataset, report: BiasReport) -> dict[str, s
     wanted = {mistake.id for mistake in report.worst_mistakes}
     if not wanted:
         return {}
-    return dataset_rows.texts(context.store.local_path(dataset.key), wanted)
+    with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
+        return dataset_rows.texts(path, wanted)
 
 
 class _Base(NamedTuple):

@@ -18,6 +18,7 @@ from service.domain.errors import (
     FieldError,
     InvalidRequest,
     NotFound,
+    QuotaExceeded,
     Unavailable,
     pointer_of,
 )
@@ -26,6 +27,7 @@ from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.states import JobKind
 from service.domain.steps import StepPlan
 from service.presets import FALLBACK, presets
+from service.retention import check_quota
 from service.run_checks import cap_warnings, check_choosing
 from service.store import idempotency, jobs
 from service.store import runs as rows
@@ -87,7 +89,7 @@ def resolve(
 
     Raises InvalidRequest.
     """
-    return _plan(*_checked(context, session, body, base))
+    return _with_quota(context, session, _plan(*_checked(context, session, body, base)))
 
 
 def _checked(
@@ -237,6 +239,14 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
     )
 
 
+def _with_quota(context: Context, session: Session, plan: Plan) -> Plan:
+    try:
+        check_quota(session, context.settings.store_quota_bytes)
+    except QuotaExceeded as error:
+        return plan._replace(warnings=[*plan.warnings, f"it would be refused now: {error.detail}"])
+    return plan
+
+
 def submit(
     context: Context,
     body: dict[str, Any],
@@ -248,7 +258,7 @@ def submit(
 
     Returns the run, its job, and whether it was made now (False: the key was used before). A
     broker that is away delays the run but does not lose it: the sweep wakes a worker later.
-    Raises InvalidRequest.
+    Raises InvalidRequest, QuotaExceeded.
     """
     return _make(context, key, by, lambda session: (_checked(context, session, body)[0], None))
 
@@ -263,7 +273,7 @@ def clone(
 ) -> tuple[Run, Job, bool]:
     """A new run of the same specification with `changes` laid over it; else as `submit`.
 
-    Raises NotFound, InvalidRequest.
+    Raises NotFound, InvalidRequest, QuotaExceeded.
     """
     return _make(
         context,
@@ -275,7 +285,7 @@ def clone(
 
 def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
     """What `clone` would make. Raises NotFound, InvalidRequest."""
-    return _plan(*_checked_clone(context, session, run_id, changes))
+    return _with_quota(context, session, _plan(*_checked_clone(context, session, run_id, changes)))
 
 
 def _checked_clone(
@@ -301,6 +311,7 @@ def _make(
             known = idempotency.recall(session, key)
             if known is not None:
                 return (*rows.get_run(session, known), False)
+            check_quota(session, context.settings.store_quota_bytes)
             spec, cloned_from = specify(session)
             run = Run(
                 id=new_id("run"),

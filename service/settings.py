@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         "", description="redis://… or a directory as file:///PATH; default: DATA_DIR/broker"
     )
     artifacts_url: str = Field(
-        "", description="A directory as file:///PATH; default: DATA_DIR/artifacts"
+        "", description="file:///PATH or s3://BUCKET/PREFIX; default: DATA_DIR/artifacts"
     )
     models_dir: Path = Field(
         _UNSET, description="Base models by directory name; default: DATA_DIR/models"
@@ -105,6 +105,15 @@ class Settings(BaseSettings):
         "cannot store, before it gives the job back.",
     )
 
+    store_quota_bytes: int = Field(
+        0, ge=0, description="New runs are refused once the store's files take so much; 0: never."
+    )
+    checkpoint_days: float = Field(
+        0,
+        ge=0,
+        description="Checkpoints of ended runs go after so many days; 0: never. Results stay.",
+    )
+
     log_format: Literal["console", "json"] = Field(
         "console", description="Lines to read, coloured on a terminal, or one JSON object a line."
     )
@@ -130,8 +139,8 @@ class Settings(BaseSettings):
     @field_validator("artifacts_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
-        if value and urlsplit(value).scheme != "file":
-            raise ValueError("use file:///PATH (object stores are not available in this version)")
+        if value:
+            urls.check_store(value)
         return value
 
     @field_validator("allowed_models", "cors_origins", mode="before")

@@ -12,7 +12,7 @@ from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason
 from service.settings import Settings
-from service.store import jobs, shipping
+from service.store import jobs, retention, shipping
 from service.store.database import Database
 
 log = structlog.get_logger()
@@ -20,6 +20,7 @@ log = structlog.get_logger()
 RENEWAL_SECONDS = 2.0
 """Between two renewals of a lease, at most: they also bring what users asked for."""
 
+_EXPIRY_SECONDS = 3600.0
 # A queued job is woken again after this many sweeps without a claim.
 _PATIENCE = 3
 
@@ -44,6 +45,7 @@ class Sweeper:
         self._seen: dict[tuple[str, int], float] = {}
         """Leases that were expired at the last look, and since when."""
         self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
+        self._expire_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
 
@@ -111,6 +113,20 @@ class Sweeper:
         folder = broker.folder_of(self.settings)
         if folder is not None:
             broker_files.sweep(folder)
+        self._expire()
+
+    def _expire(self) -> None:
+        """Once an hour, checkpoints that are older than was asked for."""
+        days, now = self.settings.checkpoint_days, time.monotonic()
+        if not days or now < self._expire_at:
+            return
+        self._expire_at = now + _EXPIRY_SECONDS
+        with self.database.write() as session:
+            dropped = retention.expire_checkpoints(session, days)
+        for one in dropped:  # after the commit: no row may name files that are gone
+            self.store.delete_tree(one.prefix)
+        if dropped:
+            log.info("checkpoints expired", count=len(dropped))
 
     def _take_back(self, job_id: str, token: int, began: float) -> None:
         with self.database.write() as session:

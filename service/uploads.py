@@ -57,8 +57,13 @@ def create(
             files, Path(folder), file_format=file_format, mapping=mapping, on_invalid=on_invalid
         )
         blob = f"datasets/{built.content_hash}.parquet"
-        if not context.store.exists(blob):
-            context.store.put_file(built.path, blob)
+        with context.database.read() as session:
+            shared = rows.names_blob(session, blob)
+        # A blob that no row names is stored anew: it may be about to be removed for its age.
+        if not (shared and context.store.exists(blob)):
+            stored = context.store.put_file(built.path, blob)
+            if stored.sha256 != built.content_hash:
+                raise RuntimeError(f"{blob} changed while it was stored: {stored.sha256}")
         size = built.path.stat().st_size
     dataset = Dataset(
         id=new_id("ds"),

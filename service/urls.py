@@ -26,6 +26,23 @@ def check_database(url: str) -> None:
             raise ValueError("write sqlite:///PATH with the path of a file, and nothing after it")
 
 
+def check_store(url: str) -> None:
+    """Raises ValueError unless `url` names a directory, or a bucket and no more than a prefix."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError("use file:///PATH or s3://BUCKET/PREFIX")
+    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "write s3://BUCKET/PREFIX and nothing else: the endpoint and the credentials come from "
+            "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    path = unquote(parts.path).strip("/")
+    if path and any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError(f"{path!r} is no prefix: write names with single slashes between them")
+
+
 def unambiguous(url: str) -> str:
     """`url` itself. Raises ValueError where a password would be taken for a part of the address.
 

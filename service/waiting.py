@@ -172,6 +172,8 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _say_what_must_be_shared(settings: Settings) -> None:
     """A directory as the store is one that each machine could have its own of."""
+    if settings.artifacts_url.startswith("s3:"):
+        return
     on_one_machine = settings.database_url.startswith("sqlite") or settings.broker_url.startswith(
         "file:"
     )

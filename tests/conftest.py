@@ -1,4 +1,4 @@
-"""Servers and databases: a migrated PostgreSQL and SQLite, and a Redis-protocol server."""
+"""Servers and databases: a migrated PostgreSQL and SQLite, a Redis-protocol and an S3 server."""
 
 import shutil
 import tempfile
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_server import S3Server
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
@@ -96,3 +97,19 @@ def redis_url() -> Iterator[str]:
     server.start()
     yield f"redis://{server.host}:{server.port}/0"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server from the package that carries one, in a process of its own."""
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket_url(s3_server, monkeypatch) -> str:
+    """A prefix of an empty bucket, which this process's environment leads to."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket()}/a prefix/of ours"

@@ -105,8 +105,8 @@ def prepare(
     """Lay out job.json, the rows, and what an earlier attempt left to go on from.
 
     A checkpoint that is not what was stored is passed over with an event. Raises OSError, Fenced,
-    Unavailable, Damaged where the dataset is not in the store, and ProgramFailure where what an
-    evaluation job is to score is not kept any more.
+    Unavailable, Damaged where the dataset is not in the store as it was, and ProgramFailure where
+    what an evaluation job is to score is not kept any more.
     """
     with database.read() as session:
         run = session.get_one(Run, claim.run_id)
@@ -119,7 +119,8 @@ def prepare(
         log = session.get(Artifact, (claim.run_id, log_path(claim.kind, claim.job_id)))
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    store.fetch(dataset.key, directory / DATASET_FILE)
+    expected = Stored(dataset.size, dataset.content_hash)
+    store.fetch(dataset.key, directory / DATASET_FILE, expected)
     resume_from, broken, weights = None, list[str](), None
     if task is not None:
         weights = adapter.fetch(store, database, claim.run_id, task, directory)

@@ -1,68 +1,155 @@
-"""Answers with files of the store: ranges and entity tags come with FileResponse."""
+"""Answers with files of the store, piece by piece: ranges, entity tags, HEAD, presigned links."""
 
 import mimetypes
 import re
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import NamedTuple
+from urllib.parse import quote
 
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
-from service.artifacts import ArtifactStore
-from service.domain.errors import RangeNotSatisfiable
+from service.artifacts import ArtifactStore, Damaged, Stored
+from service.domain.errors import NotFound, RangeNotSatisfiable
 
 _TYPES = {
     ".jsonl": "application/jsonl",
     ".log": "text/plain",
     ".parquet": "application/vnd.apache.parquet",
 }
+_PART = r"\s*(\d{1,18}-\d{0,18}|-\d{1,18})\s*"
+_RANGE = re.compile(rf"bytes={_PART}(,{_PART})*")
 
 
-class _File(FileResponse):
-    """A FileResponse that knows If-None-Match and refuses a range that cannot be had."""
+class _File(Response):
+    """A file of the store: 200, 206 for a range, 304 where If-None-Match has it, or 416.
+
+    Who asks for several ranges at once gets the whole file, as RFC 9110 permits. A whole file is
+    compared with its SHA-256 while it is sent; the connection breaks off where it is another.
+    """
+
+    def __init__(self, store: ArtifactStore, key: str, expected: Stored, media_type: str) -> None:
+        name = PurePosixPath(key).name
+        super().__init__(
+            media_type=media_type,
+            headers={
+                "ETag": f'"{expected.sha256}"',
+                "Accept-Ranges": "bytes",
+                "Content-Disposition": disposition(name),
+                "Content-Length": str(expected.size),
+                # What people upload and models write is never run by a browser on this origin.
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
+        self._store, self._key, self._expected = store, key, expected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        known = [tag.strip() for tag in headers.get("if-none-match", "").split(",")]
-        if self.headers["etag"] in known or "*" in known:
-            await Response(status_code=304, headers={"ETag": self.headers["etag"]})(
-                scope, receive, send
-            )
-            return
-        wanted = headers.get("range", "bytes=0-")
-        size = Path(self.path).stat().st_size
-        if not _is_range(wanted, size):
-            error = RangeNotSatisfiable(f"the file has {size} bytes; {wanted!r} is no part of it")
-            refusal = problems.response(error)
-            refusal.headers["Content-Range"] = f"bytes */{size}"
-            await refusal(scope, receive, send)
-            return
-        await super().__call__(scope, receive, send)
+        answer = await self._answer(scope["method"] == "HEAD", Headers(scope=scope))
+        await answer(scope, receive, send)
+
+    async def _answer(self, is_head: bool, asked: Headers) -> Response:
+        etag, size = self.headers["etag"], self._expected.size
+        known = [
+            tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")
+        ]
+        if etag in known or "*" in known:
+            return Response(status_code=304, headers={"ETag": etag})
+        headers, status, part = dict(self.headers), 200, None
+        wanted = asked.get("range")
+        if wanted is not None and asked.get("if-range", etag) == etag:
+            try:
+                part = _part(wanted, size)
+            except ValueError:
+                detail = f"the file has {size} bytes; {wanted!r} is no part of it"
+                refusal = problems.response(RangeNotSatisfiable(detail))
+                refusal.headers["Content-Range"] = f"bytes */{size}"
+                return refusal
+        if part is not None:
+            status = 206
+            headers["content-range"] = f"bytes {part.start}-{part.end - 1}/{size}"
+            headers["content-length"] = str(part.end - part.start)
+        if is_head:
+            await run_in_threadpool(self._store.stat, self._key)
+            return Response(status_code=status, headers=headers)
+        chunks = await run_in_threadpool(self._open, part)
+        return StreamingResponse(sent(chunks), status, headers)
+
+    def _open(self, part: "_Part | None") -> Iterator[bytes]:
+        if part is None:
+            return self._store.verified(self._key, self._expected)
+        return self._store.chunks(self._key, part.start, part.end)
 
 
-def _is_range(wanted: str, size: int) -> bool:
-    """Whether a Range header asks for bytes of a file of this size (RFC 9110, section 14)."""
-    if not re.fullmatch(r"bytes=\s*(\d+-\d*|-\d+)(\s*,\s*(\d+-\d*|-\d+))*", wanted):
-        return False
-    for part in wanted.removeprefix("bytes=").split(","):
-        first, _, last = part.strip().partition("-")
-        if first and (int(first) >= max(size, 1) or (last and int(last) < int(first))):
-            return False
-        if not first and not int(last):
-            return False
-    return True
+class BrokenOff(Exception):
+    """The store failed while a file was being sent: what was sent is not the whole of it."""
 
 
-def file_response(store: ArtifactStore, key: str, sha256: str) -> FileResponse:
-    """Stream the file under `key`, to be saved under its own name. Raises NotFound."""
+def sent(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """`chunks`, with what breaks them off as BrokenOff.
+
+    Starlette would take an OSError for a client that left, and the others have an answer of their
+    own, for which it is too late.
+    """
+    try:
+        yield from chunks
+    except (OSError, ValueError, Damaged, NotFound) as error:
+        raise BrokenOff(str(error)) from None  # whose frames hold a piece of the file
+
+
+class _Part(NamedTuple):
+    start: int
+    end: int
+    """One past its last byte."""
+
+
+def _part(wanted: str, size: int) -> _Part | None:
+    """What a Range header asks for of a file of this size (RFC 9110, section 14).
+
+    None where it asks for several parts, each of which is there. Raises ValueError where the file
+    has no such part.
+    """
+    if not _RANGE.fullmatch(wanted):
+        raise ValueError(wanted)
+    if size == 0 and wanted == "bytes=0-":  # what asks for all there is
+        return None
+    parts = [_one(one.strip(), size) for one in wanted.removeprefix("bytes=").split(",")]
+    return parts[0] if len(parts) == 1 else None
+
+
+def _one(wanted: str, size: int) -> _Part:
+    first, _, last = wanted.partition("-")
+    start = int(first) if first else max(0, size - int(last))
+    end = min(int(last) + 1, size) if first and last else size
+    if start >= end:
+        raise ValueError(wanted)
+    return _Part(start, end)
+
+
+def disposition(name: str) -> str:
+    """A Content-Disposition header that saves the answer under `name` (RFC 6266)."""
+    quoted = quote(name)
+    plain = quoted == name
+    return f'attachment; filename="{name}"' if plain else f"attachment; filename*=utf-8''{quoted}"
+
+
+def file_response(
+    store: ArtifactStore, key: str, expected: Stored, *, redirect: bool = False
+) -> Response:
+    """Stream the file under `key`, to be saved under its own name.
+
+    With `redirect` a bucket hands it out itself, under a link that is good for 15 minutes. Raises
+    NotFound, OSError.
+    """
     name = PurePosixPath(key).name
-    suffix = PurePosixPath(key).suffix
-    media_type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return _File(
-        store.local_path(key),
-        media_type=media_type,
-        filename=name,
-        # What people upload and models write is never run by a browser on this origin.
-        headers={"ETag": f'"{sha256}"', "X-Content-Type-Options": "nosniff"},
+    media_type = (
+        _TYPES.get(PurePosixPath(key).suffix)
+        or mimetypes.guess_type(name)[0]
+        or "application/octet-stream"
     )
+    if redirect and (url := store.link(key, name, media_type)) is not None:
+        return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
+    return _File(store, key, expected, media_type)

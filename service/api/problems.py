@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from service.artifacts import Damaged, StoreAway
 from service.domain.errors import (
     BadRequest,
     Busy,
@@ -142,6 +143,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(FairtuneError)
     def _ours(_request: Request, error: FairtuneError) -> JSONResponse:
         return response(error)
+
+    @app.exception_handler(StoreAway)
+    def _store_away(_request: Request, error: StoreAway) -> JSONResponse:
+        return response(Unavailable("the artifact store cannot be reached", error.strerror))
+
+    @app.exception_handler(Damaged)
+    def _damaged(_request: Request, error: Damaged) -> JSONResponse:
+        return response(Conflict(f"{error}: it was changed or damaged since"))
 
     @app.exception_handler(DataError)
     def _unstorable(_request: Request, _error: DataError) -> JSONResponse:

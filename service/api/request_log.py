@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import trace
 from service.api import problems
+from service.api.files import BrokenOff
 from service.domain.errors import FairtuneError
 from service.domain.ids import new_id
 from service.monitoring import OTHER, Monitoring
@@ -46,6 +47,8 @@ class RequestLog:
                 await self.app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
                 exchange.disconnected = True
+            except BrokenOff as error:  # the server ends the connection: what was said is not all
+                log.error("a file could not be sent whole", why=str(error), route=_route(scope))  # noqa: TRY400 - it says it all
             except Exception:
                 log.exception("unexpected error", route=_route(scope))
                 if exchange.status is None:

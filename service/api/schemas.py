@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -201,7 +202,26 @@ class MetricSeries(View):
     series: dict[str, list[MetricPoint]]
 
 
+_CHECKPOINT: JsonDict = {
+    "step": 90,
+    "epoch": 2.0,
+    "is_best": True,
+    "metrics": {"eval_loss": 0.0542},
+    "size": 3_712_904,
+    "files": [
+        {
+            "path": "adapter_model.safetensors",
+            "size": 3_712_904,
+            "sha256": "4f2d8c0b7f1f4f3a8f0b0a9b5f6f8f7c6d1e2a3b4c5d6e7f8091a2b3c4d5e6f7",
+        }
+    ],
+    "created_at": "2026-11-26T12:00:00Z",
+}
+
+
 class CheckpointView(View):
+    model_config = ConfigDict(frozen=True, json_schema_extra={"example": _CHECKPOINT})
+
     step: int
     epoch: float
     is_best: bool

@@ -12,6 +12,7 @@ FairtuneError                   500
 │   └── NotReleasable           409  the certifying report does not let the run be promoted
 ├── PayloadTooLarge             413
 ├── RangeNotSatisfiable         416
+├── QuotaExceeded               507  the artifact store is as full as it may be
 ├── Unavailable                 503  the database or the broker is away
 │   └── Busy                    503  as many of these as may go on at once do; try again
 ├── RefusedToStart                   the settings would open the service to all; never HTTP
@@ -145,6 +146,12 @@ class RangeNotSatisfiable(FairtuneError):
     status = 416
     type = "urn:fairtune:range-not-satisfiable"
     title = "The file has no such part"
+
+
+class QuotaExceeded(FairtuneError):
+    status = 507
+    type = "urn:fairtune:quota-exceeded"
+    title = "The artifact store's quota is used up"
 
 
 class Unavailable(FairtuneError):

@@ -15,6 +15,7 @@ EVENTS_FILE = "events.jsonl"
 LOG_FILE = "training.log"
 DATASET_FILE = "dataset.parquet"
 BIAS_REPORT_FILE = "bias_report.json"
+CARD_FILE = "README.md"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 

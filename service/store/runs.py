@@ -28,7 +28,12 @@ def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
     statement = (
         select(Run, Job)
         .join(Job, col(Job.run_id) == col(Run.id))
-        .where(Run.id == run_id, Run.project_id == DEFAULT_PROJECT, Job.kind == JobKind.TRAIN)
+        .where(
+            Run.id == run_id,
+            Run.project_id == DEFAULT_PROJECT,
+            col(Run.deleted_at).is_(None),
+            Job.kind == JobKind.TRAIN,
+        )
     )
     found = session.exec(statement).one_or_none()
     if found is None:
@@ -50,7 +55,11 @@ def list_runs(
     statement = (
         select(Run, Job)
         .join(Job, col(Job.run_id) == col(Run.id))
-        .where(Run.project_id == DEFAULT_PROJECT, Job.kind == JobKind.TRAIN)
+        .where(
+            Run.project_id == DEFAULT_PROJECT,
+            col(Run.deleted_at).is_(None),
+            Job.kind == JobKind.TRAIN,
+        )
         .order_by(col(Run.id).desc())
     )
     if after is not None:
@@ -79,6 +88,11 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     if dataset is None or dataset.project_id != DEFAULT_PROJECT:
         raise NotFound(f"there is no dataset {dataset_id!r}")
     return dataset
+
+
+def names_blob(session: Session, key: str) -> bool:
+    """Whether some dataset has its rows there."""
+    return session.exec(select(Dataset.id).where(Dataset.key == key)).first() is not None
 
 
 def list_datasets(session: Session, *, limit: int, after: str | None) -> tuple[list[Dataset], bool]:

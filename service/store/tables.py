@@ -85,6 +85,8 @@ class Run(SQLModel, table=True):
     event_count: int = 0
     """Number of the run's newest event. Raised under the row's lock: no gaps, in commit order."""
     created_at: datetime = _created()
+    deleted_at: datetime | None = _time()
+    """When its deletion was begun: nobody sees it any more, and its files and rows are going."""
 
 
 class Job(SQLModel, table=True):

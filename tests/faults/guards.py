@@ -232,7 +232,7 @@ GUARDS = (
     ),
     Guard(
         "a file appears whole in the store",
-        "service/artifacts.py",
+        "service/artifacts/directory.py",
         'aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")',
         "aside = target",
         (f"{PART_TESTS}test_a_put_that_fails_leaves_nothing_visible",),
@@ -253,7 +253,7 @@ GUARDS = (
     ),
     Guard(
         "what a checkpoint's files hold is compared with its row",
-        "service/artifacts.py",
+        "service/artifacts/files.py",
         "expected is not None and found != expected",
         "False",
         (

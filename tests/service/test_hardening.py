@@ -239,7 +239,7 @@ def test_what_is_always_open_answers_head(path, client):
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/runs", "GET, POST"),
-        ("PUT", "/v1/runs/run_1", "GET"),
+        ("PUT", "/v1/runs/run_1", "GET, DELETE"),
         ("POST", "/v1/runs/run_1/artifacts/a", "GET, HEAD"),
         ("GET", "/v1/keys/key_1", "DELETE"),
         ("POST", "/healthz", "GET, HEAD"),

@@ -100,7 +100,9 @@ class House:
     def log(self) -> str:
         with self.context.database.read() as session:
             found = find_artifact(session, self.run_id, "training.log")
-        return "" if found is None else self.context.store.local_path(found.key).read_text()
+        if found is None:
+            return ""
+        return b"".join(self.context.store.chunks(found.key)).decode()
 
     def events(self, client, kind):
         data = client.get(f"/v1/runs/{self.run_id}/events?limit=1000").json()["data"]

@@ -75,7 +75,8 @@ class ScoredRun:
             run, _ = get_run(session, run_id)
             self.dataset = get_dataset(session, run.dataset_id)
         self.spec = RunSpec.model_validate(run.spec)
-        self.rows = list(read_rows(context.store.local_path(self.dataset.key)))
+        with context.store.local(self.dataset.key) as path:
+            self.rows = list(read_rows(path))
 
     def of(self, split: str) -> list[Row]:
         return [row for row in self.rows if row.split == split]

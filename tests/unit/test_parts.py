@@ -49,7 +49,12 @@ def test_postgres_urls_get_the_driver(scheme):
         {"database_url": "sqlite+aiosqlite:///x.db"},
         {"allowed_models": []},
         {"broker_url": "amqp://x"},
-        {"artifacts_url": "s3://bucket"},
+        {"artifacts_url": "s3:///prefix"},
+        {"artifacts_url": "s3://key:secret@bucket"},
+        {"artifacts_url": "s3://bucket/a//b"},
+        {"artifacts_url": "s3://bucket/../b"},
+        {"artifacts_url": "s3://bucket?endpoint=x"},
+        {"artifacts_url": "gs://bucket"},
         {"lease_seconds": 0},
         {"port": 70000},
     ],
@@ -94,7 +99,7 @@ def test_a_put_that_fails_leaves_nothing_visible(tmp_path, monkeypatch):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("service.artifacts.os.fsync", full)
+    monkeypatch.setattr("service.artifacts.directory.os.fsync", full)
     source.write_bytes(b"second")
     for key in ("a/new", "a/there"):
         with pytest.raises(OSError, match="No space"):

@@ -17,6 +17,7 @@ from service.api.dependencies import (
 )
 from service.api.problems import READS, UPLOADS
 from service.api.schemas import DatasetView, Page, page
+from service.artifacts import Stored
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
 from service.datasets.readers import Format
@@ -138,5 +139,6 @@ def preview_dataset(
     """The first rows as Fairtune reads them."""
     with context.database.read() as session:
         dataset = rows.get_dataset(session, dataset_id)
-    found = preview(context.store.local_path(dataset.key), split, limit)
+    with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
+        found = preview(path, split, limit)
     return [RowView.model_validate(row, from_attributes=True) for row in found]

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Response
-from fastapi.responses import FileResponse
 from sqlmodel import Session
 
 from service import evaluations as use_cases
@@ -22,8 +21,9 @@ from service.api.evaluation_views import EvaluationView
 from service.api.files import file_response
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
-from service.api.routes.results import FILE, Tail, log_response
+from service.api.routes.results import FILE, Redirect, Tail, log_response
 from service.api.schemas import Page, page
+from service.artifacts import Stored
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
 from service.domain.job import log_path
@@ -102,13 +102,16 @@ def get_evaluation(context: Ctx, run_id: str, eval_id: str) -> EvaluationView:
 
 
 @router.head("/{eval_id}/predictions", include_in_schema=False)
-@router.get("/{eval_id}/predictions", responses={**WRITES, **FILE}, response_class=FileResponse)
-def download_predictions(context: Ctx, run_id: str, eval_id: str) -> FileResponse:
+@router.get("/{eval_id}/predictions", responses={**WRITES, **FILE}, response_class=Response)
+def download_predictions(
+    context: Ctx, run_id: str, eval_id: str, redirect: Redirect = False
+) -> Response:
     """The prediction for every row (Parquet). 409 until they are there."""
     with context.database.read() as session:
         rows.get_run(session, run_id)
         found = evaluations.predictions(session, run_id, eval_id)
-    return file_response(context.store, found.key, found.sha256)
+    expected = Stored(found.size, found.sha256)
+    return file_response(context.store, found.key, expected, redirect=redirect)
 
 
 @router.get("/{eval_id}/logs", responses={**READS, 200: {"content": {"text/plain": {}}}})

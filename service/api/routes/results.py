@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query, Request, Response
 
 from service.api.dependencies import Ctx, Step
+from service.api.downloads import ARCHIVE, ArchiveFormat, Part, archive_response
 from service.api.files import file_response
 from service.api.problems import READS, documented
 from service.api.schemas import (
@@ -14,10 +14,10 @@ from service.api.schemas import (
     CheckpointList,
     CheckpointView,
 )
-from service.artifacts import is_safe
+from service.artifacts import Stored, is_safe
 from service.context import Context
-from service.domain.errors import NotFound, RangeNotSatisfiable
-from service.domain.job import LOG_FILE
+from service.domain.errors import Conflict, InvalidRequest, NotFound, RangeNotSatisfiable
+from service.domain.job import ADAPTER_FILES, CARD_FILE, LOG_FILE
 from service.store import runs as rows
 from service.store.tables import Artifact
 
@@ -29,11 +29,25 @@ FILE: dict[int | str, dict[str, Any]] = {
         "content": _BYTES,
     },
     206: {"description": "The parts that Range asks for.", "content": _BYTES},
+    307: {"description": "With redirect=true: where the file is to be had."},
     304: {"description": "The file is the one that If-None-Match names."},
     **documented(RangeNotSatisfiable),
 }
 
 
+FILE_OR_ARCHIVE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"The file. Or: {ARCHIVE[200]['description']}",
+        "content": {**_BYTES, **ARCHIVE[200]["content"]},
+    }
+}
+Redirect = Annotated[
+    bool,
+    Query(
+        description="Where the files lie in a bucket: answer 307 with a link to it, good "
+        "for 15 minutes and for anybody. Where they lie in a directory, the file comes as always."
+    ),
+]
 Tail = Annotated[int | None, Query(ge=1, le=100_000, description="Only the last lines.")]
 
 
@@ -92,23 +106,73 @@ def get_checkpoint(context: Ctx, run_id: str, step: Step) -> CheckpointView:
 
 @router.head("/checkpoints/{step}/download", include_in_schema=False)
 @router.get(
-    "/checkpoints/{step}/download", responses={**READS, **FILE}, response_class=FileResponse
+    "/checkpoints/{step}/download",
+    responses={**READS, **FILE, **FILE_OR_ARCHIVE},
+    response_class=Response,
 )
-def download_checkpoint_file(
+def download_checkpoint(
+    request: Request,
     context: Ctx,
     run_id: str,
     step: Step,
-    path: Annotated[str, Query(description="One of the checkpoint's files.")],
-) -> FileResponse:
-    """One file of a checkpoint."""
+    path: Annotated[
+        str | None,
+        Query(
+            description="One of the checkpoint's files; left out: all of them.",
+            examples=["adapter_model.safetensors"],
+        ),
+    ] = None,
+    format: ArchiveFormat = None,  # noqa: A002 - the API's name
+    redirect: Redirect = False,
+) -> Response:
+    """A whole checkpoint as an archive, which peft opens once unpacked; or one of its files.
+
+    The archive is made while it is sent. One file can be had in ranges (curl -C -), and of a bucket
+    by a link.
+    """
     with context.database.read() as session:
         rows.get_run(session, run_id)
         found = rows.get_checkpoint(session, run_id, step)
+    if path is None:
+        parts = [
+            Part(one["path"], f"{found.prefix}/{one['path']}", Stored(one["size"], one["sha256"]))
+            for one in found.files
+        ]
+        if redirect:
+            raise InvalidRequest.at("/query/redirect", "only one file has a link: name its path")
+        folder = f"{run_id}-checkpoint-{step}"
+        return archive_response(request, context.store, folder, parts, format)
+    if format is not None:
+        raise InvalidRequest.at("/query/format", "one file comes as it is: leave out path or this")
     for file in found.files:
         if file["path"] == path:
-            return file_response(context.store, f"{found.prefix}/{path}", file["sha256"])
+            expected = Stored(file["size"], file["sha256"])
+            key = f"{found.prefix}/{path}"
+            return file_response(context.store, key, expected, redirect=redirect)
     names = ", ".join(file["path"] for file in found.files)
     raise NotFound(f"checkpoint {step} has no file {path!r}; it has {names}")
+
+
+@router.head("/adapter/download", include_in_schema=False)
+@router.get(
+    "/adapter/download",
+    responses={**READS, **documented(Conflict), **ARCHIVE},
+    response_class=Response,
+)
+def download_adapter(
+    request: Request,
+    context: Ctx,
+    run_id: str,
+    format: ArchiveFormat = None,  # noqa: A002 - the API's name
+) -> Response:
+    """The final adapter with its model card as an archive, which peft opens once unpacked."""
+    with context.database.read() as session:
+        _, job = rows.get_run(session, run_id)
+        found = [rows.find_artifact(session, run_id, name) for name in (*ADAPTER_FILES, CARD_FILE)]
+    parts = [Part(one.path, one.key, Stored(one.size, one.sha256)) for one in found if one]
+    if not {one.name for one in parts}.issuperset(ADAPTER_FILES):
+        raise Conflict(f"the run is {job.status} and has no final adapter; see GET …/checkpoints")
+    return archive_response(request, context.store, f"{run_id}-adapter", parts, format)
 
 
 @router.get("/artifacts", responses=READS)
@@ -125,14 +189,15 @@ def list_artifacts(context: Ctx, run_id: str) -> ArtifactList:
 
 
 @router.head("/artifacts/{path:path}", include_in_schema=False)
-@router.get("/artifacts/{path:path}", responses={**READS, **FILE}, response_class=FileResponse)
-def download_artifact(context: Ctx, run_id: str, path: str) -> FileResponse:
+@router.get("/artifacts/{path:path}", responses={**READS, **FILE}, response_class=Response)
+def download_artifact(context: Ctx, run_id: str, path: str, redirect: Redirect = False) -> Response:
     """One file; the final adapter lies at adapter_model.safetensors."""
     # The path is looked up among the run's rows and never becomes a path of this machine.
     found = _artifact(context, run_id, path) if is_safe(path) else None
     if found is None:
         raise NotFound(f"run {run_id} has no file {path!r}; GET …/artifacts lists them")
-    return file_response(context.store, found.key, found.sha256)
+    expected = Stored(found.size, found.sha256)
+    return file_response(context.store, found.key, expected, redirect=redirect)
 
 
 def _artifact(context: Context, run_id: str, path: str) -> Artifact | None:

@@ -13,7 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
-from service import keys, steering
+from service import keys, retention, steering
 from service import runs as use_cases
 from service.api import examples, negotiation, streams
 from service.api.dependencies import (
@@ -44,7 +44,7 @@ from service.api.schemas import (
     page,
 )
 from service.context import Context
-from service.domain.errors import NotAcceptable
+from service.domain.errors import NotAcceptable, QuotaExceeded
 from service.domain.states import JobStatus
 from service.store import events, jobs, promotions
 from service.store import runs as rows
@@ -73,6 +73,7 @@ def view(session: Session, run: Run, job: Job) -> RunView:
     status_code=201,
     responses={
         **WRITES,
+        **documented(QuotaExceeded),
         201: {
             "model": RunView,
             "description": "The run, queued.",
@@ -151,6 +152,16 @@ def get_run(context: Ctx, run_id: str) -> RunView:
         return view(session, *rows.get_run(session, run_id))
 
 
+@router.delete("/{run_id}", status_code=204, responses=WRITES, dependencies=[Depends(no_body)])
+def delete_run(context: Ctx, who: Who, run_id: str) -> None:
+    """Delete a run with its checkpoints, files, evaluations and events, for good.
+
+    409 while it or an evaluation of it is running, and while it has a name that runs are served by.
+    A queued or paused run is cancelled first. Cut short, call it again.
+    """
+    retention.delete_run(context.database, context.store, run_id, by=who.name)
+
+
 @router.post("/{run_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])
 def cancel_run(context: Ctx, who: Who, run_id: str) -> RunView:
     """Cancel. A queued or paused run at once; a running one stops at its next step.
@@ -195,6 +206,7 @@ def retry_run(
     status_code=201,
     responses={
         **WRITES,
+        **documented(QuotaExceeded),
         201: {
             "model": RunView,
             "description": "The new run, queued.",

@@ -136,7 +136,7 @@ def answer_lost(write: Any) -> Any:
     return deaf
 
 
-@wraps("service.artifacts", "_copy")
+@wraps("service.artifacts.directory", "copy")
 def mid_upload(copy: Any) -> Any:
     """Some of a checkpoint's file is in the store, under another name."""
 

@@ -1,0 +1,24 @@
+"""runs whose deletion was begun
+
+Revision ID: 0006
+Revises: 0005
+
+Only an addition: servers of the version before go on while this one is being rolled out, and show
+such a run until its rows are gone.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("run", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("run", schema=None) as batch_op:
+        batch_op.drop_column("deleted_at")

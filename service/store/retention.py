@@ -1,0 +1,203 @@
+"""What is kept and for how long: every query on deleting, on the quota, on garbage."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, func, union, update
+from sqlmodel import Session, col, select
+
+from service.domain.errors import Conflict, NotFound
+from service.domain.evaluation import evaluation_id
+from service.domain.states import RESTING, JobKind, JobStatus
+from service.store import events, jobs, promotions, shipping
+from service.store.database import db_now
+from service.store.events import NewEvent
+from service.store.rewind import Dropped
+from service.store.tables import (
+    DEFAULT_PROJECT,
+    Artifact,
+    Checkpoint,
+    Dataset,
+    Evaluation,
+    Event,
+    Idempotency,
+    Job,
+    Metric,
+    Promotion,
+    Run,
+)
+
+_DAY = 24 * 3600
+
+
+# -- deleting a run --------------------------------------------------------------------------------
+
+
+def begin_delete(session: Session, run_id: str, by: str | None) -> None:
+    """Hide the run and cancel what waits, so that nobody takes it up while its files go.
+
+    May be called again. Raises NotFound, and Conflict while a worker has one of its jobs or a name
+    is its own.
+    """
+    run = session.get(Run, run_id)
+    if run is None or run.project_id != DEFAULT_PROJECT:
+        raise NotFound(f"there is no run {run_id!r}")
+    promotions.lock(session)
+    if names := promotions.names_of(session, [run_id]).get(run_id):
+        raise Conflict(
+            f"the run has the name {', '.join(names)}: promote another run under it first"
+        )
+    _put_to_rest(session, run_id, by)
+    session.execute(
+        update(Run)
+        .where(col(Run.id) == run_id, col(Run.deleted_at).is_(None))
+        .values(deleted_at=db_now())
+    )
+
+
+def finish_delete(session: Session, run_id: str) -> None:
+    """Remove every row of a run whose files are gone.
+
+    Raises Conflict where a worker took up one of its jobs meanwhile.
+    """
+    found = _put_to_rest(session, run_id, None)
+    made = {run_id, *found, *(evaluation_id(one) for one in found)}
+    session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(made)))
+    models = (Event, Metric, Checkpoint, Artifact, Evaluation, Promotion, Job)
+    for model in models:  # those that refer to others first
+        session.execute(delete(model).where(col(model.run_id) == run_id))
+    session.execute(delete(Run).where(col(Run.id) == run_id))
+
+
+def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[str]:
+    """Lock the run's jobs, cancel those that wait; their ids. Raises Conflict if one runs."""
+    statement = select(Job).where(Job.run_id == run_id).order_by(col(Job.id)).with_for_update()
+    found = list(session.exec(statement.execution_options(populate_existing=True)))
+    for job in found:
+        if job.status == JobStatus.RUNNING:
+            what = "run" if job.kind == JobKind.TRAIN else f"{job.kind} job {job.id} of the run"
+            raise Conflict(f"the {what} is running: cancel it and wait until it has stopped")
+    for job in found:
+        if job.status not in RESTING:
+            why = {"detail": "the run is being deleted"}
+            jobs.switch_status(session, job, JobStatus.CANCELLED, by=by, why=why)
+    return [job.id for job in found]
+
+
+def half_deleted(session: Session) -> list[str]:
+    """Runs whose deletion was begun and has not come to its end."""
+    statement = select(Run.id).where(col(Run.deleted_at).is_not(None)).order_by(col(Run.id))
+    return list(session.exec(statement))
+
+
+# -- quota and age ---------------------------------------------------------------------------------
+
+
+def used_bytes(session: Session) -> int:
+    """Bytes of all files that rows name; one that several name counts once."""
+    files = union(
+        select(Artifact.key, Artifact.size),
+        select(Evaluation.key, Evaluation.size),
+        select(Dataset.key, Dataset.size),
+    ).subquery()
+    single = session.execute(select(func.coalesce(func.sum(files.c.size), 0))).scalar_one()
+    kept = session.execute(select(func.coalesce(func.sum(Checkpoint.size), 0))).scalar_one()
+    return int(single) + int(kept)
+
+
+def expire_checkpoints(session: Session, days: float) -> list[Dropped]:
+    """Take away the rows of checkpoints older than that, with an event; the files are the caller's.
+
+    Only of runs that nothing is to be done with any more; of a failed one the newest stays, since a
+    retry goes on from it.
+    """
+    waits = select(Job.run_id).where(col(Job.status).not_in(list(RESTING)))
+    statement = (
+        select(Checkpoint, Job)
+        .join(Job, col(Job.run_id) == col(Checkpoint.run_id))
+        .where(
+            Job.kind == JobKind.TRAIN,
+            col(Checkpoint.created_at) < db_now(-days * _DAY),
+            col(Checkpoint.run_id).not_in(waits),
+        )
+        .order_by(col(Checkpoint.run_id), col(Checkpoint.step))
+    )
+    gone: dict[str, list[Checkpoint]] = {}
+    trained: dict[str, Job] = {}
+    for checkpoint, job in session.exec(statement):
+        gone.setdefault(checkpoint.run_id, []).append(checkpoint)
+        trained[checkpoint.run_id] = job
+    dropped = []
+    for run_id, found in gone.items():
+        if trained[run_id].status == JobStatus.FAILED:
+            newest = select(func.max(Checkpoint.step)).where(Checkpoint.run_id == run_id)
+            last = session.exec(newest).one()
+            found = [one for one in found if one.step != last]
+        if not found:
+            continue
+        for one in found:
+            session.delete(one)
+        steps = ", ".join(str(one.step) for one in found)
+        said = {"message": f"checkpoints older than {days:g} days were removed, of steps {steps}"}
+        events.append(session, run_id, trained[run_id].id, [NewEvent("log", said)])
+        dropped += [Dropped(one.prefix, one.step) for one in found]
+    return dropped
+
+
+# -- garbage ---------------------------------------------------------------------------------------
+
+
+class Named(NamedTuple):
+    """A row that names files of the store."""
+
+    what: str
+    """For people: checkpoint 6 of run_…"""
+    keys: tuple[str, ...]
+    run_id: str | None
+    """None for a dataset, whose row stays: runs were trained on it."""
+    table: type[Checkpoint | Artifact | Evaluation | Dataset]
+    identity: tuple[Any, ...]
+    """Its primary key."""
+
+
+def named(session: Session) -> list[Named]:
+    """Every row that names files."""
+    found = [
+        Named(
+            f"checkpoint {row.step} of {row.run_id}",
+            tuple(f"{row.prefix}/{file['path']}" for file in row.files),
+            row.run_id,
+            Checkpoint,
+            (row.run_id, row.step),
+        )
+        for row in session.exec(select(Checkpoint))
+    ]
+    for artifact in session.exec(select(Artifact)):
+        what = f"{artifact.path} of {artifact.run_id}"
+        identity = (artifact.run_id, artifact.path)
+        found.append(Named(what, (artifact.key,), artifact.run_id, Artifact, identity))
+    for one in session.exec(select(Evaluation)):
+        what = f"predictions of {one.id} of {one.run_id}"
+        found.append(Named(what, (one.key,), one.run_id, Evaluation, (one.id,)))
+    for dataset in session.exec(select(Dataset)):
+        what = f"dataset {dataset.id}"
+        found.append(Named(what, (dataset.key,), None, Dataset, (dataset.id,)))
+    return found
+
+
+def at_work(session: Session) -> tuple[set[str], set[str]]:
+    """Of the jobs that workers have: their runs, and the prefixes that they store files under."""
+    found = list(session.exec(select(Job).where(Job.status == JobStatus.RUNNING)))
+    prefixes = {f"{shipping.prefix(one.run_id, one.id, one.token)}/" for one in found}
+    return {one.run_id for one in found}, prefixes
+
+
+def forget(session: Session, rows: Iterable[Named]) -> int:
+    """Remove those of these rows that still name the same files; return how many."""
+    removed = 0
+    wanted = {(one.table, one.identity): one for one in rows if one.run_id is not None}
+    for one in named(session):
+        if wanted.get((one.table, one.identity)) == one:
+            session.delete(session.get_one(one.table, one.identity))
+            removed += 1
+    return removed
