@@ -31,9 +31,7 @@ def tar_size(members: Sequence[Member]) -> int:
     return headers + sum(one.size + _padding(one.size) for one in members) + len(_END)
 
 
-def tar_stream(
-    members: Sequence[Member], open_file: Callable[[str], BinaryIO]
-) -> Iterator[bytes]:
+def tar_stream(members: Sequence[Member], open_file: Callable[[str], BinaryIO]) -> Iterator[bytes]:
     """The tar, in pieces of at most CHUNK bytes, each file opened when its turn comes.
 
     Raises what `open_file` raises, and OSError for a file that is shorter than it should be: what

@@ -44,9 +44,7 @@ def fetch(
     return place if files else None
 
 
-def _files(
-    database: Database, run_id: str, task: EvaluationTask | MergeTask
-) -> list[Weights]:
+def _files(database: Database, run_id: str, task: EvaluationTask | MergeTask) -> list[Weights]:
     with database.read() as session:
         try:
             return evaluations.weight_files(session, run_id, task)

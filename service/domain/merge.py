@@ -88,7 +88,8 @@ class MergeTask(BaseModel):
 
 class Comparison(BaseModel):
     """The merged model against the adapter on its base model, as the run scored with it, row by
-    row on the same sample."""
+    row on the same sample.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 

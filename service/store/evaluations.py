@@ -100,9 +100,7 @@ class Weights(NamedTuple):
     sha256: str
 
 
-def weight_files(
-    session: Session, run_id: str, task: EvaluationTask | MergeTask
-) -> list[Weights]:
+def weight_files(session: Session, run_id: str, task: EvaluationTask | MergeTask) -> list[Weights]:
     """The adapter or merged model that `task` is about; none for the base model.
 
     Raises NotFound if it is gone.

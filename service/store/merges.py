@@ -105,7 +105,8 @@ def published(session: Session, run_id: str, merge: str | None = None) -> FoundM
 
 def weights_of(session: Session, job: Job) -> tuple[str, int | None]:
     """Which of the run's weights an evaluation or merge job is about: adapter or checkpoint and
-    the step, or base. A merged model stands for what was merged."""
+    the step, or base. A merged model stands for what was merged.
+    """
     if job.kind == JobKind.MERGE:
         task = task_of(job)
         assert task is not None

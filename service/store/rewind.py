@@ -58,7 +58,8 @@ def rewind(session: Session, job: Job, step: int | None) -> list[Dropped]:
 
 def _take_back(session: Session, job: Job, past: int) -> list[Dropped]:
     """Of the evaluations and merges asked for, those of the adapter, and of checkpoints past that
-    step, or of a model that such weights were merged into."""
+    step, or of a model that such weights were merged into.
+    """
 
     def is_of_other_weights(one: Job) -> bool:
         target, step = merges.weights_of(session, one)

@@ -78,7 +78,8 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
     dropped: list[Dropped] = []
     kind = JobKind(job.kind)
     for line in new:
-        if not isinstance(line, _MAY_SAY[kind]):
+        may_say = isinstance(line, _MAY_SAY[kind])
+        if not may_say:
             raise RuntimeError(f"the program of a job of kind {kind} may not say {line.type}")
         dropped += _apply(session, claim, job, line)
     job.shipped_seq = new[-1].seq
