@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.api.schemas import Failure, View, percent
 from service.domain.events import FileEntry
-from service.domain.merge import BaseWeights, Comparison, MergedDtype, merged_path
+from service.domain.merge import BaseWeights, MergeComparison, MergedDtype, merged_path
 from service.domain.states import JobRequest, JobStatus
 from service.store.merges import FoundMerge
 
@@ -34,7 +34,7 @@ class MergeView(View):
         description="Rows per forward pass of the comparison where memory did not suffice for "
         "per_device_eval_batch_size."
     )
-    comparison: Comparison | None = Field(
+    comparison: MergeComparison | None = Field(
         description="What differs from the adapter; null before it is known."
     )
     files: list[FileEntry] = Field(
@@ -72,7 +72,7 @@ class MergeView(View):
             requested=None if job.request is None else JobRequest(job.request),
             attempts=job.attempts,
             eval_batch_size=job.eval_batch_size,
-            comparison=Comparison.of_figures(job.metrics, task.split) if files else None,
+            comparison=MergeComparison.of_figures(job.metrics, task.split) if files else None,
             files=[
                 FileEntry(path=row.path[start:], size=row.size, sha256=row.sha256) for row in files
             ],

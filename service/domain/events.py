@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.domain.evaluation import Target
-from service.domain.merge import Comparison
+from service.domain.merge import MergeComparison
 from service.domain.states import FailureReason, Phase
 
 # A program's exit status. Anything else is a crash.
@@ -116,7 +116,7 @@ class MergedEvent(_Event):
     path: str
     files: list[FileEntry]
     """Their paths are relative to `path`."""
-    comparison: Comparison
+    comparison: MergeComparison
 
 
 class WarningEvent(_Event):

@@ -86,7 +86,7 @@ class MergeTask(BaseModel):
     """Of the run's dataset, whose rows they are compared on."""
 
 
-class Comparison(BaseModel):
+class MergeComparison(BaseModel):
     """The merged model against the adapter on its base model, as the run scored with it, row by
     row on the same sample.
     """

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from service.domain.merge import Comparison, MergeRequest, job_of, merge_id
+from service.domain.merge import MergeComparison, MergeRequest, job_of, merge_id
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_what_is_no_size_is_refused(written):
 
 @pytest.mark.parametrize("changed", [None, 3])
 def test_a_comparison_can_be_kept_as_numbers(changed):
-    found = Comparison(
+    found = MergeComparison(
         rows=64, split="test", labels_changed=changed, max_difference=0.25, mean_difference=0.125
     )
     assert all(isinstance(value, float) for value in found.figures.values())
-    assert Comparison.of_figures(found.figures, "test") == found
+    assert MergeComparison.of_figures(found.figures, "test") == found
 
 
 def test_a_merge_and_its_job_name_each_other():

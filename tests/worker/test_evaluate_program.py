@@ -125,7 +125,8 @@ def test_rows_without_labels_get_predictions_and_no_figures(finished, models_dir
     table = scores(job, "adapter-test")
     assert len(table) == 6
     whole = {row["id"]: row["score"] for row in scores(finished, "adapter-test")}
-    assert [row["score"] for row in table] == pytest.approx([whole[r["id"]] for r in table])
+    own = [whole[row["id"]] for row in table]  # from other batches
+    assert [row["score"] for row in table] == pytest.approx(own, abs=1e-5)
     assert {row["label"] for row in table} == {None}
     assert {row["prediction"] for row in table} <= {"hate", "normal"}
 

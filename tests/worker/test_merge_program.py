@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from mxfp4 import pack_experts
@@ -392,3 +393,35 @@ def test_killed_at_any_point_it_has_said_nothing_and_begins_anew(
     (job / "events.jsonl").unlink()
     event, _ = merged(job)
     assert event.comparison.labels_changed == 0
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_oss-bias"])
+def test_it_is_evaluated_as_the_adapter_was(trained, models_dir, tmp_path, name):
+    """From its own files: the base model's are not there."""
+    weights, run_spec = trained(name), SPECS[name]
+    job = order(tmp_path / "merge", models_dir, weights, run_spec, max_shard_bytes=60_000)
+    merged(job)
+    task = {
+        "target": "merged",
+        "step": 12,
+        "dataset_id": "ds_1",
+        "split": "test",
+        "template": "tiny",
+        "labels": ["hate", "normal"],
+        "merge": "merge_1",
+    }
+    place = tmp_path / "evaluate"
+    evaluation = make_job(place, tmp_path / "none", run_spec, evaluation=task, merged="merged")
+    shutil.copytree(job / "merged", evaluation / "merged")
+    status, found = run_here(evaluation, "evaluate")
+    assert status == EXIT_DONE, (evaluation / "events.jsonl").read_text()
+    (event,) = of_type(found, "evaluation")
+    assert (event.target, event.step) == ("merged", 12)
+    both = [
+        pq.read_table(one / "evaluations" / f"{target}-test.parquet").to_pylist()
+        for one, target in ((weights, "adapter"), (evaluation, "merged"))
+    ]
+    for own, other in zip(*both, strict=True):
+        assert own["id"] == other["id"]
+        assert own["prediction"] == other["prediction"]
+        assert own["score"] == pytest.approx(other["score"], abs=1e-4)

@@ -1,12 +1,12 @@
 """README.md of a merged model, as the Hub, transformers and people read it."""
 
 from service.domain.job import Job
-from service.domain.merge import Comparison, MergeTask
+from service.domain.merge import MergeComparison, MergeTask
 from worker.programs.comparing import stated
 from worker.training.card import one_line, plain
 
 
-def merged_card(job: Job, task: MergeTask, found: Comparison) -> str:
+def merged_card(job: Job, task: MergeTask, found: MergeComparison) -> str:
     """The whole file."""
     from huggingface_hub import ModelCardData
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from service.domain.errors import ProgramFailure
-from service.domain.merge import Comparison, MergeTask
+from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
 from worker.programs.memory import rows_at_once
 from worker.programs.program import Program
@@ -83,7 +83,7 @@ def _answered(prompts: Prompts, rows: Sequence[Row]) -> list[Item]:
     return [Item(one.ids[: one.start], [one.ids[one.start :]]) for one in examples if one]
 
 
-def compared(task: MergeTask, adapter: Values, merged: Values) -> Comparison:
+def compared(task: MergeTask, adapter: Values, merged: Values) -> MergeComparison:
     """What differs between the two. At least one row was drawn."""
     apart = [
         max(abs(one - other) for one, other in zip(*pair, strict=True))
@@ -95,7 +95,7 @@ def compared(task: MergeTask, adapter: Values, merged: Values) -> Comparison:
             predicted(task.labels, one) != predicted(task.labels, other)
             for one, other in zip(adapter, merged, strict=True)
         )
-    return Comparison(
+    return MergeComparison(
         rows=len(apart),
         split=task.split,
         labels_changed=changed,
@@ -104,7 +104,7 @@ def compared(task: MergeTask, adapter: Values, merged: Values) -> Comparison:
     )
 
 
-def judge(program: Program, task: MergeTask, found: Comparison) -> None:
+def judge(program: Program, task: MergeTask, found: MergeComparison) -> None:
     """Say what differs. Raises ProgramFailure where that is more than rounding explains."""
     said = stated(found)
     program.reporter.log(f"Merged model and adapter compared: {said}.")
@@ -129,7 +129,7 @@ def judge(program: Program, task: MergeTask, found: Comparison) -> None:
         )
 
 
-def stated(found: Comparison) -> str:
+def stated(found: MergeComparison) -> str:
     """The comparison as half a sentence."""
     on = f"on {found.rows} rows of the {found.split} split"
     if found.labels_changed is None:

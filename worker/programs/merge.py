@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from service.domain.errors import ProgramFailure
 from service.domain.events import MergedEvent, Progress
 from service.domain.job import Job
-from service.domain.merge import Comparison, MergeTask
+from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason, Phase
 from worker.programs import libraries
 from worker.programs.program import Program, launch
@@ -220,7 +220,7 @@ def _scored_after(
 
 
 def _announce(
-    program: Program, job: Job, task: MergeTask, target: Path, found: Comparison, steps: Steps
+    program: Program, job: Job, task: MergeTask, target: Path, found: MergeComparison, steps: Steps
 ) -> None:
     from worker.merging.card import merged_card
 
