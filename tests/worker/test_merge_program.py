@@ -102,7 +102,7 @@ def adapted(models, weights, run_spec):
 @pytest.fixture
 def tolerant(monkeypatch):
     """Random weights are moved far by 4 bits, and labels with them."""
-    monkeypatch.setattr(comparing, "TOLERATED", 1.0)
+    monkeypatch.setattr(comparing, "TOLERATED_OF_OTHERS", 1.0)
 
 
 @pytest.mark.parametrize("name", list(SPECS))
@@ -323,9 +323,9 @@ def test_a_model_that_answers_otherwise_is_not_published(
     reason, detail = failure(order(tmp_path / "a", models_dir, trained("llama"), SPECS["llama"]))
     assert reason == "invalid_spec"
     assert "8 changed their label" in detail
-    assert "Ask for dtype float32" in detail
+    assert "dtype float32 rounds less" in detail
     job = order(tmp_path / "b", models_dir, trained("llama-nf4"), SPECS["llama-nf4"])
-    assert "ask for base_weights dequantized" in failure(job)[1]
+    assert "base_weights dequantized is nearer" in failure(job)[1]
 
 
 def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):

@@ -19,9 +19,13 @@ from worker.training.rows import Row, sample
 ROWS = 64
 """Rows compared, at most."""
 
-TOLERATED = 0.1
-"""Share of the rows that may change their label (one may always): a borderline row does by rounding
-alone, and original weights differ from the 4-bit ones that were trained on."""
+TOLERATED = 0.25
+"""Share of the rows that may change their label (one may always): borderline ones do by rounding
+alone, and of a model that has learned little many are. What is merged wrongly changes more."""
+
+TOLERATED_OF_OTHERS = 0.5
+"""The same where a model that was trained on 4-bit weights gets the original ones: it is another
+model, and a small one is moved far by that. What is left is to refuse one that says nothing."""
 
 TOLERATED_NATS = 0.5
 """Without labels: mean difference in the log-likelihood of a token."""
@@ -108,25 +112,25 @@ def judge(program: Program, task: MergeTask, found: MergeComparison) -> None:
     """Say what differs. Raises ProgramFailure where that is more than rounding explains."""
     said = stated(found)
     program.reporter.log(f"Merged model and adapter compared: {said}.")
+    others = task.base_weights == "original" and program.job.spec.quantization.load_in_4bit
+    remedy = "dtype float32 rounds less."
+    if others:
+        remedy = (
+            "The run was trained on 4-bit weights and these are the original ones: base_weights "
+            "dequantized is nearer."
+        )
     if found.labels_changed is None:
         fits = found.mean_difference <= TOLERATED_NATS
     else:
-        fits = found.labels_changed <= max(1, int(TOLERATED * found.rows))
-    if fits and not found.labels_changed:
-        return
-    if fits:
-        program.reporter.warn("merged_differs", f"The merged model differs: {said}.")
-    elif task.base_weights == "original" and program.job.spec.quantization.load_in_4bit:
+        share = TOLERATED_OF_OTHERS if others else TOLERATED
+        fits = found.labels_changed <= max(1, int(share * found.rows))
+    if not fits:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            f"The merged model differs too much from the adapter: {said}. The run was trained on "
-            "4-bit weights and these are the original ones: ask for base_weights dequantized.",
+            f"The merged model differs too much from the adapter: {said}. {remedy}",
         )
-    else:
-        raise ProgramFailure(
-            FailureReason.INVALID_SPEC,
-            f"The merged model differs too much from the adapter: {said}. Ask for dtype float32.",
-        )
+    if found.labels_changed:
+        program.reporter.warn("merged_differs", f"Merged model and adapter: {said}. {remedy}")
 
 
 def stated(found: MergeComparison) -> str:
