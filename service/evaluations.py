@@ -15,7 +15,7 @@ from service.domain.evaluation import EvaluationRequest, EvaluationTask, evaluat
 from service.domain.job import ADAPTER_FILES
 from service.domain.spec import RunSpec
 from service.domain.states import RESTING, JobKind
-from service.store import evaluations, idempotency, jobs, steering
+from service.store import evaluations, idempotency, jobs, merges, steering
 from service.store import runs as rows
 from service.store.evaluations import Found
 from service.store.idempotency import IdempotencyKey
@@ -93,9 +93,11 @@ def resolve(session: Session, run: Run, trained: Job, asked: EvaluationRequest) 
             raise InvalidRequest.at("/dataset_id", error.detail) from error
         stats = DatasetStats.model_validate(given.stats)
     _check_rows(asked, stats, labels)
+    step, merge = _weights(session, run, trained, asked)
     return EvaluationTask(
         target=asked.target,
-        step=_step(session, run, trained, asked),
+        step=step,
+        merge=merge,
         dataset_id=asked.dataset_id or run.dataset_id,
         split=asked.split,
         template=_template(asked, spec, own, stats, labels),
@@ -104,33 +106,57 @@ def resolve(session: Session, run: Run, trained: Job, asked: EvaluationRequest) 
     )
 
 
-def _step(session: Session, run: Run, trained: Job, asked: EvaluationRequest) -> int | None:
-    """The step of the weights that are to be scored; they are there."""
-    if asked.target == "merged":
-        raise InvalidRequest.at(
-            "/target", "merged is not available in this version; use adapter, checkpoint or base"
-        )
+def _weights(
+    session: Session, run: Run, trained: Job, asked: EvaluationRequest
+) -> tuple[int | None, str | None]:
+    """The step of the weights that are to be scored, and the merge, if any; they are there."""
     if asked.target != "checkpoint" and asked.step is not None:
         raise InvalidRequest.at(
             "/step", f"only a checkpoint has a step; the target is {asked.target}: leave it out"
         )
-    if asked.target == "base":
-        return None
-    if asked.target == "adapter":
-        if any(rows.find_artifact(session, run.id, name) is None for name in ADAPTER_FILES):
-            raise Conflict(
-                f"the run {_stands(trained)} and has no adapter, which comes at its end; evaluate "
-                "a checkpoint or the base model"
-            )
-        return evaluations.adapter_step(session, run, trained)
+    match asked.target:
+        case "base":
+            return None, None
+        case "adapter":
+            instead = "evaluate a checkpoint or the base model"
+            return adapter_step(session, run, trained, instead), None
+        case "checkpoint":
+            instead = "evaluate the base model"
+            step = checkpoint_step(session, run, trained, asked.step, "/step", instead)
+            return step, None
+        case "merged":
+            try:
+                merge = merges.newest_published(session, run.id)
+            except NotFound as error:
+                raise Conflict(error.detail) from error
+            return merge.task.step, merge.id
+
+
+def adapter_step(session: Session, run: Run, trained: Job, instead: str) -> int:
+    """The step of the run's adapter. Raises Conflict, with what to do `instead`, without one."""
+    if any(rows.find_artifact(session, run.id, name) is None for name in ADAPTER_FILES):
+        raise Conflict(
+            f"the run {_stands(trained)} and has no adapter, which comes at its end; {instead}"
+        )
+    return evaluations.adapter_step(session, run, trained)
+
+
+def checkpoint_step(
+    session: Session, run: Run, trained: Job, step: int | None, pointer: str, instead: str
+) -> int:
+    """`step`, of which the run has a checkpoint.
+
+    Raises Conflict, with what to do `instead`, where it has none at all, and InvalidRequest at
+    `pointer` where it has others.
+    """
     steps = [checkpoint.step for checkpoint in rows.checkpoints(session, run.id)]
     if not steps:
-        raise Conflict(f"the run {_stands(trained)} and has no checkpoint; evaluate the base model")
-    if asked.step not in steps:
+        raise Conflict(f"the run {_stands(trained)} and has no checkpoint; {instead}")
+    if step is None or step not in steps:
         has = ", ".join(map(str, steps))
-        problem = "name one" if asked.step is None else f"there is no checkpoint {asked.step}"
-        raise InvalidRequest.at("/step", f"{problem}; the run keeps the steps {has}")
-    return asked.step
+        problem = "name one" if step is None else f"there is no checkpoint {step}"
+        raise InvalidRequest.at(pointer, f"{problem}; the run keeps the steps {has}")
+    return step
 
 
 def _stands(job: Job) -> str:

@@ -17,14 +17,14 @@ from service.datasets.templates import builtin_templates
 from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job, log_path
 from service.domain.spec import RunSpec
 from service.settings import Settings
-from service.store import events, jobs
+from service.store import events, jobs, merges
 from service.store import runs as rows
 from service.store.database import Database
 from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
-from worker import adapter
+from worker import weights
 
 _LOCK = ".lock"
 # What `path_of` makes, and nothing else that a person may keep in the same folder.
@@ -106,12 +106,13 @@ def prepare(
 
     A checkpoint that is not what was stored is passed over with an event. Raises OSError, Fenced,
     Unavailable, Damaged where the dataset is not in the store as it was, and ProgramFailure where
-    what an evaluation job is to score is not kept any more.
+    what an evaluation job is to score, or a merge job to merge, is not kept any more.
     """
     with database.read() as session:
         run = session.get_one(Run, claim.run_id)
         job = jobs.get(session, claim.job_id)
         task = task_of(job)
+        merge = merges.task_of(job)
         learned = session.get_one(Dataset, run.dataset_id)
         dataset = learned if task is None else session.get_one(Dataset, task.dataset_id)
         checkpoints = list(reversed(rows.checkpoints(session, claim.run_id)))
@@ -121,9 +122,9 @@ def prepare(
     directory.mkdir()
     expected = Stored(dataset.size, dataset.content_hash)
     store.fetch(dataset.key, directory / DATASET_FILE, expected)
-    resume_from, broken, weights = None, list[str](), None
-    if task is not None:
-        weights = adapter.fetch(store, database, claim.run_id, task, directory)
+    resume_from, broken, place = None, list[str](), None
+    if (order := task or merge) is not None:
+        place = weights.fetch(store, database, claim.run_id, order, directory)
     else:
         resume_from, broken = _fetch_newest(store, checkpoints, directory)
         for evaluation in scored:
@@ -136,7 +137,7 @@ def prepare(
             store.fetch(log.key, directory / LOG_FILE)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
-    baseline = spec.evaluation.baseline_template if task is None else None
+    baseline = spec.evaluation.baseline_template if order is None else None
     write_job(
         directory,
         Job(
@@ -154,7 +155,9 @@ def prepare(
             train_batch_size=job.train_batch_size,
             eval_batch_size=job.eval_batch_size,
             evaluation=task,
-            adapter=weights,
+            merge=merge,
+            adapter=place if place == weights.ADAPTER else None,
+            merged=place if place == weights.MERGED else None,
         ),
     )
     if broken:  # last: whatever fails before this is tried again as a whole

@@ -20,6 +20,7 @@ from service.domain.events import (
     EvaluationEvent,
     FailureEvent,
     FileEntry,
+    MergedEvent,
     PhaseEvent,
     ProgramEvent,
     program_event,
@@ -171,7 +172,7 @@ class Shipper:
 
     def _upload(self, line: ProgramEvent) -> None:
         match line:
-            case CheckpointEvent():
+            case CheckpointEvent() | MergedEvent():
                 for file in line.files:
                     self._put(f"{line.path}/{file.path}", file)
             case ArtifactEvent():

@@ -15,6 +15,7 @@ class EvaluationView(View):
     job_id: str = Field(description="Its own job; or the run's, for what the run scored itself.")
     target: str = Field(description="base, adapter, checkpoint or merged")
     step: int | None = Field(description="Of the weights; null: the base model's.")
+    merge_id: str | None = Field(description="The merge whose model it is, for the target merged.")
     dataset_id: str
     split: str
     template: str
@@ -57,6 +58,7 @@ class EvaluationView(View):
             job_id=job.id,
             target=task.target,
             step=task.step,
+            merge_id=task.merge,
             dataset_id=task.dataset_id,
             split=task.split,
             template=task.template,
@@ -85,6 +87,7 @@ class EvaluationView(View):
             job_id=job.id,
             target=row.target,
             step=row.step,
+            merge_id=None,
             dataset_id=row.dataset_id,
             split=row.split,
             template=row.template,

@@ -63,6 +63,22 @@ EVALUATIONS: dict[str, Example] = {
     ),
 }
 
+MERGES: dict[str, Example] = {
+    "adapter": Example(
+        summary="The run's adapter, in bfloat16", description="In files of 5 GB at most.", value={}
+    ),
+    "checkpoint": Example(
+        summary="A checkpoint, in smaller files",
+        description="GET …/checkpoints lists the steps.",
+        value={"checkpoint": 90, "max_shard_size": "2GB"},
+    ),
+    "as_trained": Example(
+        summary="Into the weights that the training saw",
+        description="The base model's weights after a way through 4 bits: nearest to the adapter.",
+        value={"base_weights": "dequantized", "dtype": "float32"},
+    ),
+}
+
 CLONES: dict[str, Example] = {
     "same": Example(summary="The same again", value={}),
     "slower": Example(

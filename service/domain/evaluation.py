@@ -16,7 +16,7 @@ class EvaluationRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     target: Target = Field(
-        "adapter", description="Which weights; merged is not available in this version."
+        "adapter", description="Which weights; merged: the run's newest finished merge."
     )
     step: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Of the checkpoint; for the target checkpoint alone."
@@ -57,6 +57,8 @@ class EvaluationTask(BaseModel):
     labels: list[str]
     """Those of the run's training rows, sorted. Every row is scored against all of them."""
     max_samples: int | None = None
+    merge: str | None = None
+    """Whose weights they are, where the target is merged."""
 
 
 def report_split(wanted: Collection[str], labelled: Collection[str]) -> Split | None:

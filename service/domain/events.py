@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.domain.evaluation import Target
+from service.domain.merge import MergeComparison
 from service.domain.states import FailureReason, Phase
 
 # A program's exit status. Anything else is a crash.
@@ -47,7 +48,8 @@ class PhaseEvent(_Event):
 class Progress(_Event):
     """Where training stands, kept only in the job's row; sent every step.
 
-    Of an evaluation job: rows scored, of how many; sent every other second.
+    Of an evaluation job: rows scored, of how many; of a merge job: weights written and rows
+    compared. Sent every other second.
     """
 
     type: Literal["progress"] = "progress"
@@ -107,6 +109,16 @@ class ArtifactEvent(_Event):
     file: FileEntry
 
 
+class MergedEvent(_Event):
+    """A merged model is complete in the job directory under `path`, and was compared."""
+
+    type: Literal["merged"] = "merged"
+    path: str
+    files: list[FileEntry]
+    """Their paths are relative to `path`."""
+    comparison: MergeComparison
+
+
 class WarningEvent(_Event):
     type: Literal["warning"] = "warning"
     code: str
@@ -141,6 +153,7 @@ ProgramEvent = Annotated[
     | CheckpointEvent
     | EvaluationEvent
     | ArtifactEvent
+    | MergedEvent
     | WarningEvent
     | LogEvent
     | RewoundEvent

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from service.domain.evaluation import EvaluationTask, evaluation_id
+from service.domain.merge import MergeTask, merge_id
 from service.domain.spec import RunSpec
 from service.domain.states import JobKind
 from service.domain.template import Template
@@ -23,6 +24,8 @@ def log_path(kind: JobKind, job_id: str) -> str:
     """Where the log of a job's program lies among the files of its run."""
     if kind == JobKind.EVALUATE:
         return f"evaluations/{evaluation_id(job_id)}/evaluate.log"
+    if kind == JobKind.MERGE:
+        return f"merges/{merge_id(job_id)}/merge.log"
     return LOG_FILE
 
 
@@ -57,8 +60,13 @@ class Job(BaseModel):
     evaluation: EvaluationTask | None = None
     """What an evaluation job scores; null in a train job. `template` is then the one to score
     under, and `completions` are those of the dataset that the run was trained on."""
+    merge: MergeTask | None = None
+    """What a merge job makes; null in others."""
     adapter: str | None = None
-    """The directory of the adapter that an evaluation job scores; null: the base model."""
+    """The directory of the adapter that an evaluation job scores or a merge job merges; null: the
+    base model's own weights, or a merged model's."""
+    merged: str | None = None
+    """The directory of the merged model that an evaluation job scores."""
 
     @classmethod
     def read(cls, directory: Path) -> "Job":

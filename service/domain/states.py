@@ -53,13 +53,17 @@ class JobRequest(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a running program is doing, in the order in which a train job goes through them."""
+    """What a running program is doing, in the order in which a train job goes through them.
+
+    A merge job is `merging` between two times of `evaluating`.
+    """
 
     STARTING = "starting"
     LOADING = "loading"
     BASELINE = "baseline"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    MERGING = "merging"
     SAVING = "saving"
     REPORTING = "reporting"
     DONE = "done"
@@ -174,7 +178,56 @@ EVALUATION_ADVICE: dict[FailureReason, Advice] = {
     ),
 }
 
+_MERGE_AGAIN = "ask for the merge again (POST /v1/runs/{id}/merged)."
+
+MERGE_ADVICE: dict[FailureReason, Advice] = {
+    FailureReason.INVALID_SPEC: Advice(
+        "Mind what the detail says and ask for another merge (POST /v1/runs/{id}/merged).", False
+    ),
+    FailureReason.INVALID_DATA: Advice(
+        "The rows that adapter and merged model are compared on cannot be read as the run read "
+        "them: see the detail.",
+        False,
+    ),
+    FailureReason.MODEL_UNAVAILABLE: Advice(
+        "Put the base model's files where the run found them when it was trained, or give the "
+        f"worker a way to the model hub (and HF_TOKEN for a gated model). Then {_MERGE_AGAIN}",
+        True,
+    ),
+    FailureReason.OUT_OF_MEMORY: Advice(
+        "Merging takes a weight file's memory, but to be compared the merged model is loaded as "
+        f"a whole. When a worker with more memory is there, {_MERGE_AGAIN}",
+        True,
+    ),
+    FailureReason.DIVERGED: Advice(
+        "These weights give no finite likelihoods. Merge an earlier checkpoint.", False
+    ),
+    FailureReason.CRASHED: Advice(
+        f"Read the merge's logs; the last lines say what happened. Then {_MERGE_AGAIN}", True
+    ),
+    FailureReason.WORKER_LOST: Advice(
+        f"The worker stopped answering too often. Check its machine, then {_MERGE_AGAIN}", True
+    ),
+    FailureReason.STALLED: Advice(
+        "The program stopped making progress and was killed; the log's end shows where each thread "
+        f"stood. Check the machine, or raise the limit that the detail names, then {_MERGE_AGAIN}",
+        True,
+    ),
+    FailureReason.NO_SPACE: Advice(
+        "The worker's disk and the store each need room for the whole merged model. Free some, "
+        f"then {_MERGE_AGAIN}",
+        True,
+    ),
+    FailureReason.INTERNAL: Advice(
+        "This is a fault of Fairtune's own; please report it with the merge's logs.", True
+    ),
+}
+
 
 def advice_on(reason: FailureReason, kind: JobKind) -> Advice:
     """What a user can do about a job of that kind that failed for that reason."""
-    return (EVALUATION_ADVICE if kind == JobKind.EVALUATE else ADVICE)[reason]
+    return {
+        JobKind.TRAIN: ADVICE,
+        JobKind.EVALUATE: EVALUATION_ADVICE,
+        JobKind.MERGE: MERGE_ADVICE,
+    }[kind][reason]

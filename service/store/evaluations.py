@@ -7,7 +7,9 @@ from sqlmodel import Session, col, select
 from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import EvaluationTask, evaluation_id, job_of
 from service.domain.job import ADAPTER_FILES
+from service.domain.merge import MergeTask, merged_path
 from service.domain.states import RESTING, JobKind, JobStatus
+from service.store import merges
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Run
 
 
@@ -101,7 +103,7 @@ def adapter_step(session: Session, run: Run, job: Job) -> int:
 
 
 class Weights(NamedTuple):
-    """A file of an adapter in the artifact store."""
+    """A file of an adapter, or of a merged model, in the artifact store."""
 
     name: str
     key: str
@@ -109,10 +111,16 @@ class Weights(NamedTuple):
     sha256: str
 
 
-def adapter_files(session: Session, run_id: str, task: EvaluationTask) -> list[Weights]:
-    """The adapter that `task` scores; none for the base model. Raises NotFound if it is gone."""
+def weight_files(session: Session, run_id: str, task: EvaluationTask | MergeTask) -> list[Weights]:
+    """The adapter or merged model that `task` is about; none for the base model.
+
+    Raises NotFound if it is gone.
+    """
     if task.target == "base":
         return []
+    if task.target == "merged":
+        assert isinstance(task, EvaluationTask)
+        return _merged_files(session, run_id, task)
     if task.target == "adapter":
         rows = [session.get(Artifact, (run_id, name)) for name in ADAPTER_FILES]
         found = [Weights(row.path, row.key, row.size, row.sha256) for row in rows if row]
@@ -127,3 +135,12 @@ def adapter_files(session: Session, run_id: str, task: EvaluationTask) -> list[W
         for file in checkpoint.files
         if file["path"] in ADAPTER_FILES
     ]
+
+
+def _merged_files(session: Session, run_id: str, task: EvaluationTask) -> list[Weights]:
+    assert task.merge is not None
+    merge = merges.find(session, run_id, task.merge)
+    if not merge.is_published:
+        raise NotFound(f"the model of the merge {merge.id} is not kept any more")
+    start = len(merged_path(merge.id))
+    return [Weights(row.path[start:], row.key, row.size, row.sha256) for row in merge.files]

@@ -7,6 +7,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from service.domain.evaluation import evaluation_id
+from service.domain.merge import merge_id
 from service.domain.states import JobKind
 from service.store.tables import Event, Job, Run
 
@@ -30,7 +31,7 @@ def storable(value: Any) -> Any:
 
 
 def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent]) -> None:
-    """Add `events` in order; those of an evaluation job also say which evaluation's they are.
+    """Add `events` in order; those of an evaluation or a merge job also say whose they are.
 
     The run's row is locked until the commit, so numbers have no gaps and become visible in order:
     a reader that has seen number n will never be shown a smaller one later.
@@ -44,7 +45,11 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
         .returning(col(Run.event_count))
     )
     job = session.get_one(Job, job_id)
-    marks = {"evaluation_id": evaluation_id(job_id)} if job.kind == JobKind.EVALUATE else {}
+    marks = {}
+    if job.kind == JobKind.EVALUATE:
+        marks = {"evaluation_id": evaluation_id(job_id)}
+    elif job.kind == JobKind.MERGE:
+        marks = {"merge_id": merge_id(job_id)}
     last = session.execute(statement).scalar_one()
     first = last - len(events) + 1
     for number, event in enumerate(events, first):

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import evaluation_id
+from service.domain.merge import merge_id
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store import events, jobs, promotions, shipping
 from service.store.database import db_now
@@ -61,7 +62,8 @@ def finish_delete(session: Session, run_id: str) -> None:
     Raises Conflict where a worker took up one of its jobs meanwhile.
     """
     found = _put_to_rest(session, run_id, None)
-    made = {run_id, *found, *(evaluation_id(one) for one in found)}
+    made = {run_id, *found}
+    made |= {make(one) for make in (evaluation_id, merge_id) for one in found}
     session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(made)))
     models = (Event, Metric, Checkpoint, Artifact, Evaluation, Promotion, Job)
     for model in models:  # those that refer to others first

@@ -41,6 +41,11 @@ def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
     return found
 
 
+def lock(session: Session, run: Run) -> None:
+    """Keep others that lock it, or write its events, waiting until the commit."""
+    session.exec(select(Run.id).where(Run.id == run.id).with_for_update()).one()
+
+
 def list_runs(
     session: Session,
     *,

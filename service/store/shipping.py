@@ -14,6 +14,7 @@ from service.domain.events import (
     FailureEvent,
     FileEntry,
     LogEvent,
+    MergedEvent,
     MetricsEvent,
     PhaseEvent,
     ProgramEvent,
@@ -22,16 +23,27 @@ from service.domain.events import (
     WarningEvent,
 )
 from service.domain.ids import new_id
+from service.domain.merge import merge_id, merged_path
 from service.domain.states import JobKind
-from service.store import events, jobs
+from service.store import events, jobs, merges
 from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.rewind import Dropped, rewind
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
 
-# What an evaluation may say: nothing that is the run's own.
-_OF_AN_EVALUATION = PhaseEvent | Progress | EvaluationEvent | WarningEvent | LogEvent | FailureEvent
+# What programs of each kind may say: an evaluation or a merge nothing that is the run's own.
+_OF_ANY = PhaseEvent | Progress | WarningEvent | LogEvent | FailureEvent
+_MAY_SAY = {
+    JobKind.TRAIN: _OF_ANY
+    | MetricsEvent
+    | CheckpointEvent
+    | EvaluationEvent
+    | ArtifactEvent
+    | RewoundEvent,
+    JobKind.EVALUATE: _OF_ANY | EvaluationEvent,
+    JobKind.MERGE: _OF_ANY | MergedEvent,
+}
 
 
 def prefix(run_id: str, job_id: str, token: int) -> str:
@@ -57,16 +69,18 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
 
     The files that they name must lie in the store under `prefix_of(claim)` already. Returns the
     checkpoints, and evaluations, that are no longer kept. Raises Fenced where the job is no longer
-    this worker's, and RuntimeError where an evaluation says what only a training may.
+    this worker's, and RuntimeError where a program says what one of its kind may not.
     """
     job = jobs.hold(session, claim)
     new = [line for line in lines if line.seq > job.shipped_seq]
     if not new:
         return []
     dropped: list[Dropped] = []
+    kind = JobKind(job.kind)
     for line in new:
-        if job.kind == JobKind.EVALUATE and not isinstance(line, _OF_AN_EVALUATION):
-            raise RuntimeError(f"an evaluation says what only a training may: {line.type}")
+        may_say = isinstance(line, _MAY_SAY[kind])
+        if not may_say:
+            raise RuntimeError(f"the program of a job of kind {kind} may not say {line.type}")
         dropped += _apply(session, claim, job, line)
     job.shipped_seq = new[-1].seq
     session.add(job)
@@ -84,7 +98,7 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
 
 def _public(line: ProgramEvent) -> dict[str, Any]:
     data = line.model_dump(mode="json", exclude={"seq", "type"})
-    if isinstance(line, CheckpointEvent):
+    if isinstance(line, CheckpointEvent | MergedEvent):
         data.pop("path")
     return data
 
@@ -112,6 +126,8 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             put_artifact(session, claim, line.file)
         case EvaluationEvent():
             _put_evaluation(session, claim, job, line)
+        case MergedEvent():
+            _put_merged(session, claim, job, line)
         case _:
             pass
     return []
@@ -153,6 +169,18 @@ def put_artifact(session: Session, claim: Claim, file: FileEntry, place: str | N
             sha256=file.sha256,
         )
     )
+
+
+def _put_merged(session: Session, claim: Claim, job: Job, line: MergedEvent) -> None:
+    """Make a merged model visible, all its files at once; an earlier attempt's go."""
+    for old in merges.files_of(session, job):
+        session.delete(old)
+    session.flush()
+    merge = merge_id(job.id)
+    for file in line.files:
+        shown = file.model_copy(update={"path": merged_path(merge, file.path)})
+        put_artifact(session, claim, shown, f"{line.path}/{file.path}")
+    job.metrics = line.comparison.figures
 
 
 def _put_checkpoint(

@@ -108,7 +108,8 @@ class Job(SQLModel, table=True):
         nullable=False,
         sa_column_kwargs={"server_default": "{}"},
     )
-    """What is to be done, where the run's specification does not say it: an EvaluationTask."""
+    """What is to be done, where the run's specification does not say it: an EvaluationTask or a
+    MergeTask."""
     status: str
     request: str | None = None
     """What a user asked of a running job: cancel or pause."""

@@ -167,7 +167,7 @@ def test_the_base_model_has_the_baselines_template(client, dataset_id):
     [
         ({"targets": "base"}, "/targets", "not known"),
         ({"target": "tuned"}, "/target", "'base', 'adapter'"),
-        ({"target": "merged"}, "/target", "not available in this version"),
+        ({"target": "merged", "step": 2}, "/step", "leave it out"),
         ({"target": "checkpoint"}, "/step", "the run keeps the steps 2, 4"),
         ({"target": "checkpoint", "step": 3}, "/step", "the run keeps the steps 2, 4"),
         ({"target": "checkpoint", "step": "2"}, "/step", "valid integer"),
@@ -401,7 +401,7 @@ def test_the_runs_stream_ends_with_the_run_whatever_is_evaluated(client, trained
 def test_what_is_the_runs_own_an_evaluation_cannot_say(context, client, trained, line):
     worker = Worker(context, trained, ask(client, trained)["job_id"])
     before = client.get(f"/v1/runs/{trained}/events").text
-    with pytest.raises(RuntimeError, match="only a training may"):
+    with pytest.raises(RuntimeError, match="of kind evaluate may not say"):
         worker.ship(worker.line(type="log", message="a"), worker.line(**line))
     assert client.get(f"/v1/runs/{trained}/events").text == before
     steps = [one["step"] for one in client.get(f"/v1/runs/{trained}/checkpoints").json()["data"]]
@@ -649,9 +649,11 @@ def test_a_program_gets_all_that_it_needs(client, house, unlabelled_id):
             "template": "hate_speech_policy",
             "labels": ["hate", "normal"],
             "max_samples": 5,
+            "merge": None,
         }}
         assert job["template"]["name"] == "hate_speech_policy"
         assert job["baseline_template"] is job["resume_from"] is job["completions"] is None
+        assert job["merge"] is job["merged"] is None
         names = sorted(path.name for path in (directory / job["adapter"]).iterdir())
         assert names == ["adapter_config.json", "adapter_model.safetensors"]
         for name in names:

@@ -4,6 +4,7 @@ import pytest
 
 from service.api.app import create_app
 from service.domain.evaluation import EvaluationRequest
+from service.domain.merge import MergeRequest
 from service.domain.release import PromotionRequest
 from service.report_request import ReportRequest
 from service.settings import Settings
@@ -65,6 +66,11 @@ def test_every_call_of_the_design_is_there(document):
         f"GET {run}/evaluations/{{eval_id}}",
         f"GET {run}/evaluations/{{eval_id}}/logs",
         f"POST {run}/evaluations/{{eval_id}}/cancel",
+        f"POST {run}/merged",
+        f"GET {run}/merged",
+        f"GET {run}/merged/download",
+        f"GET {run}/merged/logs",
+        f"POST {run}/merged/cancel",
         f"GET {run}/bias-report",
         f"POST {run}/evaluations/{{eval_id}}/reports",
         "GET /v1/compare",
@@ -135,6 +141,18 @@ def test_the_examples_of_evaluations_are_valid(document):
     properties = document["components"]["schemas"]["EvaluationRequest"]["properties"]
     assert properties["target"]["enum"] == ["base", "adapter", "checkpoint", "merged"]
     assert "required" not in document["components"]["schemas"]["EvaluationRequest"]
+
+
+def test_the_examples_of_merges_are_valid(document):
+    path = "/v1/runs/{run_id}/merged"
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    assert len(content["examples"]) == 3
+    for example in content["examples"].values():
+        MergeRequest.model_validate(example["value"])
+    assert "required" not in document["components"]["schemas"]["MergeRequest"]
+    tar = document["paths"][f"{path}/download"]["get"]["responses"]
+    assert "application/x-tar" in tar["200"]["content"]
+    assert "content" not in tar["304"]
 
 
 def test_reports_and_comparisons_are_described_in_every_form(document):

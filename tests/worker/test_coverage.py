@@ -1,10 +1,10 @@
 """What is held in 4 bits: the count, the warning, and gpt-oss as it is published, in MXFP4."""
 
-import json
 import shutil
 
 import pytest
 import torch
+from mxfp4 import pack_experts
 from safetensors.torch import load_file, save_file
 from train_jobs import spec
 from transformers import AutoModelForCausalLM
@@ -65,33 +65,11 @@ def test_a_warning_names_the_largest_kinds_alone():
     assert "and 2 kinds more" in text
 
 
-MXFP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
-"""Magnitudes of the 8 codes of E2M1; the fourth bit is the sign (OCP Microscaling, 2023)."""
-
-
 @pytest.fixture(scope="module")
 def mxfp4(models_dir, tmp_path_factory):
     """tiny-gpt_oss with its experts as gpt-oss is published, and what these are in float32."""
     directory = tmp_path_factory.mktemp("mxfp4") / "tiny-gpt_oss"
-    shutil.copytree(models_dir / "tiny-gpt_oss", directory)
-    weights = load_file(directory / "model.safetensors")
-    generator = torch.Generator().manual_seed(3)
-    table = torch.tensor(MXFP4 + [-value for value in MXFP4])
-    expected = {}
-    for name in [name for name in weights if name.endswith(("experts.gate_up_proj", "down_proj"))]:
-        experts, inputs, outputs = weights.pop(name).shape
-        shape = (experts, outputs, inputs // 32)
-        blocks = torch.randint(256, (*shape, 16), generator=generator).to(torch.uint8)
-        scales = torch.randint(121, 126, shape, generator=generator).to(torch.uint8)
-        codes = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2).long()  # low half first
-        values = table[codes] * torch.exp2(scales.float() - 127).unsqueeze(-1)
-        expected[name] = values.flatten(-2).transpose(1, 2)
-        weights |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((directory / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
-    (directory / "config.json").write_text(json.dumps(config))
-    return directory, expected
+    return directory, pack_experts(models_dir / "tiny-gpt_oss", directory)
 
 
 @pytest.mark.parametrize("in_4bit", [True, False])

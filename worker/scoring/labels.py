@@ -225,3 +225,23 @@ def _plain(model: Any, item: Item, device: torch.device) -> list[float]:
         chosen = log_probs.gather(1, torch.tensor(answer, device=device)[:, None])
         results.append(chosen.double().sum().item())
     return results
+
+
+@torch.no_grad()
+def likelihoods(
+    model: Any, items: Sequence[Item], device: torch.device, tick: Callable[[int], None]
+) -> list[float]:
+    """For each item the mean log-likelihood of a token of its first answer, in nats.
+
+    `model` is in evaluation mode. Raises ProgramFailure(diverged) for what is not a number.
+    """
+    results = []
+    for done, item in enumerate(items, 1):
+        (found,) = _plain(model, Item(item.prompt, item.answers[:1]), device)
+        if not math.isfinite(found):
+            raise ProgramFailure(
+                FailureReason.DIVERGED, "The model's likelihood of an answer is not a number."
+            )
+        results.append(found / len(item.answers[0]))
+        tick(done)
+    return results

@@ -34,13 +34,13 @@ def model_card(
 ) -> str:
     """The whole file. `rows` are counts by split, `evaluated` is eval_results.json."""
     spec = job.spec
-    named = ", ".join(f"`{_plain(label)}`" for label in labels) or "labels"
+    named = ", ".join(f"`{plain(label)}`" for label in labels) or "labels"
     lines = [
         "---",
         _metadata(job, report),
         "---",
         "",
-        f"# {_plain(spec.name or job.run_id)}",
+        f"# {plain(spec.name or job.run_id)}",
         "",
         f"A LoRA adapter that makes `{spec.base_model}` a classifier, trained by Fairtune in run",
         f"`{job.run_id}`. Its licence is that of the base model and of the data, which Fairtune",
@@ -61,7 +61,7 @@ def model_card(
         lines += _results(report, evaluated)
     elif evaluated:
         lines += ["## Results", "", "| figure | value |", "| --- | --- |"]
-        lines += [f"| {_plain(name)} | {value:.4f} |" for name, value in evaluated.items()]
+        lines += [f"| {plain(name)} | {value:.4f} |" for name, value in evaluated.items()]
         lines.append("")
     lines += [
         "## How to load it",
@@ -110,14 +110,16 @@ def _metadata(job: Job, report: BiasReport | None) -> str:
                 ("false_negative_rate", "FNR", group.tuned.fnr),
             ):
                 if rate.value is not None:
-                    yield figure(kind, f"{short} on {_line(group.group)}", rate.value, group.group)
+                    yield figure(
+                        kind, f"{short} on {one_line(group.group)}", rate.value, group.group
+                    )
 
     data = ModelCardData(
         base_model=spec.base_model,
         library_name="peft",
         license="other",
         license_name="as-the-base-model",
-        model_name=_line(spec.name or job.run_id),
+        model_name=one_line(spec.name or job.run_id),
         pipeline_tag="text-classification",
         tags=["lora", "fairtune"],
         eval_results=list(figures()) or None,
@@ -135,7 +137,7 @@ def _training(job: Job, steps: int, chosen_step: int, trainable: int) -> Iterato
     )
     targets = lora.target_modules
     named_layers = [targets] if isinstance(targets, str) else targets
-    layers = ", ".join(_plain(name) for name in [*named_layers, *lora.target_parameters])
+    layers = ", ".join(plain(name) for name in [*named_layers, *lora.target_parameters])
     chosen = {
         "best_metric": "of the lowest validation loss",
         "best_f1_within_caps": "of the best F1 within the caps on validation",
@@ -160,7 +162,7 @@ def _training(job: Job, steps: int, chosen_step: int, trainable: int) -> Iterato
 
 
 def _results(report: BiasReport, evaluated: dict[str, float]) -> Iterator[str]:
-    data, positive = report.data, _plain(report.settings.positive_label)
+    data, positive = report.data, plain(report.settings.positive_label)
     level = f"{report.settings.confidence * 100:.6g} %"
     loss = evaluated.get("eval_loss")
     yield from [
@@ -188,7 +190,7 @@ def _results(report: BiasReport, evaluated: dict[str, float]) -> Iterator[str]:
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for group in report.groups:
-            cells = [_plain(group.group), str(group.n)]
+            cells = [plain(group.group), str(group.n)]
             for rate in (group.tuned.fpr, group.tuned.fnr):
                 cells += [_value(rate), _interval(rate)]
             yield f"| {' | '.join(cells)} |"
@@ -222,7 +224,7 @@ def _cap(cap: CapVerdict) -> str:
     if cap.observed is not None and cap.lower is not None and cap.upper is not None:
         observed = f"{cap.observed:.3f} ({cap.numerator} of {cap.denominator})"
         limits = f"{cap.lower:.3f}, {cap.upper:.3f}"
-    name = f"{_plain(cap.group)} | {cap.metric.upper()} under {cap.max:g}"
+    name = f"{plain(cap.group)} | {cap.metric.upper()} under {cap.max:g}"
     return f"| {name} | `{cap.verdict}` | {observed} | {limits} |"
 
 
@@ -261,7 +263,7 @@ def _thresholds(report: BiasReport, positive: str) -> Iterator[str]:
 
 def _limits(report: BiasReport) -> Iterator[str]:
     yield from ["## Limits", ""]
-    yield from (f"- {_plain(warning.detail)}" for warning in report.warnings)
+    yield from (f"- {plain(warning.detail)}" for warning in report.warnings)
     yield from [
         "- The figures are of one split of one dataset. Texts of another kind, time or language",
         "  may be got wrong more often, and of other groups.",
@@ -283,10 +285,10 @@ def _interval(figure: Estimate | RateEstimate) -> str:
     return f"{figure.lower:.3f} to {figure.upper:.3f}"
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """On one line, with nothing that Markdown or HTML would act on."""
-    return "".join("_" if sign in "<>|`[]*#\\" else sign for sign in _line(text))
+    return "".join("_" if sign in "<>|`[]*#\\" else sign for sign in one_line(text))

@@ -1,0 +1,106 @@
+"""Use cases on merged models: ask for one as a job of its own, cancel it."""
+
+import contextlib
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from service import broker
+from service.context import Context
+from service.datasets.stats import DatasetStats
+from service.domain.errors import InvalidRequest, Unavailable
+from service.domain.merge import MergeRequest, MergeTask, merge_id
+from service.domain.spec import RunSpec
+from service.domain.states import JobKind
+from service.evaluations import adapter_step, checkpoint_step
+from service.store import idempotency, jobs, merges, steering
+from service.store import runs as rows
+from service.store.idempotency import IdempotencyKey
+from service.store.merges import FoundMerge
+from service.store.tables import Dataset, Job, Run
+
+log = structlog.get_logger()
+
+
+def submit(
+    context: Context,
+    run_id: str,
+    asked: MergeRequest,
+    key: IdempotencyKey | None = None,
+    *,
+    by: str | None = None,
+) -> tuple[FoundMerge, bool]:
+    """Store the merge's queued job, then wake a worker. `by`: who asks.
+
+    Returns the merge, and whether it was made now (False: the key was used before, or a merge of
+    the same weights with the same parameters is there or under way). The run itself stays as it
+    is, whatever comes of it. Raises NotFound, InvalidRequest, and Conflict where the run has
+    nothing to merge.
+    """
+    try:
+        with context.database.write() as session:
+            run, trained = rows.get_run(session, run_id)
+            rows.lock(session, run)  # of two requests at once the second finds the first one's job
+            known = idempotency.recall(session, key)
+            if known is not None:
+                return merges.find(session, run_id, known), False
+            task = resolve(session, run, trained, asked)
+            found = merges.same(session, run_id, task)
+            if found is not None:
+                idempotency.remember(session, key, found.id)
+                return found, False
+            params = task.model_dump(mode="json")
+            job = jobs.create(session, run.id, JobKind.MERGE, by=by, params=params)
+            idempotency.remember(session, key, merge_id(job.id))
+    except IntegrityError:
+        # The same key at the same time: the other request was first.
+        with context.database.read() as session:
+            made = idempotency.recall(session, key)
+            if made is None:
+                raise
+            return merges.find(session, run_id, made), False
+    log.info("job queued", run_id=run_id, job_id=job.id)
+    with contextlib.suppress(Unavailable):
+        broker.enqueue(context.celery, job.id)
+    with context.database.read() as session:
+        return merges.find(session, run_id, merge_id(job.id)), True
+
+
+def cancel(
+    context: Context, run_id: str, merge: str | None, *, by: str | None = None
+) -> FoundMerge:
+    """Cancel a waiting one at once; a running one stops soon. Raises NotFound, Conflict."""
+    with context.database.write() as session:
+        rows.get_run(session, run_id)
+        found = merges.find(session, run_id, merge)
+        steering.cancel(session, found.job, by)
+    with context.database.read() as session:
+        return merges.find(session, run_id, found.id)
+
+
+def resolve(session: Session, run: Run, trained: Job, asked: MergeRequest) -> MergeTask:
+    """What exactly is to be merged. Raises InvalidRequest, Conflict."""
+    spec = RunSpec.model_validate(run.spec)
+    if asked.base_weights == "dequantized" and not spec.quantization.load_in_4bit:
+        raise InvalidRequest.at(
+            "/base_weights",
+            "the run was not trained on 4-bit weights (quantization.load_in_4bit), so what it saw "
+            "are the original ones; leave it out",
+        )
+    stats = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
+    if asked.checkpoint is None:
+        step = adapter_step(session, run, trained, "merge a checkpoint, or wait for it")
+    else:
+        step = checkpoint_step(
+            session, run, trained, asked.checkpoint, "/checkpoint", "wait for its adapter"
+        )
+    return MergeTask(
+        target="adapter" if asked.checkpoint is None else "checkpoint",
+        step=step,
+        dtype=asked.dtype,
+        max_shard_bytes=asked.max_shard_bytes,
+        base_weights=asked.base_weights,
+        labels=sorted(stats.splits["train"].labels),
+        split=next(split for split in ("validation", "test", "train") if split in stats.splits),
+    )

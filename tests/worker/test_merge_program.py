@@ -1,0 +1,427 @@
+"""`python -m worker.programs.merge JOB_DIR`: an adapter becomes part of its base model."""
+
+import itertools
+import json
+import shutil
+import signal
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from mxfp4 import pack_experts
+from safetensors.torch import load_file
+from train_jobs import (
+    events,
+    make_job,
+    of_type,
+    read_json,
+    rows,
+    run_here,
+    spec,
+    start,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from service.domain.digests import sha256_of
+from service.domain.events import EXIT_DONE, EXIT_FAILED
+from worker.programs import comparing
+
+FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "float32"}
+SPECS = {
+    "llama": spec(),
+    "llama-nf4": spec(quantization=FOUR_BIT),
+    "llama-dora-rslora": spec(lora={"use_dora": True, "use_rslora": True}),
+    "qwen3-all-linear": spec(base_model="tiny-qwen3", lora={"target_modules": "all-linear"}),
+    "gpt_oss-nf4": spec(base_model="tiny-gpt_oss", quantization=FOUR_BIT),
+    "gpt_oss-experts": spec(
+        base_model="tiny-gpt_oss",
+        lora={
+            "lora_dropout": 0.0,
+            "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        },
+    ),
+    "gpt_oss-bias": spec(base_model="tiny-gpt_oss", lora={"bias": "all"}),
+}
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(models_dir, tmp_path_factory):
+    """Runs that have ended, each trained once."""
+    made = {}
+
+    def train(name):
+        if name not in made:
+            directory = make_job(tmp_path_factory.mktemp(name), models_dir, SPECS[name])
+            status, _ = run_here(directory)
+            assert status == EXIT_DONE, (directory / "events.jsonl").read_text()
+            made[name] = directory
+        return made[name]
+
+    return train
+
+
+def order(directory, models, weights, run_spec, made=None, **task):
+    """A merge's job directory, as the supervisor lays it out."""
+    fields = {
+        "target": "adapter",
+        "step": 12,
+        "dtype": "float32",
+        "max_shard_bytes": 10**9,
+        "base_weights": "original",
+        "labels": ["hate", "normal"],
+        "split": "validation",
+    }
+    job = make_job(directory, models, run_spec, made, merge=fields | task, adapter="adapter")
+    (job / "adapter").mkdir()
+    for name in ADAPTER:
+        shutil.copy(weights / name, job / "adapter")
+    return job
+
+
+def merged(job):
+    status, found = run_here(job, "merge")
+    assert status == EXIT_DONE, (job / "events.jsonl").read_text()
+    (event,) = of_type(found, "merged")
+    return event, found
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.tensor([[1, 30, 31, 32, 33, 34, 40]])).logits.float()
+
+
+def adapted(models, weights, run_spec):
+    """What peft makes of base model and adapter, in float32 and not quantized."""
+    from peft import PeftModel
+
+    base = AutoModelForCausalLM.from_pretrained(models / run_spec.base_model)
+    return PeftModel.from_pretrained(base, str(weights)).merge_and_unload()
+
+
+@pytest.fixture
+def tolerant(monkeypatch):
+    """Random weights are moved far by 4 bits, and labels with them."""
+    monkeypatch.setattr(comparing, "TOLERATED_OF_OTHERS", 1.0)
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_the_merged_model_is_what_peft_makes_of_the_two(
+    trained, models_dir, tmp_path, name, tolerant
+):
+    weights, run_spec = trained(name), SPECS[name]
+    job = order(tmp_path, models_dir, weights, run_spec)
+    event, found = merged(job)
+    opened = AutoModelForCausalLM.from_pretrained(job / "merged")
+    expected = adapted(models_dir, weights, run_spec)
+    assert type(opened) is type(expected)
+    own = dict(expected.named_parameters())
+    for key, parameter in opened.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.allclose(parameter, own[key], rtol=1e-5, atol=1e-6), key
+    assert torch.allclose(logits(opened), logits(expected), rtol=1e-4, atol=1e-4)
+    plain = logits(AutoModelForCausalLM.from_pretrained(models_dir / run_spec.base_model))
+    assert not torch.allclose(logits(opened), plain, rtol=1e-2, atol=1e-2)
+    assert event.comparison.rows == 8
+    if not run_spec.quantization.load_in_4bit:
+        assert event.comparison.labels_changed == 0
+        assert event.comparison.max_difference < 1e-4
+    assert not [one for one in of_type(found, "log") if "peft merges" in one.message]
+    phases = [one.phase for one in of_type(found, "phase")]
+    assert phases == [
+        "starting",
+        "loading",
+        "evaluating",
+        "merging",
+        "evaluating",
+        "saving",
+        "done",
+    ]
+
+
+@pytest.mark.parametrize("name", ["llama-nf4", "gpt_oss-nf4"])
+def test_what_the_training_saw_gives_the_adapters_own_scores(
+    trained, models_dir, tmp_path, name, tolerant
+):
+    """To float32's rounding: a stricter test than of labels, and one that original weights fail."""
+    weights, run_spec = trained(name), SPECS[name]
+    apart = {}
+    for base_weights in ("original", "dequantized"):
+        job = order(
+            tmp_path / base_weights, models_dir, weights, run_spec, base_weights=base_weights
+        )
+        apart[base_weights] = merged(job)[0].comparison
+    assert apart["dequantized"].max_difference < 1e-4
+    assert apart["dequantized"].labels_changed == 0
+    assert apart["original"].max_difference > 10 * apart["dequantized"].max_difference
+
+
+@pytest.mark.parametrize("experts", [False, True])
+def test_gpt_oss_as_published_is_dequantized_first(models_dir, tmp_path, experts):
+    """Its experts are in MXFP4, and may have adapters too."""
+    models = tmp_path / "models"
+    expected = pack_experts(models_dir / "tiny-gpt_oss", models / "tiny-gpt_oss")
+    run_spec = SPECS["gpt_oss-experts"] if experts else spec(base_model="tiny-gpt_oss")
+    weights = make_job(tmp_path / "run", models, run_spec)
+    assert run_here(weights)[0] == EXIT_DONE
+    job = order(tmp_path / "job", models, weights, run_spec, max_shard_bytes=100_000)
+    event, _ = merged(job)
+    assert event.comparison.max_difference < 1e-4
+    assert "quantization_config" not in read_json(job / "merged" / "config.json")
+    opened = AutoModelForCausalLM.from_pretrained(job / "merged")
+    held = dict(opened.named_parameters())
+    for name, values in expected.items():
+        assert torch.equal(held[name], values) is not experts, name
+    assert not any("_blocks" in name for name in read_json(index_of(job))["weight_map"])
+
+
+def index_of(job):
+    return job / "merged" / "model.safetensors.index.json"
+
+
+def test_everything_that_belongs_to_a_model_is_there(trained, models_dir, tmp_path):
+    job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"], dtype="bfloat16")
+    event, _ = merged(job)
+    place = job / "merged"
+    assert {one.path for one in event.files} == {path.name for path in place.iterdir()}
+    assert {one.path for one in event.files} >= {
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    for one in event.files:
+        assert (one.size, one.sha256) == (
+            (place / one.path).stat().st_size,
+            sha256_of(place / one.path),
+        )
+    assert read_json(place / "config.json")["dtype"] == "bfloat16"
+    assert {one.dtype for one in load_file(place / "model.safetensors").values()} == {
+        torch.bfloat16
+    }
+    assert AutoModelForCausalLM.from_pretrained(place).dtype == torch.bfloat16
+    chat = [{"role": "user", "content": "people like that"}]
+    before, after = (
+        AutoTokenizer.from_pretrained(one).apply_chat_template(chat)["input_ids"]
+        for one in (models_dir / "tiny-llama", place)
+    )
+    assert before == after
+    card = (place / "README.md").read_text()
+    assert "on 8 rows of the validation split" in card
+    assert "base_model: tiny-llama" in card
+    assert "in bfloat16" in card
+
+
+def test_files_are_no_larger_than_asked_for_and_open_as_one(trained, models_dir, tmp_path):
+    whole = order(tmp_path / "whole", models_dir, trained("llama"), SPECS["llama"])
+    parts = order(
+        tmp_path / "parts", models_dir, trained("llama"), SPECS["llama"], max_shard_bytes=60_000
+    )
+    merged(whole)
+    event, _ = merged(parts)
+    place = parts / "merged"
+    index = read_json(place / "model.safetensors.index.json")
+    shards = sorted(place.glob("model-*.safetensors"))
+    assert len(shards) > 3
+    assert shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
+    assert set(index["weight_map"].values()) == {path.name for path in shards}
+    assert not (place / "model.safetensors").exists()
+    expected = load_file(whole / "merged" / "model.safetensors")
+    assert set(index["weight_map"]) == set(expected)
+    total = 0
+    for path in shards:
+        held = load_file(path)
+        size = sum(one.nbytes for one in held.values())
+        assert size <= 60_000 or len(held) == 1
+        total += size
+        for key, value in held.items():
+            assert index["weight_map"][key] == path.name
+            assert torch.equal(value, expected[key])
+    assert index["metadata"]["total_size"] == total
+    one, other = (AutoModelForCausalLM.from_pretrained(job / "merged") for job in (whole, parts))
+    assert torch.equal(logits(one), logits(other))
+    assert event.comparison.labels_changed == 0
+
+
+def test_what_is_written_at_a_time_is_one_files_weights(trained, models_dir, tmp_path, monkeypatch):
+    from worker.merging import streamed
+
+    most = []
+    save = streamed.save_file
+    monkeypatch.setattr(
+        streamed,
+        "save_file",
+        lambda tensors, *given, **named: (
+            most.append(sum(one.nbytes for one in tensors.values())),
+            save(tensors, *given, **named),
+        ),
+    )
+    merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"], max_shard_bytes=150_000))
+    assert len(most) > 2
+    assert max(most) <= 150_000
+
+
+def test_where_weights_cannot_be_streamed_peft_merges_and_says_why(
+    trained, models_dir, tmp_path, monkeypatch
+):
+    from worker.merging import streamed
+
+    monkeypatch.setattr(streamed, "hindrance", lambda *_: "its names are others")
+    for name, base_weights in (("llama", "original"), ("llama-nf4", "dequantized")):
+        job = order(
+            tmp_path / name,
+            models_dir,
+            trained(name),
+            SPECS[name],
+            max_shard_bytes=60_000,
+            base_weights=base_weights,
+        )
+        event, found = merged(job)
+        assert event.comparison.max_difference < 1e-4
+        assert len(list((job / "merged").glob("model-*.safetensors"))) > 3
+        said = [one.message for one in of_type(found, "log")]
+        assert "peft merges, with the whole model in memory: its names are others." in said
+
+
+def test_a_run_without_labels_is_compared_by_its_own_answers(trained, models_dir, tmp_path):
+    chats = [
+        row
+        | {
+            "text": None,
+            "label": None,
+            "messages": json.dumps(
+                [
+                    {"role": "user", "content": row["text"]},
+                    {"role": "assistant", "content": f"{row['label']} it is"},
+                ]
+            ),
+        }
+        for row in rows()
+    ]
+    job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"], chats, labels=[])
+    event, found = merged(job)
+    assert event.comparison.labels_changed is None
+    assert 0 <= event.comparison.max_difference < 1e-4
+    assert any("nats" in one.message for one in of_type(found, "log"))
+
+
+def failure(job):
+    status, found = run_here(job, "merge")
+    assert status == EXIT_FAILED
+    assert not of_type(found, "merged")
+    return found[-1].reason, found[-1].detail
+
+
+def test_a_model_that_answers_otherwise_is_not_published(
+    trained, models_dir, tmp_path, monkeypatch
+):
+    answers = itertools.count()
+    monkeypatch.setattr(comparing, "predicted", lambda *_: next(answers))
+    reason, detail = failure(order(tmp_path / "a", models_dir, trained("llama"), SPECS["llama"]))
+    assert reason == "invalid_spec"
+    assert "8 changed their label" in detail
+    assert "dtype float32 rounds less" in detail
+    job = order(tmp_path / "b", models_dir, trained("llama-nf4"), SPECS["llama-nf4"])
+    assert "base_weights dequantized is nearer" in failure(job)[1]
+
+
+def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):
+    answers = itertools.chain([0, 1], itertools.repeat(0))
+    monkeypatch.setattr(comparing, "predicted", lambda *_: next(answers))
+    event, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
+    assert event.comparison.labels_changed == 1
+    (warning,) = of_type(found, "warning")
+    assert warning.code == "merged_differs"
+    assert "1 changed their label" in warning.detail
+
+
+def test_what_cannot_be_done_is_said(trained, models_dir, tmp_path):
+    weights, run_spec = trained("llama"), SPECS["llama"]
+    reason, detail = failure(make_job(tmp_path / "train", models_dir, run_spec))
+    assert reason == "invalid_spec"
+    assert "merge" in detail
+    torn = order(tmp_path / "torn", models_dir, weights, run_spec)
+    (torn / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
+    assert failure(torn)[0] == "crashed"
+
+
+def test_a_weight_beyond_the_type_asked_for_is_refused(trained, models_dir, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(models_dir / "tiny-llama", models / "tiny-llama")
+    file = models / "tiny-llama" / "model.safetensors"
+    weights = load_file(file)
+    from safetensors.torch import save_file
+
+    weights["model.norm.weight"][0] = 1e6
+    save_file(weights, file, metadata={"format": "pt"})
+    job = order(tmp_path / "job", models, trained("llama"), SPECS["llama"], dtype="float16")
+    reason, detail = failure(job)
+    assert reason == "invalid_spec"
+    assert "model.norm.weight" in detail
+    assert "float16" in detail
+
+
+def test_a_base_model_that_is_quantized_otherwise_is_refused(trained, models_dir, tmp_path):
+    from worker.merging import base_files
+
+    models = tmp_path / "models"
+    shutil.copytree(models_dir / "tiny-llama", models / "tiny-llama")
+    job = order(tmp_path / "job", models, trained("llama"), SPECS["llama"])
+    assert base_files.quantization_of(models / "tiny-llama") is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_files, "quantization_of", lambda _directory: "gptq")
+        reason, detail = failure(job)
+    assert reason == "invalid_spec"
+    assert "gptq" in detail
+
+
+@pytest.mark.parametrize("phase", ["loading", "merging", "saving"])
+def test_killed_at_any_point_it_has_said_nothing_and_begins_anew(
+    trained, models_dir, tmp_path, phase
+):
+    job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"])
+    with start(job, program="merge") as program:
+        file = job / "events.jsonl"
+        while f'"phase":"{phase}"' not in (file.read_text() if file.exists() else ""):
+            assert program.poll() is None, (job / "training.log").read_text()
+        program.send_signal(signal.SIGKILL)
+        program.wait(timeout=30)
+    assert not of_type(events(job), "merged") or program.returncode == 0
+    (job / "events.jsonl").unlink()
+    event, _ = merged(job)
+    assert event.comparison.labels_changed == 0
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_oss-bias"])
+def test_it_is_evaluated_as_the_adapter_was(trained, models_dir, tmp_path, name):
+    """From its own files: the base model's are not there."""
+    weights, run_spec = trained(name), SPECS[name]
+    job = order(tmp_path / "merge", models_dir, weights, run_spec, max_shard_bytes=60_000)
+    merged(job)
+    task = {
+        "target": "merged",
+        "step": 12,
+        "dataset_id": "ds_1",
+        "split": "test",
+        "template": "tiny",
+        "labels": ["hate", "normal"],
+        "merge": "merge_1",
+    }
+    place = tmp_path / "evaluate"
+    evaluation = make_job(place, tmp_path / "none", run_spec, evaluation=task, merged="merged")
+    shutil.copytree(job / "merged", evaluation / "merged")
+    status, found = run_here(evaluation, "evaluate")
+    assert status == EXIT_DONE, (evaluation / "events.jsonl").read_text()
+    (event,) = of_type(found, "evaluation")
+    assert (event.target, event.step) == ("merged", 12)
+    both = [
+        pq.read_table(one / "evaluations" / f"{target}-test.parquet").to_pylist()
+        for one, target in ((weights, "adapter"), (evaluation, "merged"))
+    ]
+    for own, other in zip(*both, strict=True):
+        assert own["id"] == other["id"]
+        assert own["prediction"] == other["prediction"]
+        assert own["score"] == pytest.approx(other["score"], abs=1e-4)

@@ -1,0 +1,40 @@
+"""Merging by peft itself, with the whole model in memory: for weights that cannot be streamed."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from service.domain.spec import RunSpec
+from worker.merging.streamed import Quantized, Write
+from worker.training.checkpoints import load_adapter
+from worker.training.models import add_adapter
+
+
+def write_merged_by_peft(
+    base: Path,
+    adapter: Path,
+    target: Path,
+    spec: RunSpec,
+    quantized: Quantized | None,
+    dtype: torch.dtype,
+    most: int,
+    write: Write,
+) -> None:
+    """The same files as `write_merged`, of at most `most` bytes each.
+
+    Raises BrokenCheckpoint, and ValueError where a merged weight is not finite.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=dtype, device_map={"": "cpu"}, use_safetensors=True, local_files_only=True
+    )
+    if quantized is not None:
+        for name, parameter in model.named_parameters():
+            if name in quantized.names:
+                parameter.data = quantized.seen(parameter.data).to(dtype)
+    adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
+    load_adapter(adapted, load_file(adapter / "adapter_model.safetensors"))
+    merged = adapted.merge_and_unload(safe_merge=True)
+    write("the merged model", lambda: merged.save_pretrained(target, max_shard_size=most))

@@ -1,0 +1,241 @@
+"""A merge job: an adapter becomes part of its base model's weights, and the result is compared.
+
+python -m worker.programs.merge JOB_DIR
+
+In this order, so that never more than one model is in memory, and while weights are written none:
+
+1. the base model as it was trained, with the adapter, scores a sample of the run's rows;
+2. the merged weights are written, a file at a time (worker.merging);
+3. the merged model is loaded as anybody would, and scores the same sample;
+4. where the two say the same, the files are announced, all at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.domain.errors import ProgramFailure
+from service.domain.events import MergedEvent, Progress
+from service.domain.job import Job
+from service.domain.merge import MergeComparison, MergeTask
+from service.domain.states import FailureReason, Phase
+from worker.programs import libraries
+from worker.programs.program import Program, launch
+from worker.programs.reporter import Reporter, file_entry
+
+if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
+    from worker.merging.streamed import Quantized, Updates
+    from worker.programs.comparing import Values
+    from worker.training.rows import Row
+
+log = logging.getLogger("fairtune")
+
+MERGED = "merged"
+"""The merged model's directory."""
+
+BETWEEN_PROGRESS = 2.0
+"""Seconds between signs of life."""
+
+
+class Steps:
+    """How far a merge has come: weights written, and rows scored twice."""
+
+    def __init__(self, reporter: Reporter, rows: int) -> None:
+        self._reporter = reporter
+        self._rows = rows
+        self._done = 0
+        self._total = 2 * rows
+        self._spoke = 0.0
+
+    def weights(self, count: int) -> None:
+        """So many are to be written."""
+        self._total = 2 * self._rows + count
+
+    def at(self, done: int) -> None:
+        """Take note, and every other second say so."""
+        self._done = done
+        if time.monotonic() - self._spoke > BETWEEN_PROGRESS:
+            self.say()
+
+    @property
+    def done(self) -> int:
+        return self._done
+
+    def next(self) -> None:
+        self.at(self._done + 1)
+
+    def say(self) -> None:
+        from worker.training.gpu import memory_held
+
+        self._spoke = time.monotonic()
+        self._reporter.emit(
+            Progress,
+            step=self._done,
+            total_steps=self._total,
+            epoch=0,
+            gpu_memory_bytes=memory_held(),
+        )
+
+
+def main(program: Program) -> None:
+    job, spec, reporter = program.job, program.job.spec, program.reporter
+    task, adapter = job.merge, job.adapter
+    if task is None or adapter is None:
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC, "job.json does not say what to merge: `merge`, `adapter`."
+        )
+    reporter.phase(Phase.LOADING)
+    from worker.training.locate import locate
+    from worker.training.rows import read_rows
+
+    base = locate(spec.base_model, Path(job.models_dir))
+    libraries.load(base, in_4bit=spec.quantization.load_in_4bit)
+    from worker.programs import comparing
+
+    rows = comparing.drawn(read_rows(program.directory / job.dataset), task)
+    steps = Steps(reporter, len(rows))
+    before, updates, quantized = _scored_before(program, task, adapter, base, rows, steps)
+    _release()
+    target = program.directory / MERGED
+    reporter.phase(Phase.MERGING)
+    _write(program, task, base, program.directory / adapter, target, updates, quantized, steps)
+    reporter.phase(Phase.EVALUATING)
+    after = _scored_after(program, task, target, rows, steps)
+    found = comparing.compared(task, before, after)
+    comparing.judge(program, task, found)
+    reporter.phase(Phase.SAVING)
+    _announce(program, job, task, target, found, steps)
+    reporter.phase(Phase.DONE)
+
+
+def _scored_before(
+    program: Program, task: MergeTask, adapter: str, directory: Path, rows: list[Row], steps: Steps
+) -> tuple[Values, Updates, Quantized | None]:
+    """The adapter's scores; and what is left of the model afterwards: its updates."""
+    from worker.merging.updates import names_in_4bit, updates_of
+    from worker.programs.comparing import values_of
+    from worker.programs.loading import adapted, load
+
+    base, accelerator = load(program, directory)
+    model = adapted(program, base.model, adapter)
+    program.reporter.phase(Phase.EVALUATING)
+    steps.say()
+    before = values_of(program, task, rows, base, model, accelerator.device, steps.at)
+    quantized = None
+    if task.base_weights == "dequantized":
+        quantized = _quantized(program, base.in_float32, frozenset(names_in_4bit(model)))
+    return before, updates_of(model), quantized
+
+
+def _quantized(program: Program, in_float32: bool, names: frozenset[str]) -> Quantized:
+    import torch
+
+    from worker.merging.streamed import Quantized
+
+    spec = program.job.spec
+    bf16 = spec.training.bf16 and not in_float32
+    return Quantized(names, spec.quantization, torch.bfloat16 if bf16 else torch.float32)
+
+
+def _release() -> None:
+    """Give memory back that no model holds any more."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _write(
+    program: Program,
+    task: MergeTask,
+    base: Path,
+    adapter: Path,
+    target: Path,
+    updates: Updates,
+    quantized: Quantized | None,
+    steps: Steps,
+) -> None:
+    """All files of the merged model but its card. Raises ProgramFailure."""
+    import torch
+
+    from worker.merging.base_files import BaseFiles, quantization_of
+    from worker.merging.by_peft import write_merged_by_peft
+    from worker.merging.others import write_others
+    from worker.merging.streamed import hindrance, write_merged
+
+    if (method := quantization_of(base)) not in (None, "mxfp4"):
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"The files of {program.job.spec.base_model} hold its weights quantized ({method}): "
+            "there are none of 16 bits to merge into. Deploy the adapter with its base model, or "
+            "train on a model that is not quantized.",
+        )
+    dtype: torch.dtype = getattr(torch, task.dtype)
+    most, write, began = task.max_shard_bytes, program.space.insist, time.monotonic()
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+
+    def tick() -> None:
+        program.stop.check()
+        steps.next()
+
+    with BaseFiles(base) as files:
+        steps.weights(len(files.names))
+        steps.say()
+        if (why := hindrance(files, updates)) is None:
+            write_merged(files, target, updates, quantized, dtype, most, write, tick)
+        else:
+            program.reporter.log(f"peft merges, with the whole model in memory: {why}.")
+            spec = program.job.spec
+            write_merged_by_peft(base, adapter, target, spec, quantized, dtype, most, write)
+            steps.at(steps.done + len(files.names))
+    write_others(base, target, task.dtype, write)
+    log.info("%d weights merged in %.1f s", len(updates), time.monotonic() - began)
+
+
+def _scored_after(
+    program: Program, task: MergeTask, directory: Path, rows: list[Row], steps: Steps
+) -> Values:
+    """The merged model's scores, opened as anybody would open it."""
+    from worker.programs.comparing import values_of
+    from worker.programs.loading import load_merged
+
+    done = steps.done
+    merged, accelerator = load_merged(program, directory)
+    return values_of(
+        program,
+        task,
+        rows,
+        merged,
+        merged.model,
+        accelerator.device,
+        lambda scored: steps.at(done + scored),
+    )
+
+
+def _announce(
+    program: Program, job: Job, task: MergeTask, target: Path, found: MergeComparison, steps: Steps
+) -> None:
+    from worker.merging.card import merged_card
+
+    card = merged_card(job, task, found)
+
+    def written() -> None:
+        (target / "README.md").write_text(card, "utf-8", newline="")
+
+    program.space.insist("README.md", written)
+    entries = []
+    for path in sorted(target.iterdir()):
+        steps.say()  # reading a large file for its digest takes a while
+        entries.append(file_entry(path, target))
+    program.reporter.emit(MergedEvent, path=MERGED, files=entries, comparison=found)
+
+
+if __name__ == "__main__":
+    launch(main, __doc__ or "")
