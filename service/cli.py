@@ -1,11 +1,11 @@
-"""The command line: fairtune up, api, worker, migrate, keys."""
+"""The command line: fairtune up, api, worker, migrate, keys, predict."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service import __version__, cli_keys, lifeline
+from service import __version__, cli_keys, cli_predict, lifeline
 from service.cli_plain import PlainGroup
 from service.cli_settings import read_settings
 
@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Fine-tune language models into classifiers and learn whom they get wrong.",
 )
 app.add_typer(cli_keys.app, name="keys")
+app.command("predict")(cli_predict.predict)
 
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on; other than loopback it takes an API key.")
