@@ -10,10 +10,18 @@ from kombu.exceptions import KombuError, OperationalError
 
 from service import broker_files
 from service.domain.errors import Unavailable
+from service.domain.states import JobKind
 from service.settings import Settings
 
 EXECUTE = "fairtune.execute"
 QUEUE = "jobs"
+PREDICTIONS = "predictions"
+"""Of its own, so that a worker that serves it alone answers while others train."""
+QUEUES = (QUEUE, PREDICTIONS)
+
+
+def queue_of(kind: JobKind | str) -> str:
+    return PREDICTIONS if kind == JobKind.PREDICT else QUEUE
 
 
 def folder_of(settings: Settings) -> Path | None:
@@ -59,10 +67,10 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def enqueue(app: Celery, job_id: str) -> None:
+def enqueue(app: Celery, job_id: str, queue: str = QUEUE) -> None:
     """Wake a worker for `job_id`; only after the commit that queued it. Raises Unavailable."""
     try:
-        app.send_task(EXECUTE, args=[job_id], queue=QUEUE)
+        app.send_task(EXECUTE, args=[job_id], queue=queue)
     except (KombuError, OperationalError, OSError) as error:
         raise Unavailable("the broker cannot be reached", error) from error
 

@@ -1,11 +1,11 @@
-"""The command line: fairtune up, api, worker, migrate, keys, gc, export."""
+"""The command line: fairtune up, api, worker, migrate, keys, predict, gc, export."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service import __version__, cli_files, cli_keys, lifeline
+from service import __version__, cli_files, cli_keys, cli_predict, lifeline
 from service.cli_plain import PlainGroup
 from service.cli_settings import read_settings
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(cli_keys.app, name="keys")
 app.command()(cli_files.gc)
 app.command()(cli_files.export)
+app.command("predict")(cli_predict.predict)
 
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on; other than loopback it takes an API key.")

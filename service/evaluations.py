@@ -11,7 +11,7 @@ from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.datasets.templates import builtin_templates
 from service.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from service.domain.evaluation import EvaluationRequest, EvaluationTask, evaluation_id
+from service.domain.evaluation import EvaluationRequest, EvaluationTask, Target, evaluation_id
 from service.domain.job import ADAPTER_FILES
 from service.domain.spec import RunSpec
 from service.domain.states import RESTING, JobKind
@@ -93,37 +93,48 @@ def resolve(session: Session, run: Run, trained: Job, asked: EvaluationRequest) 
             raise InvalidRequest.at("/dataset_id", error.detail) from error
         stats = DatasetStats.model_validate(given.stats)
     _check_rows(asked, stats, labels)
-    step, merge = _weights(session, run, trained, asked)
+    instead = ("evaluate a checkpoint or the base model", "evaluate the base model")
+    step, merge = weights_for(session, run, trained, asked.target, asked.step, instead)
+    usual = spec.template
+    if asked.target == "base":
+        usual = spec.evaluation.baseline_template or usual
     return EvaluationTask(
         target=asked.target,
         step=step,
         merge=merge,
         dataset_id=asked.dataset_id or run.dataset_id,
         split=asked.split,
-        template=_template(asked, spec, own, stats, labels),
+        template=template_for(asked.template, usual, own.kind, stats.kind, labels),
         labels=labels,
         max_samples=asked.max_samples,
     )
 
 
-def _weights(
-    session: Session, run: Run, trained: Job, asked: EvaluationRequest
+def weights_for(
+    session: Session,
+    run: Run,
+    trained: Job,
+    target: Target,
+    step: int | None,
+    instead: tuple[str, str],
 ) -> tuple[int | None, str | None]:
-    """The step of the weights that are to be scored, and the merge, if any; they are there."""
-    if asked.target != "checkpoint" and asked.step is not None:
+    """The step of the weights that are to be scored, and the merge, if any; they are there.
+
+    Raises InvalidRequest, and Conflict with what to do `instead` without an adapter, or without
+    any checkpoint.
+    """
+    if target != "checkpoint" and step is not None:
         raise InvalidRequest.at(
-            "/step", f"only a checkpoint has a step; the target is {asked.target}: leave it out"
+            "/step", f"only a checkpoint has a step; the target is {target}: leave it out"
         )
-    match asked.target:
+    match target:
         case "base":
             return None, None
         case "adapter":
-            instead = "evaluate a checkpoint or the base model"
-            return adapter_step(session, run, trained, instead), None
+            return adapter_step(session, run, trained, instead[0]), None
         case "checkpoint":
-            instead = "evaluate the base model"
-            step = checkpoint_step(session, run, trained, asked.step, "/step", instead)
-            return step, None
+            found = checkpoint_step(session, run, trained, step, "/step", instead[1])
+            return found, None
         case "merged":
             try:
                 merge = merges.newest_published(session, run.id)
@@ -178,37 +189,33 @@ def _check_rows(asked: EvaluationRequest, stats: DatasetStats, labels: list[str]
         )
 
 
-def _template(
-    asked: EvaluationRequest,
-    spec: RunSpec,
-    own: DatasetStats,
-    stats: DatasetStats,
-    labels: list[str],
-) -> str:
-    """Under which template the rows are scored; of chats, whose words the answers are."""
+def template_for(asked: str | None, usual: str, own: str, scored: str, labels: list[str]) -> str:
+    """Under which template the rows are scored; of chats, whose words the answers are.
+
+    `usual` is the run's, `own` and `scored` are the kinds of the rows that the run was trained on
+    and of those to be scored: text or messages. Raises InvalidRequest.
+    """
     templates = builtin_templates()
-    if asked.template is None:
-        if own.kind == "messages" and stats.kind == "text":
+    name = usual
+    if asked is None:
+        if own == "messages" and scored == "text":
             raise InvalidRequest.at(
                 "/template",
                 "the run was trained on chats and has no template for texts; name one of "
                 f"{', '.join(templates)}",
             )
-        name = spec.template
-        if asked.target == "base":
-            name = spec.evaluation.baseline_template or name
-    elif stats.kind == "messages":
+    elif scored == "messages":
         raise InvalidRequest.at(
             "/template", "this dataset's rows are chats with prompts of their own; leave it out"
         )
     else:
-        name = asked.template
+        name = asked
     if name not in templates:
         known = ", ".join(templates)
         raise InvalidRequest.at("/template", f"no such template; there are {known}")
     words = templates[name].labels
     missing = [label for label in labels if words is not None and label not in words]
-    if missing and not (own.kind == stats.kind == "messages"):
+    if missing and not (own == scored == "messages"):
         raise InvalidRequest.at(
             "/template",
             f"the template {name} has no word for the label {missing[0]!r}; use label_only",

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         description="How long a process that starts waits for the database, its schema and the "
         "broker before it ends with status 1; 0: not at all.",
     )
+    queues: Annotated[list[Literal["jobs", "predictions"]], NoDecode] = Field(
+        ["jobs", "predictions"],
+        description="What a worker takes: A,B or a JSON list. One that takes predictions alone "
+        "answers them while others train.",
+    )
     environment: Literal["development", "production"] = Field(
         "development",
         description="production refuses the passwords meant for development, and wants an API key "
@@ -143,7 +148,7 @@ class Settings(BaseSettings):
             urls.check_store(value)
         return value
 
-    @field_validator("allowed_models", "cors_origins", mode="before")
+    @field_validator("allowed_models", "cors_origins", "queues", mode="before")
     @classmethod
     def _plain_list(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -160,6 +165,13 @@ class Settings(BaseSettings):
     def _some_models(cls, value: list[str]) -> list[str]:
         if not value:
             raise ValueError("no run could name a model: write * for every one, or patterns")
+        return value
+
+    @field_validator("queues")
+    @classmethod
+    def _some_queues(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("a worker must take something: jobs, predictions or both")
         return value
 
     @field_validator("cors_origins")

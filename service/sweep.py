@@ -101,9 +101,10 @@ class Sweeper:
                     log.exception("lease not taken back", job_id=lease[0])
         with self.database.write() as session:
             waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
+            kinds = jobs.kinds_of(session, waiting)
         for number, job_id in enumerate(waiting):
             try:
-                broker.enqueue(self.app, job_id)
+                broker.enqueue(self.app, job_id, broker.queue_of(kinds[job_id]))
             except Unavailable as error:
                 log.warning("nobody woken", error=error.detail)
                 with self.database.write() as session:

@@ -17,7 +17,7 @@ from service.datasets.templates import builtin_templates
 from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job, log_path
 from service.domain.spec import RunSpec
 from service.settings import Settings
-from service.store import events, jobs, merges
+from service.store import events, jobs, merges, predictions
 from service.store import runs as rows
 from service.store.database import Database
 from service.store.evaluations import task_of
@@ -113,6 +113,7 @@ def prepare(
         job = jobs.get(session, claim.job_id)
         task = task_of(job)
         merge = merges.task_of(job)
+        prediction = predictions.task_of(job)
         learned = session.get_one(Dataset, run.dataset_id)
         dataset = learned if task is None else session.get_one(Dataset, task.dataset_id)
         checkpoints = list(reversed(rows.checkpoints(session, claim.run_id)))
@@ -120,10 +121,11 @@ def prepare(
         log = session.get(Artifact, (claim.run_id, log_path(claim.kind, claim.job_id)))
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    expected = Stored(dataset.size, dataset.content_hash)
-    store.fetch(dataset.key, directory / DATASET_FILE, expected)
+    if prediction is None:
+        expected = Stored(dataset.size, dataset.content_hash)
+        store.fetch(dataset.key, directory / DATASET_FILE, expected)
     resume_from, broken, place = None, list[str](), None
-    if (order := task or merge) is not None:
+    if (order := task or merge or prediction) is not None:
         place = weights.fetch(store, database, claim.run_id, order, directory)
     else:
         resume_from, broken = _fetch_newest(store, checkpoints, directory)
@@ -146,7 +148,7 @@ def prepare(
             token=claim.token,
             request_id=claim.request_id,
             spec=spec,
-            template=templates[spec.template if task is None else task.template],
+            template=templates[own.template if (own := task or prediction) else spec.template],
             baseline_template=None if baseline is None else templates[baseline],
             models_dir=str(settings.models_dir),
             completions=learned.completions or None,
@@ -156,6 +158,7 @@ def prepare(
             eval_batch_size=job.eval_batch_size,
             evaluation=task,
             merge=merge,
+            prediction=prediction,
             adapter=place if place == weights.ADAPTER else None,
             merged=place if place == weights.MERGED else None,
         ),

@@ -22,6 +22,7 @@ from service.domain.events import (
     FileEntry,
     MergedEvent,
     PhaseEvent,
+    PredictionsEvent,
     ProgramEvent,
     program_event,
 )
@@ -175,7 +176,7 @@ class Shipper:
             case CheckpointEvent() | MergedEvent():
                 for file in line.files:
                     self._put(f"{line.path}/{file.path}", file)
-            case ArtifactEvent():
+            case ArtifactEvent() | PredictionsEvent():
                 self._put(line.file.path, line.file)
             case EvaluationEvent():
                 self._put(line.predictions.path, line.predictions)

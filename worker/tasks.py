@@ -82,12 +82,13 @@ def make_worker(settings: Settings) -> Celery:
 def _wake_again(database: Database, app: Celery, job_id: str) -> None:
     """Wake a worker for a job that its attempt gave back. Raises Unavailable."""
     with database.write() as session:
-        returned = jobs.get(session, job_id).status == JobStatus.QUEUED
+        job = jobs.get(session, job_id)
+        returned = job.status == JobStatus.QUEUED
         if returned:
             jobs.woken(session, job_id)
     if returned:
         try:
-            broker.enqueue(app, job_id)
+            broker.enqueue(app, job_id, broker.queue_of(job.kind))
         except Unavailable:
             with database.write() as session:
                 jobs.not_woken(session, job_id)
@@ -107,7 +108,7 @@ def run_worker(settings: Settings) -> None:
     app = make_worker(settings)
     on_files = broker.folder_of(settings) is not None
     arguments = ["--quiet", "worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
-    arguments += [f"--queues={broker.QUEUE}", f"--hostname=fairtune-{os.getpid()}@%h"]
+    arguments += [f"--queues={','.join(settings.queues)}", f"--hostname=fairtune-{os.getpid()}@%h"]
     # Workers need not know of each other; and gossip has kept a worker from coming back after its
     # broker did.
     arguments += ["--without-gossip", "--without-mingle"]

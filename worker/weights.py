@@ -6,10 +6,13 @@ from service.artifacts import ArtifactStore, Damaged, Stored
 from service.domain.errors import NotFound, ProgramFailure
 from service.domain.evaluation import EvaluationTask
 from service.domain.merge import MergeTask
+from service.domain.prediction import PredictionTask
 from service.domain.states import FailureReason
 from service.store import evaluations
 from service.store.database import Database
 from service.store.evaluations import Weights
+
+Order = EvaluationTask | MergeTask | PredictionTask
 
 ADAPTER = "adapter"
 MERGED = "merged"
@@ -19,7 +22,7 @@ def fetch(
     store: ArtifactStore,
     database: Database,
     run_id: str,
-    task: EvaluationTask | MergeTask,
+    task: Order,
     directory: Path,
 ) -> str | None:
     """Lay out the adapter as peft opens it, or the merged model as transformers does.
@@ -44,7 +47,7 @@ def fetch(
     return place if files else None
 
 
-def _files(database: Database, run_id: str, task: EvaluationTask | MergeTask) -> list[Weights]:
+def _files(database: Database, run_id: str, task: Order) -> list[Weights]:
     with database.read() as session:
         try:
             return evaluations.weight_files(session, run_id, task)

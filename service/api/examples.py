@@ -79,6 +79,17 @@ MERGES: dict[str, Example] = {
     ),
 }
 
+PREDICTIONS: dict[str, Example] = {
+    "adapter": Example(
+        summary="Two texts, as the run decides",
+        value={"texts": ["They are welcome here.", "They should all be gone."]},
+    ),
+    "merged": Example(
+        summary="With the merged model, positive from 0.7 on",
+        value={"texts": ["They are welcome here."], "target": "merged", "threshold": 0.7},
+    ),
+}
+
 CLONES: dict[str, Example] = {
     "same": Example(summary="The same again", value={}),
     "slower": Example(

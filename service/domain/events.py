@@ -119,6 +119,15 @@ class MergedEvent(_Event):
     comparison: MergeComparison
 
 
+class PredictionsEvent(_Event):
+    """The scores of the texts that were asked about are in a file of the job directory."""
+
+    type: Literal["predictions"] = "predictions"
+    texts: int
+    file: FileEntry
+    """service.domain.prediction.Scores as JSON."""
+
+
 class WarningEvent(_Event):
     type: Literal["warning"] = "warning"
     code: str
@@ -154,6 +163,7 @@ ProgramEvent = Annotated[
     | EvaluationEvent
     | ArtifactEvent
     | MergedEvent
+    | PredictionsEvent
     | WarningEvent
     | LogEvent
     | RewoundEvent

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.domain.evaluation import EvaluationTask, evaluation_id
 from service.domain.merge import MergeTask, merge_id
+from service.domain.prediction import PredictionTask, prediction_id
 from service.domain.spec import RunSpec
 from service.domain.states import JobKind
 from service.domain.template import Template
@@ -26,6 +27,8 @@ def log_path(kind: JobKind, job_id: str) -> str:
         return f"evaluations/{evaluation_id(job_id)}/evaluate.log"
     if kind == JobKind.MERGE:
         return f"merges/{merge_id(job_id)}/merge.log"
+    if kind == JobKind.PREDICT:
+        return f"predictions/{prediction_id(job_id)}/predict.log"
     return LOG_FILE
 
 
@@ -62,6 +65,8 @@ class Job(BaseModel):
     under, and `completions` are those of the dataset that the run was trained on."""
     merge: MergeTask | None = None
     """What a merge job makes; null in others."""
+    prediction: PredictionTask | None = None
+    """What a prediction job scores; null in others. `template` is then the one to score under."""
     adapter: str | None = None
     """The directory of the adapter that an evaluation job scores or a merge job merges; null: the
     base model's own weights, or a merged model's."""

@@ -8,6 +8,7 @@ class JobKind(StrEnum):
     TRAIN = "train"
     EVALUATE = "evaluate"
     MERGE = "merge"
+    PREDICT = "predict"
 
 
 class JobStatus(StrEnum):
@@ -223,6 +224,19 @@ MERGE_ADVICE: dict[FailureReason, Advice] = {
     ),
 }
 
+_PREDICT_AGAIN = "ask again (POST /v1/runs/{id}/predictions)."
+
+PREDICTION_ADVICE: dict[FailureReason, Advice] = {
+    reason: Advice(advice.text.replace(_AGAIN, _PREDICT_AGAIN), advice.retryable)
+    for reason, advice in EVALUATION_ADVICE.items()
+} | {
+    FailureReason.DIVERGED: Advice(
+        "These weights give no finite likelihoods. Name an earlier checkpoint.", False
+    ),
+    FailureReason.CRASHED: Advice(f"Another attempt may do; {_PREDICT_AGAIN}", True),
+    FailureReason.INTERNAL: Advice("This is a fault of Fairtune's own; please report it.", True),
+}
+
 
 def advice_on(reason: FailureReason, kind: JobKind) -> Advice:
     """What a user can do about a job of that kind that failed for that reason."""
@@ -230,4 +244,5 @@ def advice_on(reason: FailureReason, kind: JobKind) -> Advice:
         JobKind.TRAIN: ADVICE,
         JobKind.EVALUATE: EVALUATION_ADVICE,
         JobKind.MERGE: MERGE_ADVICE,
+        JobKind.PREDICT: PREDICTION_ADVICE,
     }[kind][reason]

@@ -8,6 +8,7 @@ from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import EvaluationTask, evaluation_id, job_of
 from service.domain.job import ADAPTER_FILES
 from service.domain.merge import MergeTask, merged_path
+from service.domain.prediction import PredictionTask
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store import merges
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Run
@@ -111,7 +112,9 @@ class Weights(NamedTuple):
     sha256: str
 
 
-def weight_files(session: Session, run_id: str, task: EvaluationTask | MergeTask) -> list[Weights]:
+def weight_files(
+    session: Session, run_id: str, task: EvaluationTask | MergeTask | PredictionTask
+) -> list[Weights]:
     """The adapter or merged model that `task` is about; none for the base model.
 
     Raises NotFound if it is gone.
@@ -119,8 +122,8 @@ def weight_files(session: Session, run_id: str, task: EvaluationTask | MergeTask
     if task.target == "base":
         return []
     if task.target == "merged":
-        assert isinstance(task, EvaluationTask)
-        return _merged_files(session, run_id, task)
+        assert not isinstance(task, MergeTask)
+        return _merged_files(session, run_id, task.merge)
     if task.target == "adapter":
         rows = [session.get(Artifact, (run_id, name)) for name in ADAPTER_FILES]
         found = [Weights(row.path, row.key, row.size, row.sha256) for row in rows if row]
@@ -137,9 +140,9 @@ def weight_files(session: Session, run_id: str, task: EvaluationTask | MergeTask
     ]
 
 
-def _merged_files(session: Session, run_id: str, task: EvaluationTask) -> list[Weights]:
-    assert task.merge is not None
-    merge = merges.find(session, run_id, task.merge)
+def _merged_files(session: Session, run_id: str, name: str | None) -> list[Weights]:
+    assert name is not None
+    merge = merges.find(session, run_id, name)
     if not merge.is_published:
         raise NotFound(f"the model of the merge {merge.id} is not kept any more")
     start = len(merged_path(merge.id))

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from service.domain.evaluation import evaluation_id
 from service.domain.merge import merge_id
+from service.domain.prediction import prediction_id
 from service.domain.states import JobKind
 from service.store.tables import Event, Job, Run
 
@@ -50,6 +51,8 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
         marks = {"evaluation_id": evaluation_id(job_id)}
     elif job.kind == JobKind.MERGE:
         marks = {"merge_id": merge_id(job_id)}
+    elif job.kind == JobKind.PREDICT:
+        marks = {"prediction_id": prediction_id(job_id)}
     last = session.execute(statement).scalar_one()
     first = last - len(events) + 1
     for number, event in enumerate(events, first):

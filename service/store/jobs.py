@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import func, not_, or_, update
 from sqlmodel import Session, col, select
 
 from service import trace
@@ -282,11 +282,19 @@ def not_woken(session: Session, job_id: str) -> None:
     session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=None))
 
 
+def kinds_of(session: Session, job_ids: Collection[str]) -> dict[str, JobKind]:
+    found = session.exec(select(Job.id, Job.kind).where(col(Job.id).in_(job_ids)))
+    return {job_id: JobKind(kind) for job_id, kind in found}
+
+
 def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the queued job that waits longest; None where the job does not wait."""
+    """1 for the job that waits longest in its queue; None where the job does not wait."""
     if job.status != JobStatus.QUEUED:
         return None
+    is_prediction = col(Job.kind) == JobKind.PREDICT
     ahead = select(func.count()).where(
-        Job.status == JobStatus.QUEUED, col(Job.queued_at) < job.queued_at
+        Job.status == JobStatus.QUEUED,
+        col(Job.queued_at) < job.queued_at,
+        is_prediction if job.kind == JobKind.PREDICT else not_(is_prediction),
     )
     return session.exec(ahead).one() + 1

@@ -7,6 +7,7 @@ from sqlmodel import Session, col, select
 from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import EvaluationTask
 from service.domain.merge import MergeTask, job_of, merge_id, merged_path
+from service.domain.prediction import PredictionTask
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store.tables import Artifact, Job
 
@@ -104,14 +105,18 @@ def published(session: Session, run_id: str, merge: str | None = None) -> FoundM
 
 
 def weights_of(session: Session, job: Job) -> tuple[str, int | None]:
-    """Which of the run's weights an evaluation or merge job is about: adapter or checkpoint and
+    """Which of the run's weights a job other than the training is about: adapter or checkpoint and
     the step, or base. A merged model stands for what was merged.
     """
     if job.kind == JobKind.MERGE:
         task = task_of(job)
         assert task is not None
         return task.target, task.step
-    order = EvaluationTask.model_validate(job.params)
+    order: EvaluationTask | PredictionTask
+    if job.kind == JobKind.PREDICT:
+        order = PredictionTask.model_validate(job.params)
+    else:
+        order = EvaluationTask.model_validate(job.params)
     if order.merge is not None:
         return weights_of(session, session.get_one(Job, job_of(order.merge)))
     return order.target, order.step

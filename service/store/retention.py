@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import evaluation_id
 from service.domain.merge import merge_id
+from service.domain.prediction import prediction_id
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store import events, jobs, promotions, shipping
 from service.store.database import db_now
@@ -63,7 +64,7 @@ def finish_delete(session: Session, run_id: str) -> None:
     """
     found = _put_to_rest(session, run_id, None)
     made = {run_id, *found}
-    made |= {make(one) for make in (evaluation_id, merge_id) for one in found}
+    made |= {make(one) for make in (evaluation_id, merge_id, prediction_id) for one in found}
     session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(made)))
     models = (Event, Metric, Checkpoint, Artifact, Evaluation, Promotion, Job)
     for model in models:  # those that refer to others first

@@ -65,9 +65,7 @@ def _take_back(session: Session, job: Job, past: int) -> list[Dropped]:
         target, step = merges.weights_of(session, one)
         return target == "adapter" or (target == "checkpoint" and (step or 0) > past)
 
-    asked = select(Job).where(
-        Job.run_id == job.run_id, col(Job.kind).in_((JobKind.EVALUATE, JobKind.MERGE))
-    )
+    asked = select(Job).where(Job.run_id == job.run_id, Job.kind != JobKind.TRAIN)
     unfinished = asked.where(col(Job.status).in_(_UNFINISHED)).order_by(col(Job.id))
     # All at once: a worker of one that writes an event holds its job first, and then the run.
     for one in list(session.exec(unfinished.with_for_update())):

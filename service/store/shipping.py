@@ -17,6 +17,7 @@ from service.domain.events import (
     MergedEvent,
     MetricsEvent,
     PhaseEvent,
+    PredictionsEvent,
     ProgramEvent,
     Progress,
     RewoundEvent,
@@ -24,8 +25,9 @@ from service.domain.events import (
 )
 from service.domain.ids import new_id
 from service.domain.merge import merge_id, merged_path
+from service.domain.prediction import prediction_id
 from service.domain.states import JobKind
-from service.store import events, jobs, merges
+from service.store import events, jobs, merges, predictions
 from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
@@ -43,6 +45,7 @@ _MAY_SAY = {
     | RewoundEvent,
     JobKind.EVALUATE: _OF_ANY | EvaluationEvent,
     JobKind.MERGE: _OF_ANY | MergedEvent,
+    JobKind.PREDICT: _OF_ANY | PredictionsEvent,
 }
 
 
@@ -100,6 +103,8 @@ def _public(line: ProgramEvent) -> dict[str, Any]:
     data = line.model_dump(mode="json", exclude={"seq", "type"})
     if isinstance(line, CheckpointEvent | MergedEvent):
         data.pop("path")
+    if isinstance(line, PredictionsEvent):
+        data.pop("file")
     return data
 
 
@@ -128,6 +133,10 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             _put_evaluation(session, claim, job, line)
         case MergedEvent():
             _put_merged(session, claim, job, line)
+        case PredictionsEvent():
+            place = predictions.place_of(prediction_id(job.id))
+            shown = line.file.model_copy(update={"path": place})
+            put_artifact(session, claim, shown, line.file.path)
         case _:
             pass
     return []

@@ -37,9 +37,11 @@ def cancel(session: Session, job: Job, by: str | None = None) -> None:
     elif job.status != JobStatus.CANCELLED and not jobs.switch_status(
         session, job, JobStatus.CANCELLED, by=by
     ):
-        what = {JobKind.EVALUATE: "evaluation", JobKind.MERGE: "merge"}.get(
-            JobKind(job.kind), "run"
-        )
+        what = {
+            JobKind.EVALUATE: "evaluation",
+            JobKind.MERGE: "merge",
+            JobKind.PREDICT: "prediction",
+        }.get(JobKind(job.kind), "run")
         raise Conflict(f"the {what} has already {job.status}; there is nothing to cancel")
 
 

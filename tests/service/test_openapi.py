@@ -71,6 +71,8 @@ def test_every_call_of_the_design_is_there(document):
         f"GET {run}/merged/download",
         f"GET {run}/merged/logs",
         f"POST {run}/merged/cancel",
+        f"POST {run}/predictions",
+        f"GET {run}/predictions/{{prediction_id}}",
         f"GET {run}/bias-report",
         f"POST {run}/evaluations/{{eval_id}}/reports",
         "GET /v1/compare",

@@ -425,3 +425,47 @@ def test_it_is_evaluated_as_the_adapter_was(trained, models_dir, tmp_path, name)
         assert own["id"] == other["id"]
         assert own["prediction"] == other["prediction"]
         assert own["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+@pytest.mark.parametrize("target", ["adapter", "merged"])
+def test_texts_get_the_scores_that_rows_have(trained, models_dir, tmp_path, target):
+    weights, run_spec = trained("llama"), SPECS["llama"]
+    test = [row for row in rows() if row["split"] == "test"]
+    task = {
+        "target": target,
+        "step": 12,
+        "merge": None,
+        "template": "tiny",
+        "labels": ["hate", "normal"],
+        "positive_label": "hate",
+        "threshold": None,
+        "texts": [row["text"] for row in test],
+    }
+    job = make_job(tmp_path / "job", models_dir, run_spec, prediction=task, **{target: target})
+    (job / "dataset.parquet").unlink()
+    if target == "merged":
+        merge = order(tmp_path / "merge", models_dir, weights, run_spec)
+        merged(merge)
+        shutil.copytree(merge / "merged", job / "merged")
+    else:
+        (job / "adapter").mkdir()
+        for name in ADAPTER:
+            shutil.copy(weights / name, job / "adapter")
+    status, found = run_here(job, "predict")
+    assert status == EXIT_DONE, (job / "events.jsonl").read_text()
+    (event,) = of_type(found, "predictions")
+    assert event.texts == len(test)
+    scores = read_json(job / event.file.path)
+    assert scores["truncated"] == [False] * len(test)
+    own = pq.read_table(weights / "evaluations" / "adapter-test.parquet").to_pylist()
+    # Without a group the template says nothing of one; this template never does.
+    for (hate, normal), row in zip(scores["probabilities"], own, strict=True):
+        assert hate + normal == pytest.approx(1)
+        assert hate == pytest.approx(row["score"], abs=1e-4)
+    for text in task["texts"]:
+        assert text not in (job / "events.jsonl").read_text()
+
+
+def test_a_prediction_without_weights_is_refused(models_dir, tmp_path):
+    status, found = run_here(make_job(tmp_path, models_dir, SPECS["llama"]), "predict")
+    assert (status, found[-1].reason) == (EXIT_FAILED, "invalid_spec")

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.domain.errors import ProgramFailure
-from service.domain.events import MergedEvent, Progress
+from service.domain.events import MergedEvent
 from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason, Phase
 from worker.programs import libraries
 from worker.programs.program import Program, launch
-from worker.programs.reporter import Reporter, file_entry
+from worker.programs.reporter import file_entry
+from worker.programs.steps import Steps
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
     from worker.merging.streamed import Quantized, Updates
@@ -37,49 +38,6 @@ log = logging.getLogger("fairtune")
 
 MERGED = "merged"
 """The merged model's directory."""
-
-BETWEEN_PROGRESS = 2.0
-"""Seconds between signs of life."""
-
-
-class Steps:
-    """How far a merge has come: weights written, and rows scored twice."""
-
-    def __init__(self, reporter: Reporter, rows: int) -> None:
-        self._reporter = reporter
-        self._rows = rows
-        self._done = 0
-        self._total = 2 * rows
-        self._spoke = 0.0
-
-    def weights(self, count: int) -> None:
-        """So many are to be written."""
-        self._total = 2 * self._rows + count
-
-    def at(self, done: int) -> None:
-        """Take note, and every other second say so."""
-        self._done = done
-        if time.monotonic() - self._spoke > BETWEEN_PROGRESS:
-            self.say()
-
-    @property
-    def done(self) -> int:
-        return self._done
-
-    def next(self) -> None:
-        self.at(self._done + 1)
-
-    def say(self) -> None:
-        from worker.training.gpu import memory_held
-
-        self._spoke = time.monotonic()
-        self._reporter.emit(
-            Progress,
-            step=self._done,
-            total_steps=self._total,
-            epoch=0,
-            gpu_memory_bytes=memory_held(),
-        )
 
 
 def main(program: Program) -> None:
@@ -98,7 +56,7 @@ def main(program: Program) -> None:
     from worker.programs import comparing
 
     rows = comparing.drawn(read_rows(program.directory / job.dataset), task)
-    steps = Steps(reporter, len(rows))
+    steps = Steps(reporter, 2 * len(rows))
     before, updates, quantized = _scored_before(program, task, adapter, base, rows, steps)
     _release()
     target = program.directory / MERGED
@@ -186,7 +144,7 @@ def _write(
         steps.next()
 
     with BaseFiles(base) as files:
-        steps.weights(len(files.names))
+        steps.total += len(files.names)
         steps.say()
         if (why := hindrance(files, updates)) is None:
             write_merged(files, target, updates, quantized, dtype, most, write, tick)

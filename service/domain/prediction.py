@@ -1,0 +1,101 @@
+"""Texts that a run's model is asked about: what may be asked for, what was made of that."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_TEXTS = 256
+Text = Annotated[str, Field(min_length=1, max_length=100_000)]
+PREDICTIONS_FILE = "predictions.json"
+
+
+class PredictionRequest(BaseModel):
+    """What POST /v1/runs/{id}/predictions takes. What is left out is the run's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    texts: list[Text] = Field(
+        min_length=1, max_length=MOST_TEXTS, description="What is to be classified, in this order."
+    )
+    target: Literal["adapter", "checkpoint", "merged"] = Field(
+        "adapter", description="Which weights; merged: the run's newest finished merge."
+    )
+    step: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="Of the checkpoint; for the target checkpoint alone."
+    )
+    template: str | None = Field(None, max_length=100, description="Null: the run's.")
+    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["argmax"] | None = Field(
+        None,
+        description="argmax: the most probable label. A number: positive from that score on. Null: "
+        "as the run's specification decides, with the threshold that its report was fitted to.",
+    )
+
+
+class PredictionTask(BaseModel):
+    """A prediction job's params, and the section `prediction` of its job.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: Literal["adapter", "checkpoint", "merged"]
+    step: int
+    """Optimizer step of the weights."""
+    merge: str | None
+    template: str
+    labels: list[str]
+    """Those of the run's training rows, sorted."""
+    positive_label: str
+    threshold: float | None
+    """Null: argmax."""
+    texts: list[str]
+
+
+class Scores(BaseModel):
+    """What the program found: predictions.json. One entry for each text, in their order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    probabilities: list[list[float]]
+    """Over the task's labels."""
+    truncated: list[bool]
+    """Whether the text's end was cut off to fit."""
+
+
+class Prediction(BaseModel):
+    """What the model makes of a text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    score: float = Field(description="Probability of the positive label.")
+    probabilities: dict[str, float] = Field(description="By label; they sum to 1.")
+    truncated: bool = Field(description="Whether the text was too long: its end was not read.")
+
+
+def decided(task: PredictionTask, scores: Scores) -> list[Prediction]:
+    """Labels by the task's threshold; the first in sorted order of equally probable ones.
+
+    Below a threshold it is the most probable of the other labels.
+    """
+    found = []
+    for values, cut in zip(scores.probabilities, scores.truncated, strict=True):
+        by_label = dict(zip(task.labels, values, strict=True))
+        score = by_label[task.positive_label]
+        if task.threshold is None:
+            label = max(by_label, key=by_label.__getitem__)
+        elif score >= task.threshold:
+            label = task.positive_label
+        else:
+            others = [one for one in by_label if one != task.positive_label] or [*by_label]
+            label = max(others, key=by_label.__getitem__)
+        found.append(Prediction(label=label, score=score, probabilities=by_label, truncated=cut))
+    return found
+
+
+def prediction_id(job_id: str) -> str:
+    """The id of what a prediction job makes, known before it is made."""
+    return f"pred_{job_id.removeprefix('job_')}"
+
+
+def job_of(prediction: str) -> str:
+    """The inverse."""
+    return f"job_{prediction.removeprefix('pred_')}"

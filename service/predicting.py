@@ -1,0 +1,127 @@
+"""Use cases on predictions of texts: ask for them as a job of its own, read them."""
+
+import contextlib
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from service import broker, reports
+from service.context import Context
+from service.datasets.stats import DatasetStats
+from service.domain.errors import Conflict, InvalidRequest, Unavailable
+from service.domain.prediction import (
+    Prediction,
+    PredictionRequest,
+    PredictionTask,
+    Scores,
+    decided,
+    prediction_id,
+)
+from service.domain.spec import RunSpec
+from service.domain.states import JobKind, JobStatus
+from service.evaluations import template_for, weights_for
+from service.store import idempotency, jobs, predictions
+from service.store import runs as rows
+from service.store.idempotency import IdempotencyKey
+from service.store.predictions import FoundPrediction
+from service.store.tables import Dataset, Job, Run
+
+log = structlog.get_logger()
+
+
+def submit(
+    context: Context,
+    run_id: str,
+    asked: PredictionRequest,
+    key: IdempotencyKey | None = None,
+    *,
+    by: str | None = None,
+) -> tuple[FoundPrediction, bool]:
+    """Store the queued job, then wake a worker. `by`: who asks.
+
+    Returns the predictions to be, and whether they were made now (False: the key was used
+    before). Raises NotFound, InvalidRequest, and Conflict where the run has nothing to predict
+    with.
+    """
+    with context.database.read() as session:
+        run, _ = rows.get_run(session, run_id)
+    threshold = _threshold(context, run, asked)
+    try:
+        with context.database.write() as session:
+            run, trained = rows.get_run(session, run_id)
+            known = idempotency.recall(session, key)
+            if known is not None:
+                return predictions.find(session, run_id, known), False
+            task = resolve(session, run, trained, asked, threshold)
+            params = task.model_dump(mode="json")
+            job = jobs.create(session, run.id, JobKind.PREDICT, by=by, params=params)
+            idempotency.remember(session, key, prediction_id(job.id))
+    except IntegrityError:
+        # The same key at the same time: the other request was first.
+        with context.database.read() as session:
+            made = idempotency.recall(session, key)
+            if made is None:
+                raise
+            return predictions.find(session, run_id, made), False
+    log.info("job queued", run_id=run_id, job_id=job.id)
+    with contextlib.suppress(Unavailable):
+        broker.enqueue(context.celery, job.id, broker.queue_of(JobKind.PREDICT))
+    with context.database.read() as session:
+        return predictions.find(session, run_id, prediction_id(job.id)), True
+
+
+def resolve(
+    session: Session, run: Run, trained: Job, asked: PredictionRequest, threshold: float | None
+) -> PredictionTask:
+    """What exactly is to be scored. Raises InvalidRequest, Conflict."""
+    spec = RunSpec.model_validate(run.spec)
+    own = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
+    labels = sorted(own.splits["train"].labels)
+    if not labels:
+        raise Conflict("the run's training rows have no labels, so there is nothing to predict")
+    instead = ("name a checkpoint, or wait for it", "wait for its adapter")
+    step, merge = weights_for(session, run, trained, asked.target, asked.step, instead)
+    assert step is not None
+    return PredictionTask(
+        target=asked.target,
+        step=step,
+        merge=merge,
+        template=template_for(asked.template, spec.template, own.kind, "text", labels),
+        labels=labels,
+        positive_label=spec.fairness.positive_label,
+        threshold=threshold,
+        texts=asked.texts,
+    )
+
+
+def _threshold(context: Context, run: Run, asked: PredictionRequest) -> float | None:
+    """Null: argmax. Raises InvalidRequest where the run's own is to be used and cannot be."""
+    spec = RunSpec.model_validate(run.spec)
+    rule = asked.threshold if asked.threshold is not None else spec.evaluation.threshold
+    if rule == "argmax":
+        return None
+    if rule != "fitted":
+        return float(rule)
+    try:
+        found = reports.certified(context, run.id).report.thresholds
+    except Conflict as error:
+        raise InvalidRequest.at(
+            "/threshold",
+            f"the run's own is fitted, and only its report has it ({error.detail}): name a number "
+            "from 0 to 1, or argmax",
+        ) from error
+    fitted = next((one.threshold for one in found if one.rule == "fitted"), None)
+    if fitted is None:
+        raise InvalidRequest.at(
+            "/threshold", "none could be fitted for the run: name a number from 0 to 1, or argmax"
+        )
+    return fitted
+
+
+def read(context: Context, found: FoundPrediction) -> list[Prediction] | None:
+    """What the model makes of each text, in their order; None before it is known."""
+    if found.file is None or found.job.status != JobStatus.SUCCEEDED:
+        return None
+    with context.store.open(found.file.key) as file:
+        return decided(found.task, Scores.model_validate_json(file.read()))

@@ -1,0 +1,287 @@
+"""Texts that a run's model is asked about: a job on a queue of its own."""
+
+import json
+
+import pytest
+from attempts import House
+from by_hand import Worker
+from typer.testing import CliRunner
+
+from service import broker, cli_predict
+from service.cli import app
+from service.domain.prediction import PredictionTask, Scores, decided
+from service.domain.states import JobStatus
+from service.store import jobs
+from service.sweep import Sweeper
+
+SCORES = {"probabilities": [[0.6, 0.4], [0.2, 0.8]], "truncated": [False, True]}
+TEXTS = ["one text", "another"]
+
+
+def url_of(run_id):
+    return f"/v1/runs/{run_id}/predictions"
+
+
+def finish(worker, to=JobStatus.SUCCEEDED, **values):
+    with worker.context.database.write() as session:
+        job = jobs.get(session, worker.job_id)
+        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
+
+
+def leave_adapter(worker):
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        worker.ship(worker.line(type="artifact", file=worker.file(name, b"weights")))
+
+
+@pytest.fixture
+def trained(client, run_id, worker) -> str:
+    leave_adapter(worker)
+    finish(worker)
+    return run_id
+
+
+def ask(client, run_id, status=201, **body):
+    answer = client.post(url_of(run_id), json={"texts": TEXTS} | body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def scored(worker, scores=SCORES):
+    file = worker.file("predictions.json", json.dumps(scores).encode())
+    return worker.line(type="predictions", texts=2, file=file)
+
+
+def answer(context, client, run_id, **body):
+    made = ask(client, run_id, **body)
+    worker = Worker(context, run_id, made["job_id"])
+    worker.ship(scored(worker))
+    finish(worker)
+    return client.get(f"{url_of(run_id)}/{made['id']}").json()
+
+
+def test_they_are_asked_for_and_come(context, client, trained):
+    before = client.get(f"/v1/runs/{trained}").json()
+    response = client.post(url_of(trained), json={"texts": TEXTS})
+    made = response.json()
+    assert response.headers["Location"] == f"{url_of(trained)}/{made['id']}"
+    told = ("target", "template", "positive_label", "threshold", "status", "predictions")
+    assert [made[name] for name in told] == [
+        "adapter",
+        "hate_speech_simple",
+        "hate",
+        None,
+        "queued",
+        None,
+    ]
+    worker = Worker(context, trained, made["job_id"])
+    worker.ship(worker.line(type="progress", step=1, total_steps=2, epoch=0))
+    now = client.get(f"{url_of(trained)}/{made['id']}").json()
+    assert (now["status"], now["percent"], now["predictions"]) == ("running", 50.0, None)
+    worker.ship(scored(worker))
+    finish(worker)
+    now = client.get(f"{url_of(trained)}/{made['id']}").json()
+    assert now["predictions"] == [
+        {
+            "label": "hate",
+            "score": 0.6,
+            "probabilities": {"hate": 0.6, "normal": 0.4},
+            "truncated": False,
+        },
+        {
+            "label": "normal",
+            "score": 0.2,
+            "probabilities": {"hate": 0.2, "normal": 0.8},
+            "truncated": True,
+        },
+    ]
+    assert client.get(f"/v1/runs/{trained}").json() == before
+    events = client.get(f"/v1/runs/{trained}/events", params={"limit": 1000}).json()["data"]
+    ours = [event for event in events if event["job_id"] == made["job_id"]]
+    assert {event["data"]["prediction_id"] for event in ours} == {made["id"]}
+    assert "one text" not in json.dumps(events)
+
+
+def test_a_threshold_of_ones_own_decides(context, client, trained):
+    strict = answer(context, client, trained, threshold=0.7)
+    assert [one["label"] for one in strict["predictions"]] == ["normal", "normal"]
+    lax = answer(context, client, trained, threshold=0.2)
+    assert (lax["threshold"], [one["label"] for one in lax["predictions"]]) == (
+        0.2,
+        ["hate", "hate"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("threshold", "labels"),
+    [(None, ["c", "a", "a"]), (0.5, ["c", "b", "a"]), (0.3, ["c", "b", "b"])],
+)
+def test_of_several_other_labels_the_most_probable_counts(threshold, labels):
+    task = PredictionTask(
+        target="adapter",
+        step=1,
+        merge=None,
+        template="t",
+        labels=["a", "b", "c"],
+        positive_label="b",
+        threshold=threshold,
+        texts=["", "", ""],
+    )
+    values = [[0.3, 0.2, 0.5], [0.5, 0.5, 0.0], [0.4, 0.3, 0.3]]
+    found = decided(task, Scores(probabilities=values, truncated=[False] * 3))
+    assert [one.label for one in found] == labels
+
+
+def test_a_run_that_decides_by_a_fitted_threshold_has_it_in_its_report(client, context, dataset_id):
+    body = {
+        "dataset_id": dataset_id,
+        "preset": "quick_test",
+        "evaluation": {"threshold": "fitted"},
+    }
+    run_id = client.post("/v1/runs", json=body).json()["id"]
+    leave_adapter(Worker(context, run_id))
+    refused = client.post(url_of(run_id), json={"texts": TEXTS})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/threshold"
+    assert "name a number from 0 to 1, or argmax" in refused.json()["detail"]
+    assert ask(client, run_id, threshold="argmax")["threshold"] is None
+
+
+def test_a_run_with_nothing_to_predict_with_says_so(client, run_id):
+    for body in ({}, {"target": "checkpoint", "step": 2}, {"target": "merged"}):
+        refused = client.post(url_of(run_id), json={"texts": TEXTS} | body)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:fairtune:conflict")
+        assert "has no" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"texts": []}, "/texts"),
+        ({"texts": ["a"] * 257}, "/texts"),
+        ({"texts": [""]}, "/texts/0"),
+        ({"texts": [1]}, "/texts/0"),
+        ({"texts": "a"}, "/texts"),
+        ({}, "/texts"),
+        ({"texts": ["a"], "target": "base"}, "/target"),
+        ({"texts": ["a"], "step": 3}, "/step"),
+        ({"texts": ["a"], "threshold": 2}, "/threshold/constrained-float"),
+        ({"texts": ["a"], "template": "none"}, "/template"),
+        ({"texts": ["a"], "text": "b"}, "/text"),
+    ],
+)
+def test_what_is_wrong_is_named(client, trained, body, pointer):
+    refused = client.post(url_of(trained), json=body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"].startswith(pointer.split("/c")[0])
+
+
+def test_they_have_a_queue_of_their_own(context, client, trained, dataset_id):
+    waiting = client.post("/v1/runs", json={"dataset_id": dataset_id}).json()
+    first, second = ask(client, trained), ask(client, trained)
+    assert waiting["queue_position"] == 1
+    assert [first["queue_position"], second["queue_position"]] == [1, 2]
+    messages = broker.folder_of(context.settings) / "messages"
+    assert len(list(messages.glob("*.predictions.msg"))) == 2
+    for one in messages.glob("*.msg"):
+        one.unlink()
+    # The wake-ups are lost: the sweep sends each to its queue again.
+    settings = context.settings.model_copy(update={"sweep_seconds": 1e-9})
+    Sweeper(settings, context.database, context.store, context.celery).sweep()
+    assert len(list(messages.glob("*.predictions.msg"))) == 2
+    assert len(list(messages.glob("*.jobs.msg"))) == 1
+
+
+def test_a_program_gets_texts_and_weights_and_no_rows(
+    context, client, trained, tmp_path, monkeypatch
+):
+    made = ask(client, trained, threshold=0.5)
+    working = House(context, trained, tmp_path, monkeypatch, made["job_id"])
+    working.play(
+        f"""
+        assert job["prediction"]["texts"] == {TEXTS!r}
+        assert job["prediction"]["labels"] == ["hate", "normal"]
+        assert (directory / job["adapter"] / "adapter_model.safetensors").exists()
+        assert not (directory / "dataset.parquet").exists()
+        content = json.dumps({SCORES!r}).encode()
+        (directory / "predictions.json").write_bytes(content)
+        say("predictions", texts=2, file={{"path": "predictions.json", "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest()}})
+        """
+    )
+    assert working.job.status == "succeeded", working.job.failure_detail
+    found = client.get(f"{url_of(trained)}/{made['id']}").json()
+    assert [one["label"] for one in found["predictions"]] == ["hate", "normal"]
+
+
+def test_what_is_not_there_is_404(client, trained):
+    made = ask(client, trained)
+    assert client.post(url_of("run_none"), json={"texts": TEXTS}).status_code == 404
+    assert client.get(f"{url_of(trained)}/pred_none").status_code == 404
+    assert client.get(f"{url_of('run_none')}/{made['id']}").status_code == 404
+
+
+def test_the_same_key_asks_once(client, trained):
+    key = {"Idempotency-Key": "k"}
+    first, again = (
+        client.post(url_of(trained), json={"texts": TEXTS}, headers=key) for _ in range(2)
+    )
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+
+
+# -- on the command line ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(client, monkeypatch):
+    """`fairtune predict` against the server in this process."""
+    monkeypatch.setattr(cli_predict.httpx, "Client", lambda **_: _Open(client))
+    monkeypatch.setattr(cli_predict, "_POLL_SECONDS", 0)
+    return lambda *arguments, **named: CliRunner().invoke(app, ["predict", *arguments], **named)
+
+
+class _Open:
+    def __init__(self, client):
+        self.client = client
+
+    def __enter__(self):
+        return self.client
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_the_command_prints_a_line_for_each_text(context, client, trained, command, monkeypatch):
+    get = client.get
+
+    def worked(url, **named):
+        job_id = get(url).json()["job_id"]
+        worker = Worker(context, trained, job_id)
+        worker.ship(scored(worker))
+        finish(worker)
+        return get(url, **named)
+
+    monkeypatch.setattr(client, "get", worked)
+    said = command(trained, "--file", "-", "--threshold", "0.5", input="one text\n\nanother\n")
+    assert said.exit_code == 0, said.output
+    printed = [line for line in said.stdout.splitlines() if line.startswith("{")]  # logs beside
+    assert [json.loads(line) for line in printed] == [
+        {"text": "one text", "label": "hate", "score": 0.6, "threshold": 0.5},
+        {"text": "another", "label": "normal", "score": 0.2, "threshold": 0.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "there is no text"),
+        (["a", "--file", "x"], "not both"),
+        (["--file", "/nowhere"], "/nowhere"),
+        (["a", "--threshold", "high"], "a number from 0 to 1"),
+        (["a"], "409: the run is queued and has no adapter"),
+    ],
+)
+def test_the_command_says_what_is_wrong(command, run_id, arguments, said):
+    ended = command(run_id, *arguments)
+    assert ended.exit_code == 1
+    assert said in ended.output

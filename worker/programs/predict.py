@@ -1,0 +1,80 @@
+"""A prediction job: score the texts that were asked about.
+
+python -m worker.programs.predict JOB_DIR
+"""
+
+from pathlib import Path
+
+from service.domain.errors import ProgramFailure
+from service.domain.events import PredictionsEvent
+from service.domain.prediction import PREDICTIONS_FILE, Scores
+from service.domain.states import FailureReason, Phase
+from worker.programs import libraries
+from worker.programs.program import Program, launch
+from worker.programs.reporter import file_entry
+from worker.programs.steps import Steps
+
+
+def main(program: Program) -> None:
+    job, spec, reporter = program.job, program.job.spec, program.reporter
+    task = job.prediction
+    if task is None or (job.adapter is None and job.merged is None):
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            "job.json does not say what to predict, or with which weights: `prediction`, and "
+            "`adapter` or `merged`.",
+        )
+    reporter.phase(Phase.LOADING)
+    from worker.training.locate import locate
+
+    if job.merged is not None:
+        directory = program.directory / job.merged
+    else:
+        directory = locate(spec.base_model, Path(job.models_dir))
+    libraries.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
+    from worker.programs.loading import adapted, load, load_merged
+    from worker.programs.memory import rows_at_once
+    from worker.scoring.labels import Item, score
+    from worker.training.examples import Prompts, Tokens
+    from worker.training.models import set_training
+    from worker.training.rows import Row
+
+    base, accelerator = (load if job.merged is None else load_merged)(program, directory)
+    model = base.model if job.adapter is None else adapted(program, base.model, job.adapter)
+    tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
+    prompts = Prompts(tokens, job.template, job.completions)
+    items, truncated = [], []
+    for number, text in enumerate(task.texts):
+        row = Row(str(number), text, None, None, None, None, None, "test")
+        before = prompts.truncated
+        answers = prompts.label_answers(row, task.labels)
+        items.append(Item(prompts.fitted(row, answers), answers))
+        truncated.append(prompts.truncated > before)
+    steps = Steps(reporter, len(items))
+    reporter.phase(Phase.EVALUATING)
+    steps.say()
+    size = job.eval_batch_size or spec.training.per_device_eval_batch_size
+    with rows_at_once("eval", size):
+        set_training(model, training=False)
+        probabilities = score(
+            model,
+            items,
+            pad=tokens.pad,
+            token_budget=size * spec.training.max_seq_length,
+            device=accelerator.device,
+            tick=steps.at,
+            fell_back=lambda why: reporter.warn("slow_scoring", why),
+        )
+    found = Scores(probabilities=probabilities, truncated=truncated)
+    path = program.directory / PREDICTIONS_FILE
+
+    def written() -> None:
+        path.write_text(found.model_dump_json(), "utf-8")
+
+    program.space.insist(path.name, written)
+    reporter.emit(PredictionsEvent, texts=len(items), file=file_entry(path, program.directory))
+    reporter.phase(Phase.DONE)
+
+
+if __name__ == "__main__":
+    launch(main, __doc__ or "")
