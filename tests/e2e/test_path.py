@@ -4,20 +4,10 @@ import hashlib
 import io
 import json
 import signal
-from importlib import resources
 
 import pyarrow.parquet as pq
 import pytest
-from installation import TINY, wait_until
-
-
-def sample(train: int = 48, validation: int = 12, test: int = 30) -> dict[str, bytes]:
-    folder = resources.files("service.datasets.sample")
-    counts = {"train": train, "validation": validation, "test": test}
-    return {
-        split: b"".join((folder / f"{split}.jsonl").read_bytes().splitlines(keepends=True)[:count])
-        for split, count in counts.items()
-    }
+from installation import TINY, sample, wait_until
 
 
 def test_from_post_to_report(service):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def wait_until(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
             return answer
         time.sleep(0.05)
     raise AssertionError(f"nothing within {seconds} s")
+
+
+def sample(train: int = 48, validation: int = 12, test: int = 30) -> dict[str, bytes]:
+    """So many rows of each split of the bundled sample, as files to upload."""
+    folder = resources.files("service.datasets.sample")
+    counts = {"train": train, "validation": validation, "test": test}
+    return {
+        split: b"".join((folder / f"{split}.jsonl").read_bytes().splitlines(keepends=True)[:count])
+        for split, count in counts.items()
+    }
 
 
 class Service:
