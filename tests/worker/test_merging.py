@@ -127,7 +127,7 @@ def test_what_the_training_saw_is_what_its_layer_holds(dtype, double):
     layer = layer.to("cpu")
     held = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     section = QuantizationSection(bnb_4bit_use_double_quant=double)
-    seen = Quantized(frozenset(), section, dtype).seen(weight)
+    seen = Quantized(frozenset(), section, dtype, torch.device("cpu")).seen(weight)
     assert torch.equal(seen, held)
     assert not torch.equal(seen, weight)
     model = nn.Module()

@@ -33,18 +33,20 @@ class Quantized:
     section: QuantizationSection
     dtype: torch.dtype
     """What they were loaded as before."""
+    device: torch.device
+    """Where: kinds of devices may round at other places."""
 
     def seen(self, weight: torch.Tensor) -> torch.Tensor:
         """What the training saw of a weight: on the same kind of device the same numbers."""
         from bitsandbytes import functional
 
         packed, state = functional.quantize_4bit(
-            weight.to(self.dtype).contiguous(),
+            weight.to(self.device, self.dtype).contiguous(),
             quant_type=self.section.bnb_4bit_quant_type,
             compress_statistics=self.section.bnb_4bit_use_double_quant,
         )
         found: torch.Tensor = functional.dequantize_4bit(packed, state)
-        return found.reshape(weight.shape)
+        return found.reshape(weight.shape).to(weight.device)
 
 
 def hindrance(base: BaseFiles, updates: Updates) -> str | None:

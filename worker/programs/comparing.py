@@ -127,7 +127,8 @@ def judge(program: Program, task: MergeTask, found: MergeComparison) -> None:
     if not fits:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            f"The merged model differs too much from the adapter: {said}. {remedy}",
+            f"The merged model differs too much from the adapter and is not published: {said}. "
+            f"{remedy}",
         )
     if found.labels_changed:
         program.reporter.warn("merged_differs", f"Merged model and adapter: {said}. {remedy}")

@@ -75,6 +75,7 @@ def _scored_before(
     program: Program, task: MergeTask, adapter: str, directory: Path, rows: list[Row], steps: Steps
 ) -> tuple[Values, Updates, Quantized | None]:
     """The adapter's scores; and what is left of the model afterwards: its updates."""
+    from worker.merging.streamed import Quantized
     from worker.merging.updates import names_in_4bit, updates_of
     from worker.programs.comparing import values_of
     from worker.programs.loading import adapted, load
@@ -86,18 +87,13 @@ def _scored_before(
     before = values_of(program, task, rows, base, model, accelerator.device, steps.at)
     quantized = None
     if task.base_weights == "dequantized":
-        quantized = _quantized(program, base.in_float32, frozenset(names_in_4bit(model)))
+        quantized = Quantized(
+            names=frozenset(names_in_4bit(model)),
+            section=program.job.spec.quantization,
+            dtype=base.model.dtype,
+            device=accelerator.device,
+        )
     return before, updates_of(model), quantized
-
-
-def _quantized(program: Program, in_float32: bool, names: frozenset[str]) -> Quantized:
-    import torch
-
-    from worker.merging.streamed import Quantized
-
-    spec = program.job.spec
-    bf16 = spec.training.bf16 and not in_float32
-    return Quantized(names, spec.quantization, torch.bfloat16 if bf16 else torch.float32)
 
 
 def _release() -> None:
