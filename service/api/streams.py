@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from service.api.feed import Feed
 from service.api.schemas import EventView
 from service.context import Context
-from service.domain.errors import Unavailable
+from service.domain.errors import NotFound, Unavailable
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store import runs as rows
 from service.store.tables import Event
@@ -35,13 +35,23 @@ async def run_events(
 
     def may_go_on() -> bool:
         try:
-            return is_let_in()
+            return is_let_in() and not gone()
         except Unavailable:
             return True
 
-    def resting() -> bool:
+    def gone() -> bool:
+        """Deleted meanwhile: the event that ended it may be gone, too."""
+        return standing() is None
+
+    def standing() -> JobStatus | None:
         with context.database.read() as session:
-            return JobStatus(rows.get_run(session, run_id)[1].status) in RESTING
+            try:
+                return JobStatus(rows.get_run(session, run_id)[1].status)
+            except NotFound:
+                return None
+
+    def resting() -> bool:
+        return standing() in {None, *RESTING}
 
     batches = feed.follow(run_id, after)
     try:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from installation import TINY, Service, sample, wait_until
+from installation import Service, wait_until
 from ship_big import peak
+from tiny_runs import TINY, sample
 from transformers import AutoModelForCausalLM
 
 BIG = int(os.environ.get("FAIRTUNE_BIG_BYTES", 192 << 20))

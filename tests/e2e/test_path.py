@@ -7,7 +7,8 @@ import signal
 
 import pyarrow.parquet as pq
 import pytest
-from installation import TINY, sample, wait_until
+from installation import wait_until
+from tiny_runs import TINY, sample
 
 
 def test_from_post_to_report(service):

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from installation import TINY
+from tiny_runs import TINY
 
 from service.fairness.schema import BiasReport
 

@@ -92,3 +92,15 @@ def test_a_stream_follows_what_comes(context, client, run_id, worker):
             logs = [event["data"]["message"] for event in events if event["type"] == "log"]
             assert logs == [str(number) for number in range(50)]
             assert events[-1]["data"]["status"] == "succeeded"
+
+
+def test_a_stream_ends_when_its_run_is_deleted(context, client, run_id, monkeypatch):
+    """The event that ended it may be gone before it was read."""
+    monkeypatch.setattr(streams, "PING_SECONDS", 0.1)
+    feed = client.app.state.feed
+    with ThreadPoolExecutor(1) as pool:
+        listener = pool.submit(events_of, client, run_id)
+        wait_until(lambda: feed._listeners, 20)
+        assert client.delete(f"/v1/runs/{run_id}").status_code == 204
+        events = listener.result(timeout=20)
+    assert [event["data"]["status"] for event in events] in (["queued"], ["queued", "cancelled"])

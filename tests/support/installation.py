@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,6 @@ from service.settings import Settings
 
 WAIT_SECONDS = 120
 
-TINY = {
-    "base_model": "tiny-llama",
-    "preset": "quick_test",
-    "lora": {"r": 4, "lora_alpha": 8},
-    "training": {
-        "num_train_epochs": 1,
-        "warmup_steps": 1,
-        "learning_rate": 0.01,
-        "logging_steps": 1,
-        "per_device_train_batch_size": 8,
-        "per_device_eval_batch_size": 16,
-        "gradient_accumulation_steps": 1,
-    },
-}
-"""A run's fields: it trains a tiny model in seconds."""
-
 
 def wait_until(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """The first true answer of `what`, asked again and again until it comes."""
@@ -43,16 +26,6 @@ def wait_until(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
             return answer
         time.sleep(0.05)
     raise AssertionError(f"nothing within {seconds} s")
-
-
-def sample(train: int = 48, validation: int = 12, test: int = 30) -> dict[str, bytes]:
-    """So many rows of each split of the bundled sample, as files to upload."""
-    folder = resources.files("service.datasets.sample")
-    counts = {"train": train, "validation": validation, "test": test}
-    return {
-        split: b"".join((folder / f"{split}.jsonl").read_bytes().splitlines(keepends=True)[:count])
-        for split, count in counts.items()
-    }
 
 
 class Service:
