@@ -72,10 +72,22 @@ def test_a_run_goes_from_post_to_download_and_away_again(service, s3_server, buc
     assert not list(tmp_path.rglob("artifacts"))  # neither of them keeps files of its own
 
     url = f"/v1/runs/{run_id}"
+    assert get(f"{url}/bias-report").json()["data"]["rows"] == 30
+    assert get(f"{url}/bias-report", params={"format": "html"}).status_code == 200
     files = {one["path"]: one["sha256"] for one in get(f"{url}/artifacts").json()["data"]}
     adapter = unpacked(get(f"{url}/adapter/download"), tmp_path / "adapter")
     for path in adapter.iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == files[path.name]
+    exported = subprocess.run(
+        [sys.executable, "-m", "service.cli", "export", run_id, "--to", tmp_path / "hub"],
+        env=os.environ | service.settings.variables,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "bias_report.json" in exported.stdout.splitlines()
+    weights = (tmp_path / "hub" / "adapter_model.safetensors").read_bytes()
+    assert weights == (adapter / "adapter_model.safetensors").read_bytes()
     step = get(f"{url}/checkpoints").json()["data"][0]["step"]
     whole = unpacked(get(f"{url}/checkpoints/{step}/download"), tmp_path / "checkpoint")
     assert (whole / "adapter_model.safetensors").is_file()
