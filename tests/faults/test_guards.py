@@ -31,7 +31,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, database_url: str) -> list[list[str]]:
     """What another connection saw of the jobs when each message was sent."""
     seen: list[list[str]] = []
 
-    def enqueue(_app: Any, job_id: str) -> None:
+    def enqueue(_app: Any, job_id: str, _queue: str = broker.QUEUE) -> None:
         other = Database(database_url)
         with other.read() as session:
             seen.append(list(session.exec(select(Job.status).where(Job.id == job_id))))

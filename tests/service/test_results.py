@@ -357,7 +357,9 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
         waiting = jobs.create(session, worker.current.run_id, JobKind.EVALUATE).id
         jobs.not_woken(session, waiting)
     woken = []
-    monkeypatch.setattr("service.sweep.broker.enqueue", lambda _, job_id: woken.append(job_id))
+    monkeypatch.setattr(
+        "service.sweep.broker.enqueue", lambda _, job_id, _queue: woken.append(job_id)
+    )
     monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
     sweeper.sweep()
     assert woken == [waiting]
