@@ -41,6 +41,7 @@ def submit(
     try:
         with context.database.write() as session:
             run, trained = rows.get_run(session, run_id)
+            rows.lock(session, run)  # nothing is added to a run that is being deleted
             known = idempotency.recall(session, key)
             if known is not None:
                 return evaluations.find(session, run_id, known), False

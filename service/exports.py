@@ -24,7 +24,8 @@ def export(database: Database, store: ArtifactStore, run_id: str, target: Path) 
     """
     with database.read() as session:
         _, job = rows.get_run(session, run_id)
-        found = rows.artifacts(session, run_id)
+        # What merges and predictions made is the run's too, and no part of its adapter.
+        found = [one for one in rows.artifacts(session, run_id) if one.job_id == job.id]
     missing = {*ADAPTER_FILES, CARD_FILE} - {one.path for one in found}
     if missing:
         names = ", ".join(sorted(missing))

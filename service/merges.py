@@ -14,6 +14,7 @@ from service.domain.merge import MergeRequest, MergeTask, merge_id
 from service.domain.spec import RunSpec
 from service.domain.states import JobKind
 from service.evaluations import adapter_step, checkpoint_step
+from service.retention import check_quota
 from service.store import idempotency, jobs, merges, steering
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
@@ -35,8 +36,8 @@ def submit(
 
     Returns the merge, and whether it was made now (False: the key was used before, or a merge of
     the same weights with the same parameters is there or under way). The run itself stays as it
-    is, whatever comes of it. Raises NotFound, InvalidRequest, and Conflict where the run has
-    nothing to merge.
+    is, whatever comes of it. Raises NotFound, InvalidRequest, QuotaExceeded, and Conflict where the
+    run has nothing to merge.
     """
     try:
         with context.database.write() as session:
@@ -50,6 +51,7 @@ def submit(
             if found is not None:
                 idempotency.remember(session, key, found.id)
                 return found, False
+            check_quota(session, context.settings.store_quota_bytes)
             params = task.model_dump(mode="json")
             job = jobs.create(session, run.id, JobKind.MERGE, by=by, params=params)
             idempotency.remember(session, key, merge_id(job.id))

@@ -7,9 +7,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from service import broker, reports
+from service.artifacts import Damaged, Stored
 from service.context import Context
 from service.datasets.stats import DatasetStats
-from service.domain.errors import Conflict, InvalidRequest, Unavailable
+from service.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from service.domain.prediction import (
     Prediction,
     PredictionRequest,
@@ -21,7 +22,7 @@ from service.domain.prediction import (
 from service.domain.spec import RunSpec
 from service.domain.states import JobKind, JobStatus
 from service.evaluations import template_for, weights_for
-from service.store import idempotency, jobs, predictions
+from service.store import idempotency, jobs, predictions, steering
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.predictions import FoundPrediction
@@ -50,6 +51,7 @@ def submit(
     try:
         with context.database.write() as session:
             run, trained = rows.get_run(session, run_id)
+            rows.lock(session, run)  # nothing is added to a run that is being deleted
             known = idempotency.recall(session, key)
             if known is not None:
                 return predictions.find(session, run_id, known), False
@@ -69,6 +71,17 @@ def submit(
         broker.enqueue(context.celery, job.id, broker.queue_of(JobKind.PREDICT))
     with context.database.read() as session:
         return predictions.find(session, run_id, prediction_id(job.id)), True
+
+
+def cancel(
+    context: Context, run_id: str, prediction: str, *, by: str | None = None
+) -> FoundPrediction:
+    """Cancel waiting ones at once; those under way stop soon. Raises NotFound, Conflict."""
+    with context.database.write() as session:
+        rows.get_run(session, run_id)
+        steering.cancel(session, predictions.find(session, run_id, prediction).job, by)
+    with context.database.read() as session:
+        return predictions.find(session, run_id, prediction)
 
 
 def resolve(
@@ -103,6 +116,13 @@ def _threshold(context: Context, run: Run, asked: PredictionRequest) -> float | 
         return None
     if rule != "fitted":
         return float(rule)
+    if asked.target == "checkpoint" or asked.template not in (None, spec.template):
+        what = "another template" if asked.target != "checkpoint" else "a checkpoint"
+        raise InvalidRequest.at(
+            "/threshold",
+            f"the run's own was fitted to its adapter under {spec.template}, and this is of "
+            f"{what}: name a number from 0 to 1, or argmax",
+        )
     try:
         found = reports.certified(context, run.id).report.thresholds
     except Conflict as error:
@@ -120,8 +140,19 @@ def _threshold(context: Context, run: Run, asked: PredictionRequest) -> float | 
 
 
 def read(context: Context, found: FoundPrediction) -> list[Prediction] | None:
-    """What the model makes of each text, in their order; None before it is known."""
-    if found.file is None or found.job.status != JobStatus.SUCCEEDED:
+    """What the model makes of each text, in their order; None before it is known.
+
+    Raises Conflict where the scores are not what was stored, or are gone.
+    """
+    if found.job.status != JobStatus.SUCCEEDED:
         return None
-    with context.store.open(found.file.key) as file:
-        return decided(found.task, Scores.model_validate_json(file.read()))
+    if found.file is None:
+        raise Conflict(f"the scores of {found.id} are gone; ask for the predictions again")
+    expected = Stored(found.file.size, found.file.sha256)
+    try:
+        content = b"".join(context.store.verified(found.file.key, expected))
+    except (NotFound, Damaged) as error:
+        raise Conflict(
+            f"the scores of {found.id} are not what was stored; ask for the predictions again"
+        ) from error
+    return decided(found.task, Scores.model_validate_json(content))

@@ -30,8 +30,9 @@ def pause(context: Context, run_id: str, *, by: str | None = None) -> tuple[Run,
 def resume(context: Context, run_id: str, *, by: str | None = None) -> tuple[Run, Job]:
     """Let a paused run go on, on any worker. Raises NotFound, Conflict."""
     with context.database.write() as session:
-        _, job = rows.get_run(session, run_id)
+        run, job = rows.get_run(session, run_id)
         queued = steering.resume(session, job, by)
+        rows.lock(session, run)  # not where it is being deleted
     if queued:
         _wake(context, job)
     with context.database.read() as session:
@@ -49,6 +50,7 @@ def retry(
     with context.database.write() as session:
         run, job = rows.get_run(session, run_id)
         steering.retry(session, job, by)
+        rows.lock(session, run)  # not where it is being deleted
         if from_start:
             dropped = rewind(session, job, None)
             events.append(session, run.id, job.id, [NewEvent("rewound", {"step": 0})])

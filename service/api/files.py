@@ -59,10 +59,12 @@ class _File(Response):
         if etag in known or "*" in known:
             return Response(status_code=304, headers={"ETag": etag})
         headers, status, part = dict(self.headers), 200, None
-        wanted = asked.get("range")
+        wanted = None if is_head else asked.get("range")  # RFC 9110 defines it for GET alone
+        if wanted is not None and not wanted.lower().startswith("bytes="):
+            wanted = None  # an unknown unit is ignored
         if wanted is not None and asked.get("if-range", etag) == etag:
             try:
-                part = _part(wanted, size)
+                part = _part(wanted.lower(), size)
             except ValueError:
                 detail = f"the file has {size} bytes; {wanted!r} is no part of it"
                 refusal = problems.response(RangeNotSatisfiable(detail))

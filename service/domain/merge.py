@@ -142,3 +142,10 @@ def job_of(merge: str) -> str:
 def merged_path(merge: str, name: str = "") -> str:
     """Where a merged model's files lie among those of its run."""
     return f"merged/{merge}/{name}"
+
+
+def merged_folder(path: str) -> str | None:
+    """The folder of the merged model that a file of the run belongs to; None for any other file."""
+    first, _, rest = path.partition("/")
+    merge, slash, _ = rest.partition("/")
+    return merged_path(merge) if first == "merged" and slash else None

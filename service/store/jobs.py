@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, not_, or_, update
+from sqlalchemy import delete, func, not_, or_, update
 from sqlmodel import Session, col, select
 
 from service import trace
 from service.domain.errors import NotFound
 from service.domain.ids import new_id
+from service.domain.merge import merge_id, merged_path
 from service.domain.states import (
     FailureReason,
     JobKind,
@@ -19,7 +20,7 @@ from service.domain.states import (
 from service.store import events
 from service.store.database import db_now
 from service.store.events import NewEvent
-from service.store.tables import Job
+from service.store.tables import Artifact, Job, Run
 
 MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
@@ -116,6 +117,15 @@ def switch_status(
         statement = statement.where(col(Job.token) == held_token)
     if not session.execute(statement.returning(col(Job.id))).all():
         return False
+    if job.kind == JobKind.MERGE and to in (JobStatus.FAILED, JobStatus.CANCELLED):
+        # Its worker was lost after the files were shown: a merge that is not there shows none.
+        model = merged_path(merge_id(job.id))
+        session.execute(
+            delete(Artifact).where(
+                col(Artifact.run_id) == job.run_id,
+                col(Artifact.path).startswith(model, autoescape=True),
+            )
+        )
     data: dict[str, Any] = {"status": to.value, "job_id": job.id, "kind": job.kind}
     data |= why or {}
     if by is not None:
@@ -132,6 +142,9 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
     job = session.get(Job, job_id)
     if job is None:
         return None
+    run = session.get(Run, job.run_id, populate_existing=True)
+    if run is None or run.deleted_at is not None:
+        return None  # asked for while the run was being deleted
     taken = switch_status(
         session,
         job,
@@ -230,7 +243,11 @@ def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str
     )
     statement = (
         update(Job)
-        .where(col(Job.id).in_(waiting.limit(limit)), col(Job.status) == JobStatus.QUEUED)
+        .where(
+            # Those that were never woken for, and then the longest ago, so that none is left out.
+            col(Job.id).in_(waiting.order_by(col(Job.enqueued_at).nulls_first()).limit(limit)),
+            col(Job.status) == JobStatus.QUEUED,
+        )
         .values(enqueued_at=db_now())
         .returning(col(Job.id))
     )

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import evaluation_id
-from service.domain.merge import merge_id
+from service.domain.merge import merge_id, merged_folder
 from service.domain.prediction import prediction_id
 from service.domain.states import RESTING, JobKind, JobStatus
 from service.store import events, jobs, promotions, shipping
@@ -30,6 +30,7 @@ from service.store.tables import (
 )
 
 _DAY = 24 * 3600
+_AT_ONCE = 1000  # values of one statement; PostgreSQL takes 65,535
 
 
 # -- deleting a run --------------------------------------------------------------------------------
@@ -63,9 +64,11 @@ def finish_delete(session: Session, run_id: str) -> None:
     Raises Conflict where a worker took up one of its jobs meanwhile.
     """
     found = _put_to_rest(session, run_id, None)
-    made = {run_id, *found}
-    made |= {make(one) for make in (evaluation_id, merge_id, prediction_id) for one in found}
-    session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(made)))
+    made = [run_id, *found]
+    made += [make(one) for make in (evaluation_id, merge_id, prediction_id) for one in found]
+    for first in range(0, len(made), _AT_ONCE):
+        some = made[first : first + _AT_ONCE]
+        session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(some)))
     models = (Event, Metric, Checkpoint, Artifact, Evaluation, Promotion, Job)
     for model in models:  # those that refer to others first
         session.execute(delete(model).where(col(model.run_id) == run_id))
@@ -175,10 +178,17 @@ def named(session: Session) -> list[Named]:
         )
         for row in session.exec(select(Checkpoint))
     ]
-    for artifact in session.exec(select(Artifact)):
+    models: dict[tuple[str, str], list[str]] = {}
+    for artifact in session.exec(select(Artifact).order_by(col(Artifact.path))):
+        if (model := merged_folder(artifact.path)) is not None:
+            models.setdefault((artifact.run_id, model), []).append(artifact.key)
+            continue
         what = f"{artifact.path} of {artifact.run_id}"
         identity = (artifact.run_id, artifact.path)
         found.append(Named(what, (artifact.key,), artifact.run_id, Artifact, identity))
+    for (run_id, model), keys in models.items():  # a merged model is all of its files
+        what = f"{model.rstrip('/')} of {run_id}"
+        found.append(Named(what, tuple(keys), run_id, Artifact, (run_id, model)))
     for one in session.exec(select(Evaluation)):
         what = f"predictions of {one.id} of {one.run_id}"
         found.append(Named(what, (one.key,), one.run_id, Evaluation, (one.id,)))
@@ -200,7 +210,13 @@ def forget(session: Session, rows: Iterable[Named]) -> int:
     removed = 0
     wanted = {(one.table, one.identity): one for one in rows if one.run_id is not None}
     for one in named(session):
-        if wanted.get((one.table, one.identity)) == one:
+        if wanted.get((one.table, one.identity)) != one:
+            continue
+        if one.table is Artifact and merged_folder(one.identity[1]) is not None:
+            run_id, model = one.identity
+            of_it = col(Artifact.path).startswith(model, autoescape=True)
+            session.execute(delete(Artifact).where(col(Artifact.run_id) == run_id, of_it))
+        else:
             session.delete(session.get_one(one.table, one.identity))
-            removed += 1
+        removed += 1
     return removed

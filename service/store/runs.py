@@ -42,8 +42,13 @@ def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
 
 
 def lock(session: Session, run: Run) -> None:
-    """Keep others that lock it, or write its events, waiting until the commit."""
-    session.exec(select(Run.id).where(Run.id == run.id).with_for_update()).one()
+    """Keep others that lock it, or write its events, waiting until the commit.
+
+    Raises NotFound where it was deleted since it was read.
+    """
+    there = select(Run.id).where(Run.id == run.id, col(Run.deleted_at).is_(None))
+    if session.exec(there.with_for_update()).one_or_none() is None:
+        raise NotFound(f"there is no run {run.id!r}")
 
 
 def list_runs(

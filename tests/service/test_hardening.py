@@ -483,9 +483,11 @@ def test_the_name_of_an_uploaded_file_is_not_used(name, client, settings):
 
 @pytest.fixture
 def served(tmp_path, migrated_sqlite):
+    database = tmp_path / "fairtune.db"
+    database.write_bytes(migrated_sqlite.read_bytes())
     settings = Settings(
         data_dir=tmp_path / "data",
-        database_url=f"sqlite:///{migrated_sqlite}",
+        database_url=f"sqlite:///{database}",
         port=free_port(),
         request_timeout_seconds=1,
     )

@@ -13,8 +13,11 @@ from installation import wait_until
 
 from service import broker
 from service.domain.states import FailureReason, JobStatus
+from service.exports import export
+from service.retention import collect, look
 from service.store import jobs, shipping
 from service.store.jobs import Fenced
+from service.store.runs import artifacts
 from service.sweep import Sweeper
 
 COMPARED = {
@@ -668,3 +671,49 @@ def test_the_newest_finished_merge_is_evaluated(context, client, trained, tmp_pa
     found = client.get(f"{where}/{made['id']}").json()
     assert (found["status"], found["metrics"]) == ("succeeded", {"f1": 1.0}), working.job
     assert hashlib.sha256(client.get(f"{where}/{made['id']}/predictions").content).hexdigest()
+
+
+def test_a_model_that_lost_a_file_is_gone_whole_and_made_anew(context, client, trained):
+    publish(context, client, trained)
+    made = client.get(url_of(trained)).json()
+    with context.database.read() as session:
+        rows = [one for one in artifacts(session, trained) if one.path.startswith("merged/")]
+    (context.store.root / rows[0].key).unlink()
+    garbage = look(context.database, context.store, 0)
+    (lost,) = garbage.lost
+    assert lost.what == f"merged/{made['id']} of {trained}"
+    collect(context.database, context.store, garbage)
+    assert not [path for path in shown(client, trained) if path.startswith("merged/")]
+    assert client.get(f"{url_of(trained)}/download").status_code == 409
+    assert ask(client, trained)["id"] != made["id"]
+
+
+@pytest.mark.parametrize("end", [JobStatus.CANCELLED, JobStatus.FAILED])
+def test_a_merge_that_ends_otherwise_after_it_was_shown_shows_nothing(
+    context, client, trained, end
+):
+    made = ask(client, trained)
+    worker = Worker(context, trained, made["job_id"])
+    worker.ship(merged(worker))
+    assert [path for path in shown(client, trained) if path.startswith("merged/")]
+    failure = {"failure_reason": FailureReason.CRASHED, "failure_detail": "it did not work"}
+    finish(worker, end, **(failure if end == JobStatus.FAILED else {}))
+    assert not [path for path in shown(client, trained) if path.startswith("merged/")]
+
+
+def test_an_export_leaves_merged_models_out(context, client, run_id, worker, tmp_path):
+    worker.ship(worker.line(type="artifact", file=worker.file("README.md", b"# Card")))
+    leave_adapter(worker)
+    finish(worker)
+    publish(context, client, run_id)
+    paths = export(context.database, context.store, run_id, tmp_path / "hub")
+    assert {"adapter_model.safetensors", "README.md"} <= set(paths)
+    assert not [path for path in paths if path.startswith("merge")]
+
+
+def test_past_the_quota_no_merge_is_begun(context, client, trained):
+    publish(context, client, trained)
+    object.__setattr__(context.settings, "store_quota_bytes", 1)
+    assert client.post(url_of(trained), json={}).status_code == 200  # it is there already
+    refused = client.post(url_of(trained), json={"dtype": "float32"})
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:fairtune:quota-exceeded")

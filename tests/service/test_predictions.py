@@ -5,13 +5,17 @@ import json
 import pytest
 from attempts import House
 from by_hand import Worker
+from sqlalchemy import update
+from sqlmodel import col
 from typer.testing import CliRunner
 
 from service import broker, cli_predict
 from service.cli import app
 from service.domain.prediction import PredictionTask, Scores, decided
 from service.domain.states import JobStatus
-from service.store import jobs
+from service.store import jobs, predictions
+from service.store.database import db_now
+from service.store.tables import Run
 from service.sweep import Sweeper
 
 SCORES = {"probabilities": [[0.6, 0.4], [0.2, 0.8]], "truncated": [False, True]}
@@ -285,3 +289,36 @@ def test_the_command_says_what_is_wrong(command, run_id, arguments, said):
     ended = command(run_id, *arguments)
     assert ended.exit_code == 1
     assert said in ended.output
+
+
+def test_they_can_be_cancelled(context, client, trained):
+    made = ask(client, trained)
+    cancelled = client.post(f"{url_of(trained)}/{made['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    done = answer(context, client, trained)
+    assert client.post(f"{url_of(trained)}/{done['id']}/cancel").status_code == 409
+    assert client.post(f"{url_of(trained)}/pred_none/cancel").status_code == 404
+
+
+def test_scores_that_were_changed_or_are_gone_are_not_passed_on(context, client, trained):
+    made = answer(context, client, trained)
+    with context.database.read() as session:
+        file = predictions.find(session, trained, made["id"]).file
+    where = f"{url_of(trained)}/{made['id']}"
+    other = context.settings.data_dir / "other"
+    other.write_bytes(b"{}")
+    context.store.put_file(other, file.key)
+    for _ in range(2):
+        refused = client.get(where)
+        assert refused.status_code == 409
+        assert "ask for the predictions again" in refused.json()["detail"]
+        (context.store.root / file.key).unlink(missing_ok=True)
+
+
+def test_a_run_that_is_being_deleted_takes_nothing_more(context, client, trained):
+    made = ask(client, trained)
+    with context.database.write() as session:
+        session.execute(update(Run).where(col(Run.id) == trained).values(deleted_at=db_now()))
+    assert client.post(url_of(trained), json={"texts": ["a"]}).status_code == 404
+    with context.database.write() as session:
+        assert jobs.claim(session, made["job_id"], "a worker", 60) is None

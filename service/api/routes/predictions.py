@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Depends, Response
 from pydantic import Field
 from sqlmodel import Session
 
 from service import predicting as use_cases
 from service.api import examples
-from service.api.dependencies import Ctx, KeyHeader, Who, hash_of, idempotency_key
+from service.api.dependencies import Ctx, KeyHeader, Who, hash_of, idempotency_key, no_body
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
 from service.api.schemas import Failure, View, percent
@@ -108,6 +108,14 @@ def submit_predictions(
     response.headers["Location"] = f"/v1/runs/{run_id}/predictions/{found.id}"
     if not made:
         response.status_code = 200
+    with context.database.read() as session:
+        return view(context, session, found)
+
+
+@router.post("/{prediction_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])
+def cancel_predictions(context: Ctx, who: Who, run_id: str, prediction_id: str) -> PredictionsView:
+    """Cancel: queued ones at once, those under way within seconds."""
+    found = use_cases.cancel(context, run_id, prediction_id, by=who.name)
     with context.database.read() as session:
         return view(context, session, found)
 
