@@ -1,12 +1,36 @@
 """Texts that a run's model is asked about: what may be asked for, what was made of that."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 MOST_TEXTS = 256
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 PREDICTIONS_FILE = "predictions.json"
+
+
+def _threshold(value: Any) -> str | float | None:
+    if value is None or value == "argmax":
+        return value  # type: ignore[no-any-return]  # one of the two
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise PydanticCustomError("threshold", "say argmax or a number from 0 to 1, or leave it out")
+
+
+Threshold = Annotated[
+    Literal["argmax"] | float | None,
+    PlainValidator(_threshold),  # one error at the field, not one for each form of it
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "const": "argmax"},
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
 
 class PredictionRequest(BaseModel):
@@ -24,7 +48,7 @@ class PredictionRequest(BaseModel):
         None, ge=0, le=2**31 - 1, description="Of the checkpoint; for the target checkpoint alone."
     )
     template: str | None = Field(None, max_length=100, description="Null: the run's.")
-    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["argmax"] | None = Field(
+    threshold: Threshold = Field(
         None,
         description="argmax: the most probable label. A number: positive from that score on. Null: "
         "as the run's specification decides, with the threshold that its report was fitted to.",

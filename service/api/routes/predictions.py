@@ -63,7 +63,7 @@ def view(context: Context, session: Session, found: FoundPrediction) -> Predicti
         threshold=task.threshold,
         status=JobStatus(job.status),
         phase=job.phase,
-        percent=percent(job),
+        percent=100.0 if job.status == JobStatus.SUCCEEDED else percent(job),
         queue_position=jobs.queue_position(session, job),
         predictions=use_cases.read(context, found),
         failure=Failure.of(job),
