@@ -1,27 +1,22 @@
 """Use cases on evaluations: ask for one as a job of its own, cancel it."""
 
-import contextlib
-
-import structlog
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from service import broker
+from service import job_requests
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.datasets.templates import builtin_templates
-from service.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from service.domain.errors import Conflict, InvalidRequest, NotFound
 from service.domain.evaluation import EvaluationRequest, EvaluationTask, Target, evaluation_id
 from service.domain.job import ADAPTER_FILES
 from service.domain.spec import RunSpec
 from service.domain.states import RESTING, JobKind
-from service.store import evaluations, idempotency, jobs, merges, steering
+from service.job_requests import Order
+from service.store import evaluations, jobs, merges, steering
 from service.store import runs as rows
 from service.store.evaluations import Found
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import Dataset, Job, Run
-
-log = structlog.get_logger()
 
 
 def submit(
@@ -38,29 +33,13 @@ def submit(
     itself stays as it is, whatever comes of it. Raises NotFound, InvalidRequest, and Conflict where
     the run has nothing of what is to be scored.
     """
-    try:
-        with context.database.write() as session:
-            run, trained = rows.get_run(session, run_id)
-            rows.lock(session, run)  # nothing is added to a run that is being deleted
-            known = idempotency.recall(session, key)
-            if known is not None:
-                return evaluations.find(session, run_id, known), False
-            task = resolve(session, run, trained, asked)
-            params = task.model_dump(mode="json")
-            job = jobs.create(session, run.id, JobKind.EVALUATE, by=by, params=params)
-            idempotency.remember(session, key, evaluation_id(job.id))
-    except IntegrityError:
-        # The same key at the same time: the other request was first.
-        with context.database.read() as session:
-            made = idempotency.recall(session, key)
-            if made is None:
-                raise
-            return evaluations.find(session, run_id, made), False
-    log.info("job queued", run_id=run_id, job_id=job.id)
-    with contextlib.suppress(Unavailable):
-        broker.enqueue(context.celery, job.id)
-    with context.database.read() as session:
-        return evaluations.find(session, run_id, evaluation_id(job.id)), True
+
+    def create(session: Session, run: Run, trained: Job) -> Order:
+        params = resolve(session, run, trained, asked).model_dump(mode="json")
+        job = jobs.create(session, run.id, JobKind.EVALUATE, by=by, params=params)
+        return Order(evaluation_id(job.id), job)
+
+    return job_requests.submit(context, run_id, key, evaluations.find, create)
 
 
 def cancel(context: Context, run_id: str, evaluation: str, *, by: str | None = None) -> Found:

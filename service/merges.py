@@ -1,27 +1,22 @@
 """Use cases on merged models: ask for one as a job of its own, cancel it."""
 
-import contextlib
-
-import structlog
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from service import broker
+from service import job_requests
 from service.context import Context
 from service.datasets.stats import DatasetStats
-from service.domain.errors import InvalidRequest, Unavailable
+from service.domain.errors import InvalidRequest
 from service.domain.merge import MergeRequest, MergeTask, merge_id
 from service.domain.spec import RunSpec
 from service.domain.states import JobKind
 from service.evaluations import adapter_step, checkpoint_step
+from service.job_requests import Order
 from service.retention import check_quota
-from service.store import idempotency, jobs, merges, steering
+from service.store import jobs, merges, steering
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.merges import FoundMerge
 from service.store.tables import Dataset, Job, Run
-
-log = structlog.get_logger()
 
 
 def submit(
@@ -39,34 +34,17 @@ def submit(
     is, whatever comes of it. Raises NotFound, InvalidRequest, QuotaExceeded, and Conflict where the
     run has nothing to merge.
     """
-    try:
-        with context.database.write() as session:
-            run, trained = rows.get_run(session, run_id)
-            rows.lock(session, run)  # of two requests at once the second finds the first one's job
-            known = idempotency.recall(session, key)
-            if known is not None:
-                return merges.find(session, run_id, known), False
-            task = resolve(session, run, trained, asked)
-            found = merges.same(session, run_id, task)
-            if found is not None:
-                idempotency.remember(session, key, found.id)
-                return found, False
-            check_quota(session, context.settings.store_quota_bytes)
-            params = task.model_dump(mode="json")
-            job = jobs.create(session, run.id, JobKind.MERGE, by=by, params=params)
-            idempotency.remember(session, key, merge_id(job.id))
-    except IntegrityError:
-        # The same key at the same time: the other request was first.
-        with context.database.read() as session:
-            made = idempotency.recall(session, key)
-            if made is None:
-                raise
-            return merges.find(session, run_id, made), False
-    log.info("job queued", run_id=run_id, job_id=job.id)
-    with contextlib.suppress(Unavailable):
-        broker.enqueue(context.celery, job.id)
-    with context.database.read() as session:
-        return merges.find(session, run_id, merge_id(job.id)), True
+
+    def create(session: Session, run: Run, trained: Job) -> Order:
+        task = resolve(session, run, trained, asked)
+        if (found := merges.same(session, run_id, task)) is not None:
+            return Order(found.id, None)
+        check_quota(session, context.settings.store_quota_bytes)
+        params = task.model_dump(mode="json")
+        job = jobs.create(session, run.id, JobKind.MERGE, by=by, params=params)
+        return Order(merge_id(job.id), job)
+
+    return job_requests.submit(context, run_id, key, merges.find, create)
 
 
 def cancel(

@@ -1,16 +1,12 @@
 """Use cases on predictions of texts: ask for them as a job of its own, read them."""
 
-import contextlib
-
-import structlog
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from service import broker, reports
+from service import job_requests, reports
 from service.artifacts import Damaged, Stored
 from service.context import Context
 from service.datasets.stats import DatasetStats
-from service.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from service.domain.errors import Conflict, InvalidRequest, NotFound
 from service.domain.prediction import (
     Prediction,
     PredictionRequest,
@@ -22,13 +18,12 @@ from service.domain.prediction import (
 from service.domain.spec import RunSpec
 from service.domain.states import JobKind, JobStatus
 from service.evaluations import template_for, weights_for
-from service.store import idempotency, jobs, predictions, steering
+from service.job_requests import Order
+from service.store import jobs, predictions, steering
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.predictions import FoundPrediction
 from service.store.tables import Dataset, Job, Run
-
-log = structlog.get_logger()
 
 
 def submit(
@@ -48,29 +43,14 @@ def submit(
     with context.database.read() as session:
         run, _ = rows.get_run(session, run_id)
     threshold = _threshold(context, run, asked)
-    try:
-        with context.database.write() as session:
-            run, trained = rows.get_run(session, run_id)
-            rows.lock(session, run)  # nothing is added to a run that is being deleted
-            known = idempotency.recall(session, key)
-            if known is not None:
-                return predictions.find(session, run_id, known), False
-            task = resolve(session, run, trained, asked, threshold)
-            params = task.model_dump(mode="json")
-            job = jobs.create(session, run.id, JobKind.PREDICT, by=by, params=params)
-            idempotency.remember(session, key, prediction_id(job.id))
-    except IntegrityError:
-        # The same key at the same time: the other request was first.
-        with context.database.read() as session:
-            made = idempotency.recall(session, key)
-            if made is None:
-                raise
-            return predictions.find(session, run_id, made), False
-    log.info("job queued", run_id=run_id, job_id=job.id)
-    with contextlib.suppress(Unavailable):
-        broker.enqueue(context.celery, job.id, broker.queue_of(JobKind.PREDICT))
-    with context.database.read() as session:
-        return predictions.find(session, run_id, prediction_id(job.id)), True
+
+    def create(session: Session, run: Run, trained: Job) -> Order:
+        task = resolve(session, run, trained, asked, threshold)
+        params = task.model_dump(mode="json")
+        job = jobs.create(session, run.id, JobKind.PREDICT, by=by, params=params)
+        return Order(prediction_id(job.id), job)
+
+    return job_requests.submit(context, run_id, key, predictions.find, create)
 
 
 def cancel(

@@ -1,6 +1,7 @@
 """Several files of the store as one archive, made while it is sent."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -32,6 +33,8 @@ class Part(NamedTuple):
     name: str
     key: str
     stored: Stored
+    modified: datetime | None = None
+    """None: as the store has it, which another store has otherwise."""
 
 
 def archive_response(
@@ -47,13 +50,13 @@ def archive_response(
     """
     members = []
     for part in parts:
-        modified = store.stat(part.key).modified
+        there = store.stat(part.key)
         members.append(
             Member(
                 f"{folder}/{part.name}",
                 part.stored.size,
                 partial(store.verified, part.key, part.stored),
-                modified,
+                part.modified or there.modified,
             )
         )
     headers = {"Content-Disposition": disposition(f"{folder}.{archive_format or 'tar'}")}

@@ -8,6 +8,7 @@ import pytest
 from attempts import House, in_background
 from by_hand import Worker
 from installation import wait_until
+from trained_runs import finish, leave_adapter, save
 
 from service import broker
 from service.domain.evaluation import evaluation_id
@@ -25,35 +26,6 @@ def ask(client, run_id, **body):
     answer = client.post(url_of(run_id), json=body)
     assert answer.status_code == 201, answer.text
     return answer.json()
-
-
-def finish(worker, to=JobStatus.SUCCEEDED, **values):
-    with worker.context.database.write() as session:
-        job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
-
-
-def save(worker, step, best_step=None):
-    files = []
-    for name in ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors"):
-        file = worker.file(f"checkpoints/checkpoint-{step}/{name}", f"{name} {step}".encode())
-        files.append(file | {"path": name})
-    worker.ship(
-        worker.line(
-            type="checkpoint",
-            step=step,
-            epoch=step / 10,
-            path=f"checkpoints/checkpoint-{step}",
-            files=files,
-            metrics={},
-            best_step=best_step,
-        )
-    )
-
-
-def leave_adapter(worker, content=b"weights"):
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        worker.ship(worker.line(type="artifact", file=worker.file(name, content)))
 
 
 def scored(worker, content=b"PAR1", **fields):

@@ -10,6 +10,7 @@ import pytest
 from attempts import House, in_background
 from by_hand import Worker
 from installation import wait_until
+from trained_runs import finish, leave_adapter, save
 
 from service import broker
 from service.domain.states import FailureReason, JobStatus
@@ -43,35 +44,6 @@ def ask(client, run_id, status=201, **body):
     answer = client.post(url_of(run_id), json=body)
     assert answer.status_code == status, answer.text
     return answer.json()
-
-
-def finish(worker, to=JobStatus.SUCCEEDED, **values):
-    with worker.context.database.write() as session:
-        job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
-
-
-def save(worker, step, best_step=None):
-    files = []
-    for name in ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors"):
-        file = worker.file(f"checkpoints/checkpoint-{step}/{name}", f"{name} {step}".encode())
-        files.append(file | {"path": name})
-    worker.ship(
-        worker.line(
-            type="checkpoint",
-            step=step,
-            epoch=step / 10,
-            path=f"checkpoints/checkpoint-{step}",
-            files=files,
-            metrics={},
-            best_step=best_step,
-        )
-    )
-
-
-def leave_adapter(worker, content=b"weights"):
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        worker.ship(worker.line(type="artifact", file=worker.file(name, content)))
 
 
 def merged(worker, contents=MODEL, **fields):

@@ -7,12 +7,12 @@ from attempts import House
 from by_hand import Worker
 from sqlalchemy import update
 from sqlmodel import col
+from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
 
 from service import broker, cli_predict
 from service.cli import app
 from service.domain.prediction import PredictionTask, Scores, decided
-from service.domain.states import JobStatus
 from service.store import jobs, predictions
 from service.store.database import db_now
 from service.store.tables import Run
@@ -24,17 +24,6 @@ TEXTS = ["one text", "another"]
 
 def url_of(run_id):
     return f"/v1/runs/{run_id}/predictions"
-
-
-def finish(worker, to=JobStatus.SUCCEEDED, **values):
-    with worker.context.database.write() as session:
-        job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
-
-
-def leave_adapter(worker):
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        worker.ship(worker.line(type="artifact", file=worker.file(name, b"weights")))
 
 
 @pytest.fixture

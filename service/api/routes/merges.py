@@ -106,11 +106,17 @@ def download_merged(
         found = merges.published(session, run_id, merge_id)
     content = "\n".join(f"{row.path} {row.sha256}" for row in found.files)
     etag = f'"{hashlib.sha256(content.encode()).hexdigest()}"'
-    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    known = [
+        tag.strip().removeprefix("W/")
+        for tag in request.headers.get("if-none-match", "").split(",")
+    ]
     if etag in known or "*" in known:
         return Response(status_code=304, headers={"ETag": etag})
     start = len(merged_path(found.id))
-    parts = [Part(row.path[start:], row.key, Stored(row.size, row.sha256)) for row in found.files]
+    parts = [
+        Part(row.path[start:], row.key, Stored(row.size, row.sha256), row.created_at)
+        for row in found.files
+    ]
     answer = archive_response(request, context.store, found.id, parts, "tar")
     answer.headers["ETag"] = etag
     return answer
