@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from houses import Houses
 from record import Reference, record_of
+from s3_server import S3Server
 from scene import Scene
 from tiny_models import make_models
 
@@ -33,12 +34,21 @@ def models(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bucket_server() -> Iterator[S3Server]:
+    server = S3Server(smallest_part=1)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def houses(
     tmp_path_factory: pytest.TempPathFactory, models: Path, request: pytest.FixtureRequest
 ) -> Iterator[Houses]:
-    made = Houses(
-        tmp_path_factory.mktemp("houses"), models, lambda: request.getfixturevalue("postgres")
-    )
+    servers = {
+        "servers": lambda: request.getfixturevalue("postgres"),
+        "bucket": lambda: request.getfixturevalue("bucket_server"),
+    }
+    made = Houses(tmp_path_factory.mktemp("houses"), models, servers)
     yield made
     made.demolish()
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 from gates import Gate, Gates
 from installation import Service, wait_until
 from outages import OnFiles, OnServers, Outages
+from s3_server import S3Server
 from sqlmodel import col, select
 
 from service import broker
+from service.artifacts import ArtifactStore
 from service.demo import free_port
 from service.settings import Settings
 from service.store import migrate
@@ -42,11 +45,17 @@ NOTICED_SECONDS = LEASE_SECONDS + 2 * SWEEP_SECONDS + 2 * min(LEASE_SECONDS / 4,
 owner that lives would have renewed it sees it again."""
 
 
+PART_BYTES = 4096
+"""Of a part of an upload into a bucket, so that small files have several."""
+
 _TOLD = re.compile(r"\d\d:\d\d:\d\d |CRITICAL|ERROR|\w+Error: ")
 
 
 class House(Service):
     """Everything of one installation, and what can be done to it.
+
+    `setting`: files (SQLite, Celery's filesystem transport, a directory as the store), servers
+    (PostgreSQL and a Redis-protocol server), or bucket (as files, and an S3 server for the store).
 
     `heal` brings back what a row of the matrix took away, `assert_idle` says whether it did.
     """
@@ -56,7 +65,7 @@ class House(Service):
         setting: str,
         folder: Path,
         models: Path,
-        postgres: Any = None,
+        server: Any = None,
         workers: Sequence[str] = WORKERS,
         **fields: Any,
     ) -> None:
@@ -65,10 +74,14 @@ class House(Service):
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         self.outages: Outages = (
-            OnFiles(data)
-            if setting == "files"
-            else OnServers(postgres, f"faults_{os.urandom(4).hex()}")
+            OnServers(server, f"faults_{os.urandom(4).hex()}")
+            if setting == "servers"
+            else OnFiles(data)
         )
+        self._environment: dict[str, str] = {}
+        if isinstance(server, S3Server):
+            fields["artifacts_url"] = f"s3://{server.bucket()}/faults"
+            self._environment = server.environment() | {"PART_BYTES": str(PART_BYTES)}
         settings = Settings(
             data_dir=data,
             models_dir=models,
@@ -80,16 +93,26 @@ class House(Service):
         super().__init__(settings, folder / "service.log")
         self.gates = Gates(folder / "gates")
         self.database = Database(settings.database_url)
+        self.store = self._opened(settings.artifacts_url)
         migrate.upgrade(self.database)
         self._broker = broker.make_app(settings)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._to_end: set[str] = set()
 
+    def _opened(self, url: str) -> ArtifactStore:
+        """The store, for the harness itself: a bucket's is found by variables, at the first use."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self._environment.items():
+                patch.setenv(name, value)
+            store = ArtifactStore(url)
+            store.exists("anything")
+        return store
+
     # -- the processes -------------------------------------------------------------------------
 
     def start_part(self, part: str, **environment: str) -> None:
         """Start the API, or the worker of that name."""
-        given = self.gates.environment | environment
+        given = self.gates.environment | self._environment | environment
         given |= {"FAIRTUNE_DATABASE_URL": self.outages.database_url(part)}
         if part in self._processes:
             self.parts.remove(self._processes[part])

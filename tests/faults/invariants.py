@@ -1,17 +1,19 @@
 """What must be true of a run and of its installation after everything that can happen to them."""
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 from house import House
 from installation import wait_until
-from record import ADAPTER, Record, Reference, Series, record_of, store_of
+from record import ADAPTER, Record, Reference, Series, record_of
 from sqlmodel import select
 
-from service.domain.digests import sha256_of
+from service.artifacts import Stored
 from service.domain.states import RESTING, TRANSITIONS, JobStatus
 from service.store import shipping
 from service.store.tables import Run
@@ -19,8 +21,6 @@ from service.store.tables import Run
 VALUES = ("loss", "grad_norm", "learning_rate", "eval_loss")
 """Metrics that depend on the weights and the data alone, and not on the time that things took."""
 TIDY_SECONDS = 20
-MARK = ".fairtune-store"
-"""The store's own: it tells a store that is there from a mount point that is not mounted."""
 
 
 def violations(
@@ -165,13 +165,20 @@ def _series(record: Record) -> Iterator[str]:
 
 
 def _files(house: House, record: Record) -> Iterator[str]:
-    root = store_of(house)
     for key, size, digest in record.files():
-        path = root / key
-        if not path.is_file():
+        if not house.store.exists(key):
             yield f"{key} is not in the store"
-        elif (path.stat().st_size, sha256_of(path)) != (size, digest):
+        elif content_of(house, key) != Stored(size, digest):
             yield f"{key} is not what its row says"
+
+
+def content_of(house: House, key: str) -> Stored:
+    """What the store has under a key."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in house.store.chunks(key):
+        digest.update(chunk)
+        size += len(chunk)
+    return Stored(size, digest.hexdigest())
 
 
 def _same(record: Record, reference: Reference) -> Iterator[str]:
@@ -230,22 +237,21 @@ def leftovers(house: House) -> list[str]:
 
 def _leftovers(house: House) -> list[str]:
     found = [f"the process {child.pid} is left" for child in house.children()]
-    root = store_of(house)
     with house.database.read() as session:
         named = set()
         for run_id in session.exec(select(Run.id)):
             named |= shipping.keys_of(session, run_id)
-    for path in root.rglob("*"):
-        key = path.relative_to(root).as_posix()
-        if path.is_file() and (
-            (key.startswith("runs/") and key not in named)
-            or (path.name.startswith(".") and key != MARK)
-        ):
-            found.append(f"{key} in the store belongs to no row")
+    for one in house.store.entries():
+        if one.half is not None:
+            found.append(f"half of {one.key} is in the store")
+        elif one.key.startswith("runs/") and one.key not in named:
+            found.append(f"{one.key} in the store belongs to no row")
+        elif PurePosixPath(one.key).name.startswith("."):
+            found.append(f"{one.key} is left in the store")
     jobs_dir = house.settings.jobs_dir
     if jobs_dir.is_dir():
         found += [f"{path.name} is left in the jobs directory" for path in jobs_dir.iterdir()]
-    if house.setting == "files":
+    if house.setting != "servers":
         messages = house.settings.data_dir / "broker" / "messages"
         found += [f"{path.name} is left in the broker" for path in messages.glob(".*")]
     return found

@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from house import House
@@ -100,7 +99,3 @@ class Record:
 def record_of(house: House, run_id: str) -> Record:
     with house.database.read() as session:
         return Record(session, run_id)
-
-
-def store_of(house: House) -> Path:
-    return house.settings.data_dir / "artifacts"

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -14,7 +13,7 @@ from gates import Gate
 from house import House
 from installation import wait_until
 from invariants import leftovers, stale_writes, violations
-from record import Record, Reference, record_of, store_of
+from record import Record, Reference, record_of
 from train_jobs import rows
 
 from service.domain.states import JobStatus
@@ -156,12 +155,12 @@ class Scene:
             return []
         return [json.loads(line) for line in path.read_text().splitlines(keepends=True)[:-1]]
 
-    def newest_checkpoint(self, at_least: int) -> Path | None:
-        """Where the newest recorded checkpoint lies in the store, once its step is so high."""
+    def newest_checkpoint(self, at_least: int) -> str | None:
+        """What the newest recorded checkpoint's keys begin with, once its step is so high."""
         checkpoints = record_of(self.house, self.run_id).checkpoints
         if not checkpoints or checkpoints[-1].step < at_least:
             return None
-        return store_of(self.house) / checkpoints[-1].prefix
+        return checkpoints[-1].prefix
 
     def breaks(self) -> None:
         """Note that something is broken from now on, and how far the attempt has come."""

@@ -120,7 +120,7 @@ SAVE_MANY = """
 
 @pytest.mark.parametrize(
     ("files", "size", "rate"),
-    [(12, 10, 4000), (1, 3 * PART, 0.7 * PART)],
+    [(8, 10, 4000), (1, 4 * PART, PART)],
     ids=["many files", "many parts"],
 )
 def test_a_slow_bucket_is_waited_for_while_there_is_progress(
