@@ -14,7 +14,9 @@ from record import ADAPTER, Record, Reference, Series, record_of
 from sqlmodel import select
 
 from service.artifacts import Stored
-from service.domain.states import RESTING, TRANSITIONS, JobStatus
+from service.domain.job import log_path
+from service.domain.merge import merged_folder
+from service.domain.states import RESTING, TRANSITIONS, JobKind, JobStatus
 from service.store import shipping
 from service.store.tables import Run
 
@@ -33,11 +35,11 @@ def violations(
     """
     record = record_of(house, run_id)
     found = [
-        *_state(record, end),
-        *_numbering(record),
+        *state(record, end),
+        *numbering(record),
         *stale_writes(record),
         *_series(record),
-        *_files(house, record),
+        *files(house, record),
     ]
     if reference is not None:
         found += _same(record, reference)
@@ -46,7 +48,7 @@ def violations(
     return found
 
 
-def _state(record: Record, end: str) -> Iterator[str]:
+def state(record: Record, end: str) -> Iterator[str]:
     job = record.job
     if job.status != end:
         yield f"the run is {job.status}, not {end}"
@@ -67,8 +69,8 @@ def _state(record: Record, end: str) -> Iterator[str]:
         yield f"{said.count(JobStatus.RUNNING)} running events, but token {job.token}"
 
 
-def _numbering(record: Record) -> Iterator[str]:
-    numbers = [event.number for event in record.events]
+def numbering(record: Record) -> Iterator[str]:
+    numbers = record.numbers
     if numbers != list(range(1, len(numbers) + 1)) or record.run.event_count != len(numbers):
         yield f"events are numbered {numbers}, the run counts {record.run.event_count}"
     lines: dict[int, list[int]] = defaultdict(list)
@@ -116,11 +118,15 @@ def stale_writes(record: Record) -> Iterator[str]:
         if (evaluation.token, "evaluation", Record.label(evaluation)) not in announced:
             yield f"stale: evaluation {evaluation.label} by attempt {evaluation.token}"
     for artifact in record.artifacts:
-        if artifact.path == "training.log":  # shipped as it grows, with no event
+        if artifact.path == log_path(JobKind(record.job.kind), record.job.id):
+            # Shipped as it grows, with no event.
             end = ended[artifact.token - 1]
             fresh = end is None or artifact.created_at <= end.created_at
         else:
-            fresh = (artifact.token, "artifact", artifact.path) in announced
+            fresh = (artifact.token, "artifact", artifact.path) in announced or (
+                merged_folder(artifact.path) is not None
+                and (artifact.token, "merged", PurePosixPath(artifact.path).name) in announced
+            )
         if not fresh:
             yield f"stale: {artifact.path} by attempt {artifact.token}"
 
@@ -135,6 +141,8 @@ def _announced(kind: str, data: dict[str, Any]) -> list[Any]:
             return [f"{data['target']}/{data['step']}/{data['split']}"]
         case "artifact":
             return [data["file"]["path"]]
+        case "merged":
+            return [file["path"] for file in data["files"]]
     return []
 
 
@@ -164,7 +172,7 @@ def _series(record: Record) -> Iterator[str]:
         yield "the events do not add up to the series"
 
 
-def _files(house: House, record: Record) -> Iterator[str]:
+def files(house: House, record: Record) -> Iterator[str]:
     for key, size, digest in record.files():
         if not house.store.exists(key):
             yield f"{key} is not in the store"
