@@ -18,6 +18,14 @@ def row(name: str) -> str:
     return f"tests/faults/test_matrix.py::test_row[{name}]"
 
 
+def merge_row(name: str) -> str:
+    return f"tests/faults/test_merges.py::test_row[{name}]"
+
+
+def deletion_row(name: str) -> str:
+    return f"tests/faults/test_deletions.py::test_row[{name}]"
+
+
 @dataclass(frozen=True)
 class Guard:
     name: str

@@ -1,6 +1,6 @@
 """Every guard is shown to matter: a test goes red without it.
 
-Each guard (guards_of_jobs.py, guards_of_files.py) is a text; it says what stands in its place in a
+Each guard (guards_of_jobs.py and the like) is a text; it says what stands in its place in a
 copy of the tree, and names tests, each of which must then fail. Before that all of them must pass
 in the copy as it is.
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import guards_of_files
 import guards_of_jobs
+import guards_of_removal
 from guard import Guard
 from report import RESULTS, put, table
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 SECONDS = 600
 
-GUARDS = (*guards_of_jobs.GUARDS, *guards_of_files.GUARDS)
+GUARDS = (*guards_of_jobs.GUARDS, *guards_of_files.GUARDS, *guards_of_removal.GUARDS)
 
 
 class Copy:

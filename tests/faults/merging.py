@@ -71,6 +71,11 @@ class MergeScene(Scene):
         with self.house.database.read() as session:
             return session.get_one(Job, self.job_id)
 
+    def measured(self) -> dict[str, float]:
+        found = super().measured()
+        found.pop("steps lost", None)  # all of it is done again
+        return found
+
     def record(self) -> Record:
         return record_of(self.house, self.run_id, self.job_id)
 

@@ -19,6 +19,11 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 AND state LIKE 'idle in transaction%%'
 """
 
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
 
 class Outages(Protocol):
     """What can be taken away from the processes of an installation, and given back."""
@@ -179,8 +184,16 @@ class OnServers:
             client.flushall()
 
     def in_transaction(self) -> bool:
+        return self._count(_OPEN_TRANSACTIONS) > 0
+
+    def waits_for_lock(self) -> bool:
+        """Whether some process waits for a row that another's transaction has locked."""
+        return self._count(_WAITING) > 0
+
+    def _count(self, query: str) -> int:
         with self._own.connect() as connection:
-            return connection.exec_driver_sql(_OPEN_TRANSACTIONS).scalar_one() > 0
+            found: int = connection.exec_driver_sql(query).scalar_one()
+            return found
 
     def restore(self) -> None:
         for line in self._lines.values():

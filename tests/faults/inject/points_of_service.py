@@ -77,6 +77,28 @@ def answer_lost(write: Any) -> Any:
     return deaf
 
 
+@wraps("service.store.runs", "lock")
+def before_lock(lock: Any) -> Any:
+    """Something is asked for on a run: it was found, and is not locked."""
+
+    def held(*args: Any) -> None:
+        reach("before_lock")
+        lock(*args)
+
+    return held
+
+
+@wraps("service.store.idempotency", "remember")
+def before_commit(remember: Any) -> Any:
+    """Something is made on a run that is locked, and not committed."""
+
+    def held(*args: Any) -> None:
+        remember(*args)
+        reach("before_commit")
+
+    return held
+
+
 # -- a file on its way into the store --------------------------------------------------------------
 
 
