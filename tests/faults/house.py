@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import psutil
 import pytest
 from gates import Gate, Gates
 from installation import Service, wait_until
-from outages import OnFiles, OnServers, Outages
-from s3_server import S3Server
+from outages import OnBucket, OnFiles, OnServers, Outages
 from sqlmodel import col, select
 
 from service import broker
@@ -51,6 +50,20 @@ PART_BYTES = 4096
 _TOLD = re.compile(r"\d\d:\d\d:\d\d |CRITICAL|ERROR|\w+Error: ")
 
 
+def _outages(setting: str, data: Path, server: Any) -> Outages:
+    if setting == "servers":
+        return OnServers(server, f"faults_{os.urandom(4).hex()}")
+    return OnFiles(data) if setting == "files" else OnBucket(data, server)
+
+
+def _find(store: ArtifactStore, environment: Mapping[str, str]) -> None:
+    """Lead a bucket's store to its server, which is done by variables, at the first use."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        store.exists("anything")
+
+
 class House(Service):
     """Everything of one installation, and what can be done to it.
 
@@ -73,15 +86,12 @@ class House(Service):
         self.setting = setting
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
-        self.outages: Outages = (
-            OnServers(server, f"faults_{os.urandom(4).hex()}")
-            if setting == "servers"
-            else OnFiles(data)
-        )
+        self.outages = _outages(setting, data, server)
         self._environment: dict[str, str] = {}
-        if isinstance(server, S3Server):
+        if isinstance(self.outages, OnBucket):
             fields["artifacts_url"] = f"s3://{server.bucket()}/faults"
-            self._environment = server.environment() | {"PART_BYTES": str(PART_BYTES)}
+            self._environment = server.environment(self.outages.store_url)
+            self._environment |= {"PART_BYTES": str(PART_BYTES)}
         settings = Settings(
             data_dir=data,
             models_dir=models,
@@ -93,20 +103,13 @@ class House(Service):
         super().__init__(settings, folder / "service.log")
         self.gates = Gates(folder / "gates")
         self.database = Database(settings.database_url)
-        self.store = self._opened(settings.artifacts_url)
+        self.store = ArtifactStore(settings.artifacts_url)
+        if isinstance(self.outages, OnBucket):
+            _find(self.store, server.environment())
         migrate.upgrade(self.database)
         self._broker = broker.make_app(settings)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._to_end: set[str] = set()
-
-    def _opened(self, url: str) -> ArtifactStore:
-        """The store, for the harness itself: a bucket's is found by variables, at the first use."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self._environment.items():
-                patch.setenv(name, value)
-            store = ArtifactStore(url)
-            store.exists("anything")
-        return store
 
     # -- the processes -------------------------------------------------------------------------
 

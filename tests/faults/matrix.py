@@ -226,6 +226,11 @@ def rows() -> Iterator[Row]:
         quick = BUCKET if moment == PART else None
         yield Row(processes.worker_killed, (moment,), quick, on=(BUCKET,), **again)
         yield Row(processes.worker_zombie, (moment,), on=(BUCKET,), **again)
+    for moment in (LOADING, BEGUN, PART, PARTS, ENDED):
+        yield Row(surroundings.bucket_cut, (moment,), on=(BUCKET,))
+    for moment in (BEGUN, PART, ENDED):
+        yield Row(surroundings.bucket_stalled, (moment,), on=(BUCKET,))
+        yield Row(surroundings.bucket_slow, (moment,), on=(BUCKET,))
 
 
 ROWS = tuple(rows())

@@ -36,6 +36,9 @@ def _rows() -> Iterator[Row]:
         yield Row(processes.worker_killed, (moment,), quick, **again)
     for moment in (PART, PARTS, STORED):
         yield Row(processes.worker_killed, (moment,), on=(BUCKET,), **again)
+    for moment in (PART, PARTS, OVER):
+        yield Row(surroundings.bucket_cut, (moment,), on=(BUCKET,))
+    yield Row(surroundings.bucket_slow, (PART,), on=(BUCKET,))
     for moment in (WRITING, UPLOAD, STORED, RECORDING, OVER):
         # As with a run's: frozen so, a worker keeps all of SQLite locked.
         on = (SERVERS,) if moment == RECORDING else BOTH

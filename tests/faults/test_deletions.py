@@ -8,14 +8,20 @@ import pytest
 from deleting import WORKER, Deletion
 from deletion_rows import DELETION_ROWS
 from house import API, House
-from matrix import SERVERS, Row
+from houses import Houses
+from invariants import leftovers
+from matrix import SERVERS, SETTINGS, UNSTORED, Row
 from playing import chosen, noted
-from scene import dataset
+from scene import Scene, dataset
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    rows = chosen(metafunc.config, DELETION_ROWS)
-    metafunc.parametrize(("row", "setting"), rows, scope="module")
+    if "row" in metafunc.fixturenames:
+        rows = chosen(metafunc.config, DELETION_ROWS)
+        metafunc.parametrize(("row", "setting"), rows, scope="module")
+    elif "kind" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--faults") == "all"
+        metafunc.parametrize("kind", SETTINGS if every else ())
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +54,24 @@ def test_row(row: Row, setting: str, house: House, dataset_id: str, outcomes: Pa
             scene.check()
         finally:
             house.gates.clear()
+
+
+def test_a_worker_that_wakes_when_its_run_is_deleted_leaves_nothing(
+    kind: str, houses: Houses
+) -> None:
+    """It was about to put a file into the store, and does so now."""
+    scene = Scene(None, (UNSTORED,))
+    with houses.open(kind) as (scene.house, scene.dataset_id):
+        scene.arm()
+        scene.submit()
+        gate = scene.reach()
+        scene.breaks()
+        with scene.house.frozen(scene.worker()):
+            scene.until_taken_over()
+            scene.ask("cancel")
+            scene.until_status("cancelled")
+            answer = scene.house.client.delete(f"/v1/runs/{scene.run_id}")
+            assert answer.status_code == 204, answer.text
+            gate.open()
+        scene.house.heal()
+        assert leftovers(scene.house) == []
