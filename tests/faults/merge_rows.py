@@ -32,7 +32,7 @@ def _rows() -> Iterator[Row]:
 
     yield Row(processes.worker_killed, (CLAIM,))
     for moment in (LOADING, WRITING, WRITTEN, UNSTORED, UPLOAD, STORED, RECORDING, OVER):
-        quick = {UPLOAD: FILES, RECORDING: SERVERS}.get(moment)
+        quick = FILES if moment == UPLOAD else None
         yield Row(processes.worker_killed, (moment,), quick, **again)
     for moment in (PART, PARTS, STORED):
         yield Row(processes.worker_killed, (moment,), on=(BUCKET,), **again)
@@ -58,8 +58,7 @@ def _rows() -> Iterator[Row]:
         yield Row(surroundings.machine_lost, (moment,), **again)
 
     for moment in (CLAIM, LOADING, WRITING):
-        quick = FILES if moment == WRITING else None
-        yield Row(users.cancelled, (moment,), quick, end="cancelled", attempts=0)
+        yield Row(users.cancelled, (moment,), end="cancelled", attempts=0)
     for moment in (WRITTEN, UPLOAD, STORED, OVER):
         yield Row(users.cancelled_too_late, (moment,))
 
