@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from house import NOTICED_SECONDS
-from matrix import Row
+from matrix import SETTINGS, Row
 from scene import Scene
 
 OBEYED_SECONDS = 10
@@ -28,7 +28,7 @@ def chosen(config: pytest.Config, rows: tuple[Row, ...]) -> list[Any]:
         if every or setting == row.quick
     ]
     # By setting, so that an installation serves many rows before another takes its place.
-    return sorted(params, key=lambda param: param.values[1])
+    return sorted(params, key=lambda param: SETTINGS.index(param.values[1]))
 
 
 @contextlib.contextmanager
