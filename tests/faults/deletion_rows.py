@@ -101,6 +101,15 @@ def asked_meanwhile(scene: Deletion) -> None:
     assert (scene.asked_answer, scene.answers) == (201, [204])
 
 
+@play("user", "asks for it twice at once, and one answer comes while the other is being made")
+def deleted_by_two(scene: Deletion) -> None:
+    with scene.held() as first, scene.held():
+        first.open()
+        wait_until(lambda: scene.answers)
+        scene.check()
+    assert scene.answers == [204, 204]
+
+
 def _rows() -> Iterator[Row]:
     for moment in AT_ANY_TIME:
         quick = FILES if moment == REMOVING else None
@@ -109,6 +118,7 @@ def _rows() -> Iterator[Row]:
         yield Row(collected, (moment,), FILES if moment == REMOVED else None)
     for moment in (HIDING, HIDDEN, REMOVING, REMOVED, FORGETTING):
         yield Row(claimed, (moment,), FILES if moment == HIDDEN else None)
+    yield Row(deleted_by_two, (REMOVING,))
     # SQLite lets one write after the other.
     for moment in (HIDDEN, REMOVING, REMOVED):
         yield Row(asked_too_late, (moment,), on=(SERVERS,))
