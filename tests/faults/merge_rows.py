@@ -28,7 +28,7 @@ def _rows() -> Iterator[Row]:
     again: dict[str, Any] = {"attempts": 2}
     for moment in (LOADING, WRITING, WRITTEN):
         yield Row(processes.program_killed, (moment,), **again)
-    yield Row(processes.program_frozen, (WRITING,), settings={"startup_limit_seconds": 15}, **again)
+    yield Row(processes.program_frozen, (WRITING,), settings={"step_limit_seconds": 10}, **again)
 
     yield Row(processes.worker_killed, (CLAIM,))
     for moment in (LOADING, WRITING, WRITTEN, UNSTORED, UPLOAD, STORED, RECORDING, OVER):
