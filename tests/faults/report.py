@@ -66,8 +66,12 @@ def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
             planned = [
                 outcomes.get((row.job, row.id, setting)) for row in rows if setting in row.on
             ]
-            passed = sum(one is not None and one["outcome"] == "passed" for one in planned)
-            cells.append(f"{passed} of {len(planned)}" if planned else "n/a")
+            played = [one for one in planned if one is not None]
+            passed = sum(one["outcome"] == "passed" for one in played)
+            missing = len(planned) - len(played)
+            cell = f"{passed} of {len(played)}" if played or not missing else ""
+            cell += f" ({missing} not played)" if missing else ""
+            cells.append(cell.strip() if planned else "n/a")
         lines.append(cells)
     head = ["what", "how", "when", "promised", *(f"passed: {NAMES[one]}" for one in settings)]
     return table(head, lines)
@@ -114,7 +118,7 @@ def times(outcomes: Iterable[Outcome]) -> str:
         ("a dead program is noticed", "at once", of("noticed", "program_killed"), "s"),
         (
             "a program that stands still is noticed",
-            "its limit (4 s, start-up 15 s) + 1 s",
+            "its limit (4 s; start-up 15 s; a merge's step 10 s) + 1 s",
             of("noticed", "program_frozen", "program_hangs"),
             "s",
         ),
@@ -154,8 +158,9 @@ def main(folder: Path) -> None:
     days = Counter(one["day"] for one in outcomes.values())
     stale = sum(one.get("measured", {}).get("stale writes", 0) for one in outcomes.values())
     head = (
-        f"{len(outcomes) - len(failed)} of {len(PLANNED)} rows passed, each a run of {STEPS} steps "
-        f"with a checkpoint every {SAVE_STEPS}, a merge of such a run, or its deletion. "
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} rows passed, each a run of {STEPS} "
+        f"steps with a checkpoint every {SAVE_STEPS}, a merge of such a run, or its deletion; "
+        f"{len(PLANNED) - len(outcomes)} are new and were not played yet. "
         f"Lease {LEASE_SECONDS:g} s, sweep {SWEEP_SECONDS:g} s. "
         f"Writes by an attempt that had lost its job: {stale:g}. "
         f"Played: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
