@@ -1,12 +1,15 @@
 """One installation per setting, kept for all rows on it that leave it whole."""
 
 import fcntl
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from houses import Houses
+from merging import Merged, MergeScene
 from record import Reference, record_of
+from s3_server import S3Server
 from scene import Scene
 from tiny_models import make_models
 
@@ -33,30 +36,64 @@ def models(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bucket_server() -> Iterator[S3Server]:
+    server = S3Server(smallest_part=1)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def houses(
     tmp_path_factory: pytest.TempPathFactory, models: Path, request: pytest.FixtureRequest
 ) -> Iterator[Houses]:
-    made = Houses(
-        tmp_path_factory.mktemp("houses"), models, lambda: request.getfixturevalue("postgres")
-    )
+    servers = {
+        "servers": lambda: request.getfixturevalue("postgres"),
+        "bucket": lambda: request.getfixturevalue("bucket_server"),
+    }
+    made = Houses(tmp_path_factory.mktemp("houses"), models, servers)
     yield made
     made.demolish()
 
 
-@pytest.fixture(scope="session")
-def reference(houses: Houses, shared: Path) -> Reference:
-    """The undisturbed run, made once for every test process and both settings."""
-    path = shared / "reference.json"
-    with (shared / "reference.lock").open("w") as lock:
+def made_once(path: Path, make: Callable[[], str]) -> str:
+    """What `make` returns, for every test process and every setting."""
+    with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            scene = Scene()
-            with houses.open("files") as (scene.house, scene.dataset_id):
-                scene.submit()
-                scene.until_status("succeeded")
-                scene.check("succeeded")
-                path.write_text(record_of(scene.house, scene.run_id).reference().dump())
-    return Reference.load(path.read_text())
+            path.write_text(make())
+    return path.read_text()
+
+
+@pytest.fixture(scope="session")
+def reference(houses: Houses, shared: Path) -> Reference:
+    """The undisturbed run."""
+
+    def make() -> str:
+        scene = Scene()
+        with houses.open("files") as (scene.house, scene.dataset_id):
+            scene.submit()
+            scene.until_status("succeeded")
+            scene.check("succeeded")
+            return record_of(scene.house, scene.run_id).reference().dump()
+
+    return Reference.load(made_once(shared / "reference.json", make))
+
+
+@pytest.fixture(scope="session")
+def merged(houses: Houses, reference: Reference, shared: Path) -> Merged:
+    """The undisturbed merge of such a run."""
+
+    def make() -> str:
+        scene = MergeScene(reference)
+        with houses.open("files") as (scene.house, scene.dataset_id):
+            scene.prepare()
+            scene.submit()
+            scene.until_status("succeeded")
+            scene.check("succeeded")
+            return json.dumps(scene.downloaded())
+
+    made: Merged = json.loads(made_once(shared / "merged.json", make))
+    return made
 
 
 @pytest.fixture(scope="session")

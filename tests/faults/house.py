@@ -5,18 +5,20 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+import pytest
 from gates import Gate, Gates
 from installation import Service, wait_until
-from outages import OnFiles, OnServers, Outages
+from outages import OnBucket, OnFiles, OnServers, Outages
 from sqlmodel import col, select
 
 from service import broker
+from service.artifacts import ArtifactStore
 from service.demo import free_port
 from service.settings import Settings
 from service.store import migrate
@@ -42,11 +44,31 @@ NOTICED_SECONDS = LEASE_SECONDS + 2 * SWEEP_SECONDS + 2 * min(LEASE_SECONDS / 4,
 owner that lives would have renewed it sees it again."""
 
 
+PART_BYTES = 4096
+"""Of a part of an upload into a bucket, so that small files have several."""
+
 _TOLD = re.compile(r"\d\d:\d\d:\d\d |CRITICAL|ERROR|\w+Error: ")
+
+
+def _outages(setting: str, data: Path, server: Any) -> Outages:
+    if setting == "servers":
+        return OnServers(server, f"faults_{os.urandom(4).hex()}")
+    return OnFiles(data) if setting == "files" else OnBucket(data, server)
+
+
+def _find(store: ArtifactStore, environment: Mapping[str, str]) -> None:
+    """Lead a bucket's store to its server, which is done by variables, at the first use."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        store.exists("anything")
 
 
 class House(Service):
     """Everything of one installation, and what can be done to it.
+
+    `setting`: files (SQLite, Celery's filesystem transport, a directory as the store), servers
+    (PostgreSQL and a Redis-protocol server), or bucket (as files, and an S3 server for the store).
 
     `heal` brings back what a row of the matrix took away, `assert_idle` says whether it did.
     """
@@ -56,7 +78,7 @@ class House(Service):
         setting: str,
         folder: Path,
         models: Path,
-        postgres: Any = None,
+        server: Any = None,
         workers: Sequence[str] = WORKERS,
         **fields: Any,
     ) -> None:
@@ -64,11 +86,12 @@ class House(Service):
         self.setting = setting
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
-        self.outages: Outages = (
-            OnFiles(data)
-            if setting == "files"
-            else OnServers(postgres, f"faults_{os.urandom(4).hex()}")
-        )
+        self.outages = _outages(setting, data, server)
+        self._environment: dict[str, str] = {}
+        if isinstance(self.outages, OnBucket):
+            fields["artifacts_url"] = f"s3://{server.bucket()}/faults"
+            self._environment = server.environment(self.outages.store_url)
+            self._environment |= {"PART_BYTES": str(PART_BYTES)}
         settings = Settings(
             data_dir=data,
             models_dir=models,
@@ -80,6 +103,9 @@ class House(Service):
         super().__init__(settings, folder / "service.log")
         self.gates = Gates(folder / "gates")
         self.database = Database(settings.database_url)
+        self.store = ArtifactStore(settings.artifacts_url)
+        if isinstance(self.outages, OnBucket):
+            _find(self.store, server.environment())
         migrate.upgrade(self.database)
         self._broker = broker.make_app(settings)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -89,7 +115,7 @@ class House(Service):
 
     def start_part(self, part: str, **environment: str) -> None:
         """Start the API, or the worker of that name."""
-        given = self.gates.environment | environment
+        given = self.gates.environment | self._environment | environment
         given |= {"FAIRTUNE_DATABASE_URL": self.outages.database_url(part)}
         if part in self._processes:
             self.parts.remove(self._processes[part])

@@ -1,7 +1,7 @@
 """Which installation stands: rows share it as long as they leave it whole."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from scene import dataset
 class Houses:
     """One installation at a time. Another setting, or a row that failed, wants a new one."""
 
-    def __init__(self, folder: Path, models: Path, postgres: Callable[[], Any]) -> None:
+    def __init__(
+        self, folder: Path, models: Path, servers: Mapping[str, Callable[[], Any]]
+    ) -> None:
+        """`servers`: what each setting stands on, made when it is wanted."""
         self._folder = folder
         self._models = models
-        self._postgres = postgres
+        self._servers = servers
         self._count = 0
         self._house: House | None = None
         self._dataset_id = ""
@@ -77,8 +80,8 @@ class Houses:
         return self._folder / f"house{self._count}"
 
     def _build(self, setting: str, folder: Path) -> House:
-        postgres = self._postgres() if setting == "servers" else None
-        return House(setting, folder, self._models, postgres)
+        server = self._servers[setting]() if setting in self._servers else None
+        return House(setting, folder, self._models, server)
 
     @staticmethod
     def _restart_workers(house: House, **environment: str) -> None:

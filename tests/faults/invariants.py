@@ -1,26 +1,28 @@
 """What must be true of a run and of its installation after everything that can happen to them."""
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 from house import House
 from installation import wait_until
-from record import ADAPTER, Record, Reference, Series, record_of, store_of
+from record import ADAPTER, Record, Reference, Series, record_of
 from sqlmodel import select
 
-from service.domain.digests import sha256_of
-from service.domain.states import RESTING, TRANSITIONS, JobStatus
+from service.artifacts import Stored
+from service.domain.job import log_path
+from service.domain.merge import merged_folder
+from service.domain.states import RESTING, TRANSITIONS, JobKind, JobStatus
 from service.store import shipping
 from service.store.tables import Run
 
 VALUES = ("loss", "grad_norm", "learning_rate", "eval_loss")
 """Metrics that depend on the weights and the data alone, and not on the time that things took."""
 TIDY_SECONDS = 20
-MARK = ".fairtune-store"
-"""The store's own: it tells a store that is there from a mount point that is not mounted."""
 
 
 def violations(
@@ -33,11 +35,11 @@ def violations(
     """
     record = record_of(house, run_id)
     found = [
-        *_state(record, end),
-        *_numbering(record),
+        *state(record, end),
+        *numbering(record),
         *stale_writes(record),
         *_series(record),
-        *_files(house, record),
+        *files(house, record),
     ]
     if reference is not None:
         found += _same(record, reference)
@@ -46,7 +48,7 @@ def violations(
     return found
 
 
-def _state(record: Record, end: str) -> Iterator[str]:
+def state(record: Record, end: str) -> Iterator[str]:
     job = record.job
     if job.status != end:
         yield f"the run is {job.status}, not {end}"
@@ -67,8 +69,8 @@ def _state(record: Record, end: str) -> Iterator[str]:
         yield f"{said.count(JobStatus.RUNNING)} running events, but token {job.token}"
 
 
-def _numbering(record: Record) -> Iterator[str]:
-    numbers = [event.number for event in record.events]
+def numbering(record: Record) -> Iterator[str]:
+    numbers = record.numbers
     if numbers != list(range(1, len(numbers) + 1)) or record.run.event_count != len(numbers):
         yield f"events are numbered {numbers}, the run counts {record.run.event_count}"
     lines: dict[int, list[int]] = defaultdict(list)
@@ -116,11 +118,15 @@ def stale_writes(record: Record) -> Iterator[str]:
         if (evaluation.token, "evaluation", Record.label(evaluation)) not in announced:
             yield f"stale: evaluation {evaluation.label} by attempt {evaluation.token}"
     for artifact in record.artifacts:
-        if artifact.path == "training.log":  # shipped as it grows, with no event
+        if artifact.path == log_path(JobKind(record.job.kind), record.job.id):
+            # Shipped as it grows, with no event.
             end = ended[artifact.token - 1]
             fresh = end is None or artifact.created_at <= end.created_at
         else:
-            fresh = (artifact.token, "artifact", artifact.path) in announced
+            fresh = (artifact.token, "artifact", artifact.path) in announced or (
+                merged_folder(artifact.path) is not None
+                and (artifact.token, "merged", PurePosixPath(artifact.path).name) in announced
+            )
         if not fresh:
             yield f"stale: {artifact.path} by attempt {artifact.token}"
 
@@ -135,6 +141,8 @@ def _announced(kind: str, data: dict[str, Any]) -> list[Any]:
             return [f"{data['target']}/{data['step']}/{data['split']}"]
         case "artifact":
             return [data["file"]["path"]]
+        case "merged":
+            return [file["path"] for file in data["files"]]
     return []
 
 
@@ -164,14 +172,21 @@ def _series(record: Record) -> Iterator[str]:
         yield "the events do not add up to the series"
 
 
-def _files(house: House, record: Record) -> Iterator[str]:
-    root = store_of(house)
+def files(house: House, record: Record) -> Iterator[str]:
     for key, size, digest in record.files():
-        path = root / key
-        if not path.is_file():
+        if not house.store.exists(key):
             yield f"{key} is not in the store"
-        elif (path.stat().st_size, sha256_of(path)) != (size, digest):
+        elif content_of(house, key) != Stored(size, digest):
             yield f"{key} is not what its row says"
+
+
+def content_of(house: House, key: str) -> Stored:
+    """What the store has under a key."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in house.store.chunks(key):
+        digest.update(chunk)
+        size += len(chunk)
+    return Stored(size, digest.hexdigest())
 
 
 def _same(record: Record, reference: Reference) -> Iterator[str]:
@@ -230,22 +245,21 @@ def leftovers(house: House) -> list[str]:
 
 def _leftovers(house: House) -> list[str]:
     found = [f"the process {child.pid} is left" for child in house.children()]
-    root = store_of(house)
     with house.database.read() as session:
         named = set()
         for run_id in session.exec(select(Run.id)):
             named |= shipping.keys_of(session, run_id)
-    for path in root.rglob("*"):
-        key = path.relative_to(root).as_posix()
-        if path.is_file() and (
-            (key.startswith("runs/") and key not in named)
-            or (path.name.startswith(".") and key != MARK)
-        ):
-            found.append(f"{key} in the store belongs to no row")
+    for one in house.store.entries():
+        if one.half is not None:
+            found.append(f"half of {one.key} is in the store")
+        elif one.key.startswith("runs/") and one.key not in named:
+            found.append(f"{one.key} in the store belongs to no row")
+        elif PurePosixPath(one.key).name.startswith("."):
+            found.append(f"{one.key} is left in the store")
     jobs_dir = house.settings.jobs_dir
     if jobs_dir.is_dir():
         found += [f"{path.name} is left in the jobs directory" for path in jobs_dir.iterdir()]
-    if house.setting == "files":
+    if house.setting != "servers":
         messages = house.settings.data_dir / "broker" / "messages"
         found += [f"{path.name} is left in the broker" for path in messages.glob(".*")]
     return found

@@ -21,7 +21,10 @@ FILES = "files"
 """SQLite, and Celery's filesystem transport."""
 SERVERS = "servers"
 """PostgreSQL, and a Redis-protocol server."""
+BUCKET = "bucket"
+"""As files, and an S3 server for the store: for what differs there, which is uploads."""
 BOTH = (FILES, SERVERS)
+SETTINGS = (*BOTH, BUCKET)
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,16 @@ class Moment:
     point: str
     step: int | None = None
     """Only there: of six steps. A checkpoint is written every second one."""
+    merged: bool = False
+    """Only where it is about a merged model's files."""
     recorded: int = 0
     """The checkpoint that is recorded before, so that it is known how much can be lost."""
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """For its gate."""
+        found = {"step": self.step, "merged": self.merged or None}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 CLAIM = Moment("before claim", "before_claim")
@@ -41,7 +52,12 @@ LOADING = Moment("loading", "loading")
 STEP = Moment("mid-step", "mid_step", step=4, recorded=2)
 SAVE = Moment("mid-save", "mid_save", step=4, recorded=2)
 SAVED = Moment("saved, not announced", "after_save", step=4, recorded=2)
+UNSTORED = Moment("before upload", "before_upload", step=4, recorded=2)
 UPLOAD = Moment("mid-upload", "mid_upload", step=4, recorded=2)
+ASIDE = Moment("uploaded, not renamed", "uploaded_aside", step=4, recorded=2)
+BEGUN = Moment("upload in parts begun", "upload_begun", step=4, recorded=2)
+PART = Moment("a part sent", "part_sent", step=4, recorded=2)
+PARTS = Moment("all parts sent", "before_complete", step=4, recorded=2)
 STORED = Moment("stored, not recorded", "before_record", step=4, recorded=2)
 RECORDING = Moment("mid-transaction", "mid_transaction", step=4, recorded=2)
 RECORDED = Moment("recorded", "answer_lost", step=4, recorded=2)
@@ -64,6 +80,8 @@ class Row:
     """Whether the values are those of the undisturbed run, as far as it came."""
     settings: dict[str, float] = field(default_factory=dict)
     """Of the workers, where they differ from house.TIMES."""
+    job: str = "train"
+    """What the job is that it happens to."""
 
     @property
     def moment(self) -> str:
@@ -200,6 +218,19 @@ def rows() -> Iterator[Row]:
     yield Row(users.paused_too_late, (LAST,))
     yield Row(users.paused_too_late, (ENDED,))
     yield Row(users.retried, (STEP,), FILES)
+
+    # An upload that is cut short shows nothing, and nothing of it is left.
+    for moment in (UNSTORED, ASIDE):
+        yield Row(processes.worker_killed, (moment,), **again)
+    for moment in (BEGUN, PART, PARTS, STORED):
+        quick = BUCKET if moment == PART else None
+        yield Row(processes.worker_killed, (moment,), quick, on=(BUCKET,), **again)
+        yield Row(processes.worker_zombie, (moment,), on=(BUCKET,), **again)
+    for moment in (LOADING, BEGUN, PART, PARTS, ENDED):
+        yield Row(surroundings.bucket_cut, (moment,), on=(BUCKET,))
+    for moment in (BEGUN, PART, ENDED):
+        yield Row(surroundings.bucket_stalled, (moment,), on=(BUCKET,))
+        yield Row(surroundings.bucket_slow, (moment,), on=(BUCKET,))
 
 
 ROWS = tuple(rows())

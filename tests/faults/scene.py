@@ -5,8 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 from disks import Disk
@@ -14,7 +13,7 @@ from gates import Gate
 from house import House
 from installation import wait_until
 from invariants import leftovers, stale_writes, violations
-from record import Record, Reference, record_of, store_of
+from record import Record, Reference, record_of
 from train_jobs import rows
 
 from service.domain.states import JobStatus
@@ -25,7 +24,17 @@ if TYPE_CHECKING:
 
 STEPS = 6
 SAVE_STEPS = 2
-_RECORDING = ("mid_upload", "before_record", "mid_transaction", "answer_lost")
+_RECORDING = (
+    "before_upload",
+    "mid_upload",
+    "uploaded_aside",
+    "upload_begun",
+    "part_sent",
+    "before_complete",
+    "before_record",
+    "mid_transaction",
+    "answer_lost",
+)
 """Points at which the worker is held, and its program is not."""
 
 BODY: dict[str, Any] = {
@@ -91,18 +100,24 @@ class Scene:
     asked_at: float | None = None
     """When a user asked for something."""
 
+    going_on: ClassVar[tuple[str, dict[str, Any]]] = ("mid_step", {"step": 5})
+    """Where the program is held, with what is so there, while its worker is."""
+
+    def prepare(self) -> None:
+        """What has to be there before anything is broken."""
+
     def arm(self) -> None:
         """Put the row's gates up, and those that keep the program from running ahead of them."""
         arm = self.house.gates.arm
         for moment in self.moments:
             if moment.recorded and not self._pacers:
                 self._pacers.append((arm("mid_step", step=moment.recorded + 1), moment.recorded))
-            conditions = {} if moment.step is None else {"step": moment.step}
             with_it: tuple[Gate, ...] = ()
             if moment.point in _RECORDING:
                 # The program shall not finish meanwhile.
-                with_it = (arm("mid_step", step=5),)
-            self.gates.append(arm(moment.point, *with_it, **conditions))
+                point, conditions = self.going_on
+                with_it = (arm(point, **conditions),)
+            self.gates.append(arm(moment.point, *with_it, **moment.conditions))
 
     def submit(self) -> None:
         self.follow(self.house.submit(dataset_id=self.dataset_id, **BODY))
@@ -133,6 +148,9 @@ class Scene:
     def job(self) -> Job:
         return self.house.job_of(self.run_id)
 
+    def record(self) -> Record:
+        return record_of(self.house, self.run_id)
+
     def worker(self) -> str:
         """The worker that holds the job, or stands at the gate to claim it."""
         job = self.job
@@ -156,12 +174,12 @@ class Scene:
             return []
         return [json.loads(line) for line in path.read_text().splitlines(keepends=True)[:-1]]
 
-    def newest_checkpoint(self, at_least: int) -> Path | None:
-        """Where the newest recorded checkpoint lies in the store, once its step is so high."""
+    def newest_checkpoint(self, at_least: int) -> str | None:
+        """What the newest recorded checkpoint's keys begin with, once its step is so high."""
         checkpoints = record_of(self.house, self.run_id).checkpoints
         if not checkpoints or checkpoints[-1].step < at_least:
             return None
-        return store_of(self.house) / checkpoints[-1].prefix
+        return checkpoints[-1].prefix
 
     def breaks(self) -> None:
         """Note that something is broken from now on, and how far the attempt has come."""
@@ -212,7 +230,7 @@ class Scene:
 
     def measured(self) -> dict[str, float]:
         """Seconds from the fault (or from what was asked) on, and steps lost, as far as known."""
-        record = record_of(self.house, self.run_id)
+        record = self.record()
         found: dict[str, float] = {"stale writes": len(list(stale_writes(record)))}
         if self.broken_at is not None:
             found |= self._after_break(record)

@@ -21,6 +21,7 @@ import httpx
 from house import House
 from installation import wait_until
 from invariants import leftovers, violations
+from matrix import BOTH
 from record import Reference, record_of
 from report import NAMES, PAGE, RESULTS, put, table
 from scene import BODY, SAVE_STEPS, dataset
@@ -182,7 +183,7 @@ def summary(soak: Soak, ends: Counter[str], seed: int, minutes: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--setting", choices=[*NAMES], default="servers")
+    parser.add_argument("--setting", choices=BOTH, default="servers")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()

@@ -26,6 +26,10 @@ def test_every_guard_is_where_the_table_says() -> None:
         assert (ROOT / guard.file).read_text().count(guard.old) == 1, guard.name
 
 
+def test_no_guard_stands_in_the_table_twice() -> None:
+    assert len({guard.name for guard in GUARDS}) == len(GUARDS)
+
+
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch, database_url: str) -> list[list[str]]:
     """What another connection saw of the jobs when each message was sent."""

@@ -96,7 +96,7 @@ def _ask(connection: socket.socket) -> bytes:
     return connection.recv(100)
 
 
-def test_a_proxy_forwards_stalls_cuts_and_restores(echo) -> None:
+def test_a_proxy_forwards_stalls_slows_down_cuts_and_restores(echo) -> None:
     proxy = Proxy(lambda: socket.create_connection(echo))
     where = ("127.0.0.1", proxy.port)
     with socket.create_connection(where) as connection:
@@ -106,6 +106,11 @@ def test_a_proxy_forwards_stalls_cuts_and_restores(echo) -> None:
             _ask(connection)
         with socket.create_connection(where) as late, pytest.raises(TimeoutError):
             _ask(late)
+        proxy.restore()
+        assert connection.recv(100) == b"hello"
+        proxy.slow(5 / 0.4)  # it takes longer than is waited for
+        with pytest.raises(TimeoutError):
+            _ask(connection)
         proxy.restore()
         assert connection.recv(100) == b"hello"
         proxy.cut()

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from attempts import House
@@ -12,6 +13,7 @@ from installation import wait_until
 from proxy import Proxy
 
 from service.artifacts import ArtifactStore
+from service.artifacts.bucket import PART
 from service.context import Context
 from service.settings import Settings
 
@@ -98,6 +100,55 @@ def test_a_bucket_that_is_away_is_waited_for(client, context, house, s3_server, 
     (row,) = client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]
     assert row["step"] == 2
     proxy.close()
+
+
+SAVE_MANY = """
+    log("begun")
+    while not os.path.exists({go_on!r}): time.sleep(0.01)
+    place = directory / "checkpoints" / "checkpoint-2"
+    place.mkdir(parents=True)
+    files = []
+    for number in range({files}):
+        content = bytes([number]) * {size}
+        (place / str(number)).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        files.append({{"path": str(number), "size": len(content), "sha256": digest}})
+    say("checkpoint", step=2, epoch=0, path="checkpoints/checkpoint-2", files=files, metrics={{}},
+        best_step=None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "rate"),
+    [(8, 10, 4000), (1, 4 * PART, PART)],
+    ids=["many files", "many parts"],
+)
+def test_a_slow_bucket_is_waited_for_while_there_is_progress(
+    client, context, house, s3_server, monkeypatch, files, size, rate
+):
+    """What is left to upload at the program's end takes longer than a bucket may be away."""
+    patience = 2.5
+    proxy = Proxy(lambda: socket.create_connection(("127.0.0.1", s3_server.port)))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy.address}")
+    object.__setattr__(house.context, "store", ArtifactStore(context.settings.artifacts_url))
+    go_on = house.tmp_path / "go on"
+    attempt = house.attempt(
+        SAVE_MANY.format(go_on=str(go_on), files=files, size=size),
+        storage_patience_seconds=patience,
+    )
+    thread = threading.Thread(target=attempt.run)
+    thread.start()
+    wait_until(lambda: house.job.phase and list(house.settings.jobs_dir.glob("*/training.log")))
+    proxy.slow(rate)
+    go_on.touch()
+    began = time.monotonic()
+    thread.join(timeout=60)
+    took = time.monotonic() - began
+    proxy.close()
+    assert (house.job.status, house.job.attempts) == ("succeeded", 1)
+    assert took > 1.5 * patience  # else it shows nothing
+    (row,) = client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]
+    assert len(row["files"]) == files
 
 
 def test_a_damaged_dataset_ends_a_run_with_what_is_wrong(client, context, house, tmp_path):

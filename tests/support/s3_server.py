@@ -17,8 +17,10 @@ sys.stdin.read()
 
 
 class S3Server:
-    def __init__(self) -> None:
+    def __init__(self, smallest_part: int = 5 << 20) -> None:
+        """`smallest_part`: bytes, below which only the last part of an upload may be."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        environment["S3_UPLOAD_PART_MIN_SIZE"] = str(smallest_part)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SERVER],
             stdin=subprocess.PIPE,

@@ -35,7 +35,7 @@ def checkpoint_deleted(scene: Scene) -> None:
 def _damage(scene: Scene, damage: Callable[[Path], None]) -> None:
     gate = scene.reach()
     newest = wait_until(lambda: scene.newest_checkpoint(at_least=4))
-    damage(newest / "optimizer.safetensors")
+    damage(scene.house.store.root / newest / "optimizer.safetensors")
     scene.breaks()
     scene.program().kill()
     gate.open()

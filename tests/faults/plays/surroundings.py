@@ -1,6 +1,7 @@
 """What everything stands on comes and goes: the API, the broker, the database, the machine."""
 
 import contextlib
+from collections.abc import Callable
 
 import psutil
 from house import API, WORKERS
@@ -87,6 +88,29 @@ def database_cut(scene: Scene) -> None:
 def database_stalled(scene: Scene) -> None:
     for gate in scene.reach_each():
         scene.house.outages.stall_database()
+        gate.open()
+        scene.outlast_lease()
+        scene.house.outages.restore()
+
+
+@play("bucket", "cannot be reached for longer than a lease")
+def bucket_cut(scene: Scene) -> None:
+    _take_bucket(scene, scene.house.outages.cut_store)
+
+
+@play("bucket", "does not answer for longer than a lease")
+def bucket_stalled(scene: Scene) -> None:
+    _take_bucket(scene, scene.house.outages.stall_store)
+
+
+@play("bucket", "takes and gives 8,000 bytes a second for longer than a lease")
+def bucket_slow(scene: Scene) -> None:
+    _take_bucket(scene, scene.house.outages.slow_store)
+
+
+def _take_bucket(scene: Scene, take: Callable[[], None]) -> None:
+    for gate in scene.reach_each():
+        take()
         gate.open()
         scene.outlast_lease()
         scene.house.outages.restore()

@@ -1,0 +1,77 @@
+"""What breaks while a run is deleted, each row a test. `--faults all` plays every row."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deleting import WORKER, Deletion
+from deletion_rows import DELETION_ROWS
+from house import API, House
+from houses import Houses
+from invariants import leftovers
+from matrix import SERVERS, SETTINGS, UNSTORED, Row
+from playing import chosen, noted
+from scene import Scene, dataset
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "row" in metafunc.fixturenames:
+        rows = chosen(metafunc.config, DELETION_ROWS)
+        metafunc.parametrize(("row", "setting"), rows, scope="module")
+    elif "kind" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--faults") == "all"
+        metafunc.parametrize("kind", SETTINGS if every else ())
+
+
+@pytest.fixture(scope="module")
+def house(
+    setting: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """An API, and no worker."""
+    server: Any = request.getfixturevalue("postgres") if setting == SERVERS else None
+    folder = tmp_path_factory.mktemp("deletions")
+    house = House(setting, folder, folder / "models", server, (WORKER,))
+    try:
+        house.start_part(API)
+        yield house.ready()
+    finally:
+        house.demolish()
+
+
+@pytest.fixture(scope="module")
+def dataset_id(house: House) -> str:
+    return house.upload(dataset())
+
+
+def test_row(row: Row, setting: str, house: House, dataset_id: str, outcomes: Path | None) -> None:
+    (moment,) = row.when
+    scene = Deletion(house, dataset_id, moment.point)
+    with noted(outcomes, row, setting):
+        try:
+            scene.prepare()
+            row.play.act(scene)
+            scene.check()
+        finally:
+            house.gates.clear()
+
+
+def test_a_worker_that_wakes_when_its_run_is_deleted_leaves_nothing(
+    kind: str, houses: Houses
+) -> None:
+    """It was about to put a file into the store, and does so now."""
+    scene = Scene(None, (UNSTORED,))
+    with houses.open(kind) as (scene.house, scene.dataset_id):
+        scene.arm()
+        scene.submit()
+        gate = scene.reach()
+        scene.breaks()
+        with scene.house.frozen(scene.worker()):
+            scene.until_taken_over()
+            scene.ask("cancel")
+            scene.until_status("cancelled")
+            answer = scene.house.client.delete(f"/v1/runs/{scene.run_id}")
+            assert answer.status_code == 204, answer.text
+            gate.open()
+        scene.house.heal()
+        assert leftovers(scene.house) == []
