@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, union, update
+from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
@@ -78,7 +79,10 @@ def finish_delete(session: Session, run_id: str) -> None:
 def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[str]:
     """Lock the run's jobs, cancel those that wait; their ids. Raises Conflict if one runs."""
     statement = select(Job).where(Job.run_id == run_id).order_by(col(Job.id)).with_for_update()
-    found = list(session.exec(statement.execution_options(populate_existing=True)))
+    # Not `params`: of predictions they hold the texts.
+    needed = load_only(*map(col, (Job.run_id, Job.kind, Job.status)))
+    options = {"populate_existing": True}
+    found = list(session.exec(statement.options(needed).execution_options(**options)))
     for job in found:
         if job.status == JobStatus.RUNNING:
             what = "run" if job.kind == JobKind.TRAIN else f"{job.kind} job {job.id} of the run"

@@ -5,7 +5,7 @@ import json
 import pytest
 from attempts import House
 from by_hand import Worker
-from sqlalchemy import update
+from sqlalchemy import event, update
 from sqlmodel import col
 from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
@@ -305,6 +305,30 @@ def test_scores_that_were_changed_or_are_gone_are_not_passed_on(context, client,
         assert refused.status_code == 409
         assert "ask for the predictions again" in refused.json()["detail"]
         (context.store.root / file.key).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def read(context):
+    """The columns and tables of every SELECT so far, as text."""
+    found = []
+
+    def note(_connection, _cursor, statement, *_):
+        if statement.startswith("SELECT"):
+            found.append(statement)
+
+    event.listen(context.database.engine, "before_cursor_execute", note)
+    yield found
+    event.remove(context.database.engine, "before_cursor_execute", note)
+
+
+def test_a_run_is_deleted_without_reading_its_texts(client, trained, read):
+    for _ in range(2):
+        ask(client, trained)
+    read.clear()
+    assert client.delete(f"/v1/runs/{trained}").status_code == 204
+    locking = [one for one in read if "FROM job" in one and "job.status" in one]
+    assert len(locking) >= 2
+    assert not [one for one in read if "job.params" in one]
 
 
 def test_a_run_that_is_being_deleted_takes_nothing_more(context, client, trained):
