@@ -80,9 +80,9 @@ def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[str]:
     """Lock the run's jobs, cancel those that wait; their ids. Raises Conflict if one runs."""
     statement = select(Job).where(Job.run_id == run_id).order_by(col(Job.id)).with_for_update()
     # Not `params`: of predictions they hold the texts.
-    needed = load_only(*map(col, (Job.run_id, Job.kind, Job.status)))
-    options = {"populate_existing": True}
-    found = list(session.exec(statement.options(needed).execution_options(**options)))
+    needed: list[Any] = [Job.run_id, Job.kind, Job.status]
+    statement = statement.options(load_only(*needed))
+    found = list(session.exec(statement.execution_options(populate_existing=True)))
     for job in found:
         if job.status == JobStatus.RUNNING:
             what = "run" if job.kind == JobKind.TRAIN else f"{job.kind} job {job.id} of the run"
