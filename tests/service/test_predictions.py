@@ -1,6 +1,7 @@
 """Texts that a run's model is asked about: a job on a queue of its own."""
 
 import json
+import re
 
 import pytest
 from attempts import House
@@ -31,6 +32,20 @@ def trained(client, run_id, worker) -> str:
     leave_adapter(worker)
     finish(worker)
     return run_id
+
+
+@pytest.fixture
+def read(context):
+    """Every SELECT so far."""
+    found = []
+
+    def note(_connection, _cursor, statement, *_):
+        if statement.startswith("SELECT"):
+            found.append(statement)
+
+    event.listen(context.database.engine, "before_cursor_execute", note)
+    yield found
+    event.remove(context.database.engine, "before_cursor_execute", note)
 
 
 def ask(client, run_id, status=201, **body):
@@ -90,8 +105,8 @@ def test_they_are_asked_for_and_come(context, client, trained):
     ]
     assert client.get(f"/v1/runs/{trained}").json() == before
     events = client.get(f"/v1/runs/{trained}/events", params={"limit": 1000}).json()["data"]
-    ours = [event for event in events if event["job_id"] == made["job_id"]]
-    assert {event["data"]["prediction_id"] for event in ours} == {made["id"]}
+    ours = [one for one in events if one["job_id"] == made["job_id"]]
+    assert {one["data"]["prediction_id"] for one in ours} == {made["id"]}
     assert "one text" not in json.dumps(events)
 
 
@@ -307,18 +322,34 @@ def test_scores_that_were_changed_or_are_gone_are_not_passed_on(context, client,
         (context.store.root / file.key).unlink(missing_ok=True)
 
 
-@pytest.fixture
-def read(context):
-    """The columns and tables of every SELECT so far, as text."""
-    found = []
+def test_they_are_listed_newest_first_without_texts(context, client, trained, dataset_id):
+    first = answer(context, client, trained)
+    second = ask(client, trained, threshold=0.7)
+    third = ask(client, trained, template="label_only")
+    other = client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"]
+    assert client.get(url_of(other)).json() == {"data": [], "has_more": False, "next": None}
+    whole = client.get(url_of(trained)).json()
+    made = [client.get(f"{url_of(trained)}/{one['id']}").json() for one in (third, second, first)]
+    for one in made:
+        del one["predictions"]
+    assert whole == {"data": made, "has_more": False, "next": None}
+    told = [(one["status"], one["queue_position"], one["threshold"]) for one in made]
+    assert told == [("queued", 2, None), ("queued", 1, 0.7), ("succeeded", None, None)]
+    page = client.get(url_of(trained), params={"limit": 2}).json()
+    assert (page["data"], page["has_more"], page["next"]) == (made[:2], True, second["id"])
+    rest = client.get(url_of(trained), params={"limit": 2, "after": page["next"]}).json()
+    assert rest == {"data": made[2:], "has_more": False, "next": None}
+    assert client.get(url_of("run_none")).status_code == 404
+    refused = client.get(url_of(trained), params={"limit": 0})
+    assert refused.json()["errors"][0]["pointer"] == "/query/limit"
 
-    def note(_connection, _cursor, statement, *_):
-        if statement.startswith("SELECT"):
-            found.append(statement)
 
-    event.listen(context.database.engine, "before_cursor_execute", note)
-    yield found
-    event.remove(context.database.engine, "before_cursor_execute", note)
+def test_a_list_reads_no_texts(client, trained, read):
+    ask(client, trained)
+    read.clear()
+    assert len(client.get(url_of(trained)).json()["data"]) == 1
+    (asked,) = [one for one in read if "ORDER BY job.id DESC" in one]
+    assert not re.search(r"\sjob\.params(,|\s*\n)", asked)  # but what is taken out of it
 
 
 def test_a_run_is_deleted_without_reading_its_texts(client, trained, read):
