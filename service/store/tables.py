@@ -150,6 +150,9 @@ class Job(SQLModel, table=True):
     """How many wake-ups the sweep has sent since the job was queued, each after a longer wait."""
     started_at: datetime | None = _time()
     finished_at: datetime | None = _time()
+    deleted_at: datetime | None = _time()
+    """Of a merge: when its deletion was begun. Nobody sees it or its files any more; the row stays,
+    since events and evaluations refer to it."""
 
 
 class Event(SQLModel, table=True):
