@@ -298,6 +298,47 @@ def test_the_command_says_what_is_wrong(command, run_id, arguments, said):
     assert said in ended.output
 
 
+def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, trained, command):
+    ask(client, trained)  # one that waits before it
+    ended = command(trained, "a", "--timeout", "0.05")
+    assert ended.exit_code == 1
+    newest = client.get(url_of(trained)).json()["data"][0]
+    for said in (
+        f"--timeout: after 0.05 s {newest['id']} is queued at place 2.",
+        f"GET {url_of(trained)}/{newest['id']} ",
+        "queue predictions",
+        "FAIRTUNE_QUEUES",
+    ):
+        assert said in ended.stderr
+    assert "picked it up" not in ended.stderr
+    assert newest["status"] == "queued"
+    refused = command(trained, "a", "--timeout", "-1")
+    assert (refused.exit_code, "--timeout" in refused.stderr) == (2, True)
+
+
+def test_the_command_says_once_that_nobody_takes_them_up(
+    context, client, trained, command, monkeypatch
+):
+    monkeypatch.setattr(cli_predict, "_UNCLAIMED_SECONDS", -1)
+    get, polls = client.get, []
+
+    def late(url, **named):
+        polls.append(url)
+        said = get(url, **named)
+        if len(polls) == 5:
+            worker = Worker(context, trained, said.json()["job_id"])
+            worker.ship(scored(worker))
+            finish(worker)
+        return said
+
+    monkeypatch.setattr(client, "get", late)
+    ended = command(trained, "one text", "another", "--timeout", "100")
+    assert ended.exit_code == 0, ended.output
+    (told,) = [line for line in ended.stderr.splitlines() if "no worker has picked it up" in line]
+    assert "at place 1" in told
+    assert "FAIRTUNE_QUEUES" in told
+
+
 def test_they_can_be_cancelled(context, client, trained):
     made = ask(client, trained)
     cancelled = client.post(f"{url_of(trained)}/{made['id']}/cancel")
