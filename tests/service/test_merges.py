@@ -195,10 +195,11 @@ def test_it_is_made_by_a_worker_and_nothing_of_the_runs_changes(context, client,
     assert "is running" in waiting.json()["detail"]
     worker.ship(
         worker.line(type="phase", phase="merging"),
-        worker.line(type="progress", step=10, total_steps=40, epoch=0),
+        worker.line(type="progress", step=10, total_steps=40, epoch=0, eta_seconds=9),
     )
     now = client.get(url_of(trained)).json()
     assert (now["status"], now["phase"], now["percent"]) == ("running", "merging", 25.0)
+    assert now["eta_seconds"] == 9
     line = merged(worker)
     for what, text in kept.items():
         assert client.get(f"/v1/runs/{trained}/{what}").text == text
@@ -208,6 +209,7 @@ def test_it_is_made_by_a_worker_and_nothing_of_the_runs_changes(context, client,
     finish(worker)
     now = client.get(url_of(trained)).json()
     assert (now["status"], now["comparison"]) == ("succeeded", COMPARED)
+    assert (now["percent"], now["eta_seconds"]) == (100.0, None)
     assert {one["path"]: one["size"] for one in now["files"]} == {
         name: len(content) for name, content in MODEL.items()
     }
