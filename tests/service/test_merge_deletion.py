@@ -1,5 +1,7 @@
 """A merged model deleted alone: what keeps it, what goes with it, what stays."""
 
+import threading
+
 import pytest
 from by_hand import Worker
 from merged_runs import MODEL, ask, publish, url_of
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 from service import retention
 from service.cli import app
 from service.store import jobs
+from service.store import retention as rows
 from service.store.tables import Artifact
 
 OLD = -60  # a file is older than that as soon as it is there
@@ -125,6 +128,29 @@ def test_what_is_to_use_its_model_keeps_it(context, client, trained, what):
     finish(user)
     assert delete(client, trained).status_code == 204
     assert client.post(f"/v1/runs/{trained}/{what}", json=body).status_code == 409
+
+
+def test_what_is_asked_for_amid_the_deletion_waits_and_finds_nothing(
+    context, client, trained, monkeypatch
+):
+    publish(context, client, trained)
+    look, answers = rows._users_of, []
+
+    def late(session, merge):
+        body = {"target": "merged"}
+        where = f"/v1/runs/{trained}/evaluations"
+        asking = threading.Thread(
+            target=lambda: answers.append(client.post(where, json=body).status_code)
+        )
+        asking.start()
+        asking.join(timeout=0.5)  # it is waiting: there is nothing to wait for
+        late.asking = asking
+        return look(session, merge)
+
+    monkeypatch.setattr(rows, "_users_of", late)
+    assert delete(client, trained).status_code == 204
+    late.asking.join(timeout=30)
+    assert answers == [409]
 
 
 def test_evaluations_of_it_keep_their_figures_and_predictions(context, client, trained):
