@@ -103,9 +103,8 @@ class Sweeper:
                     raise
                 except Exception:
                     log.exception("lease not taken back", job_id=lease[0])
-        patience = self.settings.sweep_seconds * _PATIENCE
         with self.database.write() as session:
-            if self._idle_seconds() > patience:
+            if self._idle_seconds() > self.settings.sweep_seconds * _PATIENCE:
                 # Nothing is left in its queues, so wake-ups for what waits there were lost; and
                 # none piles up where it takes each at once.
                 jobs.hurry(session, broker.kinds_in(self.settings.queues))

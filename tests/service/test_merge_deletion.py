@@ -13,6 +13,8 @@ from service import retention
 from service.cli import app
 from service.store import jobs
 from service.store import retention as rows
+from service.store.rewind import rewind
+from service.store.runs import get_run
 from service.store.tables import Artifact
 
 OLD = -60  # a file is older than that as soon as it is there
@@ -168,6 +170,9 @@ def test_evaluations_of_it_keep_their_figures_and_predictions(context, client, t
     assert client.get(f"{where}/{made['id']}").json() == before
     assert (before["metrics"], before["merge_id"]) == ({"f1": 1.0}, merge)
     assert client.get(f"{where}/{made['id']}/predictions").content == b"PAR1"
+    with context.database.write() as session:  # whose weights it scored is still known
+        rewind(session, get_run(session, trained)[1], None)
+    assert client.get(f"{where}/{made['id']}").json()["superseded"] is True
 
 
 @pytest.mark.parametrize(
