@@ -191,7 +191,7 @@ def _scored_after(
             merged,
             merged.model,
             on or accelerator.device,
-            lambda scored: steps.at(done + scored),
+            lambda rows_done: steps.at(done + rows_done),
         )
 
     try:
