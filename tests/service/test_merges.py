@@ -480,10 +480,10 @@ def test_a_store_that_fails_amid_the_uploads_shows_nothing(
     working = house(client)
     put, kept = context.store.put_file, stored(context)
 
-    def failing(source, key, size=None):
+    def failing(source, key, *rest, **named):
         if key.endswith("model.safetensors"):
             raise OSError(28, "No space left on device")
-        return put(source, key, size)
+        return put(source, key, *rest, **named)
 
     monkeypatch.setattr(context.store, "put_file", failing)
     working.play(textwrap.dedent(MERGE + ANNOUNCE), storage_patience_seconds=0.3)
