@@ -86,8 +86,10 @@ class Directory:
 
     def remove_tree(self, prefix: str) -> None:
         self.check_there()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.root / prefix)
+        tree = self.root / prefix
+        while tree.exists():
+            with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+                shutil.rmtree(tree)
 
     def tidy(self, prefix: str, keep: Collection[str]) -> int:
         removed = 0
