@@ -1,6 +1,7 @@
 """The Celery application. A message is only a wake-up; SQL is the truth."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,11 @@ QUEUES = (QUEUE, PREDICTIONS)
 
 def queue_of(kind: JobKind | str) -> str:
     return PREDICTIONS if kind == JobKind.PREDICT else QUEUE
+
+
+def kinds_in(queues: Collection[str]) -> list[JobKind]:
+    """The kinds of jobs that wait in these queues."""
+    return [kind for kind in JobKind if queue_of(kind) in queues]
 
 
 def folder_of(settings: Settings) -> Path | None:

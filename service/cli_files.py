@@ -10,6 +10,7 @@ import typer
 from service.cli_keys import DataDir, migrated, parse_duration
 from service.cli_plain import refuse
 from service.cli_settings import read_settings
+from service.domain.merge import merge_id
 
 if TYPE_CHECKING:
     from service.artifacts import ArtifactStore
@@ -62,6 +63,8 @@ def _say(found: "Garbage") -> None:
         typer.echo("There is nothing to remove.")
     for run_id in found.half_deleted:
         typer.echo(f"run, its deletion was cut short: {run_id}")
+    for job in found.half_deleted_merges:
+        typer.echo(f"merged model, its deletion was cut short: {merge_id(job.id)} of {job.run_id}")
     for entry in found.unknown:
         what = "half of a file" if entry.half else "file, no row knows it"
         typer.echo(f"{what}: {entry.key} ({entry.size} bytes, {entry.modified:%Y-%m-%dT%H:%M:%SZ})")

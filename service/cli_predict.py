@@ -13,6 +13,13 @@ from service.domain.prediction import MOST_TEXTS
 from service.domain.states import RESTING, JobStatus
 
 _POLL_SECONDS = 0.5
+_UNCLAIMED_SECONDS = 10.0
+"""Predictions that are queued for longer are worth a word: a free worker has them at once."""
+
+_WHO_TAKES_THEM = (
+    "A worker that takes the queue predictions may be missing or busy (FAIRTUNE_QUEUES says what a "
+    "worker takes)."
+)
 
 
 def predict(
@@ -38,6 +45,14 @@ def predict(
     threshold: Annotated[
         str | None, typer.Option(help="argmax, or a number from 0 to 1; left out: the run's.")
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Wait so long for all of them together; left out: until they are there.",
+        ),
+    ] = None,
 ) -> None:
     """Classify texts with a run's model: one JSON object a line, in their order."""
     asked = _texts(texts, file)
@@ -45,11 +60,12 @@ def predict(
     options["threshold"] = _threshold(threshold)
     body = {name: value for name, value in options.items() if value is not None}
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    patience = _Patience(run, timeout)
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         try:
             for start in range(0, len(asked), MOST_TEXTS):
                 part = asked[start : start + MOST_TEXTS]
-                _print(part, _predicted(client, run, body | {"texts": part}))
+                _print(part, _predicted(client, run, body | {"texts": part}, patience))
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}): name the server with --url")
         except httpx.InvalidURL as error:
@@ -82,11 +98,52 @@ def _threshold(given: str | None) -> str | float | None:
         _refuse(f"--threshold {given}: give argmax or a number from 0 to 1")
 
 
-def _predicted(client: httpx.Client, run: str, body: dict[str, Any]) -> dict[str, Any]:
+class _Patience:
+    """How long the whole command waits, and what it says meanwhile."""
+
+    def __init__(self, run: str, timeout: float | None) -> None:
+        self._run = run
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._has_spoken = False
+
+    def look(self, found: dict[str, Any], since: float) -> None:
+        """Say once that nobody takes up what was asked for at `since`. Raises Exit in the end."""
+        now = time.monotonic()
+        is_queued = found["status"] == JobStatus.QUEUED
+        place = found["queue_position"] if is_queued else None
+        at_place = "" if place is None else f" at place {place}"
+        if self._timeout is not None and now - self._began >= self._timeout:
+            path = f"/v1/runs/{self._run}/predictions/{found['id']}"
+            _refuse(
+                f"--timeout: after {self._timeout:g} s {found['id']} is {found['status']}"
+                f"{at_place}. It goes on: GET {path} reads it later, POST {path}/cancel ends it."
+                + (f" {_WHO_TAKES_THEM}" if is_queued else "")
+            )
+        if is_queued and not self._has_spoken and now - since > _UNCLAIMED_SECONDS:
+            self._has_spoken = True
+            typer.echo(
+                f"{found['id']} has been queued for {now - since:.0f} s{at_place}, and no worker "
+                f"has picked it up yet. {_WHO_TAKES_THEM}",
+                err=True,
+            )
+
+    def pause(self) -> None:
+        left = _POLL_SECONDS
+        if self._timeout is not None:
+            left = min(left, self._began + self._timeout - time.monotonic())
+        time.sleep(max(0, left))
+
+
+def _predicted(
+    client: httpx.Client, run: str, body: dict[str, Any], patience: _Patience
+) -> dict[str, Any]:
     """The finished predictions."""
     found = _checked(client.post(f"/v1/runs/{run}/predictions", json=body))
+    asked = time.monotonic()
     while found["status"] not in RESTING:
-        time.sleep(_POLL_SECONDS)
+        patience.look(found, asked)
+        patience.pause()
         found = _checked(client.get(f"/v1/runs/{run}/predictions/{found['id']}"))
     if found["status"] != JobStatus.SUCCEEDED:
         failure = found["failure"] or {"detail": found["status"], "advice": ""}

@@ -1,4 +1,6 @@
-"""Use cases: delete a run, refuse new ones past the quota, find garbage and remove it."""
+"""Use cases: delete a run or a merged model, refuse new runs past the quota, find garbage and
+remove it.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,9 +11,12 @@ from sqlmodel import Session
 
 from service.artifacts import ArtifactStore, Entry
 from service.domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
+from service.domain.merge import merge_id
 from service.store import retention
+from service.store import runs as rows
 from service.store.database import Database
 from service.store.retention import Named
+from service.store.tables import Job
 
 log = structlog.get_logger()
 
@@ -28,13 +33,39 @@ def delete_run(
     """
     with database.write() as session:
         retention.begin_delete(session, run_id, by)
-    try:
-        store.remove_tree(f"runs/{run_id}")
-    except OSError as error:
-        raise Unavailable("the artifact store cannot be reached or written", error) from error
+    _remove_tree(store, f"runs/{run_id}")
     with database.write() as session:
         retention.finish_delete(session, run_id)
     log.info("run deleted", run_id=run_id, by=by)
+
+
+def delete_merge(
+    database: Database,
+    store: ArtifactStore,
+    run_id: str,
+    merge: str | None,
+    *,
+    by: str | None = None,
+) -> None:
+    """Remove the files of a merge (None: the newest), its log's too, then their rows.
+
+    Cut short, it is hidden, and the next call goes on. Raises NotFound, Conflict while it or a job
+    that uses its model waits or runs, and Unavailable.
+    """
+    with database.write() as session:
+        rows.get_run(session, run_id)
+        job = retention.begin_delete_merge(session, run_id, merge, by)
+    _remove_tree(store, f"runs/{run_id}/{job.id}")
+    with database.write() as session:
+        retention.finish_delete_merge(session, job)
+    log.info("merged model deleted", run_id=run_id, job_id=job.id, by=by)
+
+
+def _remove_tree(store: ArtifactStore, prefix: str) -> None:
+    try:
+        store.remove_tree(prefix)
+    except OSError as error:
+        raise Unavailable("the artifact store cannot be reached or written", error) from error
 
 
 def check_quota(session: Session, quota: int) -> None:
@@ -49,6 +80,7 @@ def check_quota(session: Session, quota: int) -> None:
 class Garbage(NamedTuple):
     half_deleted: list[str]
     """Runs whose deletion was cut short."""
+    half_deleted_merges: list[Job]
     unknown: list[Entry]
     """Files that no row names, and halves of files that nobody writes any more."""
     lost: list[Named]
@@ -69,16 +101,21 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     # is young.
     there = {(one.key, one.half): one for one in _entries(store)}
     with database.read() as session:
-        rows = retention.named(session)
+        named = retention.named(session)
         half = retention.half_deleted(session)
+        merges = retention.half_deleted_merges(session)
         busy, prefixes = retention.at_work(session)
     whole = {key for key, part in there if part is None}
-    known = {key for one in rows for key in one.keys}
+    known = {key for one in named for key in one.keys}
     if known and not known & whole:
         raise Conflict(
             f"the artifact store holds none of the {len(known)} files that the database names: is "
             "FAIRTUNE_ARTIFACTS_URL the right one?"
         )
+    going = (
+        *(f"runs/{run_id}/" for run_id in half),
+        *(f"runs/{job.run_id}/{job.id}/" for job in merges),
+    )
     youngest = datetime.now(UTC) - timedelta(seconds=older_than)
     unknown = [
         one
@@ -86,17 +123,17 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
         if (one.half is not None or one.key not in known)
         and one.modified < youngest
         and not one.key.startswith(tuple(prefixes))
-        and not one.key.startswith(tuple(f"runs/{run_id}/" for run_id in half))
+        and not one.key.startswith(going)
     ]
     lost = [
         row
-        for row in rows
+        for row in named
         if row.run_id not in busy
-        and row.run_id not in half
+        and not any(key.startswith(going) for key in row.keys)
         and not whole.issuperset(row.keys)
         and _is_lost(store, row)
     ]
-    return Garbage(half, unknown, lost)
+    return Garbage(half, merges, unknown, lost)
 
 
 def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
@@ -109,6 +146,11 @@ def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
             delete_run(database, store, run_id)
         except (NotFound, Conflict) as error:  # somebody was faster, or a job of it still runs
             log.warning("run not deleted", run_id=run_id, why=error.detail)
+    for job in garbage.half_deleted_merges:
+        try:
+            delete_merge(database, store, job.run_id, merge_id(job.id))
+        except (NotFound, Conflict) as error:  # the same; or its run is being deleted
+            log.warning("merged model not deleted", job_id=job.id, why=error.detail)
     with database.read() as session:
         known = {key for one in retention.named(session) for key in one.keys}
     store.remove([one for one in garbage.unknown if one.half or one.key not in known])

@@ -106,12 +106,18 @@ class Settings(BaseSettings):
     storage_patience_seconds: float = Field(
         3600,
         gt=0,
-        description="How long a worker whose program has ended holds on to a job whose files it "
-        "cannot store, before it gives the job back.",
+        description="How long a worker whose program has ended holds on to a job of whose files "
+        "nothing more gets into the store, before it gives the job back.",
     )
 
     store_quota_bytes: int = Field(
         0, ge=0, description="New runs are refused once the store's files take so much; 0: never."
+    )
+    weights_cache_bytes: int = Field(
+        20_000_000_000,
+        ge=0,
+        description="What a worker keeps, below JOBS_DIR, of the weights in a bucket that "
+        "evaluations and predictions use; 0: nothing, each fetches them anew.",
     )
     checkpoint_days: float = Field(
         0,

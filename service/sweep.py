@@ -35,13 +35,17 @@ class Sweeper:
         store: ArtifactStore,
         app: Celery,
         beat: Callable[[], None] = lambda: None,
+        idle_seconds: Callable[[], float] = lambda: 0,
     ) -> None:
-        """`beat` is called after each round of the thread, one that failed too."""
+        """`beat` is called after each round of the thread, one that failed too. `idle_seconds` says
+        for how long this process has waited for a job; 0 where it takes none, or has one.
+        """
         self.settings = settings
         self.database = database
         self.store = store
         self.app = app
         self._beat = beat
+        self._idle_seconds = idle_seconds
         self._seen: dict[tuple[str, int], float] = {}
         """Leases that were expired at the last look, and since when."""
         self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
@@ -100,6 +104,10 @@ class Sweeper:
                 except Exception:
                     log.exception("lease not taken back", job_id=lease[0])
         with self.database.write() as session:
+            if self._idle_seconds() > self.settings.sweep_seconds * _PATIENCE:
+                # Nothing is left in its queues, so wake-ups for what waits there were lost; and
+                # none piles up where it takes each at once.
+                jobs.hurry(session, broker.kinds_in(self.settings.queues))
             waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
             kinds = jobs.kinds_of(session, waiting)
         for number, job_id in enumerate(waiting):

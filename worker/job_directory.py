@@ -25,8 +25,11 @@ from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
 from worker import weights
+from worker.movement import Movement
+from worker.weights_cache import WeightsCache
 
 _LOCK = ".lock"
+_CACHE = ".weights"
 # What `path_of` makes, and nothing else that a person may keep in the same folder.
 _NAME = re.compile(r"(job_[0-9a-z]+-[0-9]+)(\.lock)?")
 
@@ -100,7 +103,12 @@ def _remove(directory: Path, lock: int) -> None:
 
 
 def prepare(
-    directory: Path, settings: Settings, database: Database, store: ArtifactStore, claim: Claim
+    directory: Path,
+    settings: Settings,
+    database: Database,
+    store: ArtifactStore,
+    claim: Claim,
+    movement: Movement,
 ) -> None:
     """Lay out job.json, the rows, and what an earlier attempt left to go on from.
 
@@ -123,12 +131,13 @@ def prepare(
     directory.mkdir()
     if prediction is None:
         expected = Stored(dataset.size, dataset.content_hash)
-        store.fetch(dataset.key, directory / DATASET_FILE, expected)
+        store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.of(dataset.key))
     resume_from, broken, place = None, list[str](), None
     if (order := task or merge or prediction) is not None:
-        place = weights.fetch(store, database, claim.run_id, order, directory)
+        cache = WeightsCache(settings.jobs_dir / _CACHE, settings.weights_cache_bytes)
+        place = weights.fetch(store, database, claim.run_id, order, directory, cache, movement)
     else:
-        resume_from, broken = _fetch_newest(store, checkpoints, directory)
+        resume_from, broken = _fetch_newest(store, checkpoints, directory, movement)
         for evaluation in scored:
             path = directory / "evaluations" / f"base-{evaluation.split}.parquet"
             _fetch_if_whole(store, evaluation.key, path, evaluation.size, evaluation.sha256)
@@ -203,7 +212,7 @@ def _base_scores(session: Session, claim: Claim) -> list[Evaluation]:
 
 
 def _fetch_newest(
-    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path
+    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path, movement: Movement
 ) -> tuple[str | None, list[str]]:
     """Fetch the newest checkpoint that is whole; its place, and what was wrong with newer ones."""
     broken: list[str] = []
@@ -211,11 +220,9 @@ def _fetch_newest(
         place = f"checkpoints/checkpoint-{checkpoint.step}"
         try:
             for file in checkpoint.files:
-                store.fetch(
-                    f"{checkpoint.prefix}/{file['path']}",
-                    directory / place / file["path"],
-                    Stored(file["size"], file["sha256"]),
-                )
+                key = f"{checkpoint.prefix}/{file['path']}"
+                expected = Stored(file["size"], file["sha256"])
+                store.fetch(key, directory / place / file["path"], expected, movement.of(key))
         except Damaged as error:
             shutil.rmtree(directory / place, ignore_errors=True)
             broken.append(f"The checkpoint of step {checkpoint.step} is passed over: {error}.")

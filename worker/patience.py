@@ -1,5 +1,6 @@
 """How long a supervisor waits for what is away or hangs, and when it gives up."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from service.domain.states import FailureReason
 from service.settings import Settings
 from service.store.jobs import Fenced
 from worker.lease import Lease
+from worker.movement import Movement
 from worker.shipper import StorageAway
 
 log = structlog.get_logger()
@@ -53,13 +55,32 @@ class GaveUp(Exception):
 class Patience:
     """One attempt's. All calls come from the supervisor's own thread."""
 
-    def __init__(self, settings: Settings, lease: Lease, shutdown: Shutdown) -> None:
+    def __init__(
+        self, settings: Settings, lease: Lease, shutdown: Shutdown, movement: Movement
+    ) -> None:
         self._settings = settings
         self._lease = lease
         self._shutdown = shutdown
+        self._movement = movement
         self._stop_since: float | None = None
-        self.left_behind = False
+        self._lock = threading.Lock()
+        self._behind = 0
+        """Actions that hang, on threads that nobody waits for."""
+        self._last: Callable[[], object] | None = None
+
+    @property
+    def left_behind(self) -> bool:
         """Whether something that hangs is still running on a thread that nobody waits for."""
+        with self._lock:
+            return self._behind > 0
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Have `action` done once nothing that was left behind runs any more: now, or by that."""
+        with self._lock:
+            if self._behind:
+                self._last = action
+                return
+        action()
 
     def stop_asked(self) -> bool:
         """Whether the job or this worker is to stop; notes since when. A pause may be withdrawn."""
@@ -79,18 +100,17 @@ class Patience:
     def insist(self, action: Callable[[], T], patience: float | None = None) -> T:
         """Try until the database and the store answer: what was learned must not be lost.
 
-        Raises Fenced; and GaveUp once the store was away for `patience` seconds, or when this
+        Raises Fenced; and GaveUp once nothing came further for `patience` seconds, or when this
         worker or job was told to stop and the grace period is over.
         """
         attempt = 0
-        patience = self._settings.storage_patience_seconds if patience is None else patience
-        deadline = time.monotonic() + patience
+        since = time.monotonic()
         while True:
             try:
-                return self.watched(action, deadline)
+                return self.watched(action, patience, since)
             except Unavailable as error:
                 # Without a database nobody else could take the job over either.
-                too_long = isinstance(error, StorageAway) and time.monotonic() > deadline
+                too_long = isinstance(error, StorageAway) and self._is_over(patience, since)
                 if self.grace_is_over() or too_long:
                     raise GaveUp.on(error) from error
                 pause = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
@@ -99,33 +119,61 @@ class Patience:
                 if self._lease.lost.wait(pause):
                     raise Fenced from error
 
-    def watched(self, action: Callable[[], T], deadline: float) -> T:
+    def _is_over(self, patience: float | None, since: float) -> bool:
+        patience = self._settings.storage_patience_seconds if patience is None else patience
+        return time.monotonic() - max(since, self._movement.at) > patience
+
+    def watched(
+        self, action: Callable[[], T], patience: float | None = None, since: float | None = None
+    ) -> T:
         """`action` on a thread of its own, which is left behind when it hangs.
 
-        Raises what it raises; Fenced when the job is lost meanwhile, and GaveUp at the deadline or
-        the end of the grace period.
+        Raises what it raises; Fenced when the job is lost meanwhile, and GaveUp at the end of the
+        grace period, or when nothing came further for `patience` seconds, from `since` (now) on.
         """
+        since = time.monotonic() if since is None else since
         future: Future[T] = Future()
+        abandoned = threading.Event()
 
         def act() -> None:
             try:
                 future.set_result(action())
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
                 future.set_exception(error)
+            self._ended(abandoned)
 
         threading.Thread(target=trace.carried(act), name="watched", daemon=True).start()
         while not wait([future], _LOOK_SECONDS).done:
             if self._lease.lost.is_set():
                 # Perhaps by what this very action records: then it is about to return.
-                if wait([future], _LAST_LOOK_SECONDS).done:
-                    break
-                self.left_behind = True
-                raise Fenced
-            if self.grace_is_over() or time.monotonic() > deadline:
-                self.left_behind = True
+                wait([future], _LAST_LOOK_SECONDS)
+                if self._leave_behind(future, abandoned):
+                    raise Fenced
+                continue
+            is_over = self.grace_is_over() or self._is_over(patience, since)
+            if is_over and self._leave_behind(future, abandoned):
                 raise GaveUp(
                     "the artifact store or the database does not answer",
                     is_full=False,
                     otherwise=FailureReason.INTERNAL,
                 )
         return future.result()
+
+    def _leave_behind(self, future: Future[T], abandoned: threading.Event) -> bool:
+        """Whether nobody waits for that action any more; not where it has just come to its end."""
+        with self._lock:
+            if future.done():
+                return False
+            abandoned.set()
+            self._behind += 1
+            return True
+
+    def _ended(self, abandoned: threading.Event) -> None:
+        with self._lock:
+            if not abandoned.is_set():
+                return
+            self._behind -= 1
+            last, self._last = (None, self._last) if self._behind else (self._last, None)
+        if last is not None:
+            with contextlib.suppress(Unavailable):
+                last()

@@ -31,6 +31,7 @@ from service.domain.states import Phase
 from service.store import jobs, shipping
 from service.store.database import Database
 from service.store.jobs import Claim
+from worker.movement import Movement
 
 log = structlog.get_logger()
 
@@ -55,12 +56,18 @@ class Shipper:
     """Invariant: a line is recorded only after the files that it names are in the store."""
 
     def __init__(
-        self, database: Database, store: ArtifactStore, claim: Claim, directory: Path
+        self,
+        database: Database,
+        store: ArtifactStore,
+        claim: Claim,
+        directory: Path,
+        movement: Movement,
     ) -> None:
         self.database = database
         self.store = store
         self.claim = claim
         self.directory = directory
+        self.movement = movement
         self.prefix = shipping.prefix_of(claim)
         self.failure: FailureEvent | None = None
         self.batch_at_work: Literal["train", "eval"] | None = None
@@ -68,6 +75,8 @@ class Shipper:
         self._offset = 0
         self._pending: list[ProgramEvent] = []
         self._uploaded = 0  # the last seq whose files are in the store
+        self._there: set[str] = set()
+        """Those of the next seq's files that are: a failure does not begin them all anew."""
         self._log_size = -1
         self._logs: list[int] = []
         """Sizes under which the log lies in the store, oldest first."""
@@ -81,6 +90,7 @@ class Shipper:
                 if line.seq > self._uploaded:
                     self._upload(line)
                     self._uploaded = line.seq
+                    self._there.clear()
             with self.database.write() as session:
                 dropped = shipping.ship(session, self.claim, batch)
                 kept = shipping.steps_of(session, self.claim.run_id)
@@ -105,7 +115,8 @@ class Shipper:
         shown = log_path(self.claim.kind, self.claim.job_id)
         place = f"log/{size}/{PurePosixPath(shown).name}"
         try:
-            stored = self.store.put_file(path, f"{self.prefix}/{place}", size)
+            key = f"{self.prefix}/{place}"
+            stored = self.store.put_file(path, key, size, self.movement.of(key))
         except OSError as error:
             raise StorageAway("the artifact store", error) from error
         entry = FileEntry(path=shown, size=stored.size, sha256=stored.sha256)
@@ -122,14 +133,23 @@ class Shipper:
     def tidy(self) -> None:
         """Remove the files of this attempt and earlier ones that no row names.
 
-        Before an attempt: what a killed worker left. Before its outcome is recorded, after which
-        nobody may come any more: what was replaced. After it: what could not be recorded. Raises
-        Unavailable.
+        Before its outcome is recorded, after which nobody may come any more: what was replaced.
+        After it: what could not be recorded. Nothing may be uploaded meanwhile. Raises Unavailable.
         """
-        with self.database.read() as session:
-            kept = shipping.keys_of(session, self.claim.run_id)
+        self._tidy(self.claim.token)
+
+    def tidy_before(self) -> None:
+        """The same for earlier attempts alone: what a killed worker left.
+
+        It may take its time, or hang and come back: what this attempt stores is not looked at.
+        """
+        self._tidy(self.claim.token - 1)
+
+    def _tidy(self, token: int) -> None:
         claim = self.claim
-        for prefix in shipping.prefixes_up_to(claim.run_id, claim.job_id, claim.token):
+        with self.database.read() as session:
+            kept = shipping.keys_of(session, claim.run_id)
+        for prefix in shipping.prefixes_up_to(claim.run_id, claim.job_id, token):
             self.store.tidy(prefix, kept)
 
     def log_tail(self, lines: int) -> str:
@@ -184,16 +204,20 @@ class Shipper:
                 pass
 
     def _put(self, path: str, entry: FileEntry) -> None:
+        if path in self._there:
+            return
         source = self.directory / path
         if not source.is_file():
             # The program's fault, and no wait will mend it.
             raise RuntimeError(f"the program named the file {path}, which is not there")
         try:
-            stored = self.store.put_file(source, f"{self.prefix}/{path}")
+            key = f"{self.prefix}/{path}"
+            stored = self.store.put_file(source, key, moved=self.movement.of(key))
         except OSError as error:
             raise StorageAway("the artifact store", error) from error
         if stored != Stored(entry.size, entry.sha256):
             raise RuntimeError(f"the file {path} has changed since the program announced it")
+        self._there.add(path)
 
 
 def _said(line: str) -> str:

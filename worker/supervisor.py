@@ -22,6 +22,7 @@ from worker import job_directory
 from worker.child import Child
 from worker.lease import Lease
 from worker.memory import oom_kills
+from worker.movement import Movement
 from worker.patience import GaveUp, Patience, Shutdown
 from worker.pulse import Pulse
 from worker.shipper import Shipper, ShippingThread, StorageAway
@@ -59,9 +60,10 @@ class Supervisor:
         self.claim = claim
         self.shutdown = shutdown
         self.directory = job_directory.path_of(settings.jobs_dir, claim)
-        self.shipper = Shipper(database, store, claim, self.directory)
+        self.movement = Movement()
+        self.shipper = Shipper(database, store, claim, self.directory, self.movement)
         self.lease = Lease(settings, database, claim)
-        self.patience = Patience(settings, self.lease, shutdown)
+        self.patience = Patience(settings, self.lease, shutdown, self.movement)
         self._told = False  # whether the last program was told to stop
         self._stood_still = False  # whether it may have stopped because it did not hear from us
         self._stalled: str | None = None
@@ -87,9 +89,8 @@ class Supervisor:
                 with contextlib.suppress(Fenced, GaveUp):
                     self._fail(FailureReason.INTERNAL, "the supervisor failed; its log says how")
             finally:
-                if not self.patience.left_behind:
-                    with contextlib.suppress(Unavailable):
-                        self.shipper.tidy()
+                with contextlib.suppress(Unavailable):
+                    self.patience.afterwards(self.shipper.tidy)
         return self._free
 
     def _attempt(self) -> None:
@@ -98,7 +99,7 @@ class Supervisor:
             self.patience.insist(lambda: self._reachable(lambda: stack.enter_context(self._held())))
             job_directory.sweep(self.settings.jobs_dir)
             with contextlib.suppress(GaveUp):
-                self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
+                self.patience.insist(self.shipper.tidy_before, _LOG_PATIENCE_SECONDS)
             try:
                 self.patience.insist(lambda: self._reachable(self._prepare))
             except Damaged as error:
@@ -119,7 +120,9 @@ class Supervisor:
         return job_directory.held(self.directory)
 
     def _prepare(self) -> None:
-        job_directory.prepare(self.directory, self.settings, self.database, self.store, self.claim)
+        job_directory.prepare(
+            self.directory, self.settings, self.database, self.store, self.claim, self.movement
+        )
 
     @staticmethod
     def _reachable(action: Callable[[], T]) -> T:
@@ -150,8 +153,7 @@ class Supervisor:
         finally:
             shipping.stop()
         self._memory_killed = status == -signal.SIGKILL and oom_kills() > killed_before
-        deadline = time.monotonic() + self.settings.storage_patience_seconds
-        self.patience.watched(shipping.join, deadline)
+        self.patience.watched(shipping.join)
         if self.lease.lost.is_set():
             raise Fenced(self.claim.job_id)
         if shipping.error is not None:
@@ -217,8 +219,9 @@ class Supervisor:
         self.patience.insist(self.shipper.ship)
         with contextlib.suppress(GaveUp):  # the log alone is worth no hour of waiting
             self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
-        with contextlib.suppress(GaveUp):
-            self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
+        if not self.patience.left_behind:  # the log, that is, which may yet be stored and recorded
+            with contextlib.suppress(GaveUp):
+                self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 import warnings
 from functools import partial
 from typing import Any
@@ -39,16 +40,33 @@ def make_worker(settings: Settings) -> Celery:
     shutdown = Shutdown()
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     beat = partial(alive.beat, settings.data_dir)
-    sweeper = Sweeper(settings, database, store, app, beat)
+    kinds = broker.kinds_in(settings.queues)
+    idle_since: float | None = None
+
+    def idle_seconds() -> float:
+        since = idle_since  # another thread changes it
+        return 0 if since is None else time.monotonic() - since
+
+    sweeper = Sweeper(settings, database, store, app, beat, idle_seconds)
 
     @app.task(name=broker.EXECUTE, bind=False, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
     def execute(job_id: str) -> None:
+        nonlocal idle_since
+        idle_since = None
+        try:
+            work(job_id)
+        finally:
+            idle_since = time.monotonic()
+
+    def work(job_id: str) -> None:
         """Bring one job to its end. A job that is not to be had is nobody's error."""
         if shutdown.asked.is_set():
             return  # the job stays queued, and the sweep wakes another worker
         try:
             with database.write() as session:
-                claim = jobs.claim(session, job_id, owner, settings.lease_seconds)
+                # Of a kind that is not this worker's where the message was sent to another queue,
+                # or before the worker's queues were changed: the sweep sends one to its own.
+                claim = jobs.claim(session, job_id, owner, settings.lease_seconds, kinds)
         except Unavailable as error:  # the same
             log.warning("not claimed", job_id=job_id, error=error.detail)
             return
@@ -70,6 +88,8 @@ def make_worker(settings: Settings) -> Celery:
         shutdown.tell()
 
     def started(**_: Any) -> None:
+        nonlocal idle_since
+        idle_since = time.monotonic()
         job_directory.sweep(settings.jobs_dir)
         sweeper.start()
 

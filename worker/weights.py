@@ -11,6 +11,8 @@ from service.domain.states import FailureReason
 from service.store import evaluations
 from service.store.database import Database
 from service.store.evaluations import Weights
+from worker.movement import Movement
+from worker.weights_cache import WeightsCache
 
 Order = EvaluationTask | MergeTask | PredictionTask
 
@@ -24,6 +26,8 @@ def fetch(
     run_id: str,
     task: Order,
     directory: Path,
+    cache: WeightsCache,
+    movement: Movement,
 ) -> str | None:
     """Lay out the adapter as peft opens it, or the merged model as transformers does.
 
@@ -37,7 +41,9 @@ def fetch(
         try:
             for file in files:
                 expected = Stored(file.size, file.sha256)
-                store.fetch(file.key, directory / place / file.name, expected)
+                target = directory / place / file.name
+                target.unlink(missing_ok=True)  # of the first look
+                cache.lay(store, file.key, target, expected, movement.of(file.key))
         except Damaged:
             # Or dropped since its row was read: the second look tells.
             if last_look:

@@ -28,8 +28,9 @@ _RANGE = re.compile(rf"bytes={_PART}(,{_PART})*")
 class _File(Response):
     """A file of the store: 200, 206 for a range, 304 where If-None-Match has it, or 416.
 
-    Who asks for several ranges at once gets the whole file, as RFC 9110 permits. A whole file is
-    compared with its SHA-256 while it is sent; the connection breaks off where it is another.
+    Who asks for several ranges at once gets the only one that the file has, or the whole file where
+    it has more of them, as RFC 9110 permits; 416 is for who asks for none that it has. A whole file
+    is compared with its SHA-256 while it is sent; the connection breaks off where it is another.
     """
 
     def __init__(self, store: ArtifactStore, key: str, expected: Stored, media_type: str) -> None:
@@ -111,24 +112,28 @@ class _Part(NamedTuple):
 def _part(wanted: str, size: int) -> _Part | None:
     """What a Range header asks for of a file of this size (RFC 9110, section 14).
 
-    None where it asks for several parts, each of which is there. Raises ValueError where the file
-    has no such part.
+    Of several parts those that are not there are passed over; None where more than one is there.
+    Raises ValueError where the file has none of them, or the header is none.
     """
     if not _RANGE.fullmatch(wanted):
         raise ValueError(wanted)
-    if size == 0 and wanted == "bytes=0-":  # what asks for all there is
-        return None
-    parts = [_one(one.strip(), size) for one in wanted.removeprefix("bytes=").split(",")]
+    asked = [one.strip() for one in wanted.removeprefix("bytes=").split(",")]
+    if size == 0 and any(one == "0-" or (one.startswith("-") and int(one[1:])) for one in asked):
+        return None  # all there is, which Content-Range could not name
+    parts = [part for one in asked if (part := _one(one, size)) is not None]
+    if not parts:
+        raise ValueError(wanted)
     return parts[0] if len(parts) == 1 else None
 
 
-def _one(wanted: str, size: int) -> _Part:
+def _one(wanted: str, size: int) -> _Part | None:
+    """None where the file has no such part. Raises ValueError where there can be none."""
     first, _, last = wanted.partition("-")
+    if first and last and int(last) < int(first):
+        raise ValueError(wanted)
     start = int(first) if first else max(0, size - int(last))
     end = min(int(last) + 1, size) if first and last else size
-    if start >= end:
-        raise ValueError(wanted)
-    return _Part(start, end)
+    return _Part(start, end) if start < end else None
 
 
 def disposition(name: str) -> str:

@@ -3,7 +3,7 @@
 Invariant: a file appears whole or not at all. What is visible to users is decided by rows alone.
 """
 
-from service.artifacts.files import Damaged, Entry, StoreAway, Stored, is_safe
+from service.artifacts.files import Damaged, Entry, Moved, StoreAway, Stored, is_safe
 from service.artifacts.store import ArtifactStore
 
-__all__ = ["ArtifactStore", "Damaged", "Entry", "StoreAway", "Stored", "is_safe"]
+__all__ = ["ArtifactStore", "Damaged", "Entry", "Moved", "StoreAway", "Stored", "is_safe"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from service.artifacts.files import CHUNK, Entry, StoreAway, Stored
+from service.artifacts.files import CHUNK, Entry, Moved, StoreAway, Stored
 from service.artifacts.reader import ObjectReader
 from service.artifacts.s3_errors import translated
 from service.domain.errors import NotFound
@@ -78,7 +78,7 @@ class Bucket:
         with translated():
             self._quick.list_objects_v2(Bucket=self.name, Prefix=self._prefix, MaxKeys=1)
 
-    def put(self, source: Path, key: str, size: int | None) -> Stored:
+    def put(self, source: Path, key: str, size: int | None, moved: Moved) -> Stored:
         with source.open("rb") as reader:
             whole = os.fstat(reader.fileno()).st_size if size is None else size
             part = max(PART, -(-whole // _MOST_PARTS))
@@ -96,14 +96,16 @@ class Bucket:
                 with translated(key):
                     self._s3.put_object(**self._at(key), Body=first, ChecksumSHA256=_sum(first))
             else:
-                self._put_parts(key, first, read)
+                self._put_parts(key, first, read, moved)
+            moved(done)
         return Stored(done, digest.hexdigest())
 
-    def _put_parts(self, key: str, first: bytes, read: Callable[[], bytes]) -> None:
+    def _put_parts(self, key: str, first: bytes, read: Callable[[], bytes], moved: Moved) -> None:
         with translated(key):
             made = self._s3.create_multipart_upload(**self._at(key), ChecksumAlgorithm="SHA256")
         upload = {**self._at(key), "UploadId": made["UploadId"]}
         parts: list[dict[str, Any]] = []
+        done = 0
         try:
             chunk = first
             while chunk:
@@ -115,6 +117,8 @@ class Bucket:
                 parts.append(
                     {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": sha256}
                 )
+                done += len(chunk)
+                moved(done)
                 chunk = read()
             with translated(key):
                 self._s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})

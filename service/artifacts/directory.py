@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from service.artifacts.files import Entry, Stored, copy
+from service.artifacts.files import Entry, Moved, Stored, copy
 from service.domain.errors import NotFound
 
 # Without it a mount point whose disk is gone looks like an empty store.
@@ -39,14 +39,14 @@ class Directory:
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "may not be written", str(self.root))
 
-    def put(self, source: Path, key: str, size: int | None) -> Stored:
+    def put(self, source: Path, key: str, size: int | None, moved: Moved) -> Stored:
         self.check_there()
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         try:
             with source.open("rb") as reader, aside.open("wb") as writer:
-                stored = copy(reader, writer, size)
+                stored = copy(reader, writer, size, key, moved)
                 writer.flush()
                 os.fsync(writer.fileno())
             aside.replace(target)
@@ -71,7 +71,7 @@ class Directory:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         self.check_there()
-        for path in sorted((self.root / prefix).rglob("*")):
+        for path in sorted(_below(self.root / prefix)):
             if path.name != MARKER and path.is_file():
                 with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                     yield self._entry(path)
@@ -91,7 +91,7 @@ class Directory:
 
     def tidy(self, prefix: str, keep: Collection[str]) -> int:
         removed = 0
-        for path in sorted((self.root / prefix).rglob("*"), reverse=True):
+        for path in sorted(_below(self.root / prefix), reverse=True):
             if path.is_dir():
                 with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
@@ -108,6 +108,18 @@ class Directory:
         modified = datetime.fromtimestamp(found.st_mtime, UTC)
         half = key if _HALF.fullmatch(path.name) else None
         return Entry(key, found.st_size, modified, half)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files and folders at any depth, except what goes meanwhile. Raises OSError."""
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for where, folders, files in os.walk(folder, onerror=unreadable):
+        for name in (*folders, *files):
+            yield Path(where, name)
 
 
 def _sync(directory: Path) -> None:

@@ -2,12 +2,16 @@
 
 import errno
 import hashlib
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 CHUNK = 1 << 20
 """Bytes that are held in memory while a file is copied."""
+
+Moved = Callable[[int], None]
+"""Told again and again, while a file is copied, how many of its bytes are there by now."""
 
 # What a reader is told of a file that is there and cannot be read, now or later.
 _UNREADABLE = frozenset({errno.EIO, errno.EACCES, errno.EPERM, errno.EBADMSG})
@@ -64,7 +68,17 @@ def damaged(key: str, error: OSError) -> Damaged | OSError:
     return error
 
 
-def copy(reader: BinaryIO, writer: BinaryIO, size: int | None = None, key: str = "") -> Stored:
+def unheard(_: int) -> None:
+    """A `Moved` for whom it may concern: nobody."""
+
+
+def copy(
+    reader: BinaryIO,
+    writer: BinaryIO,
+    size: int | None = None,
+    key: str = "",
+    moved: Moved = unheard,
+) -> Stored:
     """Copy to the end, or `size` bytes at the most.
 
     Raises OSError, and Damaged where `reader` cannot be read.
@@ -81,6 +95,7 @@ def copy(reader: BinaryIO, writer: BinaryIO, size: int | None = None, key: str =
         writer.write(chunk)
         digest.update(chunk)
         done += len(chunk)
+        moved(done)
 
 
 def check_same(key: str, found: Stored, expected: Stored | None) -> None:

@@ -16,11 +16,13 @@ from service.artifacts.files import (
     CHUNK,
     Damaged,
     Entry,
+    Moved,
     Stored,
     check_same,
     copy,
     damaged,
     is_safe,
+    unheard,
 )
 from service.domain.errors import NotFound
 
@@ -51,24 +53,30 @@ class ArtifactStore:
         """Raise OSError where nothing can be stored here now. A full disk is not looked for."""
         self._place.check()
 
-    def put_file(self, source: Path, key: str, size: int | None = None) -> Stored:
+    def put_file(
+        self, source: Path, key: str, size: int | None = None, moved: Moved = unheard
+    ) -> Stored:
         """Copy a file, or its first `size` bytes, into the store.
 
         Raises OSError; then nothing is visible under `key`.
         """
-        return self._place.put(source, _safe(key), size)
+        return self._place.put(source, _safe(key), size, moved)
 
-    def fetch(self, key: str, target: Path, expected: Stored | None = None) -> None:
+    def fetch(
+        self, key: str, target: Path, expected: Stored | None = None, moved: Moved = unheard
+    ) -> None:
         """Copy a file out of the store.
 
         Raises OSError, and Damaged where it cannot be read or is not `expected`.
         """
         try:
-            self._copy_out(key, target, expected)
+            self._copy_out(key, target, expected, moved)
         except NotFound as error:
             raise Damaged(error.detail) from error
 
-    def _copy_out(self, key: str, target: Path, expected: Stored | None) -> None:
+    def _copy_out(
+        self, key: str, target: Path, expected: Stored | None, moved: Moved = unheard
+    ) -> None:
         self._place.check_there()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -76,7 +84,7 @@ class ArtifactStore:
         except OSError as error:
             raise damaged(key, error) from error
         with reader, target.open("wb") as writer:
-            found = copy(reader, writer, key=key)
+            found = copy(reader, writer, key=key, moved=moved)
         check_same(key, found, expected)
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
@@ -110,6 +118,10 @@ class ArtifactStore:
         else:
             self._place.stat(_safe(key))
             yield self._place.root / key
+
+    def path_of(self, key: str) -> Path | None:
+        """Where a directory keeps the file, if it is there; None of a bucket."""
+        return None if isinstance(self._place, Bucket) else self._place.root / _safe(key)
 
     def link(self, key: str, name: str, media_type: str, seconds: int = 900) -> str | None:
         """A URL under which a bucket itself hands out the file for so long; None of a directory.

@@ -55,8 +55,8 @@ class PredictionRequest(BaseModel):
     )
 
 
-class PredictionTask(BaseModel):
-    """A prediction job's params, and the section `prediction` of its job.json."""
+class PredictionOrder(BaseModel):
+    """What is to be done with the texts, whichever they are."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,11 +65,16 @@ class PredictionTask(BaseModel):
     """Optimizer step of the weights."""
     merge: str | None
     template: str
-    labels: list[str]
-    """Those of the run's training rows, sorted."""
     positive_label: str
     threshold: float | None
     """Null: argmax."""
+
+
+class PredictionTask(PredictionOrder):
+    """A prediction job's params, and the section `prediction` of its job.json."""
+
+    labels: list[str]
+    """Those of the run's training rows, sorted."""
     texts: list[str]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, not_, or_, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, not_, or_, update
 from sqlmodel import Session, col, select
 
 from service import trace
@@ -24,6 +24,10 @@ from service.store.tables import Artifact, Job, Run
 
 MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
+
+# Of the wait before a wake-up is sent again.
+_DOUBLINGS = 7
+_LONGEST_WAIT = 3600.0
 
 
 class Fenced(Exception):
@@ -104,7 +108,7 @@ def switch_status(
         values |= {"request": None, "requested_by": None}
     if to == JobStatus.QUEUED:
         # Not woken for yet: whoever commits this may do so, and else the next sweep will.
-        values |= {"queued_at": db_now(), "enqueued_at": None, "finished_at": None}
+        values |= {"queued_at": db_now(), "enqueued_at": None, "resent": 0, "finished_at": None}
         # Where a worker or the sweep gives it back, it is still that request's job.
         if (request_id := trace.request_id()) is not None:
             values["request_id"] = request_id
@@ -137,10 +141,18 @@ def switch_status(
     return True
 
 
-def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Claim | None:
-    """Take a queued job: a lease and a new fencing token. None where it is not to be had."""
+def claim(
+    session: Session,
+    job_id: str,
+    owner: str,
+    lease_seconds: float,
+    kinds: Collection[JobKind] = tuple(JobKind),
+) -> Claim | None:
+    """Take a queued job of one of these kinds: a lease and a new fencing token. None where it is
+    not to be had.
+    """
     job = session.get(Job, job_id)
-    if job is None:
+    if job is None or job.kind not in kinds:
         return None
     run = session.get(Run, job.run_id, populate_existing=True)
     if run is None or run.deleted_at is not None:
@@ -236,11 +248,18 @@ def give_back(
 
 
 def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str]:
-    """Queued jobs whose last wake-up is `older_than` seconds ago; marks them as woken anew."""
-    waiting = select(Job.id).where(
-        Job.status == JobStatus.QUEUED,
-        or_(col(Job.enqueued_at).is_(None), col(Job.enqueued_at) < db_now(-older_than)),
-    )
+    """Queued jobs whose last wake-up is `older_than` seconds ago; marks them as woken anew.
+
+    Twice as long ago with each that was sent again, up to an hour: in a queue that nobody serves
+    wake-ups stay, and would pile up. Which of them was lost nobody knows (see `hurry`).
+    """
+    is_first = col(Job.enqueued_at).is_(None)
+    overdue: list[ColumnElement[bool]] = [is_first]
+    for times in range(_DOUBLINGS + 1):
+        wait = max(older_than, min(older_than * 2**times, _LONGEST_WAIT))
+        so_often = col(Job.resent) == times if times < _DOUBLINGS else col(Job.resent) >= times
+        overdue.append(and_(so_often, col(Job.enqueued_at) < db_now(-wait)))
+    waiting = select(Job.id).where(Job.status == JobStatus.QUEUED, or_(*overdue))
     statement = (
         update(Job)
         .where(
@@ -248,10 +267,21 @@ def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str
             col(Job.id).in_(waiting.order_by(col(Job.enqueued_at).nulls_first()).limit(limit)),
             col(Job.status) == JobStatus.QUEUED,
         )
-        .values(enqueued_at=db_now())
+        .values(
+            enqueued_at=db_now(),
+            resent=case((is_first, col(Job.resent)), else_=col(Job.resent) + 1),
+        )
         .returning(col(Job.id))
     )
     return [row[0] for row in session.execute(statement).all()]
+
+
+def hurry(session: Session, kinds: Collection[JobKind]) -> None:
+    """Have wake-ups for waiting jobs of these kinds sent again as soon as at first."""
+    statement = update(Job).where(
+        col(Job.status) == JobStatus.QUEUED, col(Job.kind).in_(list(kinds)), col(Job.resent) > 0
+    )
+    session.execute(statement.values(resent=0))
 
 
 def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
@@ -295,8 +325,8 @@ def woken(session: Session, job_id: str) -> None:
 
 
 def not_woken(session: Session, job_id: str) -> None:
-    """Take back that a wake-up was sent: the broker was away."""
-    session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=None))
+    """Take back that a wake-up was sent: the broker was away, and may have lost those before."""
+    session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=None, resent=0))
 
 
 def kinds_of(session: Session, job_ids: Collection[str]) -> dict[str, JobKind]:

@@ -50,8 +50,10 @@ def files_of(session: Session, job: Job) -> list[Artifact]:
 
 
 def all_of(session: Session, run_id: str) -> list[FoundMerge]:
-    """The newest first."""
-    statement = select(Job).where(Job.run_id == run_id, Job.kind == JobKind.MERGE)
+    """The newest first; none that is deleted."""
+    statement = select(Job).where(
+        Job.run_id == run_id, Job.kind == JobKind.MERGE, col(Job.deleted_at).is_(None)
+    )
     jobs = session.exec(statement.order_by(col(Job.id).desc()))
     return [_found(session, job) for job in list(jobs)]
 
@@ -67,12 +69,18 @@ def find(session: Session, run_id: str, merge: str | None = None) -> FoundMerge:
     if merge is None:
         newest = next(iter(all_of(session, run_id)), None)
         if newest is None:
-            raise NotFound(f"run {run_id} has no merge; POST /v1/runs/{run_id}/merged makes one")
+            raise not_found(run_id, None)
         return newest
     job = session.get(Job, job_of(merge))
-    if job is None or job.run_id != run_id or job.kind != JobKind.MERGE:
-        raise NotFound(f"run {run_id} has no merge {merge!r}")
+    if job is None or job.run_id != run_id or job.kind != JobKind.MERGE or job.deleted_at:
+        raise not_found(run_id, merge)
     return _found(session, job)
+
+
+def not_found(run_id: str, merge: str | None) -> NotFound:
+    if merge is None:
+        return NotFound(f"run {run_id} has no merge; POST /v1/runs/{run_id}/merged makes one")
+    return NotFound(f"run {run_id} has no merge {merge!r}")
 
 
 def same(session: Session, run_id: str, task: MergeTask) -> FoundMerge | None:

@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, union, update
+from sqlalchemy import delete, func, or_, union, update
+from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
 from service.domain.evaluation import evaluation_id
-from service.domain.merge import merge_id, merged_folder
+from service.domain.merge import job_of, merge_id, merged_folder
 from service.domain.prediction import prediction_id
 from service.domain.states import RESTING, JobKind, JobStatus
-from service.store import events, jobs, promotions, shipping
+from service.store import events, jobs, merges, promotions, shipping
 from service.store.database import db_now
 from service.store.events import NewEvent
 from service.store.rewind import Dropped
@@ -78,6 +79,9 @@ def finish_delete(session: Session, run_id: str) -> None:
 def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[str]:
     """Lock the run's jobs, cancel those that wait; their ids. Raises Conflict if one runs."""
     statement = select(Job).where(Job.run_id == run_id).order_by(col(Job.id)).with_for_update()
+    # Not `params`: of predictions they hold the texts.
+    needed: list[Any] = [Job.run_id, Job.kind, Job.status]
+    statement = statement.options(load_only(*needed))
     found = list(session.exec(statement.execution_options(populate_existing=True)))
     for job in found:
         if job.status == JobStatus.RUNNING:
@@ -94,6 +98,70 @@ def half_deleted(session: Session) -> list[str]:
     """Runs whose deletion was begun and has not come to its end."""
     statement = select(Run.id).where(col(Run.deleted_at).is_not(None)).order_by(col(Run.id))
     return list(session.exec(statement))
+
+
+# -- deleting a merged model -----------------------------------------------------------------------
+
+
+def begin_delete_merge(session: Session, run_id: str, merge: str | None, by: str | None) -> Job:
+    """Hide a merge (None: the newest), so that nobody takes its model up while its files go.
+
+    May be called again until `finish_delete_merge` was. Raises NotFound, and Conflict while it, or
+    what uses its model, waits or runs.
+    """
+    of_run = select(Job.id).where(Job.run_id == run_id, Job.kind == JobKind.MERGE)
+    has_files = col(Job.id).in_(select(Artifact.job_id).where(Artifact.run_id == run_id))
+    there = of_run.where(or_(col(Job.deleted_at).is_(None), has_files))
+    if merge is not None:
+        there = there.where(Job.id == job_of(merge))
+    job_id = session.exec(there.order_by(col(Job.id).desc())).first()
+    if job_id is None:
+        raise merges.not_found(run_id, merge)
+    # The job before the run, as its worker would. Whoever asks for something locks the run.
+    job = session.exec(select(Job).where(Job.id == job_id).with_for_update()).one()
+    session.exec(select(Run.id).where(Run.id == run_id).with_for_update()).one()
+    if job.status not in RESTING:
+        raise Conflict(
+            f"the merge {merge_id(job_id)} is {job.status}: cancel it and wait until it has stopped"
+        )
+    if users := _users_of(session, job):
+        raise Conflict(
+            f"the model of {merge_id(job_id)} is needed by {', '.join(users)}: cancel that, or "
+            "wait for its end"
+        )
+    if job.deleted_at is None:
+        deleted = update(Job).where(col(Job.id) == job_id).values(deleted_at=db_now())
+        session.execute(deleted)
+        session.execute(delete(Idempotency).where(col(Idempotency.made_id) == merge_id(job_id)))
+        said = {"message": f"the merged model {merge_id(job_id)} is deleted"}
+        said |= {} if by is None else {"by": by}
+        events.append(session, run_id, job_id, [NewEvent("log", said)])
+    return job
+
+
+def finish_delete_merge(session: Session, job: Job) -> None:
+    """Remove the rows of a merge's files, which are gone."""
+    session.execute(delete(Artifact).where(col(Artifact.job_id) == job.id))
+
+
+def _users_of(session: Session, merge: Job) -> list[str]:
+    """The evaluations and predictions, not at their end, of the model that a merge made."""
+    statement = select(Job.id, Job.kind).where(
+        Job.run_id == merge.run_id,
+        col(Job.kind).in_((JobKind.EVALUATE, JobKind.PREDICT)),
+        col(Job.status).not_in(list(RESTING)),
+        col(Job.params)["merge"].as_string() == merge_id(merge.id),
+    )
+    ids = {JobKind.EVALUATE: evaluation_id, JobKind.PREDICT: prediction_id}
+    found = session.exec(statement.order_by(col(Job.id)))
+    return [ids[JobKind(kind)](job_id) for job_id, kind in found]
+
+
+def half_deleted_merges(session: Session) -> list[Job]:
+    """Those whose deletion was begun and has not come to its end."""
+    has_files = col(Job.id).in_(select(Artifact.job_id))
+    begun = select(Job).where(col(Job.deleted_at).is_not(None), has_files)
+    return list(session.exec(begun.order_by(col(Job.id))))
 
 
 # -- quota and age ---------------------------------------------------------------------------------

@@ -139,12 +139,18 @@ def get_checkpoint(session: Session, run_id: str, step: int) -> Checkpoint:
     return found
 
 
+def _shown(run_id: str) -> SelectOfScalar[Artifact]:
+    """The run's files but those of merged models that are being deleted."""
+    going = select(Job.id).where(Job.run_id == run_id, col(Job.deleted_at).is_not(None))
+    return _of_run(Artifact, run_id).where(col(Artifact.job_id).not_in(going))
+
+
 def artifacts(session: Session, run_id: str) -> list[Artifact]:
-    return list(session.exec(_of_run(Artifact, run_id).order_by(col(Artifact.path))))
+    return list(session.exec(_shown(run_id).order_by(col(Artifact.path))))
 
 
 def find_artifact(session: Session, run_id: str, path: str) -> Artifact | None:
-    return session.get(Artifact, (run_id, path))
+    return session.exec(_shown(run_id).where(Artifact.path == path)).one_or_none()
 
 
 def evaluations(session: Session, run_id: str) -> list[Evaluation]:

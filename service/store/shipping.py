@@ -61,6 +61,8 @@ def prefix_of(claim: Claim) -> str:
 def prefixes_up_to(run_id: str, job_id: str, token: int) -> list[str]:
     """The same for an attempt and the job's earlier ones, for whoever tidies up after it.
 
+    Of token 0, which is nobody's, there are none.
+
     A later one's files are none of this one's business: its worker may have lost the job without
     knowing it yet.
     """

@@ -146,8 +146,13 @@ class Job(SQLModel, table=True):
     queued_at: datetime | None = _time()
     enqueued_at: datetime | None = _time()
     """When the last wake-up was sent; the sweep sends another where nobody came."""
+    resent: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """How many wake-ups the sweep has sent since the job was queued, each after a longer wait."""
     started_at: datetime | None = _time()
     finished_at: datetime | None = _time()
+    deleted_at: datetime | None = _time()
+    """Of a merge: when its deletion was begun. Nobody sees it or its files any more; the row stays,
+    since events and evaluations refer to it."""
 
 
 class Event(SQLModel, table=True):

@@ -101,19 +101,32 @@ def test_a_run_goes_from_post_to_download_and_away_again(service, s3_server, buc
     merged = finished(service, f"{url}/merged")
     folder = unpacked(get(f"{url}/merged/download"), tmp_path / "merged")
     AutoModelForCausalLM.from_pretrained(folder)
-    for target in ("adapter", "merged"):
-        body = {"texts": ["They are fine people.", "They are scum."], "target": target}
-        asked = service.client.post(f"{url}/predictions", json=body)
-        assert asked.status_code == 201, asked.text
-        answered = finished(service, f"{url}/predictions/{asked.json()['id']}")
-        assert len(answered["predictions"]) == 2
+    texts = ["They are fine people.", "They are scum."]
+    asked = service.client.post(f"{url}/predictions", json={"texts": texts})
+    assert asked.status_code == 201, asked.text
+    answered = finished(service, f"{url}/predictions/{asked.json()['id']}")
+    assert len(answered["predictions"]) == 2
+    command = [sys.executable, "-m", "service.cli", "predict", run_id, *texts]
+    command += ["--target", "merged", "--timeout", "120", "--url", str(service.client.base_url)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert [json.loads(line)["text"] for line in said.splitlines()] == texts
     assert merged["id"] == get(f"{url}/merged").json()["id"]
+
+    def left(place: str = "") -> int:
+        bucket, _, prefix = bucket_url.removeprefix("s3://").partition("/")
+        below = f"{prefix}/runs/{place}"
+        return s3_server.client().list_objects_v2(Bucket=bucket, Prefix=below)["KeyCount"]
+
+    assert left(f"{run_id}/{merged['job_id']}/") > 3
+    assert service.client.delete(f"{url}/merged").status_code == 204
+    assert left(f"{run_id}/{merged['job_id']}/") == 0
+    of_merged, _ = get(f"{url}/predictions").json()["data"]
+    assert (of_merged["merge_id"], of_merged["status"]) == (merged["id"], "succeeded")
+    assert len(get(f"{url}/predictions/{of_merged['id']}").json()["predictions"]) == 2
 
     assert service.client.delete(url).status_code == 204
     assert get(url).status_code == 404
-    bucket, _, prefix = bucket_url.removeprefix("s3://").partition("/")
-    left = s3_server.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/runs/")
-    assert left["KeyCount"] == 0
+    assert left() == 0
 
 
 @pytest.mark.parametrize("bucket", [False, True], ids=["directory", "bucket"])

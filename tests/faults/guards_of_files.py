@@ -14,6 +14,7 @@ from guard import (
 CHECKPOINTS = "worker/training/checkpoints.py"
 
 DISK_TESTS = "tests/worker/test_full_disk.py::"
+PATIENCE_TESTS = "tests/service/test_storage_patience.py::"
 
 GUARDS = (
     Guard(
@@ -66,10 +67,32 @@ GUARDS = (
     Guard(
         "what an attempt stored without a row is removed",
         SUPERVISOR,
-        "                    with contextlib.suppress(Unavailable):\n"
-        "                        self.shipper.tidy()\n",
+        "                    self.patience.afterwards(self.shipper.tidy)\n",
         "                    pass\n",
         (f"{SUPERVISOR_TESTS}test_a_file_that_is_not_what_was_announced_is_the_programs_fault",),
+    ),
+    Guard(
+        "what comes back after the attempt's end is removed",
+        "worker/patience.py",
+        "                last()\n",
+        "                pass\n",
+        (f"{PATIENCE_TESTS}test_an_upload_that_comes_back_after_the_end_leaves_nothing[sqlite]",),
+    ),
+    Guard(
+        "a look at earlier attempts leaves this one's files alone",
+        "worker/shipper.py",
+        "self._tidy(self.claim.token - 1)",
+        "self._tidy(self.claim.token)",
+        (
+            f"{PATIENCE_TESTS}test_looking_for_what_earlier_attempts_left_may_take_its_time[sqlite-during]",
+        ),
+    ),
+    Guard(
+        "a slow store is not one that is away",
+        "worker/patience.py",
+        "max(since, self._movement.at)",
+        "since",
+        (f"{PATIENCE_TESTS}test_a_slow_store_may_take_longer_than_the_patience[sqlite]",),
     ),
     Guard(
         "what an attempt replaced is removed before its outcome is recorded",

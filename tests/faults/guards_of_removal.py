@@ -50,10 +50,10 @@ GUARDS = (
     Guard(
         "a run's rows stay until its files are gone",
         RETENTION,
-        '    try:\n        store.remove_tree(f"runs/{run_id}")\n',
+        '    _remove_tree(store, f"runs/{run_id}")\n',
         "    with database.write() as session:\n"
         "        retention.finish_delete(session, run_id)\n"
-        '    try:\n        store.remove_tree(f"runs/{run_id}")\n',
+        '    _remove_tree(store, f"runs/{run_id}")\n',
         (
             deletion_row("deleted_again-mid_removal-files"),
             deletion_row("collected-before_removal-files"),

@@ -32,9 +32,17 @@ ROWS = b'{"text": "a", "label": "hate"}\n{"text": "b", "label": "normal"}\n'
 JSON = {"Content-Type": "application/json"}
 
 
-def client_with(settings, **fields) -> TestClient:
-    app = create_app(settings.model_copy(update=fields))
-    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+@pytest.fixture
+def client_with(settings):
+    """A client of a server of its own, with other settings, which is stopped after the test."""
+    with contextlib.ExitStack() as running:
+
+        def start(**fields) -> TestClient:
+            app = create_app(settings.model_copy(update=fields))
+            client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+            return running.enter_context(client)
+
+        yield start
 
 
 # -- headers -------------------------------------------------------------------------------------
@@ -66,7 +74,7 @@ def test_every_answer_keeps_browsers_from_making_more_of_it(method, path, status
     assert kept == ("no-store" if path.startswith("/v1/") else None)
 
 
-def test_an_error_that_nobody_foresaw_has_the_headers_too(settings, monkeypatch):
+def test_an_error_that_nobody_foresaw_has_the_headers_too(client_with, monkeypatch):
     from service.store import runs as rows
 
     def broken(*_, **__) -> None:
@@ -74,7 +82,7 @@ def test_an_error_that_nobody_foresaw_has_the_headers_too(settings, monkeypatch)
 
     monkeypatch.setattr(rows, "list_runs", broken)
     with structlog.testing.capture_logs():
-        answer = client_with(settings).get("/v1/runs")
+        answer = client_with().get("/v1/runs")
     assert answer.status_code == 500
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -157,12 +165,12 @@ PREFLIGHT = {
 }
 
 
-def test_pages_of_other_origins_are_shut_out_unless_they_are_named(settings, client):
+def test_pages_of_other_origins_are_shut_out_unless_they_are_named(client_with, client):
     assert client.get("/v1/runs", headers={"Origin": ORIGIN}).status_code == 400
     asked = client.options("/v1/runs", headers={"Origin": ORIGIN} | PREFLIGHT)
     assert "Access-Control-Allow-Origin" not in asked.headers
 
-    named = client_with(settings, cors_origins=[ORIGIN])
+    named = client_with(cors_origins=[ORIGIN])
     asked = named.options("/v1/runs", headers={"Origin": ORIGIN} | PREFLIGHT)
     assert asked.status_code == 200
     assert asked.headers["Access-Control-Allow-Origin"] == ORIGIN
@@ -281,8 +289,8 @@ def test_a_parameter_that_takes_several_values_is_sent_several_times(client, run
 # -- bodies --------------------------------------------------------------------------------------
 
 
-def test_only_a_dataset_may_be_large(settings):
-    small = client_with(settings, max_body_bytes=1000, max_upload_bytes=20_000)
+def test_only_a_dataset_may_be_large(client_with):
+    small = client_with(max_body_bytes=1000, max_upload_bytes=20_000)
     rows = ROWS * 100
     assert 1000 < len(rows) < 20_000
     made = small.post("/v1/datasets", data={"name": "d"}, files={"train": rows})
@@ -306,9 +314,9 @@ def test_only_a_dataset_may_be_large(settings):
     assert small.post("/v1/runs/none/cancel", content=b"x" * 2000).status_code == 413
 
 
-def test_a_body_that_nobody_reads_is_not_refused_for_its_size(settings):
+def test_a_body_that_nobody_reads_is_not_refused_for_its_size(client_with):
     """Who has no key learns that alone; here the path does not exist."""
-    small = client_with(settings, max_body_bytes=10)
+    small = client_with(max_body_bytes=10)
     answer = small.post("/v1/nothing", content=b"x" * 100)
     assert answer.status_code == 404
     assert answer.headers["Connection"] == "close"

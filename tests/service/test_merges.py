@@ -10,6 +10,7 @@ import pytest
 from attempts import House, in_background
 from by_hand import Worker
 from installation import wait_until
+from merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
 from trained_runs import finish, leave_adapter, save
 
 from service import broker
@@ -20,49 +21,6 @@ from service.store import jobs, shipping
 from service.store.jobs import Fenced
 from service.store.runs import artifacts
 from service.sweep import Sweeper
-
-COMPARED = {
-    "rows": 64,
-    "split": "validation",
-    "labels_changed": 1,
-    "max_difference": 0.25,
-    "mean_difference": 0.125,
-}
-MODEL = {
-    "README.md": b"# card",
-    "config.json": b"{}",
-    "model-00001-of-00002.safetensors": b"one" * 300,
-    "model-00002-of-00002.safetensors": b"two",
-}
-
-
-def url_of(run_id):
-    return f"/v1/runs/{run_id}/merged"
-
-
-def ask(client, run_id, status=201, **body):
-    answer = client.post(url_of(run_id), json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-def merged(worker, contents=MODEL, **fields):
-    """What a program says when it has merged; the files are in the store."""
-    files = [
-        worker.file(f"merged/{name}", content) | {"path": name}
-        for name, content in contents.items()
-    ]
-    told = {"path": "merged", "files": files, "comparison": COMPARED} | fields
-    return worker.line(type="merged", **told)
-
-
-def publish(context, client, run_id, contents=MODEL, **body):
-    """A merge from asking to success."""
-    made = ask(client, run_id, **body)
-    worker = Worker(context, run_id, made["job_id"])
-    worker.ship(merged(worker, contents))
-    finish(worker)
-    return made["id"]
 
 
 @pytest.fixture
@@ -237,10 +195,11 @@ def test_it_is_made_by_a_worker_and_nothing_of_the_runs_changes(context, client,
     assert "is running" in waiting.json()["detail"]
     worker.ship(
         worker.line(type="phase", phase="merging"),
-        worker.line(type="progress", step=10, total_steps=40, epoch=0),
+        worker.line(type="progress", step=10, total_steps=40, epoch=0, eta_seconds=9),
     )
     now = client.get(url_of(trained)).json()
     assert (now["status"], now["phase"], now["percent"]) == ("running", "merging", 25.0)
+    assert now["eta_seconds"] == 9
     line = merged(worker)
     for what, text in kept.items():
         assert client.get(f"/v1/runs/{trained}/{what}").text == text
@@ -250,6 +209,7 @@ def test_it_is_made_by_a_worker_and_nothing_of_the_runs_changes(context, client,
     finish(worker)
     now = client.get(url_of(trained)).json()
     assert (now["status"], now["comparison"]) == ("succeeded", COMPARED)
+    assert (now["percent"], now["eta_seconds"]) == (100.0, None)
     assert {one["path"]: one["size"] for one in now["files"]} == {
         name: len(content) for name, content in MODEL.items()
     }
@@ -520,10 +480,10 @@ def test_a_store_that_fails_amid_the_uploads_shows_nothing(
     working = house(client)
     put, kept = context.store.put_file, stored(context)
 
-    def failing(source, key, size=None):
+    def failing(source, key, *rest, **named):
         if key.endswith("model.safetensors"):
             raise OSError(28, "No space left on device")
-        return put(source, key, size)
+        return put(source, key, *rest, **named)
 
     monkeypatch.setattr(context.store, "put_file", failing)
     working.play(textwrap.dedent(MERGE + ANNOUNCE), storage_patience_seconds=0.3)

@@ -1,11 +1,12 @@
 """Texts that a run's model is asked about: a job on a queue of its own."""
 
 import json
+import re
 
 import pytest
 from attempts import House
 from by_hand import Worker
-from sqlalchemy import update
+from sqlalchemy import event, update
 from sqlmodel import col
 from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
@@ -31,6 +32,20 @@ def trained(client, run_id, worker) -> str:
     leave_adapter(worker)
     finish(worker)
     return run_id
+
+
+@pytest.fixture
+def read(context):
+    """Every SELECT so far."""
+    found = []
+
+    def note(_connection, _cursor, statement, *_):
+        if statement.startswith("SELECT"):
+            found.append(statement)
+
+    event.listen(context.database.engine, "before_cursor_execute", note)
+    yield found
+    event.remove(context.database.engine, "before_cursor_execute", note)
 
 
 def ask(client, run_id, status=201, **body):
@@ -90,8 +105,8 @@ def test_they_are_asked_for_and_come(context, client, trained):
     ]
     assert client.get(f"/v1/runs/{trained}").json() == before
     events = client.get(f"/v1/runs/{trained}/events", params={"limit": 1000}).json()["data"]
-    ours = [event for event in events if event["job_id"] == made["job_id"]]
-    assert {event["data"]["prediction_id"] for event in ours} == {made["id"]}
+    ours = [one for one in events if one["job_id"] == made["job_id"]]
+    assert {one["data"]["prediction_id"] for one in ours} == {made["id"]}
     assert "one text" not in json.dumps(events)
 
 
@@ -283,6 +298,47 @@ def test_the_command_says_what_is_wrong(command, run_id, arguments, said):
     assert said in ended.output
 
 
+def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, trained, command):
+    ask(client, trained)  # one that waits before it
+    ended = command(trained, "a", "--timeout", "0.05")
+    assert ended.exit_code == 1
+    newest = client.get(url_of(trained)).json()["data"][0]
+    for said in (
+        f"--timeout: after 0.05 s {newest['id']} is queued at place 2.",
+        f"GET {url_of(trained)}/{newest['id']} ",
+        "queue predictions",
+        "FAIRTUNE_QUEUES",
+    ):
+        assert said in ended.stderr
+    assert "picked it up" not in ended.stderr
+    assert newest["status"] == "queued"
+    refused = command(trained, "a", "--timeout", "-1")
+    assert (refused.exit_code, "--timeout" in refused.stderr) == (2, True)
+
+
+def test_the_command_says_once_that_nobody_takes_them_up(
+    context, client, trained, command, monkeypatch
+):
+    monkeypatch.setattr(cli_predict, "_UNCLAIMED_SECONDS", -1)
+    get, polls = client.get, []
+
+    def late(url, **named):
+        polls.append(url)
+        said = get(url, **named)
+        if len(polls) == 5:
+            worker = Worker(context, trained, said.json()["job_id"])
+            worker.ship(scored(worker))
+            finish(worker)
+        return said
+
+    monkeypatch.setattr(client, "get", late)
+    ended = command(trained, "one text", "another", "--timeout", "100")
+    assert ended.exit_code == 0, ended.output
+    (told,) = [line for line in ended.stderr.splitlines() if "no worker has picked it up" in line]
+    assert "at place 1" in told
+    assert "FAIRTUNE_QUEUES" in told
+
+
 def test_they_can_be_cancelled(context, client, trained):
     made = ask(client, trained)
     cancelled = client.post(f"{url_of(trained)}/{made['id']}/cancel")
@@ -305,6 +361,46 @@ def test_scores_that_were_changed_or_are_gone_are_not_passed_on(context, client,
         assert refused.status_code == 409
         assert "ask for the predictions again" in refused.json()["detail"]
         (context.store.root / file.key).unlink(missing_ok=True)
+
+
+def test_they_are_listed_newest_first_without_texts(context, client, trained, dataset_id):
+    first = answer(context, client, trained)
+    second = ask(client, trained, threshold=0.7)
+    third = ask(client, trained, template="label_only")
+    other = client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"]
+    assert client.get(url_of(other)).json() == {"data": [], "has_more": False, "next": None}
+    whole = client.get(url_of(trained)).json()
+    made = [client.get(f"{url_of(trained)}/{one['id']}").json() for one in (third, second, first)]
+    for one in made:
+        del one["predictions"]
+    assert whole == {"data": made, "has_more": False, "next": None}
+    told = [(one["status"], one["queue_position"], one["threshold"]) for one in made]
+    assert told == [("queued", 2, None), ("queued", 1, 0.7), ("succeeded", None, None)]
+    page = client.get(url_of(trained), params={"limit": 2}).json()
+    assert (page["data"], page["has_more"], page["next"]) == (made[:2], True, second["id"])
+    rest = client.get(url_of(trained), params={"limit": 2, "after": page["next"]}).json()
+    assert rest == {"data": made[2:], "has_more": False, "next": None}
+    assert client.get(url_of("run_none")).status_code == 404
+    refused = client.get(url_of(trained), params={"limit": 0})
+    assert refused.json()["errors"][0]["pointer"] == "/query/limit"
+
+
+def test_a_list_reads_no_texts(client, trained, read):
+    ask(client, trained)
+    read.clear()
+    assert len(client.get(url_of(trained)).json()["data"]) == 1
+    (asked,) = [one for one in read if "ORDER BY job.id DESC" in one]
+    assert not re.search(r"\sjob\.params(,|\s*\n)", asked)  # but what is taken out of it
+
+
+def test_a_run_is_deleted_without_reading_its_texts(client, trained, read):
+    for _ in range(2):
+        ask(client, trained)
+    read.clear()
+    assert client.delete(f"/v1/runs/{trained}").status_code == 204
+    locking = [one for one in read if "FROM job" in one and "job.status" in one]
+    assert len(locking) >= 2
+    assert not [one for one in read if "job.params" in one]
 
 
 def test_a_run_that_is_being_deleted_takes_nothing_more(context, client, trained):

@@ -196,11 +196,11 @@ class Disk:
         self.refused = 0
         whole = getattr(module.ArtifactStore, name)
 
-        def put_file(store, *arguments):
+        def put_file(store, *arguments, **named):
             if self.broken.is_set():
                 self.refused += 1
                 raise error
-            return whole(store, *arguments)
+            return whole(store, *arguments, **named)
 
         monkeypatch.setattr(module.ArtifactStore, name, put_file)
 
@@ -209,7 +209,7 @@ def hang(monkeypatch, name):
     """From now on that function of the store's does not come back. Returns what tells so."""
     called, never = threading.Event(), threading.Event()
 
-    def hangs(*_):
+    def hangs(*_, **__):
         called.set()
         never.wait()
 

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.domain.digests import sha256_of
 from service.domain.events import EXIT_DONE, EXIT_FAILED
-from worker.programs import comparing
+from worker.programs import comparing, loading, steps
 
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "float32"}
 SPECS = {
@@ -336,6 +336,88 @@ def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, mon
     (warning,) = of_type(found, "warning")
     assert warning.code == "merged_differs"
     assert "1 changed their label" in warning.detail
+
+
+GPUS_LACK = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPUS_LACK = RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate")
+
+
+@pytest.fixture
+def lacking(monkeypatch):
+    """Memory that does not suffice for the merged model, unless it is on another device: there is
+    no GPU here. `when`: it is loaded, or its rows are scored.
+    """
+
+    def lack(when, error):
+        load, score = loading.load_merged, comparing.score
+        devices = []
+
+        def loaded(program, directory, on=None):
+            devices.append(on)
+            if when == "loading" and on is None:
+                raise error
+            return load(program, directory, on)
+
+        def scored(*args, **named):
+            if when == "scoring" and devices == [None]:
+                raise error
+            return score(*args, **named)
+
+        monkeypatch.setattr(loading, "load_merged", loaded)
+        monkeypatch.setattr(comparing, "score", scored)
+        return devices
+
+    return lack
+
+
+@pytest.mark.parametrize(("when", "rows"), [("loading", 4), ("scoring", 1)])
+def test_a_merged_model_that_the_gpu_has_no_room_for_is_compared_on_the_cpu(
+    trained, models_dir, tmp_path, lacking, when, rows
+):
+    devices = lacking(when, GPUS_LACK)
+    job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"])
+    held = read_json(job / "job.json") | {"eval_batch_size": rows}
+    (job / "job.json").write_text(json.dumps(held))
+    event, found = merged(job)
+    assert devices == [None, torch.device("cpu")]
+    (warning,) = of_type(found, "warning")
+    assert warning.code == "compared_on_cpu"
+    assert event.comparison.max_difference < 1e-5
+    progress = of_type(found, "progress")
+    assert (progress[-1].step, progress[-1].eta_seconds) == (progress[-1].total_steps, 0)
+
+
+@pytest.mark.parametrize(
+    ("when", "error", "batch"),
+    [
+        ("scoring", GPUS_LACK, "eval"),
+        ("loading", CPUS_LACK, None),
+        ("loading", MemoryError(), None),
+    ],
+)
+def test_fewer_rows_are_tried_first_and_the_cpu_does_not_stand_in_for_itself(
+    trained, models_dir, tmp_path, lacking, when, error, batch
+):
+    devices = lacking(when, error)
+    status, found = run_here(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]), "merge")
+    assert (status, devices) == (EXIT_FAILED, [None])
+    assert (found[-1].reason, found[-1].batch) == ("out_of_memory", batch)
+
+
+def test_how_long_it_will_take_is_said_once_it_is_known(trained, models_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "BETWEEN_PROGRESS", 0)
+    _, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
+    parts, phase = {}, 0
+    for event in found:
+        phase += event.type == "phase"
+        if event.type == "progress":
+            parts.setdefault(phase, []).append(event.eta_seconds)
+    before, writing, after = list(parts.values())[:3]
+    assert set(before) == {None}
+    assert writing[0] is None  # of no weight it is known yet how long it takes
+    assert all(left > 0 for left in writing[1:])
+    assert after[0] > 0
+    assert after[-1] == 0
 
 
 def test_what_cannot_be_done_is_said(trained, models_dir, tmp_path):

@@ -34,12 +34,16 @@ def load(program: Program, directory: Path) -> tuple[models.Base, Any]:
     return base, accelerator
 
 
-def load_merged(program: Program, directory: Path) -> tuple[models.Base, Any]:
-    """The same for a merged model: in its own type if that is bfloat16, and else in float32."""
+def load_merged(
+    program: Program, directory: Path, on: torch.device | None = None
+) -> tuple[models.Base, Any]:
+    """The same for a merged model: in its own type if that is bfloat16, and else in float32. It is
+    `on` another device than the accelerator's, where one is named.
+    """
     accelerator = _accelerator()
     began = time.monotonic()
     spec = _of_merged(program.job.spec, directory)
-    merged = models.load_base(directory, spec, accelerator.device)
+    merged = models.load_base(directory, spec, on or accelerator.device)
     log.info("merged model loaded in %.1f s", time.monotonic() - began)
     _warn_of_float32(program, merged)
     return merged, accelerator

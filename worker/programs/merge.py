@@ -25,6 +25,7 @@ from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason, Phase
 from worker.programs import libraries
+from worker.programs.memory import does_not_fit_gpu
 from worker.programs.program import Program, launch
 from worker.programs.reporter import file_entry
 from worker.programs.steps import Steps
@@ -58,12 +59,15 @@ def main(program: Program) -> None:
     rows = comparing.drawn(read_rows(program.directory / job.dataset), task)
     steps = Steps(reporter, 2 * len(rows))
     before, updates, quantized = _scored_before(program, task, adapter, base, rows, steps)
+    took = steps.took  # and so long the merged model will, or a little more or less
     _release()
     target = program.directory / MERGED
     reporter.phase(Phase.MERGING)
-    _write(program, task, base, program.directory / adapter, target, updates, quantized, steps)
+    _write(
+        program, task, base, program.directory / adapter, target, updates, quantized, steps, took
+    )
     reporter.phase(Phase.EVALUATING)
-    after = _scored_after(program, task, target, rows, steps)
+    after = _scored_after(program, task, target, rows, steps, took)
     found = comparing.compared(task, before, after)
     comparing.judge(program, task, found)
     reporter.phase(Phase.SAVING)
@@ -83,7 +87,7 @@ def _scored_before(
     base, accelerator = load(program, directory)
     model = adapted(program, base.model, adapter)
     program.reporter.phase(Phase.EVALUATING)
-    steps.say()
+    steps.part(len(rows), expected=None, after=None)
     before = values_of(program, task, rows, base, model, accelerator.device, steps.at)
     quantized = None
     if task.base_weights == "dequantized":
@@ -114,8 +118,12 @@ def _write(
     updates: Updates,
     quantized: Quantized | None,
     steps: Steps,
+    after: float,
 ) -> None:
-    """All files of the merged model but its card. Raises ProgramFailure."""
+    """All files of the merged model but its card. `after`: seconds that will be needed then.
+
+    Raises ProgramFailure.
+    """
     import torch
 
     from worker.merging.base_files import BaseFiles, quantization_of
@@ -141,7 +149,7 @@ def _write(
 
     with BaseFiles(base) as files:
         steps.total += len(files.names)
-        steps.say()
+        steps.part(len(files.names), expected=None, after=after)
         if (why := hindrance(files, updates)) is None:
             write_merged(files, target, updates, quantized, dtype, most, write, tick)
         else:
@@ -154,23 +162,51 @@ def _write(
 
 
 def _scored_after(
-    program: Program, task: MergeTask, directory: Path, rows: list[Row], steps: Steps
+    program: Program,
+    task: MergeTask,
+    directory: Path,
+    rows: list[Row],
+    steps: Steps,
+    expected: float,
 ) -> Values:
-    """The merged model's scores, opened as anybody would open it."""
+    """The merged model's scores, opened as anybody would open it. `expected`: seconds for them.
+
+    It may not fit a GPU that the run's own, in 4 bits, did fit: it is scored on the CPU then.
+    """
+    import torch
+
     from worker.programs.comparing import values_of
     from worker.programs.loading import load_merged
 
     done = steps.done
-    merged, accelerator = load_merged(program, directory)
-    return values_of(
-        program,
-        task,
-        rows,
-        merged,
-        merged.model,
-        accelerator.device,
-        lambda scored: steps.at(done + scored),
+
+    def scored(on: torch.device | None, expected: float | None) -> Values:
+        steps.done = done
+        steps.part(len(rows), expected, after=0)
+        merged, accelerator = load_merged(program, directory, on)
+        return values_of(
+            program,
+            task,
+            rows,
+            merged,
+            merged.model,
+            on or accelerator.device,
+            lambda rows_done: steps.at(done + rows_done),
+        )
+
+    try:
+        return scored(None, expected)
+    except Exception as error:
+        if not does_not_fit_gpu(error):
+            raise
+    # Not before the error is gone, whose frames hold the model.
+    _release()
+    program.reporter.warn(
+        "compared_on_cpu",
+        "The GPU's memory does not suffice for the merged model, which is not in 4 bits: it is "
+        "compared with the adapter on the CPU, which takes longer.",
     )
+    return scored(torch.device("cpu"), None)
 
 
 def _announce(

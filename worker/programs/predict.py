@@ -52,7 +52,7 @@ def main(program: Program) -> None:
         truncated.append(prompts.truncated > before)
     steps = Steps(reporter, len(items))
     reporter.phase(Phase.EVALUATING)
-    steps.say()
+    steps.part(len(items), expected=None, after=0)
     size = job.eval_batch_size or spec.training.per_device_eval_batch_size
     with rows_at_once("eval", size):
         set_training(model, training=False)

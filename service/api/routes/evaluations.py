@@ -19,6 +19,7 @@ from service.api.dependencies import (
 )
 from service.api.evaluation_views import EvaluationView
 from service.api.files import file_response
+from service.api.job_views import makes
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
 from service.api.routes.results import FILE, Redirect, Tail, log_response
@@ -43,18 +44,11 @@ def view(session: Session, found: Found) -> EvaluationView:
 @router.post(
     "",
     status_code=201,
-    responses={
-        **WRITES,
-        201: {
-            "model": EvaluationView,
-            "description": "The evaluation, queued.",
-            "headers": {"Location": {"schema": {"type": "string"}}},
-        },
-        200: {
-            "model": EvaluationView,
-            "description": "The evaluation that an earlier request with this Idempotency-Key made.",
-        },
-    },
+    responses=makes(
+        EvaluationView,
+        "The evaluation",
+        "The evaluation that an earlier request with this Idempotency-Key made.",
+    ),
 )
 def submit_evaluation(
     context: Ctx,

@@ -8,9 +8,11 @@ from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
 from service import merges as use_cases
+from service import retention
 from service.api import examples
 from service.api.dependencies import Ctx, KeyHeader, Who, hash_of, idempotency_key, no_body
 from service.api.downloads import Part, archive_response
+from service.api.job_views import makes
 from service.api.json_body import JsonRoute
 from service.api.merge_views import MergeView
 from service.api.problems import READS, WRITES
@@ -47,19 +49,12 @@ def view(session: Session, found: FoundMerge) -> MergeView:
 @router.post(
     "",
     status_code=201,
-    responses={
-        **WRITES,
-        201: {
-            "model": MergeView,
-            "description": "The merge, queued.",
-            "headers": {"Location": {"schema": {"type": "string"}}},
-        },
-        200: {
-            "model": MergeView,
-            "description": "The merge of these weights with these parameters that is there already "
-            "or under way; or what an earlier request with this Idempotency-Key made.",
-        },
-    },
+    responses=makes(
+        MergeView,
+        "The merge",
+        "The merge of these weights with these parameters that is there already or under way; or "
+        "what an earlier request with this Idempotency-Key made.",
+    ),
 )
 def submit_merge(
     context: Ctx,
@@ -93,6 +88,17 @@ def get_merge(context: Ctx, run_id: str, merge_id: Which = None) -> MergeView:
     with context.database.read() as session:
         rows.get_run(session, run_id)
         return view(session, merges.find(session, run_id, merge_id))
+
+
+@router.delete("", status_code=204, responses=WRITES, dependencies=[Depends(no_body)])
+def delete_merge(context: Ctx, who: Who, run_id: str, merge_id: Which = None) -> None:
+    """Delete the newest merge, or the one named, with its model and its log, for good.
+
+    409 while it is queued or running, and while an evaluation or predictions of its model are.
+    Evaluations that were made of it stay, with their predictions. Asked for again, it is made anew.
+    Cut short, call it again.
+    """
+    retention.delete_merge(context.database, context.store, run_id, merge_id, by=who.name)
 
 
 @router.head("/download", include_in_schema=False)

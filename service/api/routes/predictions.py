@@ -1,21 +1,29 @@
 """Predictions: what a run's model makes of texts that are sent."""
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Response
-from pydantic import Field
 from sqlmodel import Session
 
 from service import predicting as use_cases
 from service.api import examples
-from service.api.dependencies import Ctx, KeyHeader, Who, hash_of, idempotency_key, no_body
+from service.api.dependencies import (
+    After,
+    Ctx,
+    KeyHeader,
+    Limit,
+    Who,
+    hash_of,
+    idempotency_key,
+    no_body,
+)
+from service.api.job_views import makes
 from service.api.json_body import JsonRoute
+from service.api.prediction_views import PredictionsEntry, PredictionsView
 from service.api.problems import READS, WRITES
-from service.api.schemas import Failure, View, percent
+from service.api.schemas import Page, page
 from service.context import Context
-from service.domain.prediction import Prediction, PredictionRequest
-from service.domain.states import JobStatus
+from service.domain.prediction import PredictionRequest
 from service.store import jobs, predictions
 from service.store import runs as rows
 from service.store.predictions import FoundPrediction
@@ -23,71 +31,20 @@ from service.store.predictions import FoundPrediction
 router = APIRouter(prefix="/v1/runs/{run_id}/predictions", tags=["results"], route_class=JsonRoute)
 
 
-class PredictionsView(View):
-    id: str
-    job_id: str
-    target: str = Field(description="adapter, checkpoint or merged")
-    step: int = Field(description="Optimizer step of the weights.")
-    merge_id: str | None = Field(description="The merge whose model it is, for the target merged.")
-    template: str
-    positive_label: str
-    threshold: float | None = Field(
-        description="A text is called positive when its score is at least this; null: the most "
-        "probable label (argmax)."
-    )
-    status: JobStatus
-    phase: str
-    percent: float = Field(description="Of the texts, 0 to 100.")
-    queue_position: int | None = Field(
-        description="1 is next, among predictions; null when not queued."
-    )
-    predictions: list[Prediction] | None = Field(
-        description="One for each text, in their order; null before they are there."
-    )
-    failure: Failure | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
 def view(context: Context, session: Session, found: FoundPrediction) -> PredictionsView:
-    job, task = found.job, found.task
-    return PredictionsView(
-        id=found.id,
-        job_id=job.id,
-        target=task.target,
-        step=task.step,
-        merge_id=task.merge,
-        template=task.template,
-        positive_label=task.positive_label,
-        threshold=task.threshold,
-        status=JobStatus(job.status),
-        phase=job.phase,
-        percent=100.0 if job.status == JobStatus.SUCCEEDED else percent(job),
-        queue_position=jobs.queue_position(session, job),
-        predictions=use_cases.read(context, found),
-        failure=Failure.of(job),
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-    )
+    position = jobs.queue_position(session, found.job)
+    made = use_cases.read(context, found)
+    return PredictionsView.of_order(found, found.task, position, predictions=made)
 
 
 @router.post(
     "",
     status_code=201,
-    responses={
-        **WRITES,
-        201: {
-            "model": PredictionsView,
-            "description": "The predictions, queued.",
-            "headers": {"Location": {"schema": {"type": "string"}}},
-        },
-        200: {
-            "model": PredictionsView,
-            "description": "Those that an earlier request with this Idempotency-Key made.",
-        },
-    },
+    responses=makes(
+        PredictionsView,
+        "The predictions",
+        "Those that an earlier request with this Idempotency-Key made.",
+    ),
 )
 def submit_predictions(
     context: Ctx,
@@ -110,6 +67,21 @@ def submit_predictions(
         response.status_code = 200
     with context.database.read() as session:
         return view(context, session, found)
+
+
+@router.get("", responses=READS)
+def list_predictions(
+    context: Ctx, run_id: str, limit: Limit = 20, after: After = None
+) -> Page[PredictionsEntry]:
+    """Those that were asked for, whatever their state, newest first; without texts and results."""
+    with context.database.read() as session:
+        rows.get_run(session, run_id)
+        found, more = predictions.page(session, run_id, limit=limit, after=after)
+        entries = [
+            PredictionsEntry.of_order(one, one.order, jobs.queue_position(session, one.job))
+            for one in found
+        ]
+    return page(entries, entries[-1].id if entries else None, more=more)
 
 
 @router.post("/{prediction_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])

@@ -28,7 +28,11 @@ FILE: dict[int | str, dict[str, Any]] = {
         "description": "The file; ranges and If-None-Match are understood.",
         "content": _BYTES,
     },
-    206: {"description": "The parts that Range asks for.", "content": _BYTES},
+    206: {
+        "description": "The part that Range asks for; of several ranges the only one that the file "
+        "has. Where it has more of them, the answer is the whole file.",
+        "content": _BYTES,
+    },
     307: {"description": "With redirect=true: where the file is to be had."},
     304: {"description": "The file is the one that If-None-Match names."},
     **documented(RangeNotSatisfiable),

@@ -1,0 +1,24 @@
+"""how often a wake-up was sent again for a job that waits
+
+Revision ID: 0007
+Revises: 0006
+
+Only an addition, with a default that the database fills in: workers and servers of the version
+before go on while this one is being rolled out, and send theirs as often as ever.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("resent", sa.Integer(), server_default="0", nullable=False))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.drop_column("resent")

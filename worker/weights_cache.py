@@ -1,0 +1,114 @@
+"""Weights that several jobs need, fetched once.
+
+Many jobs may score one merged model, of gigabytes. A file of a store in a directory is linked into
+the job directory; one of a bucket is kept on this machine under its SHA-256, and linked from there.
+The links are hard ones: a job keeps its files whatever becomes of the store's or the cache's.
+"""
+
+import contextlib
+import errno
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from service.artifacts import ArtifactStore, Moved, Stored
+from service.artifacts.files import unheard
+from service.domain.digests import sha256_of
+
+_STALE_SECONDS = 3600
+"""After which a half that nobody writes to is one that a killed worker left."""
+
+
+class WeightsCache(NamedTuple):
+    """Invariant: a file lies under its SHA-256, put there whole, aside and renamed.
+
+    It is compared again whenever it is used; a broken one is removed and fetched anew. Several
+    workers may share it.
+    """
+
+    root: Path
+    """On the disk of the job directories: a hard link does not cross disks."""
+    limit: int
+    """Bytes of all files together; the longest unused go first. 0: nothing is kept."""
+
+    def lay(
+        self,
+        store: ArtifactStore,
+        key: str,
+        target: Path,
+        expected: Stored,
+        moved: Moved = unheard,
+    ) -> None:
+        """Have the store's file at `target`, which is not there yet and to be read only.
+
+        Raises OSError, and Damaged where the file is not `expected`, cannot be read, or is gone.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        theirs = store.path_of(key)
+        if theirs is None:
+            self._from_here(store, key, target, expected, moved)
+        elif not _linked(theirs, target, expected):
+            store.fetch(key, target, expected, moved)
+
+    def _from_here(
+        self, store: ArtifactStore, key: str, target: Path, expected: Stored, moved: Moved
+    ) -> None:
+        if expected.size > self.limit:
+            store.fetch(key, target, expected, moved)
+            return
+        kept = self.root / expected.sha256
+        if _linked(kept, target, expected):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                os.utime(kept)
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        kept.unlink(missing_ok=True)
+        self._make_room(self.limit - expected.size)
+        aside = self.root / f"{uuid.uuid4().hex}.part"
+        try:
+            store.fetch(key, aside, expected, moved)
+            aside.replace(kept)
+            # A second look at what has just come costs little beside the way it came.
+            if not _linked(kept, target, expected):
+                store.fetch(key, target, expected, moved)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._make_room(0)  # the next try shall not fail for what is only kept
+            raise
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _make_room(self, left: int) -> None:
+        """Remove the longest unused files until all take `left` bytes at the most."""
+        found = []
+        for path in self.root.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another worker was faster
+                stat = path.stat()
+                if path.suffix != ".part":
+                    found.append((stat.st_mtime, stat.st_size, path))
+                elif time.time() - stat.st_mtime > _STALE_SECONDS:
+                    path.unlink()
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= left:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def _linked(source: Path, target: Path, expected: Stored) -> bool:
+    """Whether `target` is now a link to `source` and as expected; else there is none."""
+    try:
+        os.link(source, target)
+    except OSError:  # not there; or on another disk, or on one that has no links
+        return False
+    try:
+        if Stored(target.stat().st_size, sha256_of(target)) == expected:
+            return True
+    except OSError:
+        target.unlink()
+        raise
+    target.unlink()
+    return False
