@@ -223,11 +223,11 @@ def rows() -> Iterator[Row]:
     for moment in (UNSTORED, ASIDE):
         yield Row(processes.worker_killed, (moment,), **again)
     for moment in (BEGUN, PART, PARTS, STORED):
-        quick = BUCKET if moment == PART else None
-        yield Row(processes.worker_killed, (moment,), quick, on=(BUCKET,), **again)
+        yield Row(processes.worker_killed, (moment,), on=(BUCKET,), **again)
         yield Row(processes.worker_zombie, (moment,), on=(BUCKET,), **again)
     for moment in (LOADING, BEGUN, PART, PARTS, ENDED):
-        yield Row(surroundings.bucket_cut, (moment,), on=(BUCKET,))
+        quick = BUCKET if moment == PART else None
+        yield Row(surroundings.bucket_cut, (moment,), quick, on=(BUCKET,))
     for moment in (BEGUN, PART, ENDED):
         yield Row(surroundings.bucket_stalled, (moment,), on=(BUCKET,))
         yield Row(surroundings.bucket_slow, (moment,), on=(BUCKET,))
