@@ -10,7 +10,7 @@ from deletion_rows import DELETION_ROWS
 from house import API, House
 from houses import Houses
 from invariants import leftovers
-from matrix import SERVERS, SETTINGS, UNSTORED, Row
+from matrix import FILES, SERVERS, SETTINGS, UNSTORED, Row
 from playing import chosen, noted
 from scene import Scene, dataset
 
@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("row", "setting"), rows, scope="module")
     elif "kind" in metafunc.fixturenames:
         every = metafunc.config.getoption("--faults") == "all"
-        metafunc.parametrize("kind", SETTINGS if every else ())
+        metafunc.parametrize("kind", SETTINGS if every else (FILES,))
 
 
 @pytest.fixture(scope="module")
