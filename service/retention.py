@@ -43,11 +43,11 @@ def delete_merge(
     database: Database,
     store: ArtifactStore,
     run_id: str,
-    merge: str | None,
+    merge: str,
     *,
     by: str | None = None,
 ) -> None:
-    """Remove the files of a merge (None: the newest), its log's too, then their rows.
+    """Remove the files of a merge, its log's too, then their rows.
 
     Cut short, it is hidden, and the next call goes on. Raises NotFound, Conflict while it or a job
     that uses its model waits or runs, and Unavailable.

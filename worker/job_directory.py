@@ -39,6 +39,11 @@ def path_of(jobs_dir: Path, claim: Claim) -> Path:
     return jobs_dir / f"{claim.job_id}-{claim.token}"
 
 
+def cache_of(settings: Settings) -> WeightsCache:
+    """On the disk of the job directories, for links do not cross disks."""
+    return WeightsCache(settings.jobs_dir / _CACHE, settings.weights_cache_bytes)
+
+
 def open_log(directory: Path) -> BinaryIO:
     """What a program prints goes where it logs."""
     return (directory / LOG_FILE).open("ab")
@@ -134,7 +139,7 @@ def prepare(
         store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.of(dataset.key))
     resume_from, broken, place = None, list[str](), None
     if (order := task or merge or prediction) is not None:
-        cache = WeightsCache(settings.jobs_dir / _CACHE, settings.weights_cache_bytes)
+        cache = cache_of(settings)
         place = weights.fetch(store, database, claim.run_id, order, directory, cache, movement)
     else:
         resume_from, broken = _fetch_newest(store, checkpoints, directory, movement)

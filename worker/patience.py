@@ -105,12 +105,18 @@ class Patience:
         """
         attempt = 0
         since = time.monotonic()
+        said: StorageAway | None = None
         while True:
             try:
                 return self.watched(action, patience, since)
+            except GaveUp as error:  # amid a try: the one before tells more
+                raise error if said is None else GaveUp.on(said) from said
             except Unavailable as error:
-                # Without a database nobody else could take the job over either.
-                too_long = isinstance(error, StorageAway) and self._is_over(patience, since)
+                said = error if isinstance(error, StorageAway) else None
+                if said is None:
+                    # Without a database nobody else could take the job over either.
+                    since = time.monotonic()
+                too_long = said is not None and self._is_over(patience, since)
                 if self.grace_is_over() or too_long:
                     raise GaveUp.on(error) from error
                 pause = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]

@@ -95,9 +95,11 @@ class Supervisor:
 
     def _attempt(self) -> None:
         log.info("attempt begins", attempt=self.claim.attempt)
+        cache = job_directory.cache_of(self.settings)
         with contextlib.ExitStack() as stack:
             self.patience.insist(lambda: self._reachable(lambda: stack.enter_context(self._held())))
             job_directory.sweep(self.settings.jobs_dir)
+            cache.trim()
             with contextlib.suppress(GaveUp):
                 self.patience.insist(self.shipper.tidy_before, _LOG_PATIENCE_SECONDS)
             try:
@@ -282,6 +284,8 @@ class Supervisor:
                 return jobs.give_back(session, job, self.claim.token, reason, detail, free=free)
 
         log.warning("attempt ended", reason=reason.value, detail=detail)
+        if reason == FailureReason.NO_SPACE:  # the next attempt shall not fail for what is kept
+            job_directory.cache_of(self.settings).empty()
         if self.patience.insist(give_back) is None:
             raise Fenced(self.claim.job_id)
         self._free = free

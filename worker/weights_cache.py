@@ -8,6 +8,7 @@ The links are hard ones: a job keeps its files whatever becomes of the store's o
 import contextlib
 import errno
 import os
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -19,6 +20,8 @@ from service.domain.digests import sha256_of
 
 _STALE_SECONDS = 3600
 """After which a half that nobody writes to is one that a killed worker left."""
+_UNUSED_SECONDS = 7 * 86400
+"""After which a file goes: the model may have been deleted."""
 
 
 class WeightsCache(NamedTuple):
@@ -49,8 +52,8 @@ class WeightsCache(NamedTuple):
         theirs = store.path_of(key)
         if theirs is None:
             self._from_here(store, key, target, expected, moved)
-        elif not _linked(theirs, target, expected):
-            store.fetch(key, target, expected, moved)
+        elif not _linked(theirs, target) or not _is_whole(target, expected):
+            store.fetch(key, target, expected, moved)  # which says what is wrong with it
 
     def _from_here(
         self, store: ArtifactStore, key: str, target: Path, expected: Stored, moved: Moved
@@ -59,28 +62,38 @@ class WeightsCache(NamedTuple):
             store.fetch(key, target, expected, moved)
             return
         kept = self.root / expected.sha256
-        if _linked(kept, target, expected):
-            with contextlib.suppress(OSError):  # gone meanwhile
-                os.utime(kept)
-            return
+        if _placed(kept, target):
+            if _is_whole(target, expected):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    os.utime(kept)
+                return
+            kept.unlink(missing_ok=True)
         self.root.mkdir(parents=True, exist_ok=True)
-        kept.unlink(missing_ok=True)
         self._make_room(self.limit - expected.size)
         aside = self.root / f"{uuid.uuid4().hex}.part"
         try:
             store.fetch(key, aside, expected, moved)
+            if not _placed(aside, target):
+                raise FileNotFoundError(errno.ENOENT, "was removed while it was used", str(aside))
             aside.replace(kept)
-            # A second look at what has just come costs little beside the way it came.
-            if not _linked(kept, target, expected):
-                store.fetch(key, target, expected, moved)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._make_room(0)  # the next try shall not fail for what is only kept
+                self.empty()  # the next try shall not fail for what is only kept
             raise
         finally:
             aside.unlink(missing_ok=True)
 
-    def _make_room(self, left: int) -> None:
+    def trim(self) -> None:
+        """Remove what was not used for days, and what is beyond the limit. Never raises OSError."""
+        with contextlib.suppress(OSError):
+            self._make_room(self.limit, time.time() - _UNUSED_SECONDS)
+
+    def empty(self) -> None:
+        """Remove all that is kept: the disk is full. Never raises OSError."""
+        with contextlib.suppress(OSError):
+            self._make_room(0)
+
+    def _make_room(self, left: int, used_since: float = 0) -> None:
         """Remove the longest unused files until all take `left` bytes at the most."""
         found = []
         for path in self.root.iterdir():
@@ -91,24 +104,41 @@ class WeightsCache(NamedTuple):
                 elif time.time() - stat.st_mtime > _STALE_SECONDS:
                     path.unlink()
         total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= left:
+        for used, size, path in sorted(found):
+            if total <= left and used >= used_since:
                 return
             path.unlink(missing_ok=True)
             total -= size
 
 
-def _linked(source: Path, target: Path, expected: Stored) -> bool:
-    """Whether `target` is now a link to `source` and as expected; else there is none."""
+def _linked(source: Path, target: Path) -> bool:
+    """Whether `target` is now a link to `source`, which nobody may write to any more."""
     try:
         os.link(source, target)
     except OSError:  # not there; or on another disk, or on one that has no links
         return False
+    with contextlib.suppress(OSError):  # somebody else's
+        target.chmod(0o444)
+    return True
+
+
+def _placed(source: Path, target: Path) -> bool:
+    """Whether `target` is now a link to `source`, or a copy; False where that is not there."""
+    if _linked(source, target):
+        return True
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_whole(target: Path, expected: Stored) -> bool:
+    """If not, it is there no more."""
     try:
         if Stored(target.stat().st_size, sha256_of(target)) == expected:
             return True
-    except OSError:
-        target.unlink()
-        raise
-    target.unlink()
+    except OSError:  # it cannot be read
+        pass
+    target.unlink(missing_ok=True)
     return False

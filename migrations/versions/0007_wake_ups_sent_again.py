@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_column("resent")
+    # In place, on SQLite, too: a table that others refer to cannot be made anew with rows in it.
+    op.drop_column("job", "resent")

@@ -26,8 +26,8 @@ MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
 
 # Of the wait before a wake-up is sent again.
-_DOUBLINGS = 7
-_LONGEST_WAIT = 3600.0
+_DOUBLINGS = 5
+_LONGEST_WAIT = 600.0
 
 
 class Fenced(Exception):
@@ -250,8 +250,8 @@ def give_back(
 def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str]:
     """Queued jobs whose last wake-up is `older_than` seconds ago; marks them as woken anew.
 
-    Twice as long ago with each that was sent again, up to an hour: in a queue that nobody serves
-    wake-ups stay, and would pile up. Which of them was lost nobody knows (see `hurry`).
+    Twice as long ago with each that was sent again, up to ten minutes: in a queue that nobody
+    serves wake-ups stay, and would pile up. Which of them was lost nobody knows (see `hurry`).
     """
     is_first = col(Job.enqueued_at).is_(None)
     overdue: list[ColumnElement[bool]] = [is_first]

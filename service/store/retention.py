@@ -103,23 +103,21 @@ def half_deleted(session: Session) -> list[str]:
 # -- deleting a merged model -----------------------------------------------------------------------
 
 
-def begin_delete_merge(session: Session, run_id: str, merge: str | None, by: str | None) -> Job:
-    """Hide a merge (None: the newest), so that nobody takes its model up while its files go.
+def begin_delete_merge(session: Session, run_id: str, merge: str, by: str | None) -> Job:
+    """Hide a merge, so that nobody takes its model up while its files go.
 
     May be called again until `finish_delete_merge` was. Raises NotFound, and Conflict while it, or
     what uses its model, waits or runs.
     """
-    of_run = select(Job.id).where(Job.run_id == run_id, Job.kind == JobKind.MERGE)
+    job_id = job_of(merge)
+    of_run = select(Job).where(Job.run_id == run_id, Job.kind == JobKind.MERGE)
     has_files = col(Job.id).in_(select(Artifact.job_id).where(Artifact.run_id == run_id))
-    there = of_run.where(or_(col(Job.deleted_at).is_(None), has_files))
-    if merge is not None:
-        there = there.where(Job.id == job_of(merge))
-    job_id = session.exec(there.order_by(col(Job.id).desc())).first()
-    if job_id is None:
-        raise merges.not_found(run_id, merge)
+    there = of_run.where(Job.id == job_id, or_(col(Job.deleted_at).is_(None), has_files))
     # The job before the run, as its worker would. Whoever asks for something locks the run.
-    job = session.exec(select(Job).where(Job.id == job_id).with_for_update()).one()
-    session.exec(select(Run.id).where(Run.id == run_id).with_for_update()).one()
+    job = session.exec(there.with_for_update()).one_or_none()
+    run = select(Run.id).where(Run.id == run_id).with_for_update()
+    if job is None or session.exec(run).one_or_none() is None:
+        raise merges.not_found(run_id, merge)
     if job.status not in RESTING:
         raise Conflict(
             f"the merge {merge_id(job_id)} is {job.status}: cancel it and wait until it has stopped"

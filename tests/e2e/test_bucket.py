@@ -118,7 +118,7 @@ def test_a_run_goes_from_post_to_download_and_away_again(service, s3_server, buc
         return s3_server.client().list_objects_v2(Bucket=bucket, Prefix=below)["KeyCount"]
 
     assert left(f"{run_id}/{merged['job_id']}/") > 3
-    assert service.client.delete(f"{url}/merged").status_code == 204
+    assert service.client.delete(f"{url}/merged?merge_id={merged['id']}").status_code == 204
     assert left(f"{run_id}/{merged['job_id']}/") == 0
     of_merged, _ = get(f"{url}/predictions").json()["data"]
     assert (of_merged["merge_id"], of_merged["status"]) == (merged["id"], "succeeded")

@@ -303,3 +303,26 @@ def test_without_credentials_it_is_away_and_not_broken(s3_server, bucket_url, mo
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     with pytest.raises(StoreAway, match="credentials"):
         ArtifactStore(bucket_url).check()
+
+
+@pytest.mark.parametrize("vanishing", ["file", "folder"])
+def test_a_tree_that_two_remove_at_once_is_gone_when_either_says_so(
+    tmp_path, monkeypatch, vanishing
+):
+    store = ArtifactStore((tmp_path / "store").as_uri())
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    for number in range(9):
+        store.put_file(source, f"runs/a/{number}/file")
+    real = {"file": os.unlink, "folder": os.rmdir}[vanishing]
+    taken = iter([True])
+
+    def late(path, **named):
+        if next(taken, False):  # the other one was faster
+            real(path, **named)
+        real(path, **named)
+
+    monkeypatch.setattr(os, real.__name__, late)
+    store.remove_tree("runs/a")
+    assert list(store.entries("runs")) == []
+    assert next(taken, None) is None

@@ -28,8 +28,10 @@ def trained(run_id, worker) -> str:
 
 
 def delete(client, run_id, merge=None):
-    params = {} if merge is None else {"merge_id": merge}
-    return client.delete(url_of(run_id), params=params)
+    """None: the newest that is shown."""
+    if merge is None:
+        merge = client.get(url_of(run_id)).json().get("id", "merge_none")
+    return client.delete(url_of(run_id), params={"merge_id": merge})
 
 
 def shown(client, run_id, merge):
@@ -49,7 +51,7 @@ def keys(context):
     return sorted(one.key for one in context.store.entries("runs"))
 
 
-def test_the_newest_goes_or_the_one_named_and_nothing_else(context, client, trained):
+def test_the_one_named_goes_and_nothing_else(context, client, trained):
     before = keys(context)
     first, second = (
         publish(context, client, trained),
@@ -72,7 +74,16 @@ def test_the_newest_goes_or_the_one_named_and_nothing_else(context, client, trai
     assert delete(client, trained).status_code == 204
     assert keys(context) == before
     refused = delete(client, trained)
-    assert (refused.status_code, "POST" in refused.json()["detail"]) == (404, True)
+    assert refused.status_code == 404
+
+
+def test_one_must_be_named(client, context, trained):
+    """Of a request that is repeated the second would take another model."""
+    merge = publish(context, client, trained)
+    refused = client.delete(url_of(trained))
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/query/merge_id"
+    assert shown(client, trained, merge)
 
 
 def test_events_say_that_it_was_deleted_and_are_all_there(context, client, trained):
@@ -180,7 +191,7 @@ def test_evaluations_of_it_keep_their_figures_and_predictions(context, client, t
     [
         ("before the files", "by hand, named"),
         ("half of the files", "by the collector"),
-        ("before the rows", "by hand, the newest"),
+        ("before the rows", "by hand, named"),
     ],
 )
 def test_a_deletion_that_was_cut_short_hides_it_and_is_done_by_the_next(
@@ -208,7 +219,7 @@ def test_a_deletion_that_was_cut_short_hides_it_and_is_done_by_the_next(
             broken = killed if where == "before the files" else half
             patch.setattr(context.store, "remove_tree", broken)
         with pytest.raises(Killed):
-            retention.delete_merge(context.database, context.store, trained, None)
+            retention.delete_merge(context.database, context.store, trained, merge)
     assert not shown(client, trained, merge)
     assert client.get(url_of(trained)).json()["id"] == other
     assert ask(client, trained)["id"] != merge
@@ -220,8 +231,7 @@ def test_a_deletion_that_was_cut_short_hides_it_and_is_done_by_the_next(
         assert (found.half_deleted, found.unknown, found.lost) == ([], [], [])
         retention.collect(context.database, context.store, found)
     else:
-        named = merge if end == "by hand, named" else None
-        assert delete(client, trained, named).status_code == 204
+        assert delete(client, trained, merge).status_code == 204
     assert shown(client, trained, other)
     assert not retention.look(context.database, context.store, OLD)
     assert len(keys(context)) == len(before) + len(MODEL)
@@ -244,8 +254,8 @@ def test_a_store_that_cannot_be_written_keeps_the_rows(context, client, trained,
     monkeypatch.setenv("FAIRTUNE_DATABASE_URL", context.settings.database_url)
     told = CliRunner().invoke(app, ["gc", "--dry-run"]).stdout
     assert f"merged model, its deletion was cut short: {merge} of {trained}" in told
-    assert delete(client, trained).status_code == 204
-    assert delete(client, trained).status_code == 404
+    assert delete(client, trained, merge).status_code == 204
+    assert delete(client, trained, merge).status_code == 404
 
 
 def test_a_run_is_deleted_with_a_merge_whose_deletion_was_cut_short(

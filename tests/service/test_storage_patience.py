@@ -7,6 +7,7 @@ import pytest
 from attempts import House, in_background
 from installation import wait_until
 
+from service.domain.errors import Unavailable
 from service.store import shipping
 from worker import supervisor as module
 
@@ -84,6 +85,52 @@ def test_a_slow_store_may_take_longer_than_the_patience(house, put):
     began = time.monotonic()
     house.play(THREE_FILES, storage_patience_seconds=PATIENCE)
     assert time.monotonic() - began > 3 * PATIENCE
+    assert (house.job.status, house.job.attempts) == ("succeeded", 1)
+
+
+def test_a_file_written_anew_is_sent_anew(house, put):
+    """Having gone back, a program writes a checkpoint again, under the same name."""
+    done, on = put(), house.tmp_path / "on"
+    again = THREE_FILES.replace("(parents=True)", "(parents=True, exist_ok=True)")
+    again = again.replace("* 9", "* 7").replace("9 *", "7 *")
+    wait = f"while not os.path.exists({str(on)!r}): time.sleep(0.01)"
+    back = 'say("rewound", step=0)'
+    attempt = in_background(house.attempt(f"{THREE_FILES}\n{wait}\n{back}\n{again}"))
+    wait_until(lambda: any(key.endswith("three.bin") for key in named(house)))
+    on.touch()
+    attempt.join(20)
+    assert house.job.status == "succeeded"
+    assert [name for name in done if name.endswith(".bin")] == 2 * [
+        "one.bin",
+        "two.bin",
+        "three.bin",
+    ]
+
+
+def test_a_full_store_is_named_though_the_patience_ends_amid_a_try(house, put):
+    def before(name, _):
+        if name.endswith(".bin"):
+            time.sleep(PATIENCE * 0.6)  # the slowness itself, nothing that is waited for
+            raise OSError(28, "No space left on device")
+
+    put(before)
+    for _ in range(3):
+        house.play(THREE_FILES, storage_patience_seconds=PATIENCE)
+    assert (house.job.status, house.job.failure_reason) == ("failed", "no_space")
+
+
+def test_a_database_is_waited_for_longer_than_a_store(house, monkeypatch):
+    """Nobody else could take the job over either."""
+    whole, since, slow = shipping.ship, time.monotonic(), iter(range(6))
+
+    def ship(*arguments):
+        if time.monotonic() - since < 3 * PATIENCE and next(slow, None) is not None:
+            time.sleep(PATIENCE * 0.6)
+            raise Unavailable("the database")
+        return whole(*arguments)
+
+    monkeypatch.setattr(shipping, "ship", ship)
+    house.play(THREE_FILES, storage_patience_seconds=PATIENCE)
     assert (house.job.status, house.job.attempts) == ("succeeded", 1)
 
 

@@ -65,9 +65,18 @@ def test_where_there_are_no_links_it_is_copied(store, cache, tmp_path, monkeypat
     cache.lay(store, KEY, tmp_path / "target", stored)
     assert (tmp_path / "target").read_bytes() == b"weights"
     assert not (tmp_path / "target").samefile(store.root / KEY)
-    monkeypatch.setattr(store, "path_of", lambda _: None)
-    cache.lay(store, KEY, tmp_path / "another", stored)
-    assert (tmp_path / "another").read_bytes() == b"weights"
+
+
+def test_a_copy_is_of_use_where_there_are_no_links(store, elsewhere, cache, tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", link)
+    stored = put(store, tmp_path)
+    for name in ("one", "two"):
+        cache.lay(store, KEY, tmp_path / name, stored)
+        assert (tmp_path / name).read_bytes() == b"weights"
+    assert elsewhere == [KEY]
 
 
 @pytest.mark.parametrize("bucket", [False, True])
@@ -144,3 +153,35 @@ def test_halves_of_the_dead_go_and_those_of_the_living_stay(store, elsewhere, ca
     stored = put(store, tmp_path, hashlib.sha256().digest())
     cache.lay(store, KEY, tmp_path / "one", stored)
     assert set(kept(cache)) == {"new.part", stored.sha256}
+
+
+def test_what_is_not_used_for_days_goes_and_what_is_beyond_the_limit(
+    store, elsewhere, cache, tmp_path
+):
+    cache.trim()  # nothing is there yet
+    stored = [put(store, tmp_path, bytes([65 + n]) * 40, f"runs/a/{n}") for n in range(2)]
+    for n in (0, 1):
+        cache.lay(store, f"runs/a/{n}", tmp_path / str(n), stored[n])
+    os.utime(cache.root / stored[0].sha256, (1, 1))
+    cache.trim()
+    assert set(kept(cache)) == {stored[1].sha256}
+    cache._replace(limit=0).trim()
+    assert kept(cache) == {}
+
+
+def test_what_is_linked_is_to_be_read_only(store, cache, tmp_path):
+    stored = put(store, tmp_path)
+    cache.lay(store, KEY, tmp_path / "target", stored)
+    assert (tmp_path / "target").stat().st_mode & 0o222 == 0
+
+
+def test_a_file_that_cannot_be_read_is_damaged(store, cache, tmp_path, monkeypatch):
+    stored = put(store, tmp_path)
+
+    def unreadable(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("worker.weights_cache.sha256_of", unreadable)
+    monkeypatch.setattr(store, "fetch", lambda *_: (_ for _ in ()).throw(Damaged("no")))
+    with pytest.raises(Damaged):
+        cache.lay(store, KEY, tmp_path / "target", stored)

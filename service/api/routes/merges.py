@@ -15,9 +15,10 @@ from service.api.downloads import Part, archive_response
 from service.api.job_views import makes
 from service.api.json_body import JsonRoute
 from service.api.merge_views import MergeView
-from service.api.problems import READS, WRITES
+from service.api.problems import READS, WRITES, documented
 from service.api.routes.results import Tail, log_response
 from service.artifacts import Stored
+from service.domain.errors import QuotaExceeded
 from service.domain.job import log_path
 from service.domain.merge import MergeRequest, merged_path
 from service.domain.states import JobKind
@@ -54,7 +55,8 @@ def view(session: Session, found: FoundMerge) -> MergeView:
         "The merge",
         "The merge of these weights with these parameters that is there already or under way; or "
         "what an earlier request with this Idempotency-Key made.",
-    ),
+    )
+    | documented(QuotaExceeded),
 )
 def submit_merge(
     context: Ctx,
@@ -91,12 +93,17 @@ def get_merge(context: Ctx, run_id: str, merge_id: Which = None) -> MergeView:
 
 
 @router.delete("", status_code=204, responses=WRITES, dependencies=[Depends(no_body)])
-def delete_merge(context: Ctx, who: Who, run_id: str, merge_id: Which = None) -> None:
-    """Delete the newest merge, or the one named, with its model and its log, for good.
+def delete_merge(
+    context: Ctx,
+    who: Who,
+    run_id: str,
+    merge_id: Annotated[str, Query(max_length=100, description="The merge's id.")],
+) -> None:
+    """Delete the merge named, with its model and its log, for good.
 
     409 while it is queued or running, and while an evaluation or predictions of its model are.
     Evaluations that were made of it stay, with their predictions. Asked for again, it is made anew.
-    Cut short, call it again.
+    Cut short, call it again; 404 is then that it was done.
     """
     retention.delete_merge(context.database, context.store, run_id, merge_id, by=who.name)
 
