@@ -40,6 +40,11 @@ class Deletion:
     _other_before: list[Any] = field(default_factory=list)
     _files_before: list[Any] = field(default_factory=list)
 
+    @property
+    def named(self) -> str:
+        """The id of what is deleted."""
+        return self.run_id
+
     def prepare(self) -> None:
         self.run_id, self.other_id = self._trained(), self._trained()
         cancelled = self.house.client.post(f"/v1/runs/{self.other_id}/merged/cancel")

@@ -2,7 +2,7 @@
 
 After every row (deleting.py): once it was hidden, no user and no worker gets at the run; deleting
 it again, or `fairtune gc`, comes to the end; then no row and no file of it is left, and the run
-beside it is as it was.
+beside it is as it was. Of a merged model that is deleted alone the same (deleting_merged.py).
 """
 
 import os
@@ -50,7 +50,7 @@ def collected(scene: Deletion) -> None:
         command, env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     half = scene.point in (HIDDEN.point, REMOVING.point, REMOVED.point, FORGETTING.point)
-    assert (scene.run_id in done.stdout) == half, done.stdout
+    assert (scene.named in done.stdout) == half, done.stdout
     if scene.point == HIDING.point:
         scene.assert_untouched()
         assert scene.delete() == 204
@@ -110,19 +110,27 @@ def deleted_by_two(scene: Deletion) -> None:
     assert scene.answers == [204, 204]
 
 
-def _rows() -> Iterator[Row]:
+def _of_both() -> Iterator[Row]:
     for moment in AT_ANY_TIME:
         quick = FILES if moment == REMOVING else None
         yield Row(deleted_again, (moment,), quick)
     for moment in AT_ANY_TIME:
         yield Row(collected, (moment,), FILES if moment == REMOVED else None)
+    yield Row(deleted_by_two, (REMOVING,))
+
+
+def _of_runs() -> Iterator[Row]:
     for moment in (HIDING, HIDDEN, REMOVING, REMOVED, FORGETTING):
         yield Row(claimed, (moment,), FILES if moment == HIDDEN else None)
-    yield Row(deleted_by_two, (REMOVING,))
     # SQLite lets one write after the other.
     for moment in (HIDDEN, REMOVING, REMOVED):
         yield Row(asked_too_late, (moment,), on=(SERVERS,))
         yield Row(asked_meanwhile, (moment,), on=(SERVERS,))
 
 
-DELETION_ROWS = tuple(replace(row, job="deletion", end="deleted") for row in _rows())
+DELETION_ROWS = tuple(
+    replace(row, job="deletion", end="deleted") for row in (*_of_both(), *_of_runs())
+)
+MERGED_DELETION_ROWS = tuple(
+    replace(row, job="deletion of merged", end="deleted") for row in _of_both()
+)

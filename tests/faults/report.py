@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from deletion_rows import DELETION_ROWS
+from deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
 from house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
 from matrix import RECORDING, ROWS, SETTINGS, Row
 from merge_rows import MERGE_ROWS
@@ -31,7 +31,12 @@ NAMES = {
     "servers": "PostgreSQL, Redis",
     "bucket": "SQLite, files, S3",
 }
-PARTS = {"A run": ROWS, "A merge": MERGE_ROWS, "A run's deletion": DELETION_ROWS}
+PARTS = {
+    "A run": ROWS,
+    "A merge": MERGE_ROWS,
+    "A run's deletion": DELETION_ROWS,
+    "A merged model's deletion, alone": MERGED_DELETION_ROWS,
+}
 
 Outcome = dict[str, Any]
 Key = tuple[str, str, str]
@@ -79,7 +84,7 @@ def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
 
 def promise(rows: list[Row]) -> str:
     words = [" or ".join(dict.fromkeys(row.end for row in rows))]
-    attempts = sorted({row.attempts for row in rows if row.job != "deletion"})
+    attempts = sorted({row.attempts for row in rows if row.end != "deleted"})
     if attempts:
         words.append(f"attempts: {' or '.join(map(str, attempts))}")
     lost = [row.lost for row in rows if row.lost is not None]
@@ -159,7 +164,7 @@ def main(folder: Path) -> None:
     stale = sum(one.get("measured", {}).get("stale writes", 0) for one in outcomes.values())
     head = (
         f"{len(outcomes) - len(failed)} of {len(outcomes)} rows passed, each a run of {STEPS} "
-        f"steps with a checkpoint every {SAVE_STEPS}, a merge of such a run, or its deletion; "
+        f"steps with a checkpoint every {SAVE_STEPS}, a merge of such a run, or a deletion; "
         f"{len(PLANNED) - len(outcomes)} are new and were not played yet. "
         f"Lease {LEASE_SECONDS:g} s, sweep {SWEEP_SECONDS:g} s. "
         f"Writes by an attempt that had lost its job: {stale:g}. "

@@ -1,4 +1,4 @@
-"""What breaks while a run is deleted, each row a test. `--faults all` plays every row."""
+"""What breaks while a run or a merged model is deleted. `--faults all` plays every row."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from deleting import WORKER, Deletion
-from deletion_rows import DELETION_ROWS
+from deleting_merged import MergedDeletion
+from deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
 from house import API, House
 from houses import Houses
 from invariants import leftovers
@@ -17,7 +18,8 @@ from scene import Scene, dataset
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "row" in metafunc.fixturenames:
-        rows = chosen(metafunc.config, DELETION_ROWS)
+        merged = metafunc.function is test_row_of_a_merged_model
+        rows = chosen(metafunc.config, MERGED_DELETION_ROWS if merged else DELETION_ROWS)
         metafunc.parametrize(("row", "setting"), rows, scope="module")
     elif "kind" in metafunc.fixturenames:
         every = metafunc.config.getoption("--faults") == "all"
@@ -46,14 +48,24 @@ def dataset_id(house: House) -> str:
 
 def test_row(row: Row, setting: str, house: House, dataset_id: str, outcomes: Path | None) -> None:
     (moment,) = row.when
-    scene = Deletion(house, dataset_id, moment.point)
+    _play(row, setting, Deletion(house, dataset_id, moment.point), outcomes)
+
+
+def test_row_of_a_merged_model(
+    row: Row, setting: str, house: House, dataset_id: str, outcomes: Path | None
+) -> None:
+    (moment,) = row.when
+    _play(row, setting, MergedDeletion(house, dataset_id, moment.point), outcomes)
+
+
+def _play(row: Row, setting: str, scene: Deletion, outcomes: Path | None) -> None:
     with noted(outcomes, row, setting):
         try:
             scene.prepare()
             row.play.act(scene)
             scene.check()
         finally:
-            house.gates.clear()
+            scene.house.gates.clear()
 
 
 def test_a_worker_that_wakes_when_its_run_is_deleted_leaves_nothing(

@@ -5,11 +5,23 @@ from importlib import resources
 
 import pytest
 from by_hand import Worker
+from fastapi.dependencies import models as fastapi_models
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.context import Context
 from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def forgotten_apps() -> Iterator[None]:
+    """FastAPI's caches keep the last 4,096 callables, and with those of the docs pages every app:
+    ten million objects at the end, and ten seconds for a collection of garbage.
+    """
+    yield
+    for cached in vars(fastapi_models).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
 
 
 @pytest.fixture

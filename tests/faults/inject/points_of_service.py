@@ -162,20 +162,22 @@ def small_parts(part: int) -> int:
 # -- a run's deletion ------------------------------------------------------------------------------
 
 
+@wraps("service.store.retention", "begin_delete_merge")
 @wraps("service.store.retention", "begin_delete")
 def hiding(begin: Any) -> Any:
-    """A run is hidden, and that is not committed."""
+    """A run or a merged model is hidden, and that is not committed."""
 
-    def held(*args: Any) -> None:
-        begin(*args)
+    def held(*args: Any) -> Any:
+        found = begin(*args)
         reach("hiding")
+        return found
 
     return held
 
 
 @wraps("service.artifacts.directory", "Directory.remove_tree")
 def mid_removal(remove: Any) -> Any:
-    """A run is hidden and all its files are there (`before_removal`); or one of them is gone."""
+    """It is hidden and all its files are there (`before_removal`); or one of them is gone."""
 
     def held(self: Any, prefix: str) -> None:
         reach("before_removal")
@@ -195,9 +197,10 @@ def mid_removal(remove: Any) -> Any:
     return held
 
 
+@wraps("service.store.retention", "finish_delete_merge")
 @wraps("service.store.retention", "finish_delete")
 def mid_rows(finish: Any) -> Any:
-    """A run's files are gone and its rows are not (`before_rows`); or that is not committed."""
+    """Its files are gone and its rows are not (`before_rows`); or that is not committed."""
 
     def held(*args: Any) -> None:
         reach("before_rows")
@@ -207,9 +210,10 @@ def mid_rows(finish: Any) -> Any:
     return held
 
 
+@wraps("service.retention", "delete_merge")
 @wraps("service.retention", "delete_run")
 def deleted(delete: Any) -> Any:
-    """All of a run is gone, and who asked for that does not know it yet."""
+    """All of it is gone, and who asked for that does not know it yet."""
 
     def held(*args: Any, **kwargs: Any) -> None:
         delete(*args, **kwargs)
