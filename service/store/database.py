@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session
@@ -107,7 +108,13 @@ class Database:
             session.commit()
 
     def dispose(self) -> None:
+        """Close every connection; one that a thread still uses, as soon as it is given back."""
+        event.listen(self.engine, "checkin", _close)
         self.engine.dispose()
+
+
+def _close(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.invalidate()
 
 
 @contextmanager

@@ -256,7 +256,7 @@ class House(Service):
         while True:
             self.process(part).suspend()
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: anywhere or not self.outages.in_transaction(), 1)
+                wait_until(lambda: anywhere or not self.outages.in_transaction(), 0.25)
                 return
             self.process(part).resume()
 

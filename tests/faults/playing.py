@@ -56,7 +56,7 @@ def play(row: Row, scene: Scene, told: dict[str, Any]) -> None:
     scene.until_status(row.end)
     scene.house.heal()
     scene.check(row.end)
-    assert scene.job.attempts == row.attempts
+    assert scene.job.attempts == row.attempts, scene.house.log_tail(scene.job_id)
     told["measured"] = scene.measured()
     _check_times(row, scene.measured())
 

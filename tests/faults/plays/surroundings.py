@@ -31,11 +31,11 @@ def api_frozen(scene: Scene) -> None:
 def machine_suspended(scene: Scene) -> None:
     gate = scene.reach()
     scene.breaks()
-    everything = [
-        *(scene.house.process(part) for part in (API, *WORKERS)),
-        *scene.house.children(),
-    ]
-    for part in (API, *WORKERS):
+    owner = scene.worker()
+    # The owner last: who is frozen later would find its lease run out, were that to take long.
+    parts = (API, *(worker for worker in WORKERS if worker != owner), owner)
+    everything = [*(scene.house.process(part) for part in parts), *scene.house.children()]
+    for part in parts:
         scene.house.freeze(part)
     for process in everything:
         process.suspend()
