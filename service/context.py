@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from service import broker
 from service.artifacts import ArtifactStore
+from service.queue import celery_app
 from service.settings import Settings
 from service.store.database import Database
 
@@ -23,5 +23,5 @@ class Context:
             settings,
             Database(settings.database_url),
             ArtifactStore(settings.artifacts_url),
-            broker.make_app(settings),
+            celery_app.make_app(settings),
         )

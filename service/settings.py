@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import urls
+from service import settings_urls
 
 _UNSET = Path("/dev/null")
 
@@ -135,9 +135,9 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        urls.unambiguous(value)
+        settings_urls.unambiguous(value)
         if value:
-            urls.check_database(value)
+            settings_urls.check_database(value)
         return value
 
     @field_validator("broker_url")
@@ -145,13 +145,13 @@ class Settings(BaseSettings):
     def _known_broker(cls, value: str) -> str:
         if value and urlsplit(value).scheme not in ("redis", "rediss", "file"):
             raise ValueError("use redis://HOST:PORT/0 or file:///PATH")
-        return urls.unambiguous(value)
+        return settings_urls.unambiguous(value)
 
     @field_validator("artifacts_url")
     @classmethod
     def _known_store(cls, value: str) -> str:
         if value:
-            urls.check_store(value)
+            settings_urls.check_store(value)
         return value
 
     @field_validator("allowed_models", "cors_origins", "queues", mode="before")
@@ -184,14 +184,14 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: list[str]) -> list[str]:
         for origin in value:
-            urls.check_origin(origin)
+            settings_urls.check_origin(origin)
         return value
 
     @model_validator(mode="after")
     def _no_development_password(self) -> Self:
         if self.environment == "production":
             for name in ("database_url", "broker_url"):
-                if DEVELOPMENT_PASSWORD in urls.passwords_in(getattr(self, name)):
+                if DEVELOPMENT_PASSWORD in settings_urls.passwords_in(getattr(self, name)):
                     raise ValueError(
                         f"FAIRTUNE_{name.upper()} has the password that is meant for development "
                         "and known to everybody; choose another, or set "

@@ -13,17 +13,19 @@ import structlog
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
-from service import alive, broker, logs, waiting
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
 from service.domain.states import JobStatus
+from service.observability import logs
+from service.ops import container_health, startup
+from service.queue import celery_app
+from service.queue.sweep import Sweeper
 from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
-from service.sweep import Sweeper
-from worker import job_directory
-from worker.patience import Shutdown
-from worker.supervisor import Supervisor
+from worker.supervision import job_directory
+from worker.supervision.retry import Shutdown
+from worker.supervision.supervisor import Supervisor
 
 log = structlog.get_logger()
 
@@ -34,13 +36,13 @@ def make_worker(settings: Settings) -> Celery:
     The pool is one thread: a program is a child process anyway, and so the signal that tells the
     worker to stop and the supervisor that must act on it live in one process.
     """
-    app = broker.make_app(settings)
+    app = celery_app.make_app(settings)
     database = Database(settings.database_url)
     store = ArtifactStore(settings.artifacts_url)
     shutdown = Shutdown()
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    beat = partial(alive.beat, settings.data_dir)
-    kinds = broker.kinds_in(settings.queues)
+    beat = partial(container_health.beat, settings.data_dir)
+    kinds = celery_app.kinds_in(settings.queues)
     idle_since: float | None = None
 
     def idle_seconds() -> float:
@@ -49,7 +51,7 @@ def make_worker(settings: Settings) -> Celery:
 
     sweeper = Sweeper(settings, database, store, app, beat, idle_seconds)
 
-    @app.task(name=broker.EXECUTE, bind=False, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
+    @app.task(name=celery_app.EXECUTE, bind=False, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
     def execute(job_id: str) -> None:
         nonlocal idle_since
         idle_since = None
@@ -108,7 +110,7 @@ def _wake_again(database: Database, app: Celery, job_id: str) -> None:
             jobs.woken(session, job_id)
     if returned:
         try:
-            broker.enqueue(app, job_id, broker.queue_of(job.kind))
+            celery_app.enqueue(app, job_id, celery_app.queue_of(job.kind))
         except Unavailable:
             with database.write() as session:
                 jobs.not_woken(session, job_id)
@@ -121,12 +123,12 @@ def _as_it_is(**_: Any) -> None:
 def run_worker(settings: Settings) -> None:
     """Wait for what is needed, then work until told to stop (TERM or INT)."""
     logs.configure("worker", settings.log_format, settings.log_level)
-    waiting.wait_for("worker", settings)
+    startup.wait_for("worker", settings)
     signals.setup_logging.connect(_as_it_is, weak=False)
     # It warns that root could be made to run pickled messages: ours are JSON and nothing else.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_worker(settings)
-    on_files = broker.folder_of(settings) is not None
+    on_files = celery_app.folder_of(settings) is not None
     arguments = ["--quiet", "worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
     arguments += [f"--queues={','.join(settings.queues)}", f"--hostname=fairtune-{os.getpid()}@%h"]
     # Workers need not know of each other; and gossip has kept a worker from coming back after its

@@ -20,7 +20,7 @@ from benchmarks.throughput import machine
 from benchmarks.throughput.models import provide
 from benchmarks.throughput.table import put_between
 from benchmarks.unified import labelled_lines
-from worker.training.locate import BUNDLED
+from worker.modeling.locate import BUNDLED
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"

@@ -13,9 +13,9 @@ from benchmarks.throughput.watch import status_bytes
 from service.datasets.templates import builtin_templates
 
 if TYPE_CHECKING:
+    from worker.data.rows import Row
+    from worker.modeling.load import Base
     from worker.scoring.labels import Item
-    from worker.training.models import Base
-    from worker.training.rows import Row
 
 _STATUS = Path("/proc/self/status")
 
@@ -23,15 +23,15 @@ _STATUS = Path("/proc/self/status")
 def main(work_path: str, result_path: str) -> None:
     work = Work.read(Path(work_path))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every program of Fairtune's has it
-    from worker.programs import libraries
+    from worker.runtime import imports as libraries
 
     directory = Path(work.models_dir) / work.model
     spec = work.run_spec()
     libraries.load(directory, in_4bit=spec.quantization.load_in_4bit)
     import torch
 
+    from worker.modeling.load import load_base
     from worker.scoring import generation, labels  # noqa: F401 - among the imports
-    from worker.training.models import load_base
 
     imports = status_bytes(_STATUS.read_text(), "VmRSS")
     base = load_base(directory, spec, torch.device("cpu"))
@@ -49,7 +49,7 @@ def main(work_path: str, result_path: str) -> None:
 
 
 def _rows(work: Work) -> "list[Row]":
-    from worker.training.rows import Row
+    from worker.data.rows import Row
 
     return [
         Row(id=str(number), messages=None, split="test", **json.loads(line))
@@ -59,8 +59,8 @@ def _rows(work: Work) -> "list[Row]":
 
 def _items(work: Work, base: "Base", rows: "Sequence[Row]") -> tuple[list[str], "list[Item]", Any]:
     """Labels, token ids as scoring has them, and the tokenizer's frame."""
+    from worker.data.tokenize import Prompts, Tokens
     from worker.scoring.labels import Item
-    from worker.training.examples import Prompts, Tokens
 
     tokens = Tokens(base.tokenizer, work.max_length)
     prompts = Prompts(tokens, builtin_templates()[work.template], None)
@@ -86,9 +86,9 @@ def _fairtune(
     """Score the sample, then all rows, from their texts on."""
     import torch
 
+    from worker.modeling.load import set_training
     from worker.scoring.labels import score
     from worker.scoring.predictions import predicted
-    from worker.training.models import set_training
 
     training = work.run_spec().training
     set_training(base.model, training=False)

@@ -15,7 +15,7 @@ from benchmarks.throughput import machine, overhead, scaling, side_by_side, tabl
 from benchmarks.throughput.models import provide
 from benchmarks.throughput.rows import prepare
 from benchmarks.throughput.runner import Runner
-from worker.training.locate import BUNDLED
+from worker.modeling.locate import BUNDLED
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"

@@ -12,7 +12,7 @@ from benchmarks.throughput.work import System, Work
 
 def main(work_path: str, result_path: str) -> None:
     work = Work.read(Path(work_path))
-    # Every program of Fairtune's sets it; see worker.programs.program. Here all systems have it.
+    # Every program of Fairtune's sets it; see worker.runtime.launch. Here all systems have it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     watch = Watch(work.began)
     result = Path(result_path)
@@ -43,8 +43,6 @@ def _import_training() -> None:
     import peft  # noqa: F401
     import torch  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
-
-    from worker.training import models, schedule  # noqa: F401 - add_adapter and the rows' order
 
 
 if __name__ == "__main__":

@@ -49,20 +49,20 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
     `options` are laid over the run specification, section by section: packing, checkpointing, rows
     a pass and all else come from there.
     """
-    from worker.programs import libraries
+    from worker.runtime import imports
 
     model = Path(work.models_dir) / work.model
-    libraries.load(model, in_4bit=True)
+    imports.load(model, in_4bit=True)
     import bitsandbytes  # noqa: F401 - loaded with the weights; here it counts among the imports
 
     from worker.programs import train
-    from worker.programs.loading import load
-    from worker.programs.program import Program
-    from worker.programs.ranks import Ranks
-    from worker.programs.reporter import Stop
-    from worker.programs.space import Space
+    from worker.programs.load_model import load
+    from worker.runtime.disk_full import Space
+    from worker.runtime.distributed import World
+    from worker.runtime.events import Stop
+    from worker.runtime.launch import Program
+    from worker.runtime.ranks import Ranks
     from worker.training import loop  # noqa: F401 - as above
-    from worker.training.world import World
 
     watch.imported()
     spec = RunSpec.model_validate(overlay(spec_of(work), work.options))

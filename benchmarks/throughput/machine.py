@@ -20,7 +20,7 @@ def has_cuda() -> bool:
 
 def dtype() -> str:
     """What all systems compute in by default: bfloat16 where this machine can."""
-    from worker.training.precision import has_bfloat16
+    from worker.modeling.precision import has_bfloat16
 
     return "bfloat16" if has_cuda() or has_bfloat16() else "float32"
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from worker.training.locate import BUNDLED, locate
+from worker.modeling.locate import BUNDLED, locate
 
 RANDOM: dict[str, dict[str, Any]] = {
     # The published shapes of Llama 3.2 (config.json of the 1B and the 3B model).

@@ -19,14 +19,14 @@ import httpx
 
 from benchmarks.throughput import machine, table
 from benchmarks.throughput.figures import Spread
-from service import demo
-from service.cli_settings import read_settings
+from service.cli import demo
+from service.cli.settings import read_settings
 from service.datasets.build import build
 from service.datasets.templates import builtin_templates
 from service.domain.job import DATASET_FILE, JOB_FILE, Job
 from service.domain.spec import RunSpec, overlay
 from service.presets import FALLBACK, presets
-from worker.training.locate import BUNDLED
+from worker.modeling.locate import BUNDLED
 
 _TRIAL_STEPS = 8
 _POLL_SECONDS = 0.5

@@ -12,7 +12,7 @@ from service.domain.template import Template
 
 if TYPE_CHECKING:
     from benchmarks.throughput.work import Work
-    from worker.training.examples import Example
+    from worker.data.tokenize import Example
 
 T = TypeVar("T")
 
@@ -45,8 +45,8 @@ def examples(work: "Work", tokenizer: Any) -> list["Example"]:
 
     A last batch with fewer samples than the others would be another measurement.
     """
-    from worker.training.examples import Prompts, Tokens
-    from worker.training.rows import read_rows
+    from worker.data.rows import read_rows
+    from worker.data.tokenize import Prompts, Tokens
 
     rows = read_rows(Path(work.rows))
     labels = sorted({row.label for row in rows if row.label is not None})

@@ -116,7 +116,7 @@ def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
 
 def _adapted(model: Any, spec: RunSpec, work: Work) -> Any:
     """The same call as Fairtune's, so that the same seed gives the same first adapter."""
-    from worker.training.models import add_adapter
+    from worker.modeling.load import add_adapter
 
     adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
     redraw(adapted, work.adapter_seed)

@@ -11,11 +11,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api import problems
-from service.api.auth import Authenticate, bearer
-from service.api.body_limit import BodyLimit
 from service.api.dependencies import known_query
-from service.api.feed import Feed
-from service.api.request_log import RequestLog
+from service.api.middleware.auth import Authenticate, bearer
+from service.api.middleware.body_limit import BodyLimit
+from service.api.middleware.request_log import RequestLog
+from service.api.middleware.security_headers import PAGES, SecurityHeaders, cors
+from service.api.responses.event_feed import Feed
 from service.api.routes import (
     catalog,
     datasets,
@@ -30,11 +31,10 @@ from service.api.routes import (
     results,
     runs,
 )
-from service.api.security_headers import PAGES, SecurityHeaders, cors
 from service.context import Context
-from service.monitoring import Monitoring
+from service.ops.prometheus import Monitoring
+from service.queue.sweep import Sweeper
 from service.settings import Settings
-from service.sweep import Sweeper
 
 DESCRIPTION = """
 Fine-tune a language model into a classifier and learn, with confidence intervals, whom it gets

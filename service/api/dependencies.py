@@ -7,8 +7,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from service.api import auth
-from service.api.feed import Feed
+from service.api.middleware import auth
+from service.api.responses.event_feed import Feed
 from service.context import Context
 from service.domain.access import Caller
 from service.domain.errors import InvalidRequest, pointer_of

@@ -138,7 +138,7 @@ def describe(app: FastAPI) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem; service.api.request_log does the rest."""
+    """Make every error of the application a problem; middleware.request_log does the rest."""
 
     @app.exception_handler(FairtuneError)
     def _ours(_request: Request, error: FairtuneError) -> JSONResponse:

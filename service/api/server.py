@@ -5,10 +5,12 @@ import socket
 
 import uvicorn
 
-from service import keys, logs, waiting
 from service.api.app import create_app
-from service.api.slow_heads import bounded_protocol
+from service.api.middleware.header_timeout import bounded_protocol
+from service.observability import logs
+from service.ops import startup
 from service.settings import Settings
+from service.usecases import api_keys
 
 # Open event streams hold the server on TERM; after this they are cut, and clients resume.
 _GRACE_SECONDS = 3
@@ -19,9 +21,9 @@ _MOST_CONNECTIONS = 2000
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     """Wait for what is needed, then serve until told to stop. Raises RefusedToStart, SystemExit."""
     logs.configure("api", settings.log_format, settings.log_level)
-    waiting.wait_for("api", settings)
+    startup.wait_for("api", settings)
     app = create_app(settings)
-    keys.check_guarded(app.state.context.database, settings)
+    api_keys.check_guarded(app.state.context.database, settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -31,7 +33,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         ws="none",
         http=bounded_protocol(settings.request_timeout_seconds),
         limit_concurrency=_most_connections(),
-        access_log=False,  # service.api.request_log knows more of a request
+        access_log=False,  # service.api.middleware.request_log knows more of a request
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
     )

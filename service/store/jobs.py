@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, case, delete, func, not_, or_, update
 from sqlmodel import Session, col, select
 
-from service import trace
 from service.domain.errors import NotFound
 from service.domain.ids import new_id
 from service.domain.merge import merge_id, merged_path
@@ -17,6 +16,7 @@ from service.domain.states import (
     JobStatus,
     sources_of,
 )
+from service.observability import request_context
 from service.store import events
 from service.store.database import db_now
 from service.store.events import NewEvent
@@ -59,7 +59,7 @@ def create(
         kind=kind,
         params=params or {},
         status=JobStatus.QUEUED,
-        request_id=trace.request_id(),
+        request_id=request_context.request_id(),
     )
     session.add(job)
     session.flush()
@@ -110,7 +110,7 @@ def switch_status(
         # Not woken for yet: whoever commits this may do so, and else the next sweep will.
         values |= {"queued_at": db_now(), "enqueued_at": None, "resent": 0, "finished_at": None}
         # Where a worker or the sweep gives it back, it is still that request's job.
-        if (request_id := trace.request_id()) is not None:
+        if (request_id := request_context.request_id()) is not None:
             values["request_id"] = request_id
     statement = (
         update(Job)

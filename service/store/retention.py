@@ -12,7 +12,7 @@ from service.domain.evaluation import evaluation_id
 from service.domain.merge import job_of, merge_id, merged_folder
 from service.domain.prediction import prediction_id
 from service.domain.states import RESTING, JobKind, JobStatus
-from service.store import events, jobs, merges, promotions, shipping
+from service.store import events, jobs, merges, program_events, promotions
 from service.store.database import db_now
 from service.store.events import NewEvent
 from service.store.rewind import Dropped
@@ -267,7 +267,7 @@ def named(session: Session) -> list[Named]:
 def at_work(session: Session) -> tuple[set[str], set[str]]:
     """Of the jobs that workers have: their runs, and the prefixes that they store files under."""
     found = list(session.exec(select(Job).where(Job.status == JobStatus.RUNNING)))
-    prefixes = {f"{shipping.prefix(one.run_id, one.id, one.token)}/" for one in found}
+    prefixes = {f"{program_events.prefix(one.run_id, one.id, one.token)}/" for one in found}
     return {one.run_id for one in found}, prefixes
 
 

@@ -70,7 +70,7 @@ class Drive:
         return "user 10001, alive; no PyTorch in the API's"
 
     def alive(self, service: str) -> bool:
-        command = ("python", "-m", "service.alive", service)
+        command = ("python", "-m", "service.ops.container_health", service)
         return self.stack.succeeds("exec", "-T", service, *command)
 
     def keys(self) -> str:

@@ -9,7 +9,7 @@ import pytest
 from installation import Service
 from tiny_models import make_models
 
-from service.demo import free_port
+from service.cli.demo import free_port
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database

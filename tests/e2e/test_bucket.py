@@ -79,7 +79,7 @@ def test_a_run_goes_from_post_to_download_and_away_again(service, s3_server, buc
     for path in adapter.iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == files[path.name]
     exported = subprocess.run(
-        [sys.executable, "-m", "service.cli", "export", run_id, "--to", tmp_path / "hub"],
+        [sys.executable, "-m", "service.cli.main", "export", run_id, "--to", tmp_path / "hub"],
         env=os.environ | service.settings.variables,
         check=True,
         capture_output=True,
@@ -106,7 +106,7 @@ def test_a_run_goes_from_post_to_download_and_away_again(service, s3_server, buc
     assert asked.status_code == 201, asked.text
     answered = finished(service, f"{url}/predictions/{asked.json()['id']}")
     assert len(answered["predictions"]) == 2
-    command = [sys.executable, "-m", "service.cli", "predict", run_id, *texts]
+    command = [sys.executable, "-m", "service.cli.main", "predict", run_id, *texts]
     command += ["--target", "merged", "--timeout", "120", "--url", str(service.client.base_url)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert [json.loads(line)["text"] for line in said.splitlines()] == texts

@@ -3,12 +3,13 @@
 import contextlib
 import re
 
-from service import demo, keys
+from service.cli import demo
 from service.domain.access import Role
 from service.settings import Settings
 from service.store import keys as rows
 from service.store import migrate
 from service.store.database import Database
+from service.usecases import api_keys
 
 
 def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
@@ -44,7 +45,7 @@ def test_the_demo_lets_itself_in_where_keys_are_asked_for_and_leaves_none(tmp_pa
     settings = Settings(data_dir=tmp_path)
     database = Database(settings.database_url)
     migrate.upgrade(database)
-    keys.create(database, "somebody", Role.ADMIN)
+    api_keys.create(database, "somebody", Role.ADMIN)
     with demo.service(settings) as client:
         assert demo.upload_sample(client)["name"] == "sample"
         assert client.base_url.host == "127.0.0.1"

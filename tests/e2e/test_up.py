@@ -13,17 +13,17 @@ import psutil
 import pytest
 from installation import Service, wait_until
 
-from service import keys
-from service.demo import free_port
+from service.cli.demo import free_port
 from service.domain.access import Role
 from service.store.database import Database
+from service.usecases import api_keys
 
 ROOT = Path(__file__).parents[2]
 
 
 def start_up(tmp_path, port) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "up", "--port", str(port)],
+        [sys.executable, "-m", "service.cli.main", "up", "--port", str(port)],
         env=os.environ | {"FAIRTUNE_DATA_DIR": str(tmp_path / "data")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -73,10 +73,10 @@ def test_up_on_a_taken_port_says_so(tmp_path):
 def test_listening_for_everyone_takes_a_key(command, make_settings, tmp_path):
     settings = make_settings(servers=False)
     database = Database(settings.database_url)
-    revoked = keys.create(database, "gone", Role.ADMIN)
-    keys.revoke(database, revoked.key.row.id)
+    revoked = api_keys.create(database, "gone", Role.ADMIN)
+    api_keys.revoke(database, revoked.key.row.id)
     refused = subprocess.run(
-        [sys.executable, "-m", "service.cli", command, "--host", "0.0.0.0"],
+        [sys.executable, "-m", "service.cli.main", command, "--host", "0.0.0.0"],
         env=os.environ | settings.variables,
         capture_output=True,
         text=True,
@@ -85,7 +85,7 @@ def test_listening_for_everyone_takes_a_key(command, make_settings, tmp_path):
     assert refused.returncode == 2, refused.stderr
     assert "fairtune keys create NAME --role admin" in refused.stderr
 
-    token = keys.create(database, "me", Role.VIEWER).token
+    token = api_keys.create(database, "me", Role.VIEWER).token
     database.dispose()
     served = Service(settings, tmp_path / "service.log")
     try:
@@ -117,7 +117,7 @@ def test_a_wheel_carries_what_the_service_needs(tmp_path):
         f"assert pathlib.Path(service.__file__).is_relative_to({str(installed)!r})\n"
         f"assert pathlib.Path(migrations.__file__).is_relative_to({str(installed)!r})\n"
         "print(len(presets()), len(builtin_templates()))\n"
-        "from service.cli import app; app(['migrate'])"
+        "from service.cli.main import app; app(['migrate'])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],

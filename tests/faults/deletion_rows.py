@@ -44,7 +44,7 @@ def deleted_again(scene: Deletion) -> None:
 @play("API", "SIGKILL, and `fairtune gc`")
 def collected(scene: Deletion) -> None:
     _cut_short(scene)
-    command = [sys.executable, "-m", "service.cli", "gc"]
+    command = [sys.executable, "-m", "service.cli.main", "gc"]
     environment = os.environ | scene.house.settings.variables
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, timeout=60

@@ -8,9 +8,9 @@ SUPERVISOR_TESTS = "tests/service/test_supervisor.py::"
 GUARD_TESTS = "tests/faults/test_guards.py::"
 PART_TESTS = "tests/unit/test_parts.py::"
 
-SHIPPING = "service/store/shipping.py"
-SUPERVISOR = "worker/supervisor.py"
-SWEEP = "service/sweep.py"
+SHIPPING = "service/store/program_events.py"
+SUPERVISOR = "worker/supervision/supervisor.py"
+SWEEP = "service/queue/sweep.py"
 
 
 def row(name: str) -> str:

@@ -57,7 +57,7 @@ GUARDS = (
     ),
     Guard(
         "a job directory that somebody works in is not swept",
-        "worker/job_directory.py",
+        "worker/supervision/job_directory.py",
         "            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))\n",
         "",
         (
@@ -73,14 +73,14 @@ GUARDS = (
     ),
     Guard(
         "what comes back after the attempt's end is removed",
-        "worker/patience.py",
+        "worker/supervision/retry.py",
         "                last()\n",
         "                pass\n",
         (f"{PATIENCE_TESTS}test_an_upload_that_comes_back_after_the_end_leaves_nothing[sqlite]",),
     ),
     Guard(
         "a look at earlier attempts leaves this one's files alone",
-        "worker/shipper.py",
+        "worker/supervision/event_shipper.py",
         "self._tidy(self.claim.token - 1)",
         "self._tidy(self.claim.token)",
         (
@@ -89,7 +89,7 @@ GUARDS = (
     ),
     Guard(
         "a slow store is not one that is away",
-        "worker/patience.py",
+        "worker/supervision/retry.py",
         "max(since, self._movement.at)",
         "since",
         (f"{PATIENCE_TESTS}test_a_slow_store_may_take_longer_than_the_patience[sqlite]",),
@@ -113,7 +113,7 @@ GUARDS = (
     ),
     Guard(
         "a log that a row names is never written over",
-        "worker/shipper.py",
+        "worker/supervision/event_shipper.py",
         'place = f"log/{size}/{PurePosixPath(shown).name}"',
         "place = PurePosixPath(shown).name",
         (f"{SUPERVISOR_TESTS}test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was",),

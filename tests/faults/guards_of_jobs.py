@@ -13,7 +13,7 @@ from guard import (
 )
 
 JOBS = "service/store/jobs.py"
-CHILD = "worker/child.py"
+CHILD = "worker/supervision/program_process.py"
 
 GUARDS = (
     Guard(
@@ -82,7 +82,7 @@ GUARDS = (
     ),
     Guard(
         "nothing that hangs keeps a job",
-        "worker/patience.py",
+        "worker/supervision/retry.py",
         "            if is_over and self._leave_behind(future, abandoned):",
         "            if False:",
         (
@@ -98,7 +98,7 @@ GUARDS = (
     ),
     Guard(
         "memory: the smaller batch is kept by the next attempt",
-        "worker/shrink.py",
+        "worker/supervision/oom_retry.py",
         "        setattr(row, field, smaller)\n",
         "",
         (f"{SUPERVISOR_TESTS}test_the_smaller_batch_is_kept_by_the_next_attempt",),
@@ -112,7 +112,7 @@ GUARDS = (
     ),
     Guard(
         "a message is sent after the commit",
-        "service/runs.py",
+        "service/usecases/runs.py",
         "            idempotency.remember(session, key, run.id)\n",
         "            idempotency.remember(session, key, run.id)\n"
         "            broker.enqueue(context.celery, job.id)\n",
@@ -120,7 +120,7 @@ GUARDS = (
     ),
     Guard(
         "a message appears whole in the folder",
-        "service/broker_files.py",
+        "service/queue/filesystem_transport.py",
         'aside = folder / f".{name}.part"',
         "aside = folder / name",
         (f"{PART_TESTS}test_a_message_appears_whole",),
@@ -152,14 +152,14 @@ GUARDS = (
     ),
     Guard(
         "no program outlives its supervisor: the pipe",
-        "worker/programs/parent.py",
+        "worker/runtime/parent_pipe.py",
         "        os._exit(EXIT_STOPPED)\n\n    threading",
         "        return\n\n    threading",
         ("tests/worker/test_train_program.py::test_when_the_supervisors_pipe_closes_it_is_gone",),
     ),
     Guard(
         "no program outlives its supervisor: the kernel",
-        "worker/programs/parent.py",
+        "worker/runtime/parent_pipe.py",
         "        _die_with_parent()\n\n    def listen",
         "        pass\n\n    def listen",
         (

@@ -2,7 +2,7 @@
 
 from guard import SHIPPING, Guard, deletion_row, merge_row, row
 
-RETENTION = "service/retention.py"
+RETENTION = "service/usecases/retention.py"
 RETENTION_ROWS = "service/store/retention.py"
 
 MERGE_TESTS = "tests/service/test_merges.py::"
@@ -35,7 +35,7 @@ GUARDS = (
     ),
     Guard(
         "what a lost attempt stored of a merged model is removed",
-        "service/sweep.py",
+        "service/queue/sweep.py",
         "            self.store.tidy(prefix, kept)\n",
         "            pass\n",
         (f"{MERGE_TESTS}test_a_worker_lost_amid_its_uploads_leaves_nothing",),

@@ -17,14 +17,14 @@ from installation import Service, wait_until
 from outages import OnBucket, OnFiles, OnServers, Outages
 from sqlmodel import col, select
 
-from service import broker
 from service.artifacts import ArtifactStore
-from service.demo import free_port
+from service.cli.demo import free_port
+from service.queue import celery_app
+from service.queue.sweep import RENEWAL_SECONDS
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
 from service.store.tables import Job, Run
-from service.sweep import RENEWAL_SECONDS
 
 API = "api"
 WORKERS = ("worker-1", "worker-2")
@@ -107,7 +107,7 @@ class House(Service):
         if isinstance(self.outages, OnBucket):
             _find(self.store, server.environment())
         migrate.upgrade(self.database)
-        self._broker = broker.make_app(settings)
+        self._broker = celery_app.make_app(settings)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._to_end: set[str] = set()
 
@@ -181,7 +181,7 @@ class House(Service):
 
     def send(self, job_id: str) -> None:
         """A wake-up for a job, as the API sends it."""
-        broker.enqueue(self._broker, job_id)
+        celery_app.enqueue(self._broker, job_id)
 
     # -- between two rows ----------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from service.artifacts import Stored
 from service.domain.job import log_path
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, TRANSITIONS, JobKind, JobStatus
-from service.store import shipping
+from service.store import program_events
 from service.store.tables import Run
 
 VALUES = ("loss", "grad_norm", "learning_rate", "eval_loss")
@@ -248,7 +248,7 @@ def _leftovers(house: House) -> list[str]:
     with house.database.read() as session:
         named = set()
         for run_id in session.exec(select(Run.id)):
-            named |= shipping.keys_of(session, run_id)
+            named |= program_events.keys_of(session, run_id)
     for one in house.store.entries():
         if one.half is not None:
             found.append(f"half of {one.key} is in the store")

@@ -10,10 +10,10 @@ from guards import GUARDS, ROOT
 from scene import BODY, dataset
 from sqlmodel import select
 
-from service import broker
 from service.api.app import create_app
 from service.artifacts import ArtifactStore
 from service.domain.states import FailureReason, JobStatus
+from service.queue import celery_app
 from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
@@ -35,13 +35,13 @@ def sent(monkeypatch: pytest.MonkeyPatch, database_url: str) -> list[list[str]]:
     """What another connection saw of the jobs when each message was sent."""
     seen: list[list[str]] = []
 
-    def enqueue(_app: Any, job_id: str, _queue: str = broker.QUEUE) -> None:
+    def enqueue(_app: Any, job_id: str, _queue: str = celery_app.QUEUE) -> None:
         other = Database(database_url)
         with other.read() as session:
             seen.append(list(session.exec(select(Job.status).where(Job.id == job_id))))
         other.dispose()
 
-    monkeypatch.setattr(broker, "enqueue", enqueue)
+    monkeypatch.setattr(celery_app, "enqueue", enqueue)
     return seen
 
 

@@ -6,11 +6,11 @@ import threading
 import pytest
 from api_keys import bearer, make_keys
 
-from service import keys
-from service.api.auth import Authenticate
+from service.api.middleware.auth import Authenticate
 from service.domain.access import Role
 from service.domain.errors import Unavailable
 from service.store.database import Database
+from service.usecases import api_keys
 
 UPLOAD_BYTES = 64 << 20
 
@@ -86,7 +86,7 @@ def test_the_write_of_the_last_use_does_not_hold_up_the_answer(context, monkeypa
     token = make_keys(context.database)[Role.VIEWER]
     is_answered = threading.Event()
     waited = []
-    monkeypatch.setattr(keys, "note_use", lambda *_: waited.append(is_answered.wait(20)))
+    monkeypatch.setattr(api_keys, "note_use", lambda *_: waited.append(is_answered.wait(20)))
 
     async def app(scope, receive, send):
         await answered()(scope, receive, send)
@@ -104,7 +104,7 @@ def test_a_database_that_refuses_that_write_is_left_alone_for_a_minute(context, 
         asked.append(key_id)
         raise Unavailable("the database is read-only")
 
-    monkeypatch.setattr(keys, "note_use", refuse)
+    monkeypatch.setattr(api_keys, "note_use", refuse)
     app = Authenticate(answered(), context.database, "0.0.0.0")
     for _ in range(3):
         sent, _ = call(app, "GET", "/v1/runs", bearer(token))
@@ -152,6 +152,6 @@ def test_below_a_path_and_under_any_host_metrics_are_known_by_their_path(context
         raise Unavailable("the database is away")
 
     assert status("/fairtune/metrics", "x") == 200
-    monkeypatch.setattr(keys, "authenticate", away)
+    monkeypatch.setattr(api_keys, "authenticate", away)
     assert status("/fairtune/metrics", "x") == 200
     assert status("/fairtune/v1/runs", "x/metrics?") == 503

@@ -69,7 +69,7 @@ def test_nothing_is_visible_without_its_row(client, context, house, monkeypatch)
         raise RuntimeError("the row is not written")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.store.shipping._put_checkpoint", broken)
+        patch.setattr("service.store.program_events._put_checkpoint", broken)
         house.play("save(2)")
     assert client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"] == []
     # And its own worker has tidied up.

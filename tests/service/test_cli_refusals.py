@@ -19,7 +19,7 @@ def fairtune(folder, *arguments, **environment):
     """In a process of its own: what is caught by nobody would be printed at its end."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("FAIRTUNE_")}
     return subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments],
+        [sys.executable, "-m", "service.cli.main", *arguments],
         env=ours | {"FAIRTUNE_WAIT_SECONDS": "0", "COLUMNS": "200"} | environment,
         cwd=folder,
         capture_output=True,
@@ -84,14 +84,14 @@ def test_a_database_that_stays_locked_is_named(command, tmp_path, migrated_sqlit
     """In this process: there the wait for a lock is cut short."""
     from typer.testing import CliRunner
 
-    from service import waiting
-    from service.cli import app
+    from service.cli.main import app
+    from service.ops import startup
 
     path = tmp_path / "locked.db"
     shutil.copyfile(migrated_sqlite, path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(store, "SQLITE_BUSY_SECONDS", 0.1)
-    monkeypatch.setattr(waiting, "wait_for", lambda *_: None)  # it was free a moment ago
+    monkeypatch.setattr(startup, "wait_for", lambda *_: None)  # it was free a moment ago
     monkeypatch.setenv(DATABASE, f"sqlite:///{path}")
     with sqlite3.connect(path) as holder:
         holder.execute("BEGIN IMMEDIATE")

@@ -10,12 +10,12 @@ from by_hand import Worker
 from installation import wait_until
 from trained_runs import finish, leave_adapter, save
 
-from service import broker
 from service.domain.evaluation import evaluation_id
 from service.domain.states import FailureReason, JobStatus
-from service.store import jobs, shipping
+from service.queue import celery_app
+from service.queue.sweep import Sweeper
+from service.store import jobs, program_events
 from service.store.jobs import Fenced
-from service.sweep import Sweeper
 
 
 def url_of(run_id):
@@ -101,7 +101,7 @@ def test_what_is_left_out_is_the_runs_own(client, trained):
 
 
 def test_a_wake_up_is_sent_for_it(context, client, trained):
-    woken = broker.folder_of(context.settings) / "messages"
+    woken = celery_app.folder_of(context.settings) / "messages"
     before = len(list(woken.glob("*.msg")))
     ask(client, trained)
     assert len(list(woken.glob("*.msg"))) == before + 1
@@ -732,4 +732,4 @@ def test_nothing_is_left_in_the_store_without_a_row(context, client, trained, ho
     root = context.store.root
     stored = {p.relative_to(root).as_posix() for p in (root / "runs").rglob("*") if p.is_file()}
     with context.database.read() as session:
-        assert stored == shipping.keys_of(session, trained)
+        assert stored == program_events.keys_of(session, trained)

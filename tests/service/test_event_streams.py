@@ -7,12 +7,12 @@ import pytest
 from api_keys import bearer, let_expire
 from installation import wait_until
 
-from service import keys
-from service.api import streams
+from service.api.responses import event_stream
 from service.domain.access import Role
 from service.domain.errors import Unavailable
 from service.domain.states import JobStatus
 from service.store import jobs
+from service.usecases import api_keys
 
 
 def finish(context, worker):
@@ -41,10 +41,12 @@ def test_a_stream_ends_with_the_final_status_and_resumes(context, client, run_id
 
 @pytest.mark.parametrize("ends", ["revoked", "expired", "first key made"])
 def test_a_stream_ends_with_the_key_that_opened_it(ends, context, client, run_id, monkeypatch):
-    monkeypatch.setattr(streams, "PING_SECONDS", 0.1)
-    admin = "" if ends == "first key made" else keys.create(context.database, "a", Role.ADMIN).token
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.1)
+    admin = (
+        "" if ends == "first key made" else api_keys.create(context.database, "a", Role.ADMIN).token
+    )
     if admin:
-        token = keys.create(context.database, "b", Role.VIEWER).token
+        token = api_keys.create(context.database, "b", Role.VIEWER).token
         client.headers.update(bearer(token))
     feed = client.app.state.feed
     with ThreadPoolExecutor(1) as pool:
@@ -52,11 +54,11 @@ def test_a_stream_ends_with_the_key_that_opened_it(ends, context, client, run_id
         try:
             wait_until(lambda: feed._listeners, 20)
             if ends == "revoked":
-                keys.revoke_named(context.database, "b")
+                api_keys.revoke_named(context.database, "b")
             elif ends == "expired":
                 let_expire(context.database, "b")
             else:
-                admin = keys.create(context.database, "a", Role.ADMIN).token
+                admin = api_keys.create(context.database, "a", Role.ADMIN).token
             events = listener.result(timeout=20)
         finally:  # or it would go on
             client.post(f"/v1/runs/{run_id}/cancel", headers=bearer(admin))
@@ -70,8 +72,8 @@ def test_a_stream_outlives_a_database_that_cannot_tell(context, client, run_id, 
         asked.append(None)
         raise Unavailable("the database cannot be reached")
 
-    monkeypatch.setattr(streams, "PING_SECONDS", 0.1)
-    monkeypatch.setattr(keys, "is_let_in", away)
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(api_keys, "is_let_in", away)
     with ThreadPoolExecutor(1) as pool:
         listener = pool.submit(events_of, client, run_id)
         wait_until(lambda: len(asked) > 2, 20)
@@ -96,7 +98,7 @@ def test_a_stream_follows_what_comes(context, client, run_id, worker):
 
 def test_a_stream_ends_when_its_run_is_deleted(context, client, run_id, monkeypatch):
     """The event that ended it may be gone before it was read."""
-    monkeypatch.setattr(streams, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.1)
     feed = client.app.state.feed
     with ThreadPoolExecutor(1) as pool:
         listener = pool.submit(events_of, client, run_id)

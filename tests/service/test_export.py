@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli.main import app
 
 
 def test_a_run_is_exported_as_a_model_hub_takes_it(client, context, run_id, worker, tmp_path):

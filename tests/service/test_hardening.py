@@ -18,15 +18,15 @@ from fastapi.testclient import TestClient
 from installation import Service, wait_until
 from pydantic import ValidationError
 
-from service import keys
 from service.api import server
 from service.api.app import create_app
-from service.api.security_headers import DATA_POLICY, FIXED, page_policy
-from service.demo import free_port
+from service.api.middleware.security_headers import DATA_POLICY, FIXED, page_policy
+from service.cli.demo import free_port
 from service.domain.access import Role
 from service.domain.errors import RefusedToStart
 from service.settings import DEVELOPMENT_PASSWORD, Settings
 from service.store.database import Database
+from service.usecases import api_keys
 
 ROWS = b'{"text": "a", "label": "hate"}\n{"text": "b", "label": "normal"}\n'
 JSON = {"Content-Type": "application/json"}
@@ -674,12 +674,12 @@ def test_production_refuses_the_password_that_everybody_knows(url):
 
 def test_production_wants_a_key_on_loopback_too(database_url):
     database = Database(database_url)
-    keys.check_guarded(database, Settings())
+    api_keys.check_guarded(database, Settings())
     production = Settings(environment="production")
     with pytest.raises(RefusedToStart, match="fairtune keys create"):
-        keys.check_guarded(database, production)
-    keys.create(database, "first", Role.ADMIN)
-    keys.check_guarded(database, production)
+        api_keys.check_guarded(database, production)
+    api_keys.create(database, "first", Role.ADMIN)
+    api_keys.check_guarded(database, production)
     database.dispose()
 
 

@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete
 from sqlmodel import SQLModel
 
-from service import keys as use_cases
 from service.api.app import create_app
 from service.domain.access import Role
 from service.domain.errors import Conflict, RefusedToStart
@@ -20,6 +19,7 @@ from service.store import keys as rows
 from service.store import migrate
 from service.store.database import Database, db_now
 from service.store.tables import ApiKey
+from service.usecases import api_keys as use_cases
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import pytest
 from typer.testing import CliRunner
 
-from service import keys as use_cases
-from service.cli import app
+from service.cli.main import app
 from service.domain.access import Role
 from service.store.database import Database
+from service.usecases import api_keys as use_cases
 
 
 @pytest.fixture

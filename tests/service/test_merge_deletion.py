@@ -9,13 +9,13 @@ from sqlmodel import select
 from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
 
-from service import retention
-from service.cli import app
+from service.cli.main import app
 from service.store import jobs
 from service.store import retention as rows
 from service.store.rewind import rewind
 from service.store.runs import get_run
 from service.store.tables import Artifact
+from service.usecases import retention
 
 OLD = -60  # a file is older than that as soon as it is there
 

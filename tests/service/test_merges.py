@@ -13,14 +13,14 @@ from installation import wait_until
 from merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
 from trained_runs import finish, leave_adapter, save
 
-from service import broker
 from service.domain.states import FailureReason, JobStatus
-from service.exports import export
-from service.retention import collect, look
-from service.store import jobs, shipping
+from service.queue import celery_app
+from service.queue.sweep import Sweeper
+from service.store import jobs, program_events
 from service.store.jobs import Fenced
 from service.store.runs import artifacts
-from service.sweep import Sweeper
+from service.usecases.export import export
+from service.usecases.retention import collect, look
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_is_left_out_has_its_value(client, trained):
 
 
 def test_a_wake_up_is_sent_for_it_once(context, client, trained):
-    woken = broker.folder_of(context.settings) / "messages"
+    woken = celery_app.folder_of(context.settings) / "messages"
     before = len(list(woken.glob("*.msg")))
     ask(client, trained)
     ask(client, trained, 200)
@@ -470,7 +470,7 @@ def test_a_program_killed_right_after_it_announced_has_said_all(context, client,
     assert working.job.status == "succeeded"
     assert client.get(url_of(trained)).json()["comparison"]["rows"] == 8
     with context.database.read() as session:
-        named = shipping.keys_of(session, trained)
+        named = program_events.keys_of(session, trained)
     assert stored(context) == {key for key in named if not key.endswith("/merge.log")}
 
 

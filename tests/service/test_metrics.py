@@ -9,17 +9,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine, text
 from sqlmodel import col, update
 
-from service import __version__, keys
-from service.api import auth
+from service import __version__
 from service.api.app import create_app
-from service.api.auth import Authenticate
+from service.api.middleware import auth
+from service.api.middleware.auth import Authenticate
 from service.domain.access import Role
 from service.domain.states import FailureReason, JobKind, JobStatus
+from service.queue.sweep import Sweeper
 from service.store import jobs
 from service.store.database import db_now
 from service.store.runs import get_run
 from service.store.tables import Job
-from service.sweep import Sweeper
+from service.usecases import api_keys
 
 
 def scrape(client) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -185,7 +186,7 @@ def lose_database(context) -> Callable[[], None]:
 
 
 def test_while_the_database_is_away_the_rest_is_told(client, context, lose_database):
-    token = keys.create(context.database, "prometheus", Role.ADMIN).token
+    token = api_keys.create(context.database, "prometheus", Role.ADMIN).token
     client.headers["Authorization"] = f"Bearer {token}"
     client.get("/healthz")
     assert value(scrape(client), "database_up") == 1
@@ -204,10 +205,10 @@ def test_while_the_database_is_away_only_a_key_that_read_them_before_reads_metri
     def status(key: str, path: str = "/metrics") -> int:
         return client.get(path, headers={"Authorization": f"Bearer {key}"}).status_code
 
-    made = [keys.create(context.database, name, Role.ADMIN) for name in ("a", "b", "c")]
+    made = [api_keys.create(context.database, name, Role.ADMIN) for name in ("a", "b", "c")]
     used, unused, revoked = [one.token for one in made]
     assert (status(used), status(revoked)) == (200, 200)
-    keys.revoke(context.database, made[2].key.row.id)
+    api_keys.revoke(context.database, made[2].key.row.id)
     assert (status(revoked), client.get("/metrics").status_code) == (401, 401)
     lose_database()
     assert [status(one) for one in (used, used, unused, revoked)] == [200, 200, 503, 503]
@@ -220,7 +221,7 @@ def test_open_access_does_not_outlast_the_first_key_while_the_database_is_away(
     assert client.get("/metrics").status_code == 200
     junk = {"Authorization": "Bearer junk"}
     assert client.get("/metrics", headers=junk).status_code == 200
-    keys.create(context.database, "me", Role.ADMIN)  # by another process: this one is not told
+    api_keys.create(context.database, "me", Role.ADMIN)  # by another process: this one is not told
     lose_database()
     assert client.get("/metrics").status_code == 503
     assert client.get("/metrics", headers=junk).status_code == 503
@@ -236,7 +237,7 @@ def test_what_is_remembered_of_a_key_is_forgotten_after_minutes(context, lose_da
     for number in range(20):
         junk = {"Authorization": f"Bearer junk{number}"}
         assert client.get("/metrics", headers=junk).status_code == 200
-    token = keys.create(context.database, "me", Role.ADMIN).token
+    token = api_keys.create(context.database, "me", Role.ADMIN).token
     client.headers["Authorization"] = f"Bearer {token}"
     assert client.get("/metrics").status_code == 200
     assert len(guard._scrapers) == 1

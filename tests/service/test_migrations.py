@@ -10,12 +10,12 @@ from installation import wait_until
 from sqlalchemy import inspect, text
 from sqlmodel import SQLModel, select
 
-from service import keys
 from service.domain.errors import Unavailable
 from service.store import database as store
 from service.store import migrate
 from service.store.database import Database
 from service.store.tables import DEFAULT_PROJECT, Job, Project
+from service.usecases import api_keys
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -131,9 +131,9 @@ def test_a_migration_gives_up_on_a_table_that_stays_held(postgres, monkeypatch):
     with structlog.testing.capture_logs() as lines, other.read() as dump:
         dump.execute(text("SELECT count(*) FROM job"))
         with pytest.raises(Unavailable, match="lock timeout"):
-            keys.migrate_with_first(database)
+            api_keys.migrate_with_first(database)
     assert [line["tries_left"] for line in lines] == [2, 1]
-    assert keys.migrate_with_first(database).key.row.name == "first-admin"
+    assert api_keys.migrate_with_first(database).key.row.name == "first-admin"
     for one in (database, other):
         one.dispose()
 

@@ -6,8 +6,8 @@ from service.api.app import create_app
 from service.domain.evaluation import EvaluationRequest
 from service.domain.merge import MergeRequest
 from service.domain.release import PromotionRequest
-from service.report_request import ReportRequest
 from service.settings import Settings
+from service.usecases.reports.options import ReportRequest
 
 
 @pytest.fixture(scope="module")

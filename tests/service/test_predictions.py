@@ -11,13 +11,14 @@ from sqlmodel import col
 from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
 
-from service import broker, cli_predict
-from service.cli import app
+from service.cli import predict
+from service.cli.main import app
 from service.domain.prediction import PredictionTask, Scores, decided
+from service.queue import celery_app
+from service.queue.sweep import Sweeper
 from service.store import jobs, predictions
 from service.store.database import db_now
 from service.store.tables import Run
-from service.sweep import Sweeper
 
 SCORES = {"probabilities": [[0.6, 0.4], [0.2, 0.8]], "truncated": [False, True]}
 TEXTS = ["one text", "another"]
@@ -191,7 +192,7 @@ def test_they_have_a_queue_of_their_own(context, client, trained, dataset_id):
     first, second = ask(client, trained), ask(client, trained)
     assert waiting["queue_position"] == 1
     assert [first["queue_position"], second["queue_position"]] == [1, 2]
-    messages = broker.folder_of(context.settings) / "messages"
+    messages = celery_app.folder_of(context.settings) / "messages"
     assert len(list(messages.glob("*.predictions.msg"))) == 2
     for one in messages.glob("*.msg"):
         one.unlink()
@@ -246,8 +247,8 @@ def test_the_same_key_asks_once(client, trained):
 @pytest.fixture
 def command(client, monkeypatch):
     """`fairtune predict` against the server in this process."""
-    monkeypatch.setattr(cli_predict.httpx, "Client", lambda **_: _Open(client))
-    monkeypatch.setattr(cli_predict, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(predict.httpx, "Client", lambda **_: _Open(client))
+    monkeypatch.setattr(predict, "_POLL_SECONDS", 0)
     return lambda *arguments, **named: CliRunner().invoke(app, ["predict", *arguments], **named)
 
 
@@ -319,7 +320,7 @@ def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, train
 def test_the_command_says_once_that_nobody_takes_them_up(
     context, client, trained, command, monkeypatch
 ):
-    monkeypatch.setattr(cli_predict, "_UNCLAIMED_SECONDS", -1)
+    monkeypatch.setattr(predict, "_UNCLAIMED_SECONDS", -1)
     get, polls = client.get, []
 
     def late(url, **named):

@@ -8,9 +8,9 @@ from api_keys import bearer, make_keys
 from report_calls import CAPS, again, certified_run, evaluations, own, report, scored_run
 from scored_runs import ScoredRun, right, wrong_on
 
-from service import reports
 from service.domain.access import Role
-from service.turns import Turns
+from service.ops.capacity_limiter import Turns
+from service.usecases.reports import build
 
 
 def right_or_half(row) -> float:
@@ -348,7 +348,7 @@ def test_a_viewer_may_ask_for_a_report_since_nothing_is_kept(client, context, ru
 
 def test_more_reports_than_may_be_made_at_once_are_sent_away(client, run, monkeypatch):
     evaluation = own(client, run)
-    monkeypatch.setattr(reports, "TURNS", Turns("reports", at_once=0, waiting=0, seconds=0))
+    monkeypatch.setattr(build, "TURNS", Turns("reports", at_once=0, waiting=0, seconds=0))
     answer = again(client, run, evaluation)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:busy")
     assert int(answer.headers["Retry-After"]) > 0

@@ -1,7 +1,7 @@
 """Which request queued a job: the row says so, and the worker that claims it hears of it."""
 
 from service.domain.states import FailureReason
-from service.store import jobs, steering
+from service.store import job_control, jobs
 from service.store.runs import get_run
 
 
@@ -48,6 +48,6 @@ def test_a_job_knows_the_request_that_queued_it_last(client, context, dataset_id
 def test_what_no_request_asks_for_leaves_it_as_it_is(context, run_id):
     with context.database.write() as session:
         job = get_run(session, run_id)[1]
-        steering.pause(session, job)
-        steering.resume(session, job)
+        job_control.pause(session, job)
+        job_control.resume(session, job)
     assert (job_of(context, run_id).request_id or "").startswith("req_")  # the POST's

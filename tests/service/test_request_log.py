@@ -9,10 +9,10 @@ from log_lines import caught
 from prometheus_client import generate_latest
 from sqlalchemy import text
 
-from service import keys
-from service.api.request_log import RequestLog
+from service.api.middleware.request_log import RequestLog
 from service.domain.access import Role
-from service.monitoring import Monitoring
+from service.ops.prometheus import Monitoring
+from service.usecases import api_keys
 
 MADE = re.compile(r"req_[0-9a-z]{26}")
 # The database has no part in it.
@@ -116,8 +116,8 @@ def test_a_request_is_one_line_with_the_routes_template(client, run_id):
 
 
 def test_the_line_names_the_key_of_the_caller_and_never_its_token(client, context):
-    keys.create(context.database, "first", Role.ADMIN)
-    token = keys.create(context.database, "ci of the lab", Role.VIEWER).token
+    api_keys.create(context.database, "first", Role.ADMIN)
+    token = api_keys.create(context.database, "ci of the lab", Role.VIEWER).token
     header = {"Authorization": f"Bearer {token}"}
     with caught(level="debug") as lines:
         assert client.get("/v1/runs", headers=header).status_code == 200

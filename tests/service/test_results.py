@@ -8,9 +8,9 @@ import pytest
 from by_hand import Worker
 
 from service.domain.states import FailureReason, JobKind, JobStatus
-from service.store import jobs, shipping
+from service.queue.sweep import Sweeper
+from service.store import jobs, program_events
 from service.store.jobs import Fenced
-from service.sweep import Sweeper
 
 
 def checkpoint(worker, step, best_step, **fields):
@@ -235,12 +235,12 @@ def test_a_log_that_a_longer_one_replaces_meanwhile_is_read_all_the_same(
         return whole(key)
 
     # What is opened first is gone; the row names another place by then.
-    first = shipping.prefix_of(worker.current)
+    first = program_events.prefix_of(worker.current)
     with context.database.write() as session:
         lost = FailureReason.WORKER_LOST
         jobs.give_back(session, jobs.hold(session, worker.current), 1, lost, "", free=True)
     worker.current, worker.seq = worker.claim(), 0
-    assert shipping.prefix_of(worker.current) != first
+    assert program_events.prefix_of(worker.current) != first
     monkeypatch.setattr(type(context.store), "open", replaced)
     assert client.get(f"/v1/runs/{run_id}/logs").text == "one\ntwo\n"
 
@@ -332,7 +332,7 @@ def test_a_sweep_that_comes_too_late_leaves_the_owner_alone(context, worker):
 def test_what_is_expired_for_a_moment_only_is_left_to_its_owner(context, worker, monkeypatch):
     """All leases are, when a machine wakes or a database comes back."""
     clock = [1000.0]
-    monkeypatch.setattr("service.sweep.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("service.queue.sweep.time.monotonic", lambda: clock[0])
     sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
 
     def look(lease):
@@ -363,7 +363,7 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
         jobs.not_woken(session, waiting)
     woken = []
     monkeypatch.setattr(
-        "service.sweep.broker.enqueue", lambda _, job_id, _queue: woken.append(job_id)
+        "service.queue.sweep.broker.enqueue", lambda _, job_id, _queue: woken.append(job_id)
     )
     monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
     sweeper.sweep()
@@ -389,7 +389,7 @@ def test_the_sweep_removes_what_a_lost_attempt_stored_and_did_not_record(context
     kept = worker.file("evaluations/base.parquet", b"P")
     worker.ship(worker.line(type="artifact", file=kept))
     worker.file("checkpoints/checkpoint-9/adapter_model.safetensors", b"unrecorded")
-    prefix = context.store.root / shipping.prefix_of(worker.current)
+    prefix = context.store.root / program_events.prefix_of(worker.current)
     (prefix / ".half.part").write_bytes(b"x")
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
@@ -433,8 +433,8 @@ def test_a_returned_job_is_woken_for_by_the_next_sweep(context, worker):
 
 
 def test_a_broker_that_is_away_does_not_lose_wake_ups(context, client, dataset_id, monkeypatch):
-    from service import broker
     from service.domain.errors import Unavailable
+    from service.queue import celery_app as broker
 
     def away(*_):
         raise Unavailable("away")
@@ -456,7 +456,7 @@ def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, wo
 
 
 def test_the_sweep_wakes_a_worker_for_a_job_nobody_picked_up(context, run_id):
-    from service import broker
+    from service.queue import celery_app as broker
 
     folder = broker.folder_of(context.settings) / "messages"
     for message in folder.glob("*.msg"):  # the message is lost

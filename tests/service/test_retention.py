@@ -8,15 +8,15 @@ from sqlalchemy import text
 from sqlmodel import select
 from typer.testing import CliRunner
 
-from service import retention
-from service.cli import app
+from service.cli.main import app
 from service.domain.errors import Conflict
 from service.domain.states import FailureReason, JobStatus
+from service.queue.sweep import Sweeper
 from service.store import jobs
 from service.store import retention as rows
 from service.store.database import db_now
 from service.store.tables import Checkpoint, Event, Job, Promotion, Run
-from service.sweep import Sweeper
+from service.usecases import retention
 
 OLD = -60  # a file is older than that as soon as it is there
 

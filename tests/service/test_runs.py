@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service import broker
+from service.queue import celery_app
 
 
 def submit(client, headers=None, **body):
@@ -15,7 +15,7 @@ def submit(client, headers=None, **body):
 
 
 def waiting_messages(settings) -> int:
-    return len(list((broker.folder_of(settings) / "messages").glob("*.msg")))
+    return len(list((celery_app.folder_of(settings) / "messages").glob("*.msg")))
 
 
 def test_overrides_lie_over_the_preset(client, settings, dataset_id):

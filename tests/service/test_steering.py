@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from by_hand import Worker
 
-from service import broker
 from service.domain.states import FailureReason, JobStatus
+from service.queue import celery_app
 from service.store import jobs
 
 
@@ -57,7 +57,7 @@ def save(worker, step, **fields):
 
 
 def messages(context) -> int:
-    return len(list((broker.folder_of(context.settings) / "messages").glob("*.msg")))
+    return len(list((celery_app.folder_of(context.settings) / "messages").glob("*.msg")))
 
 
 def test_a_queued_run_is_paused_at_once_and_resumed_into_the_queue(context, client, run_id):

@@ -8,8 +8,8 @@ from attempts import House, in_background
 from installation import wait_until
 
 from service.domain.errors import Unavailable
-from service.store import shipping
-from worker import supervisor as module
+from service.store import program_events
+from worker.supervision import supervisor as module
 
 PATIENCE = 0.4
 
@@ -57,7 +57,7 @@ def files_of(house):
 
 def named(house):
     with house.context.database.read() as session:
-        return shipping.keys_of(session, house.run_id)
+        return program_events.keys_of(session, house.run_id)
 
 
 def test_a_failure_does_not_begin_all_files_anew(house, put):
@@ -121,7 +121,7 @@ def test_a_full_store_is_named_though_the_patience_ends_amid_a_try(house, put):
 
 def test_a_database_is_waited_for_longer_than_a_store(house, monkeypatch):
     """Nobody else could take the job over either."""
-    whole, since, slow = shipping.ship, time.monotonic(), iter(range(6))
+    whole, since, slow = program_events.ship, time.monotonic(), iter(range(6))
 
     def ship(*arguments):
         if time.monotonic() - since < 3 * PATIENCE and next(slow, None) is not None:
@@ -129,7 +129,7 @@ def test_a_database_is_waited_for_longer_than_a_store(house, monkeypatch):
             raise Unavailable("the database")
         return whole(*arguments)
 
-    monkeypatch.setattr(shipping, "ship", ship)
+    monkeypatch.setattr(program_events, "ship", ship)
     house.play(THREE_FILES, storage_patience_seconds=PATIENCE)
     assert (house.job.status, house.job.attempts) == ("succeeded", 1)
 
@@ -179,7 +179,7 @@ def test_looking_for_what_earlier_attempts_left_may_take_its_time(house, monkeyp
             return removed
         return whole(store, prefix, keep)
 
-    monkeypatch.setattr("worker.supervisor._LOG_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("worker.supervision.supervisor._LOG_PATIENCE_SECONDS", 0.2)
     house.play("sys.exit(1)")  # an earlier attempt, so that there is something to look for
     monkeypatch.setattr(module.ArtifactStore, "tidy", tidy)
     end = house.tmp_path / "end"

@@ -11,15 +11,16 @@ from attempts import PROGRAM, House, in_background
 from installation import wait_until
 from log_lines import caught
 
-from service import broker
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason, JobStatus
-from service.store import jobs, shipping, steering
+from service.queue import celery_app
+from service.store import job_control, jobs, program_events
 from service.store.jobs import Fenced
 from service.store.runs import checkpoints, get_run
 from service.store.tables import Dataset, Run
-from worker import job_directory, tasks
-from worker import supervisor as module
+from worker import tasks
+from worker.supervision import job_directory
+from worker.supervision import supervisor as module
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_the_end_of_the_grace_period_kills(house):
     attempt = in_background(house.attempt(DEAF, stop_grace_seconds=0.3))
     wait_until(lambda: house.job.step == 1)
     with house.context.database.write() as session:
-        steering.cancel(session, get_run(session, house.run_id)[1])
+        job_control.cancel(session, get_run(session, house.run_id)[1])
     attempt.join(timeout=20)
     assert house.job.status == "cancelled"
 
@@ -228,7 +229,7 @@ def test_a_store_that_hangs_does_not_keep_the_job(house, monkeypatch, name, how)
     with house.context.database.write() as session:
         job = get_run(session, house.run_id)[1]
         if how == "cancel":
-            steering.cancel(session, job)
+            job_control.cancel(session, job)
         elif how == "fenced":
             lost = FailureReason.WORKER_LOST
             jobs.give_back(session, job, job.token, lost, "", free=False)
@@ -253,7 +254,7 @@ def test_told_to_stop_while_memory_runs_out_it_keeps_the_smaller_batch(house, st
     wait_until(lambda: house.job.step == 1)
     if stop == "pause":
         with house.context.database.write() as session:
-            steering.pause(session, get_run(session, house.run_id)[1])
+            job_control.pause(session, get_run(session, house.run_id)[1])
     else:
         house.shutdown.tell()
     attempt.join(timeout=20)
@@ -276,7 +277,7 @@ def test_a_cancel_before_the_program_has_begun_starts_none(house, monkeypatch):
     attempt = in_background(supervisor)
     wait_until(lambda: disk.refused > 3)
     with house.context.database.write() as session:
-        steering.cancel(session, get_run(session, house.run_id)[1])
+        job_control.cancel(session, get_run(session, house.run_id)[1])
     wait_until(lambda: supervisor.lease.request == "cancel")
     disk.broken.clear()
     attempt.join(timeout=20)
@@ -300,10 +301,10 @@ def test_a_pause_taken_back_leaves_the_next_start_alone(house):
     attempt = in_background(supervisor)
     wait_until(lambda: house.job.step == 1)
     with house.context.database.write() as session:
-        steering.pause(session, get_run(session, house.run_id)[1])
+        job_control.pause(session, get_run(session, house.run_id)[1])
     wait_until(lambda: supervisor.lease.request == "pause")
     with house.context.database.write() as session:
-        assert not steering.resume(session, get_run(session, house.run_id)[1])
+        assert not job_control.resume(session, get_run(session, house.run_id)[1])
     wait_until(lambda: supervisor.lease.request is None)
     (supervisor.directory / "resumed").touch()
     attempt.join(timeout=20)
@@ -322,7 +323,7 @@ def test_a_program_that_cannot_be_started_is_an_attempt(house, monkeypatch):
     def fork(*_, **__):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("worker.child.subprocess.Popen", fork)
+    monkeypatch.setattr("worker.supervision.program_process.subprocess.Popen", fork)
     for _ in range(3):
         house.play("")
     assert (house.job.status, house.job.failure_reason) == ("failed", "crashed")
@@ -374,7 +375,7 @@ def test_a_cancel_is_heard_while_the_store_is_away(house, monkeypatch):
     attempt = in_background(house.attempt("save(2)", stop_grace_seconds=0.3))
     wait_until(lambda: disk.refused > 3)
     with house.context.database.write() as session:
-        steering.cancel(session, get_run(session, house.run_id)[1])
+        job_control.cancel(session, get_run(session, house.run_id)[1])
     attempt.join(timeout=20)
     assert house.job.status == "cancelled"
 
@@ -569,13 +570,13 @@ def test_every_thread_of_a_worker_logs_with_the_ids_of_its_job(
         return laid_out(*arguments)
 
     monkeypatch.setattr(jobs, "renew", failing_once(jobs.renew))
-    monkeypatch.setattr(shipping, "ship", failing_once(shipping.ship))
+    monkeypatch.setattr(program_events, "ship", failing_once(program_events.ship))
     monkeypatch.setattr(job_directory, "prepare", prepare)
     monkeypatch.setattr(tasks, "Database", lambda _: context.database)
     go = tmp_path / "go"
     program = PROGRAM + textwrap.dedent(LINGERING).replace("GO", repr(str(go)))
     (tmp_path / "program.py").write_text(program)
-    execute = tasks.make_worker(house.settings).tasks[broker.EXECUTE]
+    execute = tasks.make_worker(house.settings).tasks[celery_app.EXECUTE]
     with caught("worker") as lines:
         attempt = threading.Thread(target=execute, args=(house.job.id,))
         attempt.start()
@@ -600,7 +601,7 @@ def stored(house):
 
 def named(house):
     with house.context.database.read() as session:
-        return shipping.keys_of(session, house.run_id)
+        return program_events.keys_of(session, house.run_id)
 
 
 def test_nothing_is_left_to_tidy_once_the_outcome_is_recorded(house, monkeypatch):

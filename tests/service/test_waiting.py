@@ -20,10 +20,11 @@ from installation import Service, wait_until
 from proxy import Proxy
 from sqlalchemy.engine import make_url
 
-from service import broker, waiting
 from service.api.routes import health
-from service.demo import free_port
-from service.readiness import NotReady
+from service.cli.demo import free_port
+from service.ops import startup
+from service.ops.readiness import NotReady
+from service.queue import celery_app
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
@@ -41,7 +42,7 @@ def settings_of(tmp_path, **fields) -> Settings:
 def ends(process, settings) -> list[dict]:
     """What `process` logs before it gives up with status 1."""
     with structlog.testing.capture_logs() as lines, pytest.raises(SystemExit) as ended:
-        waiting.wait_for(process, settings)
+        startup.wait_for(process, settings)
     assert ended.value.code == 1
     assert PASSWORD not in str(lines)
     assert lines[-1]["log_level"] == "error"
@@ -105,7 +106,7 @@ def migrated(own_postgres, name) -> str:
 @pytest.mark.parametrize("process", ["api", "worker", "migrate"])
 def test_where_everything_is_there_nothing_is_waited_for_or_said(process, tmp_path, database_url):
     with structlog.testing.capture_logs() as lines:
-        waiting.wait_for(process, settings_of(tmp_path, database_url=database_url))
+        startup.wait_for(process, settings_of(tmp_path, database_url=database_url))
     assert lines == []
 
 
@@ -117,7 +118,7 @@ def test_a_schema_that_nobody_migrates_ends_the_wait_and_names_the_command(proce
 
 
 def test_an_empty_database_is_what_migrate_is_for(tmp_path):
-    waiting.wait_for("migrate", settings_of(tmp_path))
+    startup.wait_for("migrate", settings_of(tmp_path))
 
 
 @pytest.mark.parametrize("process", ["api", "worker", "migrate"])
@@ -143,8 +144,8 @@ def test_a_newer_schema_is_not_waited_for(process, tmp_path, database_url):
 def test_what_is_waited_for_is_said_at_the_start_and_now_and_then(
     pause, often, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(waiting, "_SAY_SECONDS", pause)
-    monkeypatch.setattr(waiting, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(startup, "_SAY_SECONDS", pause)
+    monkeypatch.setattr(startup, "_FIRST_PAUSE_SECONDS", 0.01)
     lines = ends("migrate", settings_of(tmp_path, database_url=NOBODY, wait_seconds=0.5))
     said = [line for line in lines if line["event"] == "waiting for the database"]
     assert (len(said) > 1) is often
@@ -165,7 +166,7 @@ def test_what_the_server_says_is_passed_on_without_the_password(own_postgres, tm
 
 
 def test_a_server_that_hangs_is_a_part_that_is_missing(line, tmp_path, monkeypatch):
-    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(startup, "_LOOK_SECONDS", 0.3)
     line.stall()
     url = through(line, "postgres")
     lines = ends("migrate", settings_of(tmp_path, database_url=url, wait_seconds=0))
@@ -203,7 +204,7 @@ def test_a_worker_waits_for_its_broker_and_the_api_starts_without(tmp_path, migr
     )
     assert ends("worker", settings)[-1]["what"] == "broker"
     with structlog.testing.capture_logs() as lines:
-        waiting.wait_for("api", settings)
+        startup.wait_for("api", settings)
     assert [line["log_level"] for line in lines] == ["warning"]
     assert lines[0]["event"] == "starting without the broker"
     assert PASSWORD not in str(lines)
@@ -214,7 +215,7 @@ def test_on_several_machines_a_directory_as_the_store_is_pointed_out(
 ):
     settings = settings_of(tmp_path, database_url=migrated_postgres, broker_url=redis_url)
     with structlog.testing.capture_logs() as lines:
-        waiting.wait_for("worker", settings)
+        startup.wait_for("worker", settings)
     (said,) = lines
     assert "every worker must see this same one" in said["event"]
     assert said["directory"] == settings.artifacts_url
@@ -265,7 +266,7 @@ def test_a_process_that_gives_up_ends_with_1_and_no_traceback(service):
 
 def listening(service) -> int:
     """How many workers answer over the broker."""
-    app = broker.make_app(service.settings)
+    app = celery_app.make_app(service.settings)
     with app.connection_for_write() as connection:  # not one that Celery has kept
         return len(app.control.ping(timeout=1, connection=connection))
 

@@ -7,14 +7,14 @@ from sqlalchemy import update
 from sqlmodel import col
 from trained_runs import finish, leave_adapter
 
-from service import broker
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason, JobKind
+from service.queue import celery_app
+from service.queue.sweep import Sweeper
 from service.store import jobs
 from service.store.database import db_now
 from service.store.runs import get_run
 from service.store.tables import Job
-from service.sweep import Sweeper
 from worker import tasks
 
 
@@ -54,7 +54,7 @@ def sweep(context, *, idle=0.0, **settings):
 
 def messages(context):
     """The queues of the messages that lie in the broker, which are taken away."""
-    folder = broker.folder_of(context.settings) / "messages"
+    folder = celery_app.folder_of(context.settings) / "messages"
     found = sorted(path.name.split(".")[-2] for path in folder.glob("*.msg"))
     for path in folder.glob("*.msg"):
         path.unlink()
@@ -105,7 +105,7 @@ def test_after_an_outage_of_the_broker_the_wait_is_short_again(context, job_id, 
 
     put(context, job_id, resent=9, enqueued_at=db_now(-4000))
     with monkeypatch.context() as patch:
-        patch.setattr(broker, "enqueue", away)
+        patch.setattr(celery_app, "enqueue", away)
         sweep(context)
     messages(context)
     sweep(context)
@@ -141,7 +141,7 @@ def test_a_job_of_a_queue_that_a_worker_does_not_take_is_left_to_others(
     monkeypatch.setattr(tasks, "Database", lambda _: context.database)
     for queues, kinds in ((["jobs"], [JobKind.TRAIN]), (["predictions"], [JobKind.PREDICT])):
         settings = context.settings.model_copy(update={"queues": queues})
-        execute = tasks.make_worker(settings).tasks[broker.EXECUTE]
+        execute = tasks.make_worker(settings).tasks[celery_app.EXECUTE]
         for job_id in waiting.values():
             execute(job_id)
         assert taken == kinds
@@ -158,7 +158,9 @@ def test_a_worker_finds_what_was_lost_long_ago_and_takes_its_own_alone(
 ):
     for job_id in waiting.values():
         put(context, job_id, resent=9)
-    broker.enqueue(context.celery, waiting[JobKind.PREDICT], broker.QUEUE)  # to the wrong queue
+    celery_app.enqueue(
+        context.celery, waiting[JobKind.PREDICT], celery_app.QUEUE
+    )  # to the wrong queue
 
     def status(kind):
         with context.database.read() as session:

@@ -4,11 +4,11 @@ import pytest
 from api_keys import bearer, make_keys
 from by_hand import Worker
 
-from service import keys as use_cases
 from service.domain.access import Role
 from service.domain.states import FailureReason, JobStatus
 from service.store import jobs
 from service.store.runs import get_run
+from service.usecases import api_keys as use_cases
 
 
 @pytest.fixture

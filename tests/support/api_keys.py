@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import col
 
-from service import keys
 from service.domain.access import Role
 from service.store.database import Database, db_now
 from service.store.tables import ApiKey
+from service.usecases import api_keys
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -17,7 +17,7 @@ def bearer(token: str) -> dict[str, str]:
 
 def make_keys(database: Database) -> dict[Role, str]:
     """A token of each role; the keys are named after them. The first one must be an admin's."""
-    return {role: keys.create(database, role.value, role).token for role in reversed(Role)}
+    return {role: api_keys.create(database, role.value, role).token for role in reversed(Role)}
 
 
 def change(database: Database, name: str, **values: Any) -> None:

@@ -6,8 +6,8 @@ import threading
 
 from service.store import jobs
 from service.store.runs import find_artifact, get_run
-from worker.patience import Shutdown
-from worker.supervisor import Supervisor
+from worker.supervision.retry import Shutdown
+from worker.supervision.supervisor import Supervisor
 
 PROGRAM = """
 import datetime, hashlib, json, os, pathlib, signal, sys, time
@@ -71,8 +71,8 @@ class House:
         wrapper = tmp_path / "python"
         wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/program.py" "$3"\n')
         wrapper.chmod(0o755)
-        monkeypatch.setattr("worker.child.sys.executable", str(wrapper))
-        monkeypatch.setattr("worker.patience._BACKOFF_SECONDS", (0.05,))
+        monkeypatch.setattr("worker.supervision.program_process.sys.executable", str(wrapper))
+        monkeypatch.setattr("worker.supervision.retry._BACKOFF_SECONDS", (0.05,))
 
     def attempt(self, program: str, **settings) -> Supervisor:
         """Claim the job for a program; `run` is the caller's."""

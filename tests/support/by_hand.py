@@ -8,7 +8,7 @@ from typing import Any
 
 from service.context import Context
 from service.domain.events import program_event
-from service.store import jobs, shipping
+from service.store import jobs, program_events
 from service.store.jobs import Claim
 from service.store.runs import get_run
 
@@ -41,10 +41,10 @@ class Worker:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "file"
             source.write_bytes(content)
-            key = f"{shipping.prefix_of(self.current)}/{path}"
+            key = f"{program_events.prefix_of(self.current)}/{path}"
             self.context.store.put_file(source, key)
         return {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def ship(self, *lines: Any, claim: Claim | None = None) -> list[Any]:
         with self.context.database.write() as session:
-            return shipping.ship(session, claim or self.current, lines)
+            return program_events.ship(session, claim or self.current, lines)

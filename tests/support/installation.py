@@ -42,7 +42,7 @@ class Service:
         given = self.settings.variables | {"HF_HUB_OFFLINE": "1"} | environment
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", *command],
+                [sys.executable, "-m", "service.cli.main", *command],
                 env=os.environ | given,
                 stdout=log,
                 stderr=log,

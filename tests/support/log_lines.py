@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from service import logs
+from service.observability import logs
 
 
 class Lines:

@@ -153,7 +153,7 @@ def token_examples(count: int = 8) -> list[Any]:
     """Rows as the loop gets them: alike at first, then random, of several lengths."""
     import torch
 
-    from worker.training.examples import Example
+    from worker.data.tokenize import Example
 
     generator = torch.Generator().manual_seed(5)
     made = []
@@ -177,11 +177,11 @@ def make_trainer(
     """A loop in this process. `load(family)` gives its model and tokenizer."""
     from accelerate import Accelerator
 
-    from worker.programs.reporter import Reporter, Stop
-    from worker.programs.space import Space
-    from worker.training.lean import make_lean
+    from worker.modeling.fused_layers import make_lean
+    from worker.modeling.load import add_adapter
+    from worker.runtime.disk_full import Space
+    from worker.runtime.events import Reporter, Stop
     from worker.training.loop import Trainer
-    from worker.training.models import add_adapter
 
     model, _ = load(family)
     model.requires_grad_(requires_grad=False)
@@ -247,11 +247,12 @@ def run(directory: Path, program: str = "train") -> tuple[int, list[ProgramEvent
 
 def run_here(directory: Path, name: str = "train") -> tuple[int, list[ProgramEvent]]:
     """The same in this process, where the libraries are loaded already."""
-    from worker.programs import libraries, program
-    from worker.programs.reporter import Stop
+    from worker.runtime import imports
+    from worker.runtime import launch as program
+    from worker.runtime.events import Stop
 
     main = importlib.import_module(f"worker.programs.{name}").main
-    with mock.patch.object(libraries, "load"):
+    with mock.patch.object(imports, "load"):
         status, _ = program._run(main, directory, Stop())
     return status, events(directory)
 

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import typer
 
-from service.api.auth import needed_role
-from service.cli_keys import parse_duration
+from service.api.middleware.auth import needed_role
+from service.cli.keys import parse_duration
 from service.domain.access import OPEN, Role, is_loopback
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from installation import wait_until
 
-from service import alive
+from service.ops import container_health
+from service.queue.sweep import Sweeper
 from service.settings import Settings
-from service.sweep import Sweeper
 
 
 @pytest.fixture
@@ -42,30 +42,30 @@ def answering():
 
 
 def test_the_api_is_alive_when_it_answers(answering):
-    assert alive.api_is_alive(answering(200))
-    assert not alive.api_is_alive(answering(500))
+    assert container_health.api_is_alive(answering(200))
+    assert not container_health.api_is_alive(answering(500))
 
 
 def test_the_api_is_not_alive_when_nobody_listens(answering):
-    from service.demo import free_port
+    from service.cli.demo import free_port
 
-    assert not alive.api_is_alive(free_port())
+    assert not container_health.api_is_alive(free_port())
 
 
 def test_a_worker_is_alive_for_a_while_after_each_beat(tmp_path):
-    assert not alive.worker_is_alive(tmp_path, sweep_seconds=10)  # it has not begun
-    alive.beat(tmp_path)
-    assert alive.worker_is_alive(tmp_path, sweep_seconds=10)
-    long_ago = time.time() - alive.PATIENCE_SECONDS - 11
-    os.utime(tmp_path / alive.FILE, (long_ago, long_ago))
-    assert not alive.worker_is_alive(tmp_path, sweep_seconds=10)
-    assert alive.worker_is_alive(tmp_path, sweep_seconds=60)  # not due again yet
-    alive.beat(tmp_path)
-    assert alive.worker_is_alive(tmp_path, sweep_seconds=10)
+    assert not container_health.worker_is_alive(tmp_path, sweep_seconds=10)  # it has not begun
+    container_health.beat(tmp_path)
+    assert container_health.worker_is_alive(tmp_path, sweep_seconds=10)
+    long_ago = time.time() - container_health.PATIENCE_SECONDS - 11
+    os.utime(tmp_path / container_health.FILE, (long_ago, long_ago))
+    assert not container_health.worker_is_alive(tmp_path, sweep_seconds=10)
+    assert container_health.worker_is_alive(tmp_path, sweep_seconds=60)  # not due again yet
+    container_health.beat(tmp_path)
+    assert container_health.worker_is_alive(tmp_path, sweep_seconds=10)
 
 
 def test_a_beat_that_cannot_be_written_disturbs_nobody(tmp_path):
-    alive.beat(tmp_path / "gone")
+    container_health.beat(tmp_path / "gone")
 
 
 def test_a_sweep_that_fails_is_a_sign_of_life_and_one_that_hangs_is_none(tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_sweep_that_fails_is_a_sign_of_life_and_one_that_hangs_is_none(tmp_pat
 def test_the_check_reads_the_defaults_of_the_settings(tmp_path):
     """It must not import them, so it has its own."""
     fields = Settings.model_fields
-    source = Path(alive.__file__).read_text()
+    source = Path(container_health.__file__).read_text()
     assert f'"FAIRTUNE_PORT", "{fields["port"].default}"' in source
     assert f'"FAIRTUNE_DATA_DIR", "{fields["data_dir"].default}"' in source
     assert f'"FAIRTUNE_SWEEP_SECONDS", "{fields["sweep_seconds"].default:g}"' in source
@@ -103,7 +103,8 @@ def test_the_check_reads_the_defaults_of_the_settings(tmp_path):
 def run(process: str, **environment: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import runpy, sys\n"
-        "try: runpy.run_module('service.alive', run_name='__main__', alter_sys=False)\n"
+        "name = 'service.ops.container_health'\n"
+        "try: runpy.run_module(name, run_name='__main__', alter_sys=False)\n"
         "finally: print(sorted(sys.modules))"
     )
     return subprocess.run(
@@ -117,7 +118,7 @@ def run(process: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_check_is_a_command_and_imports_nothing_heavy(tmp_path):
     assert run("worker", FAIRTUNE_DATA_DIR=str(tmp_path)).returncode == 1
-    alive.beat(tmp_path)
+    container_health.beat(tmp_path)
     lively = run("worker", FAIRTUNE_DATA_DIR=str(tmp_path))
     assert lively.returncode == 0
     for package in ("pydantic", "celery", "sqlalchemy", "structlog"):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.archives import Member, tar, tar_size, zip_stored
+from service.artifacts.archives import Member, tar, tar_size, zip_stored
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

@@ -49,12 +49,12 @@ def test_a_package_does_not_load(package, forbidden):
 def test_the_worker_serves_no_http_and_its_process_loads_no_torch():
     control = [
         "worker.tasks",
-        "worker.supervisor",
-        "worker.child",
-        "worker.lease",
-        "worker.pulse",
-        "worker.shipper",
-        "worker.job_directory",
+        "worker.supervision.supervisor",
+        "worker.supervision.program_process",
+        "worker.supervision.lease",
+        "worker.supervision.stall_detector",
+        "worker.supervision.event_shipper",
+        "worker.supervision.job_directory",
     ]
     assert loaded_by(control) & (HTTP | TRAINING - {"worker"}) == set()
 

@@ -11,8 +11,9 @@ import structlog
 from log_lines import caught
 from sqlalchemy import text
 
-from service import broker, logs, trace
 from service.domain.errors import Unavailable
+from service.observability import logs, request_context
+from service.queue import celery_app
 from service.settings import Settings
 from service.store.database import Database
 
@@ -54,7 +55,7 @@ def test_the_level_is_for_our_lines_and_libraries_speak_from_warning_on(level, s
 
 
 def test_lines_to_read_hold_the_same():
-    with caught(log_format="console") as lines, trace.request("req_1"):
+    with caught(log_format="console") as lines, request_context.request("req_1"):
         log.info("said", step=3)
         logging.getLogger("celery").warning("lost")
     ours, theirs = lines.text.splitlines()
@@ -138,7 +139,7 @@ def test_errors_of_database_and_broker_hold_no_password(tmp_path):
         except Unavailable:
             log.exception("database away")
         try:
-            broker.enqueue(broker.make_app(settings), "job_1")
+            celery_app.enqueue(celery_app.make_app(settings), "job_1")
         except Unavailable:
             log.exception("broker away")
     away = lines.all()
@@ -201,15 +202,18 @@ def test_what_nobody_catches_is_a_line_too():
 
 def test_a_thread_carries_what_was_bound_where_it_was_made():
     with caught() as lines:
-        with trace.request("req_1"), structlog.contextvars.bound_contextvars(run_id="run_1"):
+        with (
+            request_context.request("req_1"),
+            structlog.contextvars.bound_contextvars(run_id="run_1"),
+        ):
             seen: list[str | None] = []
 
             def act() -> None:
-                seen.append(trace.request_id())
+                seen.append(request_context.request_id())
                 log.info("carried")
 
             threads = [
-                threading.Thread(target=trace.carried(act)),
+                threading.Thread(target=request_context.carried(act)),
                 threading.Thread(target=lambda: log.info("bare")),
             ]
         for thread in threads:
@@ -220,7 +224,7 @@ def test_a_thread_carries_what_was_bound_where_it_was_made():
     assert (carried["request_id"], carried["run_id"]) == ("req_1", "run_1")
     (bare,) = lines.all("bare")
     assert "request_id" not in bare
-    assert trace.request_id() is None
+    assert request_context.request_id() is None
 
 
 def test_libraries_with_handlers_of_their_own_are_adopted():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.api.negotiation import CSV, HTML, JSON, preferred
+from service.api.responses.negotiation import CSV, HTML, JSON, preferred
 
 ALL = [JSON, HTML, CSV]
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"

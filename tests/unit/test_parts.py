@@ -8,9 +8,9 @@ import pytest
 from celery import Celery
 from pydantic import ValidationError
 
-from service import broker, broker_files
 from service.artifacts import ArtifactStore, is_safe
 from service.domain.errors import NotFound
+from service.queue import celery_app, filesystem_transport
 from service.settings import Settings
 
 
@@ -110,7 +110,7 @@ def test_a_put_that_fails_leaves_nothing_visible(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files_app(tmp_path) -> Celery:
-    return broker.make_app(Settings(data_dir=tmp_path))
+    return celery_app.make_app(Settings(data_dir=tmp_path))
 
 
 def test_a_message_appears_whole(tmp_path, files_app, monkeypatch):
@@ -124,7 +124,7 @@ def test_a_message_appears_whole(tmp_path, files_app, monkeypatch):
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", watched)
-    broker.enqueue(files_app, "job_1")
+    celery_app.enqueue(files_app, "job_1")
     ((visible, written),) = seen
     assert visible == []
     assert json.loads(written)["headers"]["argsrepr"] == "['job_1']"
@@ -132,23 +132,23 @@ def test_a_message_appears_whole(tmp_path, files_app, monkeypatch):
 
 
 def test_taken_messages_are_swept_after_an_hour(tmp_path, files_app):
-    broker.enqueue(files_app, "job_1")
+    celery_app.enqueue(files_app, "job_1")
     with files_app.connection_for_read() as connection:
-        queue = connection.SimpleQueue(broker.QUEUE)
+        queue = connection.SimpleQueue(celery_app.QUEUE)
         queue.get(timeout=5).ack()
         queue.close()
     folder = tmp_path / "broker"
     taken = list((folder / "processed").glob("*.msg"))
     assert len(taken) == 1
-    assert broker_files.sweep(folder) == 0
+    assert filesystem_transport.sweep(folder) == 0
     old = taken[0].stat().st_mtime - 4000
     os.utime(taken[0], (old, old))
-    assert broker_files.sweep(folder) == 1
+    assert filesystem_transport.sweep(folder) == 1
     assert list((folder / "processed").glob("*.msg")) == []
 
 
 def test_a_program_gets_no_secret_but_the_model_hubs():
-    from worker.child import program_environment
+    from worker.supervision.program_process import program_environment
 
     kept = program_environment(
         {

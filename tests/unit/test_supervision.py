@@ -9,9 +9,9 @@ import pytest
 
 from service.artifacts import ArtifactStore, Damaged, Stored
 from service.settings import Settings
-from worker import job_directory
-from worker.memory import oom_kills
-from worker.pulse import Pulse
+from worker.supervision import job_directory
+from worker.supervision.kernel_oom import oom_kills
+from worker.supervision.stall_detector import Pulse
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("worker.pulse.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("worker.supervision.stall_detector.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_half_a_line_is_no_sign_of_life_yet_and_not_lost(pulse, tmp_path):
 
 OWNER = """
 import sys, pathlib
-from worker import job_directory
+from worker.supervision import job_directory
 directory = pathlib.Path(sys.argv[1])
 with job_directory.held(directory):
     directory.mkdir()
@@ -197,7 +197,7 @@ def test_on_a_full_disk_silence_means_nothing(pulse, monkeypatch):
     say, after, _, _ = pulse
     say(type="phase", phase="training")
     full = mock.Mock(free=100)
-    monkeypatch.setattr("worker.pulse.shutil.disk_usage", lambda _: full)
+    monkeypatch.setattr("worker.supervision.stall_detector.shutil.disk_usage", lambda _: full)
     assert after(60) is None
     full.free = 1 << 30
     assert after(60) is not None

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from service.domain.errors import Busy
-from service.turns import Turns
+from service.ops.capacity_limiter import Turns
 
 
 def in_thread(turns, entered, leave):

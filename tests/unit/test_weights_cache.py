@@ -7,7 +7,7 @@ import os
 import pytest
 
 from service.artifacts import ArtifactStore, Damaged, Stored
-from worker.weights_cache import WeightsCache
+from worker.supervision.weights_cache import WeightsCache
 
 KEY = "runs/run_1/job_1/1/merged/model.safetensors"
 
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_damaged(store, cache, tmp_path, monkeypat
     def unreadable(_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("worker.weights_cache.sha256_of", unreadable)
+    monkeypatch.setattr("worker.supervision.weights_cache.sha256_of", unreadable)
     monkeypatch.setattr(store, "fetch", lambda *_: (_ for _ in ()).throw(Damaged("no")))
     with pytest.raises(Damaged):
         cache.lay(store, KEY, tmp_path / "target", stored)

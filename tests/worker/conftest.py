@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Before torch is loaded: see worker.programs.program.
+# Before torch is loaded: see worker.runtime.launch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
@@ -37,7 +37,7 @@ def load(models_dir: Path) -> Callable[[str], tuple[Any, Any]]:
 @pytest.fixture
 def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """What asks for bfloat16 gets it, on a CPU that is slow at it, too: tiny models do not mind."""
-    from worker.training import precision
+    from worker.modeling import precision
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
 

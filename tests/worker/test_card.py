@@ -6,7 +6,7 @@ from train_jobs import TEMPLATE, spec
 
 from service.domain.job import Job
 from service.fairness import Predictions, ReportMeta, build_report
-from worker.training.card import model_card
+from worker.training.model_card import model_card
 
 EVIL = "a/b, c 🙂\n---\n<script>alert(1)</script>|`x`[y](javascript:z) # *b*: {1}"
 """Two lines, the second of which would end the metadata."""

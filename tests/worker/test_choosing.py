@@ -13,7 +13,7 @@ from train_jobs import TEMPLATE, make_job, of_type, read_json, rows, run_here, s
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from service.domain.job import Job
 from service.fairness import BiasReport
-from worker.programs.reporter import Stop
+from worker.runtime.events import Stop
 from worker.scoring import evaluate
 from worker.training import checkpoints
 from worker.training.loop import Trainer

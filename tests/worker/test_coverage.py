@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from train_jobs import spec
 from transformers import AutoModelForCausalLM
 
-from worker.training import models
-from worker.training.coverage import Amount, Coverage
-from worker.training.models import load_base
+from worker.modeling import load
+from worker.modeling.load import load_base
+from worker.modeling.quantization_coverage import Amount, Coverage
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("bfloat16")
@@ -93,8 +93,8 @@ def test_mxfp4_experts_are_dequantized_and_the_rest_is_quantized(mxfp4, in_4bit,
 def test_dequantizing_is_asked_for_outright(mxfp4, monkeypatch):
     """Not left to what GPU and kernels a machine has; on this one there is no difference."""
     asked = []
-    read = models._read
-    monkeypatch.setattr(models, "_read", lambda *given: asked.append(given[-1]) or read(*given))
+    read = load._read
+    monkeypatch.setattr(load, "_read", lambda *given: asked.append(given[-1]) or read(*given))
     load_base(mxfp4[0], spec(quantization=IN_4BIT), CPU)
     assert [config.dequantize for config in asked] == [True]
 

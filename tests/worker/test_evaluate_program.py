@@ -8,8 +8,8 @@ import pytest
 from train_jobs import events, make_job, of_type, read_json, rows, run, run_here, spec
 
 from service.domain.events import EXIT_DONE, EXIT_FAILED
+from worker.data.rows import Row, sample
 from worker.scoring import labels
-from worker.training.rows import Row, sample
 
 SPEC = spec(
     training={"per_device_eval_batch_size": 4},

@@ -8,10 +8,10 @@ import torch
 from given_answers import ODD, choosing
 from train_jobs import make_trainer, spec, stop_at, token_examples
 
-from worker.programs.reporter import Stopped
+from worker.modeling.load import load_base
+from worker.runtime.events import Stopped
 from worker.training import checkpoints
-from worker.training.models import load_base
-from worker.training.shared_prefix import SharedPrefix
+from worker.training.shared_prefix.method import SharedPrefix
 
 TIMED = {"eval_runtime", "eval_samples_per_second", "samples_per_second"}
 

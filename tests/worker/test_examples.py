@@ -5,8 +5,8 @@ from train_jobs import TEMPLATE, sentence
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from worker.training.examples import Content, Prompts, Tokens
-from worker.training.rows import Row
+from worker.data.rows import Row
+from worker.data.tokenize import Content, Prompts, Tokens
 
 LABELS = ["hate", "normal"]
 

@@ -11,9 +11,9 @@ from train_jobs import events, make_job, make_trainer, of_type, run_here, spec, 
 
 from service.domain.errors import ProgramFailure
 from service.domain.spec import LoraSection
+from worker.modeling.fused_layers import make_lean
+from worker.modeling.load import add_adapter, set_training
 from worker.training import checkpoints
-from worker.training.lean import make_lean
-from worker.training.models import add_adapter, set_training
 
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 

@@ -20,13 +20,13 @@ from train_jobs import (
     token_examples,
 )
 
-from worker.programs import space
-from worker.programs.reporter import Reporter, Stop, Stopped
-from worker.programs.space import is_full
+from worker.data.rows import Row
+from worker.runtime import disk_full
+from worker.runtime.disk_full import is_full
+from worker.runtime.events import Reporter, Stop, Stopped
 from worker.scoring.predictions import write_predictions
-from worker.training import checkpoints, saver
-from worker.training.board import Board
-from worker.training.rows import Row
+from worker.training import checkpoint_writer, checkpoints
+from worker.training.tensorboard import Board
 
 
 def lines(path):
@@ -195,7 +195,7 @@ def undisturbed(load, tmp_path):
 def test_training_goes_on_and_a_save_is_tried_again(
     load, small_disk, monkeypatch, undisturbed, pause, tried, saved
 ):
-    monkeypatch.setattr(saver, "FIRST_PAUSE", pause)
+    monkeypatch.setattr(checkpoint_writer, "FIRST_PAUSE", pause)
     run = on_disk(load, small_disk, monkeypatch, 2, 5)
     run.run()
     found = events(small_disk.path)
@@ -214,7 +214,7 @@ def test_training_goes_on_and_a_save_is_tried_again(
 
 
 def test_a_second_outage_has_a_warning_of_its_own(load, small_disk, monkeypatch):
-    monkeypatch.setattr(saver, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(checkpoint_writer, "FIRST_PAUSE", 0.0)
     run = on_disk(load, small_disk, monkeypatch, 2, 4)
     make_step = run._step
 
@@ -244,7 +244,7 @@ def test_told_to_stop_it_tries_once_and_stops(load, small_disk, monkeypatch):
 
 
 def test_the_last_checkpoint_is_waited_for(load, small_disk, monkeypatch, undisturbed):
-    monkeypatch.setattr(space.Space, "_pause", lambda _self, _seconds: small_disk.free())
+    monkeypatch.setattr(disk_full.Space, "_pause", lambda _self, _seconds: small_disk.free())
     run = on_disk(load, small_disk, monkeypatch, 8, None)
     run.run()
     assert tries(small_disk.path) == [3, 6, 9, 9, 9]  # due, at the end, after the pause
@@ -262,7 +262,7 @@ def test_waiting_for_the_last_checkpoint_ends_with_term(load, small_disk, monkey
         pauses.append(seconds)
         run.stop.requested = True
 
-    monkeypatch.setattr(space.Space, "_pause", told)
+    monkeypatch.setattr(disk_full.Space, "_pause", told)
     with pytest.raises(Stopped):
         run.run()
     assert len(pauses) == 1
@@ -303,5 +303,5 @@ def test_a_pause_ends_when_told_to_stop(tmp_path):
     stop = Stop()
     stop.requested = True
     began = time.monotonic()
-    space.Space(Reporter(tmp_path / "events.jsonl"), stop)._pause(60)
+    disk_full.Space(Reporter(tmp_path / "events.jsonl"), stop)._pause(60)
     assert time.monotonic() - began < 10

@@ -9,8 +9,8 @@ import pytest
 from train_jobs import board_scalars, events, make_job, of_type, read_json, rows, run_here, spec
 
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED, LogEvent
-from worker.programs import program, space
-from worker.programs.reporter import Stop, Stopped
+from worker.runtime import disk_full, launch
+from worker.runtime.events import Stop, Stopped
 from worker.training import checkpoints
 from worker.training.loop import Trainer
 
@@ -53,7 +53,7 @@ def frees_after(disk, monkeypatch, count):
         if len(pauses) == count:
             disk.free()
 
-    monkeypatch.setattr(space.Space, "_pause", pause)
+    monkeypatch.setattr(disk_full.Space, "_pause", pause)
     return pauses
 
 
@@ -76,7 +76,7 @@ def test_the_result_waits_for_room(job, small_disk, monkeypatch):
         "worker.scoring.evaluate.write_predictions",
         "worker.training.checkpoints.save_adapter",
         "worker.training.results.write_json",
-        "worker.programs.outcome.file_entry",
+        "worker.programs.write_results.file_entry",
     ],
 )
 def test_each_file_of_the_result_waits_for_room(job, small_disk, monkeypatch, name):
@@ -115,13 +115,13 @@ def test_stopped_it_writes_the_lines_that_have_room_by_then(job, small_disk, mon
         small_disk.free()
         raise Stopped
 
-    assert program._run(main, job, Stop()) == (EXIT_STOPPED, "stopped")
+    assert launch._run(main, job, Stop()) == (EXIT_STOPPED, "stopped")
     assert events(job)[-1].message == "the last words"
 
 
 def test_without_room_for_long_enough_it_fails(job, small_disk, monkeypatch):
     fills_at_step(small_disk, monkeypatch, 6)
-    monkeypatch.setattr(space, "PATIENCE", 0.0)
+    monkeypatch.setattr(disk_full, "PATIENCE", 0.0)
     # Room for lines, but for no checkpoint.
     write = checkpoints._fill
 
@@ -139,14 +139,14 @@ def test_without_room_for_long_enough_it_fails(job, small_disk, monkeypatch):
 
 def test_without_room_even_to_say_so_the_exit_status_says_it(job, small_disk, monkeypatch):
     fills_at_step(small_disk, monkeypatch, 2)
-    monkeypatch.setattr(space, "PATIENCE", 0.0)
+    monkeypatch.setattr(disk_full, "PATIENCE", 0.0)
     status, found = run_here(job)
     assert status == EXIT_NO_SPACE
     assert not of_type(found, "failure")
 
 
 def test_a_failure_of_another_kind_waits_until_it_can_be_told(job, small_disk, monkeypatch):
-    monkeypatch.setattr(space.Space, "_pause", lambda _self, _seconds: small_disk.free())
+    monkeypatch.setattr(disk_full.Space, "_pause", lambda _self, _seconds: small_disk.free())
 
     def fails(self):
         small_disk.fill()

@@ -2,7 +2,7 @@
 
 import torch
 
-from worker.training.gpu import memory_held
+from worker.runtime.gpu import memory_held
 
 
 def test_without_a_gpu_there_is_none_to_tell_of():

@@ -7,8 +7,8 @@ from torch import nn
 from train_jobs import spec
 
 from service.domain.spec import LoraSection
-from worker.training.lean import _Lora, make_lean
-from worker.training.models import add_adapter, load_base, set_training
+from worker.modeling.fused_layers import _Lora, make_lean
+from worker.modeling.load import add_adapter, load_base, set_training
 
 
 def adapter(**fields):

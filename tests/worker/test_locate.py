@@ -7,8 +7,8 @@ import pytest
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from worker.training import locate as module
-from worker.training.locate import BUNDLED, is_complete, locate
+from worker.modeling import locate as module
+from worker.modeling.locate import BUNDLED, is_complete, locate
 
 
 @pytest.mark.parametrize(

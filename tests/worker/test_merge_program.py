@@ -24,7 +24,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.domain.digests import sha256_of
 from service.domain.events import EXIT_DONE, EXIT_FAILED
-from worker.programs import comparing, loading, steps
+from worker.merging import comparison
+from worker.programs import load_model
+from worker.runtime import progress as steps
 
 FOUR_BIT = {"load_in_4bit": True, "bnb_4bit_compute_dtype": "float32"}
 SPECS = {
@@ -102,7 +104,7 @@ def adapted(models, weights, run_spec):
 @pytest.fixture
 def tolerant(monkeypatch):
     """Random weights are moved far by 4 bits, and labels with them."""
-    monkeypatch.setattr(comparing, "TOLERATED_OF_OTHERS", 1.0)
+    monkeypatch.setattr(comparison, "TOLERATED_OF_OTHERS", 1.0)
 
 
 @pytest.mark.parametrize("name", list(SPECS))
@@ -319,7 +321,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
     trained, models_dir, tmp_path, monkeypatch
 ):
     answers = itertools.count()
-    monkeypatch.setattr(comparing, "predicted", lambda *_: next(answers))
+    monkeypatch.setattr(comparison, "predicted", lambda *_: next(answers))
     reason, detail = failure(order(tmp_path / "a", models_dir, trained("llama"), SPECS["llama"]))
     assert reason == "invalid_spec"
     assert "8 changed their label" in detail
@@ -330,7 +332,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
 
 def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):
     answers = itertools.chain([0, 1], itertools.repeat(0))
-    monkeypatch.setattr(comparing, "predicted", lambda *_: next(answers))
+    monkeypatch.setattr(comparison, "predicted", lambda *_: next(answers))
     event, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     assert event.comparison.labels_changed == 1
     (warning,) = of_type(found, "warning")
@@ -349,7 +351,7 @@ def lacking(monkeypatch):
     """
 
     def lack(when, error):
-        load, score = loading.load_merged, comparing.score
+        load, score = load_model.load_merged, comparison.score
         devices = []
 
         def loaded(program, directory, on=None):
@@ -363,8 +365,8 @@ def lacking(monkeypatch):
                 raise error
             return score(*args, **named)
 
-        monkeypatch.setattr(loading, "load_merged", loaded)
-        monkeypatch.setattr(comparing, "score", scored)
+        monkeypatch.setattr(load_model, "load_merged", loaded)
+        monkeypatch.setattr(comparison, "score", scored)
         return devices
 
     return lack

@@ -22,15 +22,16 @@ from transformers import (
 )
 
 from service.domain.spec import LoraSection
-from worker.programs.reporter import Stopped
-from worker.training import checkpoints, packed_row
-from worker.training.batches import Padded
-from worker.training.examples import Example
-from worker.training.lean import make_lean
-from worker.training.models import add_adapter, load_base, set_training
-from worker.training.packing import cut, find_groups, lay_out, width
-from worker.training.shared_prefix import SharedPrefix
-from worker.training.trial import choose, why_not
+from worker.data.tokenize import Example
+from worker.modeling.fused_layers import make_lean
+from worker.modeling.load import add_adapter, load_base, set_training
+from worker.runtime.events import Stopped
+from worker.training import checkpoints
+from worker.training.padded import Padded
+from worker.training.shared_prefix import packed_row
+from worker.training.shared_prefix.equivalence_check import choose, why_not
+from worker.training.shared_prefix.method import SharedPrefix
+from worker.training.shared_prefix.packing import cut, find_groups, lay_out, width
 
 CPU = torch.device("cpu")
 
@@ -174,8 +175,8 @@ def test_also_with_adapters_on_experts(models_dir, targets, checkpointing, in_4b
 
 
 def test_logits_in_chunks_change_nothing(adapted, monkeypatch):
-    monkeypatch.setattr("worker.training.answer_loss.LOGITS_AT_ONCE", 5)
-    monkeypatch.setattr("worker.training.answer_loss.SOFTMAX_AT_ONCE", 2)
+    monkeypatch.setattr("worker.training.loss.LOGITS_AT_ONCE", 5)
+    monkeypatch.setattr("worker.training.loss.SOFTMAX_AT_ONCE", 2)
     assert distance(both(adapted("llama"), samples(), "all")) < 1e-5
 
 

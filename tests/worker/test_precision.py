@@ -4,9 +4,9 @@ import pytest
 import torch
 from train_jobs import spec
 
-from worker.training import precision
-from worker.training.models import load_base
-from worker.training.precision import without_bfloat16
+from worker.modeling import precision
+from worker.modeling.load import load_base
+from worker.modeling.precision import without_bfloat16
 
 CPU = torch.device("cpu")
 QLORA = {"quantization": {"load_in_4bit": True}, "training": {"bf16": True}}

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.fairness.stored import read_facts, read_predictions
+from worker.data.rows import Row
 from worker.scoring.predictions import labelled, read_probabilities, write_predictions
-from worker.training.rows import Row
 
 LABELS = ["hate", "normal"]
 SCORED = [

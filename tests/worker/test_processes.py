@@ -31,11 +31,11 @@ from train_jobs import (
 from service.domain.errors import ProgramFailure
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from service.domain.job import Job
-from worker.child import Child
-from worker.programs.memory import BatchTooLarge
-from worker.programs.ranks import Ranks, forget_cluster, heard, told
+from worker.runtime.distributed import World, join
+from worker.runtime.out_of_memory import BatchTooLarge
+from worker.runtime.ranks import Ranks, forget_cluster, heard, told
+from worker.supervision.program_process import Child
 from worker.training import checkpoints
-from worker.training.world import World, join
 
 ROWS = rows(25, 5, 11)
 """8 rows a step: the last of an epoch has one, which one process trains on; 3 passes validate."""
@@ -43,7 +43,7 @@ ROWS = rows(25, 5, 11)
 DRIVER = """
 import os, signal, sys, time
 from worker.programs import libraries, train
-from worker.programs.program import launch
+from worker.runtime.launch import launch
 
 RANK = max([int(one[7:]) for one in sys.argv if one.startswith("--rank=")], default=0)
 load = libraries.load
@@ -330,7 +330,7 @@ def failure_of(job, harm):
 
 
 TOO_LARGE = """
-    from worker.training.batches import Padded
+    from worker.training.padded import Padded
     loss_sum = Padded.loss_sum
     def limited(self, micro):
         if RANK == 1 and len(micro) > 1 and torch.is_grad_enabled():
@@ -473,7 +473,7 @@ def test_both_die_with_their_supervisor(models_dir, tmp_path):
     job = make_job(tmp_path, models_dir, two(LONG), ROWS)
     supervisor = f"""
 import pathlib
-from worker.child import Child
+from worker.supervision.program_process import Child
 child = Child("train", pathlib.Path({str(job)!r}), 60, "console")
 print(child._process.pid, flush=True)
 child.wait(600)

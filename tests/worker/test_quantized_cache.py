@@ -9,8 +9,8 @@ import pytest
 import torch
 from train_jobs import make_job, run_here, spec
 
-from worker.training import models, quantized_cache
-from worker.training.models import add_adapter, load_base
+from worker.modeling import load, quantized_cache
+from worker.modeling.load import add_adapter, load_base
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("bfloat16")
@@ -25,8 +25,8 @@ def small(monkeypatch):
 def quantized(monkeypatch):
     """How often a model was quantized."""
     found = []
-    config = models._bnb_config
-    monkeypatch.setattr(models, "_bnb_config", lambda section: found.append(1) or config(section))
+    config = load._bnb_config
+    monkeypatch.setattr(load, "_bnb_config", lambda section: found.append(1) or config(section))
     return found
 
 
@@ -151,7 +151,7 @@ def test_one_of_several_at_once_keeps_it(model, tmp_path, quantized):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(cache.store, [base.model] * 8))
     assert entries(kept) == [kept / cache.key]
-    found = cache.load(lambda entry: models._read(entry, specification(), CPU))
+    found = cache.load(lambda entry: load._read(entry, specification(), CPU))
     assert_same(bits(found), bits(base.model))
 
 

@@ -21,10 +21,11 @@ from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from service.domain.job import Job
 from service.domain.states import FailureReason
 from service.fairness import BiasReport
-from worker.programs.program import as_failure
-from worker.training import checkpoints, models
-from worker.training.batches import Padded
+from worker.modeling import load
+from worker.runtime.launch import as_failure
+from worker.training import checkpoints
 from worker.training.loop import Trainer
+from worker.training.padded import Padded
 
 SPEC = spec(training={"logging_steps": 1, "packing": "none"})
 """12 steps, 6 an epoch, of 4 rows in 2 forward passes; each step is logged."""
@@ -197,7 +198,7 @@ def test_too_many_rows_to_score(models_dir, tmp_path, monkeypatch, target):
 
 
 def test_too_little_memory_to_load_is_no_batchs(models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "load_base", no_memory)
+    monkeypatch.setattr(load, "load_base", no_memory)
     status, found = run_here(make_job(tmp_path, models_dir, SPEC))
     assert (status, found[-1].reason, found[-1].batch) == (EXIT_FAILED, "out_of_memory", None)
 

@@ -8,7 +8,7 @@ from train_jobs import events, of_type, read_json
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
 from service.fairness.columns import MOST_PARTS
-from worker.programs.reporter import Stopped
+from worker.runtime.events import Stopped
 from worker.training import checkpoints
 from worker.training.results import trainer_state
 from worker.training.selection import Selection, nothing_within_caps

@@ -13,12 +13,12 @@ import pytest
 from train_jobs import environment, events, make_job, of_type, spec
 
 from service.domain.events import EXIT_DONE, EXIT_STOPPED
-from worker.programs.parent import hear
-from worker.programs.reporter import Stop, Stopped
+from worker.runtime.events import Stop, Stopped
+from worker.runtime.parent_pipe import hear
 
 PROGRAM = """
 import time
-from worker.programs.program import launch
+from worker.runtime.launch import launch
 
 def main(program):
     with program.stop.deferred():

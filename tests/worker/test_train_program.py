@@ -27,7 +27,7 @@ from train_jobs import (
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from service.domain.states import Phase
 from service.fairness import BiasReport
-from worker.training.precision import has_bfloat16
+from worker.modeling.precision import has_bfloat16
 
 LONG = {"num_train_epochs": 8, "save_total_limit": 20}
 """48 steps, 6 an epoch: time enough to stop in."""

@@ -13,10 +13,10 @@ from train_jobs import token_examples as examples
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
+from worker.modeling.load import add_adapter, load_base, set_training
 from worker.training import checkpoints
-from worker.training.batches import Padded, target_count
 from worker.training.checkpoints import BrokenCheckpoint
-from worker.training.models import add_adapter, load_base, set_training
+from worker.training.padded import Padded, target_count
 from worker.training.schedule import epoch_order
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 
 from service.domain.spec import RunSpec
 from worker.merging.streamed import Quantized, Write
+from worker.modeling.load import add_adapter
 from worker.training.checkpoints import load_adapter
-from worker.training.models import add_adapter
 
 
 def write_merged_by_peft(

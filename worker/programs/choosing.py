@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from service.domain.errors import ProgramFailure
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
-from worker.training.rows import Row
+from worker.data.rows import Row
 from worker.training.selection import Selection, nothing_within_caps
 
 if TYPE_CHECKING:
-    from worker.programs.program import Program
+    from worker.data.tokenize import Prompts
+    from worker.runtime.launch import Program
     from worker.scoring.evaluate import Scorer
-    from worker.training.examples import Prompts
     from worker.training.loop import Trainer
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from service.domain.errors import ProgramFailure
 from service.domain.events import Progress
 from service.domain.states import FailureReason, Phase
-from worker.programs import libraries
-from worker.programs.program import Program, launch
+from worker.runtime import imports
+from worker.runtime.launch import Program, launch
 
 
 def main(program: Program) -> None:
@@ -23,8 +23,8 @@ def main(program: Program) -> None:
             FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `evaluation`."
         )
     reporter.phase(Phase.LOADING)
-    from worker.training.locate import locate
-    from worker.training.rows import read_rows, sample
+    from worker.data.rows import read_rows, sample
+    from worker.modeling.locate import locate
 
     all_rows = read_rows(program.directory / job.dataset)
     rows = sample([row for row in all_rows if row.split == task.split], task.max_samples)
@@ -37,12 +37,12 @@ def main(program: Program) -> None:
     else:
         directory = ranks.model or locate(spec.base_model, Path(job.models_dir))
     ranks.start(spec.resources.num_processes, directory)
-    libraries.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
-    from worker.programs.loading import adapted, load, load_merged
+    imports.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
+    from worker.data.tokenize import Prompts, Tokens
+    from worker.programs.load_model import adapted, load, load_merged
+    from worker.runtime.distributed import join
+    from worker.runtime.gpu import memory_held
     from worker.scoring.evaluate import Scorer
-    from worker.training.examples import Prompts, Tokens
-    from worker.training.gpu import memory_held
-    from worker.training.world import join
 
     world = join(ranks, spec.resources.num_processes)
     base, accelerator = (load if job.merged is None else load_merged)(program, directory)

@@ -24,16 +24,16 @@ from service.domain.events import MergedEvent
 from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason, Phase
-from worker.programs import libraries
-from worker.programs.memory import does_not_fit_gpu
-from worker.programs.program import Program, launch
-from worker.programs.reporter import file_entry
-from worker.programs.steps import Steps
+from worker.runtime import imports
+from worker.runtime.events import file_entry
+from worker.runtime.launch import Program, launch
+from worker.runtime.out_of_memory import does_not_fit_gpu
+from worker.runtime.progress import Steps
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
+    from worker.data.rows import Row
+    from worker.merging.comparison import Values
     from worker.merging.streamed import Quantized, Updates
-    from worker.programs.comparing import Values
-    from worker.training.rows import Row
 
 log = logging.getLogger("fairtune")
 
@@ -49,14 +49,14 @@ def main(program: Program) -> None:
             FailureReason.INVALID_SPEC, "job.json does not say what to merge: `merge`, `adapter`."
         )
     reporter.phase(Phase.LOADING)
-    from worker.training.locate import locate
-    from worker.training.rows import read_rows
+    from worker.data.rows import read_rows
+    from worker.modeling.locate import locate
 
     base = locate(spec.base_model, Path(job.models_dir))
-    libraries.load(base, in_4bit=spec.quantization.load_in_4bit)
-    from worker.programs import comparing
+    imports.load(base, in_4bit=spec.quantization.load_in_4bit)
+    from worker.merging import comparison
 
-    rows = comparing.drawn(read_rows(program.directory / job.dataset), task)
+    rows = comparison.drawn(read_rows(program.directory / job.dataset), task)
     steps = Steps(reporter, 2 * len(rows))
     before, updates, quantized = _scored_before(program, task, adapter, base, rows, steps)
     took = steps.took  # and so long the merged model will, or a little more or less
@@ -68,8 +68,8 @@ def main(program: Program) -> None:
     )
     reporter.phase(Phase.EVALUATING)
     after = _scored_after(program, task, target, rows, steps, took)
-    found = comparing.compared(task, before, after)
-    comparing.judge(program, task, found)
+    found = comparison.compared(task, before, after)
+    comparison.judge(program, task, found)
     reporter.phase(Phase.SAVING)
     _announce(program, job, task, target, found, steps)
     reporter.phase(Phase.DONE)
@@ -79,10 +79,10 @@ def _scored_before(
     program: Program, task: MergeTask, adapter: str, directory: Path, rows: list[Row], steps: Steps
 ) -> tuple[Values, Updates, Quantized | None]:
     """The adapter's scores; and what is left of the model afterwards: its updates."""
+    from worker.merging.comparison import values_of
     from worker.merging.streamed import Quantized
     from worker.merging.updates import names_in_4bit, updates_of
-    from worker.programs.comparing import values_of
-    from worker.programs.loading import adapted, load
+    from worker.programs.load_model import adapted, load
 
     base, accelerator = load(program, directory)
     model = adapted(program, base.model, adapter)
@@ -175,8 +175,8 @@ def _scored_after(
     """
     import torch
 
-    from worker.programs.comparing import values_of
-    from worker.programs.loading import load_merged
+    from worker.merging.comparison import values_of
+    from worker.programs.load_model import load_merged
 
     done = steps.done
 
@@ -212,7 +212,7 @@ def _scored_after(
 def _announce(
     program: Program, job: Job, task: MergeTask, target: Path, found: MergeComparison, steps: Steps
 ) -> None:
-    from worker.merging.card import merged_card
+    from worker.merging.model_card import merged_card
 
     card = merged_card(job, task, found)
 

@@ -9,10 +9,10 @@ from service.domain.errors import ProgramFailure
 from service.domain.events import PredictionsEvent
 from service.domain.prediction import PREDICTIONS_FILE, Scores
 from service.domain.states import FailureReason, Phase
-from worker.programs import libraries
-from worker.programs.program import Program, launch
-from worker.programs.reporter import file_entry
-from worker.programs.steps import Steps
+from worker.runtime import imports
+from worker.runtime.events import file_entry
+from worker.runtime.launch import Program, launch
+from worker.runtime.progress import Steps
 
 
 def main(program: Program) -> None:
@@ -25,19 +25,19 @@ def main(program: Program) -> None:
             "`adapter` or `merged`.",
         )
     reporter.phase(Phase.LOADING)
-    from worker.training.locate import locate
+    from worker.modeling.locate import locate
 
     if job.merged is not None:
         directory = program.directory / job.merged
     else:
         directory = locate(spec.base_model, Path(job.models_dir))
-    libraries.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
-    from worker.programs.loading import adapted, load, load_merged
-    from worker.programs.memory import rows_at_once
+    imports.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
+    from worker.data.rows import Row
+    from worker.data.tokenize import Prompts, Tokens
+    from worker.modeling.load import set_training
+    from worker.programs.load_model import adapted, load, load_merged
+    from worker.runtime.out_of_memory import rows_at_once
     from worker.scoring.labels import Item, score
-    from worker.training.examples import Prompts, Tokens
-    from worker.training.models import set_training
-    from worker.training.rows import Row
 
     base, accelerator = (load if job.merged is None else load_merged)(program, directory)
     model = base.model if job.adapter is None else adapted(program, base.model, job.adapter)

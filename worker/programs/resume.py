@@ -3,11 +3,11 @@
 from service.domain.errors import ProgramFailure
 from service.domain.events import Progress, RewoundEvent
 from service.domain.states import FailureReason
-from worker.programs.program import Program
+from worker.runtime.launch import Program
 from worker.training import checkpoints
-from worker.training.board import Board
 from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.loop import Trainer
+from worker.training.tensorboard import Board
 
 
 def resume(program: Program, trainer: Trainer, board: Board | None) -> None:

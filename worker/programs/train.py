@@ -11,41 +11,41 @@ from typing import TYPE_CHECKING, Any
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason, Phase
 from service.domain.steps import StepPlan
-from worker.programs import libraries
-from worker.programs.program import Program, launch
+from worker.runtime import imports
+from worker.runtime.launch import Program, launch
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
+    from worker.data.rows import Row
+    from worker.data.tokenize import Example, Prompts, Tokens
+    from worker.runtime.distributed import World
     from worker.scoring.evaluate import Scorer
-    from worker.training.board import Board
-    from worker.training.examples import Example, Prompts, Tokens
     from worker.training.loop import Trainer
-    from worker.training.rows import Row
-    from worker.training.world import World
+    from worker.training.tensorboard import Board
 
 
 def main(program: Program) -> None:
     job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
     reporter.phase(Phase.LOADING)
+    from worker.data.rows import read_rows
+    from worker.modeling.locate import locate
     from worker.programs import choosing
-    from worker.training.locate import locate
-    from worker.training.rows import read_rows
 
     rows = _by_split(read_rows(program.directory / job.dataset))
     labels = _labels(rows, program)
     choosing.check(spec, rows, labels)
     directory = ranks.model or locate(spec.base_model, Path(job.models_dir))
     ranks.start(spec.resources.num_processes, directory)
-    libraries.load(directory, in_4bit=spec.quantization.load_in_4bit)
-    from worker.programs.baseline import score_base
-    from worker.programs.loading import load
-    from worker.programs.outcome import finish
+    imports.load(directory, in_4bit=spec.quantization.load_in_4bit)
+    from worker.data.tokenize import Prompts, Tokens
+    from worker.modeling.lora_targets import check_targets
+    from worker.programs.load_model import load
     from worker.programs.resume import resume
-    from worker.programs.tuned import sample_format, score_tuned, with_validation
+    from worker.programs.score_base import score_base
+    from worker.programs.score_tuned import sample_format, score_tuned, with_validation
+    from worker.programs.write_results import finish
+    from worker.runtime.distributed import join
     from worker.training import checkpoints
-    from worker.training.board import Board
-    from worker.training.examples import Prompts, Tokens
-    from worker.training.targets import check_targets
-    from worker.training.world import join
+    from worker.training.tensorboard import Board
 
     if ranks.leads:
         checkpoints.tidy(program.directory / "checkpoints")
@@ -188,9 +188,9 @@ def _trainer(
     pad: int,
     board: Board | None,
 ) -> Trainer:
-    from worker.training.lean import make_lean
+    from worker.modeling.fused_layers import make_lean
+    from worker.modeling.load import add_adapter
     from worker.training.loop import Trainer
-    from worker.training.models import add_adapter
 
     spec = program.job.spec
     model = add_adapter(base.model, spec.lora, spec.seed, spec.base_model)

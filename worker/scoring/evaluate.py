@@ -16,16 +16,16 @@ from service.fairness import BiasReport, Predictions, ReportMeta, build_report, 
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
 from service.fairness.stored import read_facts
-from worker.programs.memory import rows_at_once
-from worker.programs.reporter import Reporter, Stop, file_entry
-from worker.programs.space import Space
+from worker.data.rows import Row
+from worker.data.tokenize import Prompts
+from worker.modeling.load import set_training
+from worker.runtime.disk_full import Space
+from worker.runtime.distributed import World
+from worker.runtime.events import Reporter, Stop, file_entry
+from worker.runtime.out_of_memory import rows_at_once
 from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import labelled, read_probabilities, write_predictions
-from worker.training.examples import Prompts
-from worker.training.models import set_training
-from worker.training.rows import Row
-from worker.training.world import World
 
 log = logging.getLogger("fairtune")
 

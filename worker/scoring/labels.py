@@ -24,10 +24,10 @@ import torch
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from worker.runtime.distributed import World
 from worker.scoring.attention import Attention, Unsuited, attend_as_it_does, engaged
 from worker.scoring.prefill import Passing, Prefix, cannot, left_padded, masks
 from worker.scoring.trie import Trie
-from worker.training.world import World
 
 ALONE = World()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.fairness import Predictions
 from service.fairness.stored import COLUMNS, FACTS
-from worker.training.rows import Row
+from worker.data.rows import Row
 
 _ROUNDING = 1e-9
 

@@ -21,23 +21,23 @@ from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
 from service.fairness.selection import Standing
-from worker.programs.memory import rows_at_once
-from worker.programs.reporter import Reporter, Stop, Stopped
-from worker.programs.space import Space
+from worker.data.tokenize import Example
+from worker.modeling.load import set_training
+from worker.runtime.disk_full import Space
+from worker.runtime.distributed import World
+from worker.runtime.events import Reporter, Stop, Stopped
+from worker.runtime.gpu import memory_held
+from worker.runtime.out_of_memory import rows_at_once
 from worker.training import checkpoints
-from worker.training.batches import Method, target_count
+from worker.training.checkpoint_writer import Saver
 from worker.training.checkpoints import LoopState, Restored, Tensors
-from worker.training.examples import Example
-from worker.training.gpu import memory_held
-from worker.training.method import choose_method
-from worker.training.models import set_training
-from worker.training.pace import Pace
+from worker.training.choose_method import choose_method
+from worker.training.eta import Pace
+from worker.training.padded import Method, target_count
 from worker.training.results import trainer_state
-from worker.training.saver import Saver
 from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, seed_generators
 from worker.training.selection import Selection
 from worker.training.stopping import judge
-from worker.training.world import World
 
 BETWEEN_PROGRESS = 2.0
 """Seconds between signs of life while an evaluation runs."""

@@ -5,7 +5,6 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from pydantic import BaseModel, ConfigDict
 
-from service import uploads
 from service.api.dependencies import (
     After,
     Ctx,
@@ -16,7 +15,7 @@ from service.api.dependencies import (
     known_form,
 )
 from service.api.problems import READS, UPLOADS
-from service.api.schemas import DatasetView, Page, page
+from service.api.schemas.runs import DatasetView, Page, page
 from service.artifacts import Stored
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
@@ -24,6 +23,7 @@ from service.datasets.readers import Format
 from service.datasets.rows import Split, preview
 from service.domain.errors import InvalidRequest
 from service.store import runs as rows
+from service.usecases import datasets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 Upload = UploadFile | None
@@ -76,9 +76,9 @@ def create_dataset(
     fields = {"name": name, "format": format, "mapping": mapping, "on_invalid": on_invalid}
     request_key = None
     if key is not None:
-        body_hash = uploads.fingerprint(fields, files)
+        body_hash = datasets.fingerprint(fields, files)
         request_key = idempotency_key(who, "POST /v1/datasets", key, body_hash)
-    dataset, made = uploads.create(
+    dataset, made = datasets.create(
         context,
         name,
         files,

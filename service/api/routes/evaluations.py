@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Response
 from sqlmodel import Session
 
-from service import evaluations as use_cases
 from service.api import examples
 from service.api.dependencies import (
     After,
@@ -17,13 +16,13 @@ from service.api.dependencies import (
     idempotency_key,
     no_body,
 )
-from service.api.evaluation_views import EvaluationView
-from service.api.files import file_response
-from service.api.job_views import makes
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
+from service.api.responses.files import file_response
 from service.api.routes.results import FILE, Redirect, Tail, log_response
-from service.api.schemas import Page, page
+from service.api.schemas.evaluations import EvaluationView
+from service.api.schemas.jobs import makes
+from service.api.schemas.runs import Page, page
 from service.artifacts import Stored
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
@@ -32,6 +31,7 @@ from service.domain.states import JobKind
 from service.store import evaluations, jobs
 from service.store import runs as rows
 from service.store.evaluations import Found
+from service.usecases import evaluations as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/evaluations", tags=["results"], route_class=JsonRoute)
 _NOTHING_SAID = EvaluationRequest()  # type: ignore[call-arg]  # every field has a default

@@ -13,8 +13,9 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from service import __version__, readiness
+from service import __version__
 from service.context import Context
+from service.ops import readiness
 from service.store.migrate import Schema
 
 log = structlog.get_logger()

@@ -6,15 +6,15 @@ import structlog
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service import keys as use_cases
 from service.api.dependencies import After, Ctx, Limit, Who, no_body
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
-from service.api.schemas import Page, View, page
+from service.api.schemas.runs import Page, View, page
 from service.domain.access import KeyState, Role
-from service.keys import MAX_EXPIRY_SECONDS, MAX_NAME_LENGTH, Made
 from service.store import keys as rows
 from service.store.keys import Key
+from service.usecases import api_keys as use_cases
+from service.usecases.api_keys import MAX_EXPIRY_SECONDS, MAX_NAME_LENGTH, Made
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=JsonRoute)

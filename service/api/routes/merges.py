@@ -7,16 +7,14 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
-from service import merges as use_cases
-from service import retention
 from service.api import examples
 from service.api.dependencies import Ctx, KeyHeader, Who, hash_of, idempotency_key, no_body
-from service.api.downloads import Part, archive_response
-from service.api.job_views import makes
 from service.api.json_body import JsonRoute
-from service.api.merge_views import MergeView
 from service.api.problems import READS, WRITES, documented
+from service.api.responses.archives import Part, archive_response
 from service.api.routes.results import Tail, log_response
+from service.api.schemas.jobs import makes
+from service.api.schemas.merges import MergeView
 from service.artifacts import Stored
 from service.domain.errors import QuotaExceeded
 from service.domain.job import log_path
@@ -25,6 +23,8 @@ from service.domain.states import JobKind
 from service.store import jobs, merges
 from service.store import runs as rows
 from service.store.merges import FoundMerge
+from service.usecases import merges as use_cases
+from service.usecases import retention
 
 router = APIRouter(prefix="/v1/runs/{run_id}/merged", tags=["results"], route_class=JsonRoute)
 _NOTHING_SAID = MergeRequest()  # type: ignore[call-arg]  # every field has a default

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from service.monitoring import Monitoring
+from service.ops.prometheus import Monitoring
 
 router = APIRouter(tags=["health"])
 

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Response
 from sqlmodel import Session
 
-from service import predicting as use_cases
 from service.api import examples
 from service.api.dependencies import (
     After,
@@ -17,16 +16,17 @@ from service.api.dependencies import (
     idempotency_key,
     no_body,
 )
-from service.api.job_views import makes
 from service.api.json_body import JsonRoute
-from service.api.prediction_views import PredictionsEntry, PredictionsView
 from service.api.problems import READS, WRITES
-from service.api.schemas import Page, page
+from service.api.schemas.jobs import makes
+from service.api.schemas.predictions import PredictionsEntry, PredictionsView
+from service.api.schemas.runs import Page, page
 from service.context import Context
 from service.domain.prediction import PredictionRequest
 from service.store import jobs, predictions
 from service.store import runs as rows
 from service.store.predictions import FoundPrediction
+from service.usecases import predictions as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/predictions", tags=["results"], route_class=JsonRoute)
 

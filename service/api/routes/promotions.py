@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field
 
-from service import promotions as use_cases
 from service.api import examples
 from service.api.dependencies import (
     After,
@@ -19,10 +18,11 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
-from service.api.schemas import Page, View, page
+from service.api.schemas.runs import Page, View, page
 from service.domain.release import Hindrance, PromotionRequest
 from service.store import promotions as rows
 from service.store.tables import Promotion
+from service.usecases import promotions as use_cases
 
 router = APIRouter(tags=["releases"], route_class=JsonRoute)
 

@@ -4,19 +4,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from service import comparisons, reports
-from service.api import examples, negotiation
+from service.api import examples
 from service.api.dependencies import Ctx
 from service.api.json_body import JsonRoute
 from service.api.problems import WRITES, Problem, documented
+from service.api.responses import negotiation
 from service.context import Context
 from service.datasets.rows import Split
 from service.domain.errors import InvalidRequest, NotAcceptable
 from service.fairness import html, tables
 from service.fairness.schema import BiasReport
 from service.fairness.schema_compare import Comparison
-from service.report_request import ReportRequest
-from service.reports import Built
+from service.usecases.reports import build
+from service.usecases.reports import compare as comparisons
+from service.usecases.reports.build import Built
+from service.usecases.reports.options import ReportRequest
 
 router = APIRouter(tags=["reports"], route_class=JsonRoute)
 
@@ -76,9 +78,9 @@ def get_bias_report(
     """
     form = _form(request, format, table)
     if form == "json":
-        content = reports.certificate(context, run_id).content
+        content = build.certificate(context, run_id).content
         return _answer(content, form)
-    answer = _report(context, reports.certified(context, run_id), form, table, run_id)
+    answer = _report(context, build.certified(context, run_id), form, table, run_id)
     if form == "csv":
         other = next(one for one in _TABLES if one != (table or "bias"))
         answer.headers["Link"] = f'<?format=csv&table={other}>; rel="alternate"; type="text/csv"'
@@ -106,7 +108,7 @@ def make_report(
     it needs are not there, saying how to make them.
     """
     form = _form(request, format, table)
-    return _report(context, reports.build(context, run_id, eval_id, body), form, table, eval_id)
+    return _report(context, build.build(context, run_id, eval_id, body), form, table, eval_id)
 
 
 @router.get(
@@ -166,7 +168,7 @@ def _report(context: Context, built: Built, form: str, table: str | None, of: st
     if form == "json":
         return _answer(built.report.model_dump_json(), form)
     if form == "html":
-        texts = reports.texts(context, built.dataset, built.report)
+        texts = build.texts(context, built.dataset, built.report)
         return _page(html.render_report(built.report, texts), f"{of}-bias_report.html")
     name, render = _TABLES[table or "bias"]
     return _answer(render(built.report), form, f"{of}-{name}")

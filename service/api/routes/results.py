@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.dependencies import Ctx, Step
-from service.api.downloads import ARCHIVE, ArchiveFormat, Part, archive_response
-from service.api.files import file_response
 from service.api.problems import READS, documented
-from service.api.schemas import (
+from service.api.responses.archives import ARCHIVE, ArchiveFormat, Part, archive_response
+from service.api.responses.files import file_response
+from service.api.schemas.runs import (
     ArtifactList,
     ArtifactView,
     CheckpointList,

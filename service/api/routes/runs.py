@@ -13,9 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
-from service import keys, retention, steering
-from service import runs as use_cases
-from service.api import examples, negotiation, streams
+from service.api import examples
 from service.api.dependencies import (
     After,
     Ctx,
@@ -28,10 +26,11 @@ from service.api.dependencies import (
     idempotency_key,
     no_body,
 )
-from service.api.feed import Feed
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES, documented
-from service.api.schemas import (
+from service.api.responses import event_stream, negotiation
+from service.api.responses.event_feed import Feed
+from service.api.schemas.runs import (
     EventList,
     EventView,
     MetricPoint,
@@ -49,6 +48,8 @@ from service.domain.states import JobStatus
 from service.store import events, jobs, promotions
 from service.store import runs as rows
 from service.store.tables import Job, Run
+from service.usecases import api_keys, retention, run_control
+from service.usecases import runs as use_cases
 
 _EVENT_STREAM = re.compile(r"text/event-stream(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 _EVENT_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -168,7 +169,7 @@ def cancel_run(context: Ctx, who: Who, run_id: str) -> RunView:
 
     What was learned so far is kept. A run that is already writing its result finishes.
     """
-    return _shown(context, steering.cancel(context, run_id, by=who.name))
+    return _shown(context, run_control.cancel(context, run_id, by=who.name))
 
 
 @router.post("/{run_id}/pause", responses=WRITES, dependencies=[Depends(no_body)])
@@ -177,13 +178,13 @@ def pause_run(context: Ctx, who: Who, run_id: str) -> RunView:
 
     Its worker and GPU are then free. A run that is already writing its result finishes.
     """
-    return _shown(context, steering.pause(context, run_id, by=who.name))
+    return _shown(context, run_control.pause(context, run_id, by=who.name))
 
 
 @router.post("/{run_id}/resume", responses=WRITES, dependencies=[Depends(no_body)])
 def resume_run(context: Ctx, who: Who, run_id: str) -> RunView:
     """Let a paused run go on from its checkpoint, on whichever worker is free."""
-    return _shown(context, steering.resume(context, run_id, by=who.name))
+    return _shown(context, run_control.resume(context, run_id, by=who.name))
 
 
 @router.post("/{run_id}/retry", responses=WRITES, dependencies=[Depends(no_body)])
@@ -197,7 +198,7 @@ def retry_run(
     ] = False,
 ) -> RunView:
     """Run a failed run again, unchanged, from its newest checkpoint."""
-    answer = steering.retry(context, run_id, from_start=from_start, by=who.name)
+    answer = run_control.retry(context, run_id, from_start=from_start, by=who.name)
     return _shown(context, answer)
 
 
@@ -280,8 +281,8 @@ async def get_events(
     if not _EVENT_STREAM.search(request.headers.get("accept", "")):
         return await run_in_threadpool(first_page)
     await run_in_threadpool(first_page)  # 404 before the stream begins
-    is_let_in = partial(keys.is_let_in, context.database, who)
-    stream = streams.run_events(context, feed, run_id, after, is_let_in)
+    is_let_in = partial(api_keys.is_let_in, context.database, who)
+    stream = event_stream.run_events(context, feed, run_id, after, is_let_in)
 
     async def encoded() -> AsyncIterator[bytes]:
         async for event in stream:

@@ -8,7 +8,7 @@ from typing import Any
 from sitecustomize import FOLDER, reach, seen, step_of, wraps
 
 
-@wraps("worker.training.models", "load_base")
+@wraps("worker.modeling.load", "load_base")
 def loading(load_base: Any) -> Any:
     def held(*args: Any, **kwargs: Any) -> Any:
         reach("loading")
@@ -29,7 +29,7 @@ def counted(step: Any) -> Any:
     return counting
 
 
-@wraps("worker.training.batches", "Padded.loss_sum")
+@wraps("worker.training.padded", "Padded.loss_sum")
 def mid_step(loss_sum: Any) -> Any:
     """Between two micro-batches of a step; and where a machine's memory is said to end.
 
@@ -77,7 +77,7 @@ def after_save(write: Any) -> Any:
     return held
 
 
-@wraps("worker.programs.outcome", "finish")
+@wraps("worker.programs.write_results", "finish")
 def at_end(finish: Any) -> Any:
     """The last step is done, and scored; the result is about to be written."""
 
@@ -100,7 +100,7 @@ def mid_merge(save: Any) -> Any:
     return held
 
 
-@wraps("worker.programs.reporter", "Reporter.emit")
+@wraps("worker.runtime.events", "Reporter.emit")
 def before_announce(emit: Any) -> Any:
     """A merged model is complete, and no event says so yet (afterwards: `announced`)."""
 
@@ -115,7 +115,7 @@ def before_announce(emit: Any) -> Any:
     return held
 
 
-@wraps("worker.programs.reporter", "Stop.on_signal")
+@wraps("worker.runtime.events", "Stop.on_signal")
 def program_told(on_signal: Any) -> Any:
     """Notes that the program knows that it is to stop."""
 

@@ -21,7 +21,7 @@ def before_claim(claim: Any) -> Any:
     return held
 
 
-@wraps("service.broker", "enqueue")
+@wraps("service.queue.celery_app", "enqueue")
 def before_enqueue(enqueue: Any) -> Any:
     """A job is queued and committed, the message that wakes a worker is not sent."""
 
@@ -32,7 +32,7 @@ def before_enqueue(enqueue: Any) -> Any:
     return held
 
 
-@wraps("service.store.shipping", "ship")
+@wraps("service.store.program_events", "ship")
 def before_record(ship: Any) -> Any:
     """Files of a checkpoint or a merged model are in the store, the rows that make them visible are
     not written.
@@ -210,8 +210,8 @@ def mid_rows(finish: Any) -> Any:
     return held
 
 
-@wraps("service.retention", "delete_merge")
-@wraps("service.retention", "delete_run")
+@wraps("service.usecases.retention", "delete_merge")
+@wraps("service.usecases.retention", "delete_run")
 def deleted(delete: Any) -> Any:
     """All of it is gone, and who asked for that does not know it yet."""
 
@@ -225,7 +225,7 @@ def deleted(delete: Any) -> Any:
 # -- a worker --------------------------------------------------------------------------------------
 
 
-@wraps("worker.supervisor", "Supervisor._finish")
+@wraps("worker.supervision.supervisor", "Supervisor._finish")
 def after_end(finish: Any) -> Any:
     """The program has ended well, its supervisor is about to record that."""
 

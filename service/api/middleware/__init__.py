@@ -1,0 +1,1 @@
+"""ASGI middleware: authentication, limits, security headers, the request log."""

@@ -1,0 +1,1 @@
+"""Structured logs, and the request id that they carry."""

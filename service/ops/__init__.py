@@ -1,0 +1,1 @@
+"""Running a process: start-up, readiness, container health, capacity, Prometheus metrics."""

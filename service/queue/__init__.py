@@ -1,0 +1,1 @@
+"""The Celery application, its filesystem transport, and the sweep that repairs both."""

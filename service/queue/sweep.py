@@ -1,0 +1,166 @@
+"""The sweep: what repairs lost messages and lost workers. A thread in every API and worker."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from celery import Celery
+
+from service.artifacts import ArtifactStore
+from service.domain.errors import Unavailable
+from service.domain.states import FailureReason
+from service.queue import celery_app, filesystem_transport
+from service.settings import Settings
+from service.store import jobs, program_events, retention
+from service.store.database import Database
+
+log = structlog.get_logger()
+
+RENEWAL_SECONDS = 2.0
+"""Between two renewals of a lease, at most: they also bring what users asked for."""
+
+_EXPIRY_SECONDS = 3600.0
+# A queued job is woken again after this many sweeps without a claim.
+_PATIENCE = 3
+
+
+class Sweeper:
+    """Guarded updates only, so that any number of sweepers may run at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: ArtifactStore,
+        app: Celery,
+        beat: Callable[[], None] = lambda: None,
+        idle_seconds: Callable[[], float] = lambda: 0,
+    ) -> None:
+        """`beat` is called after each round of the thread, one that failed too. `idle_seconds` says
+        for how long this process has waited for a job; 0 where it takes none, or has one.
+        """
+        self.settings = settings
+        self.database = database
+        self.store = store
+        self.app = app
+        self._beat = beat
+        self._idle_seconds = idle_seconds
+        self._seen: dict[tuple[str, int], float] = {}
+        """Leases that were expired at the last look, and since when."""
+        self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
+        self._expire_at = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        # At once when starting: what an earlier process left waits for it.
+        not_before = 0.0
+        while True:
+            try:
+                if time.monotonic() >= not_before:
+                    self.sweep()
+            except Unavailable as error:
+                self._seen.clear()
+                not_before = time.monotonic() + self.settings.lease_seconds
+                log.warning("sweep failed", error=error.detail)
+            except Exception:
+                log.exception("sweep failed")
+            self._beat()
+            if self._stop.wait(self.settings.sweep_seconds):
+                return
+
+    def sweep(self) -> None:
+        """Return expired leases to the queue and wake workers for jobs that nobody picked up.
+
+        Raises Unavailable where the database cannot be reached, or could not until now: leases are
+        old then because nobody could renew them, and the caller gives their owners time to do so.
+        """
+        began = time.monotonic()
+        with self.database.read() as session:
+            expired = jobs.expired(session)
+        # A machine that slept, or a database that came back, finds every lease expired: only what
+        # its owner still has not renewed after a while, in which it could, is lost.
+        self._seen = {lease: since for lease, since in self._seen.items() if lease in expired}
+        for lease in expired:
+            if lease not in self._seen:
+                with self.database.write() as session:
+                    jobs.touch(session, lease[0])
+                self._seen[lease] = time.monotonic()
+        for lease, since in self._seen.items():
+            if time.monotonic() - since >= self._renewal_seconds:
+                try:
+                    self._take_back(*lease, began)
+                except Unavailable:
+                    raise
+                except Exception:
+                    log.exception("lease not taken back", job_id=lease[0])
+        with self.database.write() as session:
+            if self._idle_seconds() > self.settings.sweep_seconds * _PATIENCE:
+                # Nothing is left in its queues, so wake-ups for what waits there were lost; and
+                # none piles up where it takes each at once.
+                jobs.hurry(session, celery_app.kinds_in(self.settings.queues))
+            waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
+            kinds = jobs.kinds_of(session, waiting)
+        for number, job_id in enumerate(waiting):
+            try:
+                celery_app.enqueue(self.app, job_id, celery_app.queue_of(kinds[job_id]))
+            except Unavailable as error:
+                log.warning("nobody woken", error=error.detail)
+                with self.database.write() as session:
+                    for unsent in waiting[number:]:
+                        jobs.not_woken(session, unsent)
+                break
+        folder = celery_app.folder_of(self.settings)
+        if folder is not None:
+            filesystem_transport.sweep(folder)
+        self._expire()
+
+    def _expire(self) -> None:
+        """Once an hour, checkpoints that are older than was asked for."""
+        days, now = self.settings.checkpoint_days, time.monotonic()
+        if not days or now < self._expire_at:
+            return
+        self._expire_at = now + _EXPIRY_SECONDS
+        with self.database.write() as session:
+            dropped = retention.expire_checkpoints(session, days)
+        for one in dropped:  # after the commit: no row may name files that are gone
+            self.store.delete_tree(one.prefix)
+        if dropped:
+            log.info("checkpoints expired", count=len(dropped))
+
+    def _take_back(self, job_id: str, token: int, began: float) -> None:
+        with self.database.write() as session:
+            job = jobs.hold_expired(session, job_id, token)
+            if job is None:  # renewed meanwhile, or another sweep has it
+                return
+            if (waited := time.monotonic() - began) > self.settings.lease_seconds / 4:
+                raise Unavailable(f"the database kept the sweep waiting for {waited:.1f} s")
+            owner = job.owner
+            detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
+            reason = FailureReason.WORKER_LOST
+            job.takeovers += 1
+            status = jobs.give_back(session, job, token, reason, detail, free=False)
+        log.warning(
+            "lease expired",
+            run_id=job.run_id,
+            job_id=job_id,
+            token=token,
+            request_id=job.request_id,
+            owner=owner,
+            now=status,
+        )
+        # What the lost attempt stored without recording it, and what it replaced of those before:
+        # there may be none after it. Its worker, should it wake, is fenced.
+        with self.database.read() as session:
+            kept = program_events.keys_of(session, job.run_id)
+        for prefix in program_events.prefixes_up_to(job.run_id, job_id, token):
+            self.store.tidy(prefix, kept)

@@ -1,0 +1,1 @@
+"""Bias reports and comparisons, built from stored predictions."""

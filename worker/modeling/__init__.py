@@ -1,0 +1,1 @@
+"""Base models: locating, loading, quantizing and adapting them."""

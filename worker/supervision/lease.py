@@ -1,0 +1,57 @@
+"""The lease on a job, renewed on a thread of its own on which nothing slow ever runs."""
+
+import threading
+
+import structlog
+
+from service.domain.errors import Unavailable
+from service.domain.states import JobRequest
+from service.observability import request_context
+from service.queue.sweep import RENEWAL_SECONDS
+from service.settings import Settings
+from service.store import jobs
+from service.store.database import Database
+from service.store.jobs import Claim, Fenced
+
+log = structlog.get_logger()
+
+_JOIN_SECONDS = 5.0
+
+
+class Lease:
+    """Held inside `with`; an unreachable database does not end it, a refused renewal does."""
+
+    def __init__(self, settings: Settings, database: Database, claim: Claim) -> None:
+        self._settings = settings
+        self._database = database
+        self._claim = claim
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=request_context.carried(self._keep), name="lease", daemon=True
+        )
+        self.lost = threading.Event()
+        """The job is another's, or has ended: nothing of this attempt counts any more."""
+        self.request: JobRequest | None = None
+        """What a user asked for, as of the last renewal."""
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        # A database that hangs must not keep the worker: what is recorded is fenced anyway.
+        self._thread.join(_JOIN_SECONDS)
+
+    def _keep(self) -> None:
+        while not self._ended.wait(min(self._settings.lease_seconds / 4, RENEWAL_SECONDS)):
+            try:
+                with self._database.write() as session:
+                    self.request = jobs.renew(session, self._claim, self._settings.lease_seconds)
+            except Unavailable as error:
+                log.warning("lease not renewed", error=error.detail)
+            except Fenced:
+                self.lost.set()
+                return
+            except Exception:  # this thread must live as long as the attempt
+                log.exception("lease not renewed")
