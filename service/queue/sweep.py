@@ -9,6 +9,7 @@ from celery import Celery
 
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
+from service.domain.lease import RENEWAL_SECONDS
 from service.domain.states import FailureReason
 from service.queue import celery_app, filesystem_transport
 from service.settings import Settings
@@ -17,8 +18,6 @@ from service.store.database import Database
 
 log = structlog.get_logger()
 
-RENEWAL_SECONDS = 2.0
-"""Between two renewals of a lease, at most: they also bring what users asked for."""
 
 _EXPIRY_SECONDS = 3600.0
 # A queued job is woken again after this many sweeps without a claim.

@@ -13,7 +13,6 @@ from service.store.tables import (
     DEFAULT_PROJECT,
     Artifact,
     Checkpoint,
-    Dataset,
     Evaluation,
     Job,
     Metric,
@@ -89,28 +88,6 @@ def list_runs(
                 rows.append((run, job))
             if len(rows) > limit:
                 break
-    return rows[:limit], len(rows) > limit
-
-
-def get_dataset(session: Session, dataset_id: str) -> Dataset:
-    """Raises NotFound."""
-    dataset = session.get(Dataset, dataset_id)
-    if dataset is None or dataset.project_id != DEFAULT_PROJECT:
-        raise NotFound(f"there is no dataset {dataset_id!r}")
-    return dataset
-
-
-def names_blob(session: Session, key: str) -> bool:
-    """Whether some dataset has its rows there."""
-    return session.exec(select(Dataset.id).where(Dataset.key == key)).first() is not None
-
-
-def list_datasets(session: Session, *, limit: int, after: str | None) -> tuple[list[Dataset], bool]:
-    """Newest first; and whether there are more."""
-    statement = select(Dataset).where(Dataset.project_id == DEFAULT_PROJECT)
-    if after is not None:
-        statement = statement.where(Dataset.id < after)
-    rows = list(session.exec(statement.order_by(col(Dataset.id).desc()).limit(limit + 1)))
     return rows[:limit], len(rows) > limit
 
 

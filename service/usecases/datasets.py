@@ -14,8 +14,8 @@ from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
 from service.datasets.readers import Format
 from service.domain.ids import new_id
+from service.store import datasets as dataset_store
 from service.store import idempotency
-from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Dataset
 
@@ -51,14 +51,14 @@ def create(
     with context.database.read() as session:
         known = idempotency.recall(session, key)
         if known is not None:
-            return rows.get_dataset(session, known), False
+            return dataset_store.get_dataset(session, known), False
     with tempfile.TemporaryDirectory(prefix="fairtune-upload-") as folder:
         built = build(
             files, Path(folder), file_format=file_format, mapping=mapping, on_invalid=on_invalid
         )
         blob = f"datasets/{built.content_hash}.parquet"
         with context.database.read() as session:
-            shared = rows.names_blob(session, blob)
+            shared = dataset_store.names_blob(session, blob)
         # A blob that no row names is stored anew: it may be about to be removed for its age.
         if not (shared and context.store.exists(blob)):
             stored = context.store.put_file(built.path, blob)
@@ -89,5 +89,5 @@ def create(
             made = idempotency.recall(session, key)
             if made is None:
                 raise
-            return rows.get_dataset(session, made), False
+            return dataset_store.get_dataset(session, made), False
     return dataset, True

@@ -10,6 +10,7 @@ from service.domain.evaluation import EvaluationRequest, EvaluationTask, Target,
 from service.domain.job import ADAPTER_FILES
 from service.domain.spec import RunSpec
 from service.domain.states import RESTING, JobKind
+from service.store import datasets as dataset_store
 from service.store import evaluations, job_control, jobs, merges
 from service.store import runs as rows
 from service.store.evaluations import Found
@@ -68,7 +69,7 @@ def resolve(session: Session, run: Run, trained: Job, asked: EvaluationRequest) 
     stats = own
     if asked.dataset_id is not None:
         try:
-            given = rows.get_dataset(session, asked.dataset_id)
+            given = dataset_store.get_dataset(session, asked.dataset_id)
         except NotFound as error:
             raise InvalidRequest.at("/dataset_id", error.detail) from error
         stats = DatasetStats.model_validate(given.stats)

@@ -14,7 +14,6 @@ from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.datasets.templates import builtin_templates
 from service.domain.errors import (
-    FieldError,
     InvalidRequest,
     NotFound,
     QuotaExceeded,
@@ -25,8 +24,10 @@ from service.domain.ids import new_id
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.states import JobKind
 from service.domain.steps import StepPlan
+from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
 from service.queue import celery_app
+from service.store import datasets as dataset_store
 from service.store import idempotency, jobs
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
@@ -45,27 +46,6 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     warnings: list[str]
-
-
-def invalid(error: ValidationError) -> InvalidRequest:
-    """Pydantic's findings as pointers into the body."""
-    found = tuple(
-        FieldError(
-            pointer_of(part for part in item["loc"] if not _is_union_tag(part)),
-            "this field is not known" if item["type"] == "extra_forbidden" else item["msg"],
-        )
-        for item in error.errors(include_url=False)
-    )
-    # A union says one thing per member: once is enough for the same field.
-    unique = tuple({item.pointer + item.detail: item for item in found}.values())
-    first = unique[0]
-    more = f" (and {len(unique) - 1} more)" if len(unique) > 1 else ""
-    return InvalidRequest(f"{first.pointer}: {first.detail}{more}", unique)
-
-
-def _is_union_tag(part: str | int) -> bool:
-    """Pydantic puts the member of a union that it tried into the location."""
-    return isinstance(part, str) and part.startswith(("list[", "literal["))
 
 
 def _check_text(value: Any, location: tuple[str | int, ...] = ()) -> None:
@@ -110,7 +90,7 @@ def _checked(
         spec = spec.model_copy(update={"name": f"{spec.preset} on {spec.base_model}"})
     _check_model(context, spec)
     try:
-        dataset = rows.get_dataset(session, spec.dataset_id)
+        dataset = dataset_store.get_dataset(session, spec.dataset_id)
     except NotFound as error:
         raise InvalidRequest.at("/dataset_id", error.detail) from error
     stats = DatasetStats.model_validate(dataset.stats)

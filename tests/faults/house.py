@@ -19,8 +19,8 @@ from sqlmodel import col, select
 
 from service.artifacts import ArtifactStore
 from service.cli.demo import free_port
+from service.domain.lease import RENEWAL_SECONDS
 from service.queue import celery_app
-from service.queue.sweep import RENEWAL_SECONDS
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database

@@ -20,7 +20,8 @@ from service.domain.spec import RunSpec
 from service.domain.states import JobKind, JobStatus
 from service.fairness import Predictions, ReportMeta, build_report, label_counts
 from service.store import jobs
-from service.store.runs import evaluations, get_dataset, get_run
+from service.store.datasets import get_dataset
+from service.store.runs import evaluations, get_run
 from service.store.tables import Evaluation, Job
 
 LABELS = ("hate", "normal")

@@ -12,10 +12,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from worker.data.prefixes import common_length
 from worker.scoring import attention, labels, prefill
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import predicted
-from worker.scoring.prefill import common_length
 from worker.scoring.trie import Trie
 
 CPU = torch.device("cpu")

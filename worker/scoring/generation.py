@@ -11,8 +11,9 @@ import torch
 
 from service.fairness.rates import rate
 from service.fairness.schema import FormatSample
+from worker.modeling.mask_support import cannot
 from worker.scoring.labels import Item
-from worker.scoring.prefill import Prefix, cannot, left_padded, masks
+from worker.scoring.prefill import Prefix, left_padded, masks
 
 ROWS = 32
 MORE = 8

@@ -24,9 +24,10 @@ import torch
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from worker.modeling.mask_support import cannot
 from worker.runtime.distributed import World
 from worker.scoring.attention import Attention, Unsuited, attend_as_it_does, engaged
-from worker.scoring.prefill import Passing, Prefix, cannot, left_padded, masks
+from worker.scoring.prefill import Passing, Prefix, left_padded, masks
 from worker.scoring.trie import Trie
 
 ALONE = World()

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from worker.data.prefixes import common_length
+
 _ALWAYS, _NEVER = 2**31 - 1, -1
 
 
@@ -44,24 +46,6 @@ def left_padded(sequences: Sequence[list[int]], start: int, pad: int) -> Columns
         positions[row, first:] = torch.arange(start, len(sequence))
         seen_until[row, start:first] = _NEVER
     return Columns(ids, positions, seen_until)
-
-
-def common_length(sequences: Sequence[list[int]]) -> int:
-    """Length of the longest common beginning."""
-    first, last = min(sequences), max(sequences)
-    for place, (a, b) in enumerate(zip(first, last, strict=False)):
-        if a != b:
-            return place
-    return min(len(first), len(last))
-
-
-def cannot(model: Any) -> str | None:
-    """Why the model cannot take masks made here; None if, as far as its config says, it can."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or [])
-    if unknown := sorted(kinds - {"full_attention", "sliding_attention"}):
-        return f"the model has layers of the kind {unknown[0]}"
-    return None
 
 
 def masks(model: Any, columns: Columns, asked_from: int = 0) -> Any:

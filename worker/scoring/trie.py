@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.scoring.prefill import common_length
+from worker.data.prefixes import common_length
 
 
 @dataclass(frozen=True, slots=True)

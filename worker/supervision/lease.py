@@ -5,9 +5,9 @@ import threading
 import structlog
 
 from service.domain.errors import Unavailable
+from service.domain.lease import RENEWAL_SECONDS
 from service.domain.states import JobRequest
 from service.observability import request_context
-from service.queue.sweep import RENEWAL_SECONDS
 from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.concurrency import run_in_threadpool
 
 from service.api.responses.event_feed import Feed
-from service.api.schemas.runs import EventView
+from service.api.schemas.results import EventView
 from service.context import Context
 from service.domain.errors import NotFound, Unavailable
 from service.domain.states import RESTING, JobKind, JobStatus

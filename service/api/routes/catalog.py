@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from service.api.dependencies import get_context
-from service.api.schemas.runs import ModelView, PresetView
+from service.api.schemas.catalog import ModelView, PresetView
 from service.context import Context
 from service.datasets.templates import builtin_templates
 from service.domain.spec import RunSpec

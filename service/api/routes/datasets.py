@@ -3,7 +3,6 @@
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
-from pydantic import BaseModel, ConfigDict
 
 from service.api.dependencies import (
     After,
@@ -15,14 +14,15 @@ from service.api.dependencies import (
     known_form,
 )
 from service.api.problems import READS, UPLOADS
-from service.api.schemas.runs import DatasetView, Page, page
+from service.api.schemas.base import Page, page
+from service.api.schemas.datasets import DatasetView, RowView
 from service.artifacts import Stored
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
 from service.datasets.readers import Format
 from service.datasets.rows import Split, preview
 from service.domain.errors import InvalidRequest
-from service.store import runs as rows
+from service.store import datasets as dataset_store
 from service.usecases import datasets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -97,7 +97,7 @@ def create_dataset(
 def list_datasets(context: Ctx, limit: Limit = 20, after: After = None) -> Page[DatasetView]:
     """The datasets, newest first."""
     with context.database.read() as session:
-        found, more = rows.list_datasets(session, limit=limit, after=after)
+        found, more = dataset_store.list_datasets(session, limit=limit, after=after)
     views = [DatasetView.of(dataset) for dataset in found]
     return page(views, views[-1].id if views else None, more=more)
 
@@ -105,28 +105,7 @@ def list_datasets(context: Ctx, limit: Limit = 20, after: After = None) -> Page[
 @router.get("/{dataset_id}", responses=READS)
 def get_dataset(context: Ctx, dataset_id: str) -> DatasetView:
     with context.database.read() as session:
-        return DatasetView.of(rows.get_dataset(session, dataset_id))
-
-
-class MessageView(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    role: str
-    content: str
-
-
-class RowView(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    split: str
-    text: str | None
-    messages: list[MessageView] | None
-    label: str | None
-    group: str | None
-    source: str | None
-    detail: str | None
-    rationale: str | None
+        return DatasetView.of(dataset_store.get_dataset(session, dataset_id))
 
 
 @router.get("/{dataset_id}/preview", responses=READS)
@@ -138,7 +117,7 @@ def preview_dataset(
 ) -> list[RowView]:
     """The first rows as Fairtune reads them."""
     with context.database.read() as session:
-        dataset = rows.get_dataset(session, dataset_id)
+        dataset = dataset_store.get_dataset(session, dataset_id)
     with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
         found = preview(path, split, limit)
     return [RowView.model_validate(row, from_attributes=True) for row in found]

@@ -20,9 +20,9 @@ from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
 from service.api.responses.files import file_response
 from service.api.routes.results import FILE, Redirect, Tail, log_response
+from service.api.schemas.base import Page, page
 from service.api.schemas.evaluations import EvaluationView
 from service.api.schemas.jobs import makes
-from service.api.schemas.runs import Page, page
 from service.artifacts import Stored
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest

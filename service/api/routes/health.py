@@ -7,13 +7,12 @@ database that is asked about.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Literal
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
 
 from service import __version__
+from service.api.schemas.health import Health, Readiness
 from service.context import Context
 from service.ops import readiness
 from service.store.migrate import Schema
@@ -23,20 +22,6 @@ router = APIRouter(tags=["health"])
 
 ANSWER_SECONDS = 3.0
 """A part that says nothing for so long is not ready."""
-
-
-class Health(BaseModel):
-    status: Literal["ok"]
-    version: str
-
-
-class Readiness(BaseModel):
-    status: Literal["ok", "not ready"]
-    parts: dict[str, str] = Field(
-        description='database, schema, broker and store: each "ok" or what is wrong with it. '
-        "The server's log says more.",
-        examples=[{"database": "ok", "schema": "ok", "broker": "unreachable", "store": "ok"}],
-    )
 
 
 class Probe:

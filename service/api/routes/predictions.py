@@ -18,9 +18,9 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES
+from service.api.schemas.base import Page, page
 from service.api.schemas.jobs import makes
 from service.api.schemas.predictions import PredictionsEntry, PredictionsView
-from service.api.schemas.runs import Page, page
 from service.context import Context
 from service.domain.prediction import PredictionRequest
 from service.store import jobs, predictions

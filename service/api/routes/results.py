@@ -8,12 +8,7 @@ from service.api.dependencies import Ctx, Step
 from service.api.problems import READS, documented
 from service.api.responses.archives import ARCHIVE, ArchiveFormat, Part, archive_response
 from service.api.responses.files import file_response
-from service.api.schemas.runs import (
-    ArtifactList,
-    ArtifactView,
-    CheckpointList,
-    CheckpointView,
-)
+from service.api.schemas.results import ArtifactList, ArtifactView, CheckpointList, CheckpointView
 from service.artifacts import Stored, is_safe
 from service.context import Context
 from service.domain.errors import Conflict, InvalidRequest, NotFound, RangeNotSatisfiable

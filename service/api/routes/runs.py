@@ -30,18 +30,9 @@ from service.api.json_body import JsonRoute
 from service.api.problems import READS, WRITES, documented
 from service.api.responses import event_stream, negotiation
 from service.api.responses.event_feed import Feed
-from service.api.schemas.runs import (
-    EventList,
-    EventView,
-    MetricPoint,
-    MetricSeries,
-    Page,
-    PlanView,
-    RunChanges,
-    RunRequest,
-    RunView,
-    page,
-)
+from service.api.schemas.base import Page, page
+from service.api.schemas.results import EventList, EventView, MetricPoint, MetricSeries
+from service.api.schemas.runs import PlanView, RunChanges, RunRequest, RunView
 from service.context import Context
 from service.domain.errors import NotAcceptable, QuotaExceeded
 from service.domain.states import JobStatus

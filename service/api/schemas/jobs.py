@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from service.api.problems import WRITES
-from service.api.schemas.runs import Failure, View, percent
+from service.api.schemas.base import Failure, View, percent
 from service.domain.states import JobRequest, JobStatus
 from service.store.tables import Job
 

@@ -18,6 +18,7 @@ from service.fairness import BiasReport, Predictions, build_report
 from service.fairness.schema import ReportMeta, ReportWarning, Shown
 from service.fairness.thresholds import fit_threshold
 from service.ops.capacity_limiter import Turns
+from service.store import datasets as dataset_store
 from service.store import evaluations
 from service.store import runs as rows
 from service.store.tables import Dataset, Evaluation
@@ -50,7 +51,7 @@ def build(
     with context.database.read() as session:
         data = stored.read_run(session, run_id)
         evaluation = evaluations.predictions(session, run_id, evaluation_id)
-        dataset = rows.get_dataset(session, evaluation.dataset_id)
+        dataset = dataset_store.get_dataset(session, evaluation.dataset_id)
     data.datasets[dataset.id] = dataset  # also where it was made since
     fairness, rule = settings_of(data.spec, request)
     check_caps(request, [dataset, data.dataset])

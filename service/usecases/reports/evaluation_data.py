@@ -13,6 +13,7 @@ from service.domain.job import BIAS_REPORT_FILE
 from service.domain.spec import RunSpec
 from service.domain.states import JobStatus
 from service.fairness import LabelCounts, Predictions, stored
+from service.store import datasets as dataset_store
 from service.store import evaluations
 from service.store import runs as rows
 from service.store.evaluations import Found
@@ -110,12 +111,12 @@ def read_run(session: Session, run_id: str) -> RunData:
     found = evaluations.all_of(session, run_id)
     stored_ones = [one.row for one in found if one.row is not None]
     ids = {row.dataset_id for row in stored_ones}
-    datasets = {one: rows.get_dataset(session, one) for one in ids}
+    datasets = {one: dataset_store.get_dataset(session, one) for one in ids}
     return RunData(
         run=run,
         job=job,
         spec=RunSpec.model_validate(run.spec),
-        dataset=rows.get_dataset(session, run.dataset_id),
+        dataset=dataset_store.get_dataset(session, run.dataset_id),
         evaluations=stored_ones,
         sampled=dict(_sampled(found, datasets)),
         datasets=datasets,

@@ -8,9 +8,9 @@ from pydantic_core import PydanticCustomError
 
 from service.domain.errors import InvalidRequest
 from service.domain.spec import Cap, FairnessSection, RunSpec, Section
+from service.domain.validation import invalid
 from service.store.tables import Dataset
 from service.usecases.reports.evaluation_data import groups_of
-from service.usecases.runs import invalid
 
 
 def _rule(value: Any) -> str | float:

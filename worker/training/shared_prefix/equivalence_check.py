@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from worker.data.tokenize import Example
 from worker.modeling.load import set_training
+from worker.modeling.mask_support import cannot
 from worker.runtime.out_of_memory import is_out_of_memory
-from worker.scoring.prefill import cannot
 from worker.training.padded import Padded
 from worker.training.shared_prefix.method import SharedPrefix
 from worker.training.shared_prefix.packing import find_groups

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from worker.data.prefixes import common_length
 from worker.data.tokenize import Example
-from worker.scoring.prefill import common_length
 
 MOST_AT_ONCE = 512
 """Samples among which groups are sought; the search takes time that grows with its square."""

@@ -1,0 +1,30 @@
+"""Validation errors as problems that name the field."""
+
+from pydantic import ValidationError
+
+from service.domain.errors import (
+    FieldError,
+    InvalidRequest,
+    pointer_of,
+)
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """Pydantic's findings as pointers into the body."""
+    found = tuple(
+        FieldError(
+            pointer_of(part for part in item["loc"] if not _is_union_tag(part)),
+            "this field is not known" if item["type"] == "extra_forbidden" else item["msg"],
+        )
+        for item in error.errors(include_url=False)
+    )
+    # A union says one thing per member: once is enough for the same field.
+    unique = tuple({item.pointer + item.detail: item for item in found}.values())
+    first = unique[0]
+    more = f" (and {len(unique) - 1} more)" if len(unique) > 1 else ""
+    return InvalidRequest(f"{first.pointer}: {first.detail}{more}", unique)
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """Pydantic puts the member of a union that it tried into the location."""
+    return isinstance(part, str) and part.startswith(("list[", "literal["))
