@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/pytest --numprocesses 2
-FAULTS := PYTHONPATH=tests/support $(BIN)/python tests/faults
+FAULTS := $(BIN)/python -m tests.faults
 MINUTES := 15
 SETTING := servers
 COMPOSE ?= docker compose
@@ -35,12 +35,12 @@ faults: .venv/.installed-dev ## break everything at every moment on both setting
 	rm -rf build/faults
 	@# The page is written when rows fail, too, and says which.
 	$(PYTEST) tests/faults --faults all --faults-outcomes build/faults; played=$$?; \
-	$(FAULTS)/report.py build/faults && exit $$played
-	$(FAULTS)/guards.py
+	$(FAULTS).report build/faults && exit $$played
+	$(FAULTS).guards
 guards: .venv/.installed-dev ## take each guard away and see a test go red
-	$(FAULTS)/guards.py
+	$(FAULTS).guards
 soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=files, SEED=… to choose, RECORD=1 to note
-	$(FAULTS)/soak.py --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
+	$(FAULTS).soak --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
 bench: .venv/.installed-bench ## training speed against the original way and TRL, in some 40 minutes; BENCH="--quick" and the like, RECORD=1
 	$(BIN)/python -m benchmarks.throughput $(BENCH) $(if $(RECORD),--record)
 bench-evaluation: .venv/.installed ## scoring against generating on DATA=FILE (unified JSON), in some 15 minutes; RECORD=1

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import S3Server
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from service.store import migrate
 from service.store.database import Database
+from tests.support.s3_server import S3Server
 
 DATABASES = ("sqlite", "postgresql")
 

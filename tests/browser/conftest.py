@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-import reports
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from service.fairness.html import HEADER_POLICY, render_compare, render_report
+from tests.support import reports
 
 ADDRESS = "http://fairtune.test/report"
 QUIET = (

@@ -18,9 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from pages import put, table
 from stack import ROOT, Failed, Stack
 from steps import Drive
+
+from tests.support.pages import put, table
 
 PAGE = ROOT / "docs" / "deployment.md"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import Service
-from tiny_models import make_models
 
 from service.cli.demo import free_port
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
+from tests.support.installation import Service
+from tests.support.tiny_models import make_models
 
 
 @pytest.fixture(scope="session")

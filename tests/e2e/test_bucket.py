@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from installation import Service, wait_until
-from ship_big import peak
-from tiny_runs import TINY, sample
 from transformers import AutoModelForCausalLM
+
+from tests.support.installation import Service, wait_until
+from tests.support.ship_big import peak
+from tests.support.tiny_runs import TINY, sample
 
 BIG = int(os.environ.get("FAIRTUNE_BIG_BYTES", 192 << 20))
 """Of the artifact whose way is measured; docs/artifacts.md has the figures for 2 GiB."""

@@ -7,8 +7,9 @@ import signal
 
 import pyarrow.parquet as pq
 import pytest
-from installation import wait_until
-from tiny_runs import TINY, sample
+
+from tests.support.installation import wait_until
+from tests.support.tiny_runs import TINY, sample
 
 
 def test_from_post_to_report(service):

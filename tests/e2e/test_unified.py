@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from tiny_runs import TINY
 
 from service.fairness.schema import BiasReport
+from tests.support.tiny_runs import TINY
 
 ROOT = Path(__file__).parents[2]
 FILES = {"train": ("train", 48), "val": ("validation", 20), "test": ("test", 30)}

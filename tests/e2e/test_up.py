@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from installation import Service, wait_until
 
 from service.cli.demo import free_port
 from service.domain.access import Role
 from service.store.database import Database
 from service.usecases import api_keys
+from tests.support.installation import Service, wait_until
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from houses import Houses
-from merging import Merged, MergeScene
-from record import Reference, record_of
-from s3_server import S3Server
-from scene import Scene
-from tiny_models import make_models
+
+from tests.faults.houses import Houses
+from tests.faults.merging import Merged, MergeScene
+from tests.faults.record import Reference, record_of
+from tests.faults.scene import Scene
+from tests.support.s3_server import S3Server
+from tests.support.tiny_models import make_models
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from by_hand import Worker
-from gates import Gate
-from house import API, House
-from invariants import content_of, leftovers
-from scene import BODY
 from sqlmodel import SQLModel, col, select
-from trained_runs import finish, leave_adapter, save
 
 from service.context import Context
 from service.domain.states import JobKind, JobStatus
 from service.store import jobs
 from service.store.tables import Idempotency, Job, Run
+from tests.faults.gates import Gate
+from tests.faults.house import API, House
+from tests.faults.invariants import content_of, leftovers
+from tests.faults.scene import BODY
+from tests.support.by_hand import Worker
+from tests.support.trained_runs import finish, leave_adapter, save
 
 WORKER = "worker-1"
 

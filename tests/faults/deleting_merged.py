@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from deleting import Deletion
-from invariants import leftovers
-from merged_runs import publish
-
 from service.context import Context
 from service.domain.merge import job_of
+from tests.faults.deleting import Deletion
+from tests.faults.invariants import leftovers
+from tests.support.merged_runs import publish
 
 
 @dataclass

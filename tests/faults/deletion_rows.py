@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
-from deleting import WORKER, Deletion
-from installation import wait_until
-from matrix import FILES, SERVERS, Moment, Row
-from plays.play import play
+from tests.faults.deleting import WORKER, Deletion
+from tests.faults.matrix import FILES, SERVERS, Moment, Row
+from tests.faults.plays.play import play
+from tests.support.installation import wait_until
 
 HIDING = Moment("being hidden, not committed", "hiding")
 HIDDEN = Moment("hidden", "before_removal")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from installation import wait_until
+from tests.support.installation import wait_until
 
 INJECT = Path(__file__).with_name("inject")
 

@@ -4,7 +4,7 @@ Each guard (guards_of_jobs.py and the like) is a text; it says what stands in it
 copy of the tree, and names tests, each of which must then fail. Before that all of them must pass
 in the copy as it is.
 
-PYTHONPATH=tests/support python tests/faults/guards.py [NAME …]
+python -m tests.faults.guards [NAME …]
 
 Exits with 1 where a guard could be taken away unnoticed.
 """
@@ -15,11 +15,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import guards_of_files
-import guards_of_jobs
-import guards_of_removal
-from guard import Guard
-from report import RESULTS, put, table
+from tests.faults import guards_of_files, guards_of_jobs, guards_of_removal
+from tests.faults.guard import Guard
+from tests.faults.report import RESULTS, put, table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"

@@ -1,6 +1,6 @@
 """Guards of what is stored: files that rows name, and rows that name files."""
 
-from guard import (
+from tests.faults.guard import (
     PART_TESTS,
     SHIPPING,
     STEERING_TESTS,

@@ -1,6 +1,6 @@
 """Guards of whose a job is: leases, tokens, messages, and the programs that do the work."""
 
-from guard import (
+from tests.faults.guard import (
     GUARD_TESTS,
     PART_TESTS,
     RESULT_TESTS,

@@ -1,6 +1,6 @@
 """Guards of what is shown whole or not at all, and of what is removed."""
 
-from guard import SHIPPING, Guard, deletion_row, merge_row, row
+from tests.faults.guard import SHIPPING, Guard, deletion_row, merge_row, row
 
 RETENTION = "service/usecases/retention.py"
 RETENTION_ROWS = "service/store/retention.py"

@@ -12,9 +12,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from gates import Gate, Gates
-from installation import Service, wait_until
-from outages import OnBucket, OnFiles, OnServers, Outages
 from sqlmodel import col, select
 
 from service.artifacts import ArtifactStore
@@ -25,6 +22,9 @@ from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
 from service.store.tables import Job, Run
+from tests.faults.gates import Gate, Gates
+from tests.faults.outages import OnBucket, OnFiles, OnServers, Outages
+from tests.support.installation import Service, wait_until
 
 API = "api"
 WORKERS = ("worker-1", "worker-2")

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from disks import Disk, small_disk
-from house import WORKERS, House
-from scene import dataset
+from tests.faults.disks import Disk, small_disk
+from tests.faults.house import WORKERS, House
+from tests.faults.scene import dataset
 
 
 class Houses:

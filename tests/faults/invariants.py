@@ -8,9 +8,6 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
-from house import House
-from installation import wait_until
-from record import ADAPTER, Record, Reference, Series, record_of
 from sqlmodel import select
 
 from service.artifacts import Stored
@@ -19,6 +16,9 @@ from service.domain.merge import merged_folder
 from service.domain.states import RESTING, TRANSITIONS, JobKind, JobStatus
 from service.store import program_events
 from service.store.tables import Run
+from tests.faults.house import House
+from tests.faults.record import ADAPTER, Record, Reference, Series, record_of
+from tests.support.installation import wait_until
 
 VALUES = ("loss", "grad_norm", "learning_rate", "eval_loss")
 """Metrics that depend on the weights and the data alone, and not on the time that things took."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from plays import messages, processes, space, surroundings, users
-from plays.play import Play
-from scene import SAVE_STEPS
+from tests.faults.plays import messages, processes, space, surroundings, users
+from tests.faults.plays.play import Play
+from tests.faults.scene import SAVE_STEPS
 
 FILES = "files"
 """SQLite, and Celery's filesystem transport."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from matrix import BOTH, BUCKET, CLAIM, ENDED, FILES, LOADING, SERVERS, Moment, Row
-from plays import processes, surroundings, users
+from tests.faults.matrix import BOTH, BUCKET, CLAIM, ENDED, FILES, LOADING, SERVERS, Moment, Row
+from tests.faults.plays import processes, surroundings, users
 
 WRITING = Moment("writing", "mid_merge")
 WRITTEN = Moment("written, not announced", "before_announce")

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gates import Gate
-from invariants import files, leftovers, numbering, stale_writes, state
-from record import ADAPTER, Record, record_of
-from scene import Scene
 from sqlmodel import col, select
 
 from service.domain.states import JobKind, JobStatus
 from service.store.tables import Artifact, Job
+from tests.faults.gates import Gate
+from tests.faults.invariants import files, leftovers, numbering, stale_writes, state
+from tests.faults.record import ADAPTER, Record, record_of
+from tests.faults.scene import Scene
 
 Merged = dict[str, str]
 """File -> SHA-256 of what is downloaded, without the run's id, which stands in the card."""

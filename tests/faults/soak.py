@@ -1,6 +1,6 @@
 """Many short runs, several workers, and everything that can happen to them, at random.
 
-PYTHONPATH=tests/support python tests/faults/soak.py --minutes 15 [--setting files] [--seed N]
+python -m tests.faults.soak --minutes 15 [--setting files] [--seed N]
 
 Ends with counts of what was done, of runs by final state and of violated invariants; exit status 1
 where there were any. --record puts the summary into docs/reliability.md.
@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from house import House
-from installation import wait_until
-from invariants import leftovers, violations
-from matrix import BOTH
-from record import Reference, record_of
-from report import NAMES, PAGE, RESULTS, put, table
-from scene import BODY, SAVE_STEPS, dataset
 from sqlmodel import select
-from storm import Storm
-from tiny_models import make_models
 
 from service.domain.states import FailureReason, JobRequest, JobStatus
 from service.store.tables import Job
+from tests.faults.house import House
+from tests.faults.invariants import leftovers, violations
+from tests.faults.matrix import BOTH
+from tests.faults.record import Reference, record_of
+from tests.faults.report import NAMES, PAGE, RESULTS, put, table
+from tests.faults.scene import BODY, SAVE_STEPS, dataset
+from tests.faults.storm import Storm
+from tests.support.installation import wait_until
+from tests.support.tiny_models import make_models
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 AT_ONCE = 6

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import psutil
-from house import API, House
+
+from tests.faults.house import API, House
 
 
 class Storm:

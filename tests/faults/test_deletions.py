@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deleting import WORKER, Deletion
-from deleting_merged import MergedDeletion
-from deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
-from house import API, House
-from houses import Houses
-from invariants import leftovers
-from matrix import FILES, SERVERS, SETTINGS, UNSTORED, Row
-from playing import chosen, noted
-from scene import Scene, dataset
+
+from tests.faults.deleting import WORKER, Deletion
+from tests.faults.deleting_merged import MergedDeletion
+from tests.faults.deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
+from tests.faults.house import API, House
+from tests.faults.houses import Houses
+from tests.faults.invariants import leftovers
+from tests.faults.matrix import FILES, SERVERS, SETTINGS, UNSTORED, Row
+from tests.faults.playing import chosen, noted
+from tests.faults.scene import Scene, dataset
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from guards import GUARDS, ROOT
-from scene import BODY, dataset
 from sqlmodel import select
 
 from service.api.app import create_app
@@ -19,6 +17,8 @@ from service.store import jobs
 from service.store.database import Database
 from service.store.jobs import Claim, Fenced
 from service.store.tables import Job
+from tests.faults.guards import GUARDS, ROOT
+from tests.faults.scene import BODY, dataset
 
 
 def test_every_guard_is_where_the_table_says() -> None:

@@ -8,9 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from gates import Gates
-from installation import wait_until
-from proxy import Proxy
+
+from tests.faults.gates import Gates
+from tests.faults.proxy import Proxy
+from tests.support.installation import wait_until
 
 MODULES = """
 import importlib, sys, sitecustomize

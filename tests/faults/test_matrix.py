@@ -4,12 +4,13 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from disks import can_mount, run_where_mounting_is_allowed
-from houses import Houses
-from matrix import ROWS, Row
-from playing import chosen, noted, play
-from record import Reference
-from scene import Scene
+
+from tests.faults.disks import can_mount, run_where_mounting_is_allowed
+from tests.faults.houses import Houses
+from tests.faults.matrix import ROWS, Row
+from tests.faults.playing import chosen, noted, play
+from tests.faults.record import Reference
+from tests.faults.scene import Scene
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from houses import Houses
-from matrix import Row
-from merge_rows import MERGE_ROWS
-from merging import Merged, MergeScene
-from playing import chosen, noted, play
-from record import Reference
+
+from tests.faults.houses import Houses
+from tests.faults.matrix import Row
+from tests.faults.merge_rows import MERGE_ROWS
+from tests.faults.merging import Merged, MergeScene
+from tests.faults.playing import chosen, noted, play
+from tests.faults.record import Reference
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,9 +1,10 @@
 """A run in two processes under the real service: what breaks one breaks the attempt alone."""
 
 import psutil
-from houses import Houses
-from matrix import STEP
-from scene import BODY, Scene
+
+from tests.faults.houses import Houses
+from tests.faults.matrix import STEP
+from tests.faults.scene import BODY, Scene
 
 
 def _second_process(scene: Scene) -> psutil.Process:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from importlib import resources
 
 import pytest
-from by_hand import Worker
 from fastapi.dependencies import models as fastapi_models
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.context import Context
 from service.settings import Settings
+from tests.support.by_hand import Worker
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ import sys
 import threading
 
 import pytest
-from proxy import Proxy
 
 from service.artifacts import ArtifactStore, Damaged, StoreAway, Stored
 from service.artifacts.bucket import PART
 from service.domain.errors import NotFound
+from tests.faults.proxy import Proxy
 
 LARGE = 2 * PART + 12345
 

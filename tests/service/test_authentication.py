@@ -4,13 +4,13 @@ import asyncio
 import threading
 
 import pytest
-from api_keys import bearer, make_keys
 
 from service.api.middleware.auth import Authenticate
 from service.domain.access import Role
 from service.domain.errors import Unavailable
 from service.store.database import Database
 from service.usecases import api_keys
+from tests.support.api_keys import bearer, make_keys
 
 UPLOAD_BYTES = 64 << 20
 

@@ -8,14 +8,14 @@ import threading
 import time
 
 import pytest
-from attempts import House
-from installation import wait_until
-from proxy import Proxy
 
 from service.artifacts import ArtifactStore
 from service.artifacts.bucket import PART
 from service.context import Context
 from service.settings import Settings
+from tests.faults.proxy import Proxy
+from tests.support.attempts import House
+from tests.support.installation import wait_until
 
 
 @pytest.fixture

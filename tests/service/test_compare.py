@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from scored_runs import ScoredRun, right, wrong_on
 
 from service.fairness.schema_compare import Comparison
+from tests.support.scored_runs import ScoredRun, right, wrong_on
 
 CAPS = [
     {"group": "lgbtq", "metric": "fpr", "max": 0.2},

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import uvicorn
-from installation import wait_until
 
 from service.artifacts.bucket import Bucket
 from service.settings import Settings
+from tests.support.installation import wait_until
 
 WEIGHTS = bytes(range(256)) * 12_000  # three pieces
 FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}

@@ -5,10 +5,6 @@ import json
 import textwrap
 
 import pytest
-from attempts import House, in_background
-from by_hand import Worker
-from installation import wait_until
-from trained_runs import finish, leave_adapter, save
 
 from service.domain.evaluation import evaluation_id
 from service.domain.states import FailureReason, JobStatus
@@ -16,6 +12,10 @@ from service.queue import celery_app
 from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
+from tests.support.attempts import House, in_background
+from tests.support.by_hand import Worker
+from tests.support.installation import wait_until
+from tests.support.trained_runs import finish, leave_adapter, save
 
 
 def url_of(run_id):

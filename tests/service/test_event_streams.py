@@ -4,8 +4,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from api_keys import bearer, let_expire
-from installation import wait_until
 
 from service.api.responses import event_stream
 from service.domain.access import Role
@@ -13,6 +11,8 @@ from service.domain.errors import Unavailable
 from service.domain.states import JobStatus
 from service.store import jobs
 from service.usecases import api_keys
+from tests.support.api_keys import bearer, let_expire
+from tests.support.installation import wait_until
 
 
 def finish(context, worker):

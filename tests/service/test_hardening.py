@@ -15,7 +15,6 @@ import psutil
 import pytest
 import structlog
 from fastapi.testclient import TestClient
-from installation import Service, wait_until
 from pydantic import ValidationError
 
 from service.api import server
@@ -27,6 +26,7 @@ from service.domain.errors import RefusedToStart
 from service.settings import DEVELOPMENT_PASSWORD, Settings
 from service.store.database import Database
 from service.usecases import api_keys
+from tests.support.installation import Service, wait_until
 
 ROWS = b'{"text": "a", "label": "hate"}\n{"text": "b", "label": "normal"}\n'
 JSON = {"Content-Type": "application/json"}

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import structlog
-from api_keys import bearer, change, let_expire, make_keys
 from fastapi.testclient import TestClient
 from sqlalchemy import delete
 from sqlmodel import SQLModel
@@ -20,6 +19,7 @@ from service.store import migrate
 from service.store.database import Database, db_now
 from service.store.tables import ApiKey
 from service.usecases import api_keys as use_cases
+from tests.support.api_keys import bearer, change, let_expire, make_keys
 
 
 @pytest.fixture

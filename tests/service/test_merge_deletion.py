@@ -3,10 +3,7 @@
 import threading
 
 import pytest
-from by_hand import Worker
-from merged_runs import MODEL, ask, publish, url_of
 from sqlmodel import select
-from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
 
 from service.cli.main import app
@@ -16,6 +13,9 @@ from service.store.rewind import rewind
 from service.store.runs import get_run
 from service.store.tables import Artifact
 from service.usecases import retention
+from tests.support.by_hand import Worker
+from tests.support.merged_runs import MODEL, ask, publish, url_of
+from tests.support.trained_runs import finish, leave_adapter
 
 OLD = -60  # a file is older than that as soon as it is there
 

@@ -7,11 +7,6 @@ import textwrap
 import threading
 
 import pytest
-from attempts import House, in_background
-from by_hand import Worker
-from installation import wait_until
-from merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
-from trained_runs import finish, leave_adapter, save
 
 from service.domain.states import FailureReason, JobStatus
 from service.queue import celery_app
@@ -21,6 +16,11 @@ from service.store.jobs import Fenced
 from service.store.runs import artifacts
 from service.usecases.export import export
 from service.usecases.retention import collect, look
+from tests.support.attempts import House, in_background
+from tests.support.by_hand import Worker
+from tests.support.installation import wait_until
+from tests.support.merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
+from tests.support.trained_runs import finish, leave_adapter, save
 
 
 @pytest.fixture

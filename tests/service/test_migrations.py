@@ -6,7 +6,6 @@ import pytest
 import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from installation import wait_until
 from sqlalchemy import inspect, text
 from sqlmodel import SQLModel, select
 
@@ -16,6 +15,7 @@ from service.store import migrate
 from service.store.database import Database
 from service.store.tables import DEFAULT_PROJECT, Job, Project
 from service.usecases import api_keys
+from tests.support.installation import wait_until
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -4,11 +4,8 @@ import json
 import re
 
 import pytest
-from attempts import House
-from by_hand import Worker
 from sqlalchemy import event, update
 from sqlmodel import col
-from trained_runs import finish, leave_adapter
 from typer.testing import CliRunner
 
 from service.cli import predict
@@ -19,6 +16,9 @@ from service.queue.sweep import Sweeper
 from service.store import jobs, predictions
 from service.store.database import db_now
 from service.store.tables import Run
+from tests.support.attempts import House
+from tests.support.by_hand import Worker
+from tests.support.trained_runs import finish, leave_adapter
 
 SCORES = {"probabilities": [[0.6, 0.4], [0.2, 0.8]], "truncated": [False, True]}
 TEXTS = ["one text", "another"]

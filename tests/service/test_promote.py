@@ -5,11 +5,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from api_keys import bearer, make_keys
-from scored_runs import ScoredRun, right, wrong_on
 
 from service.domain.access import Role
 from service.store import promotions
+from tests.support.api_keys import bearer, make_keys
+from tests.support.scored_runs import ScoredRun, right, wrong_on
 
 CAPS = [
     {"group": "lgbtq", "metric": "fpr", "max": 0.2},

@@ -5,8 +5,9 @@ import io
 import json
 
 import pytest
-from report_calls import again, certified_run, own, report, scored_run
-from scored_runs import ScoredRun, wrong_on
+
+from tests.support.report_calls import again, certified_run, own, report, scored_run
+from tests.support.scored_runs import ScoredRun, wrong_on
 
 PAGE = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 

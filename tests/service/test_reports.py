@@ -4,13 +4,21 @@ import json
 from dataclasses import replace
 
 import pytest
-from api_keys import bearer, make_keys
-from report_calls import CAPS, again, certified_run, evaluations, own, report, scored_run
-from scored_runs import ScoredRun, right, wrong_on
 
 from service.domain.access import Role
 from service.ops.capacity_limiter import Turns
 from service.usecases.reports import build
+from tests.support.api_keys import bearer, make_keys
+from tests.support.report_calls import (
+    CAPS,
+    again,
+    certified_run,
+    evaluations,
+    own,
+    report,
+    scored_run,
+)
+from tests.support.scored_runs import ScoredRun, right, wrong_on
 
 
 def right_or_half(row) -> float:

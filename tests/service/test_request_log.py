@@ -5,7 +5,6 @@ import contextlib
 import re
 
 import pytest
-from log_lines import caught
 from prometheus_client import generate_latest
 from sqlalchemy import text
 
@@ -13,6 +12,7 @@ from service.api.middleware.request_log import RequestLog
 from service.domain.access import Role
 from service.ops.prometheus import Monitoring
 from service.usecases import api_keys
+from tests.support.log_lines import caught
 
 MADE = re.compile(r"req_[0-9a-z]{26}")
 # The database has no part in it.

@@ -5,12 +5,12 @@ import io
 import time
 
 import pytest
-from by_hand import Worker
 
 from service.domain.states import FailureReason, JobKind, JobStatus
 from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
+from tests.support.by_hand import Worker
 
 
 def checkpoint(worker, step, best_step, **fields):

@@ -4,11 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from by_hand import Worker
 
 from service.domain.states import FailureReason, JobStatus
 from service.queue import celery_app
 from service.store import jobs
+from tests.support.by_hand import Worker
 
 
 def post(client, run_id, what, **parameters):

@@ -4,11 +4,11 @@ import threading
 import time
 
 import pytest
-from attempts import House, in_background
-from installation import wait_until
 
 from service.domain.errors import Unavailable
 from service.store import program_events
+from tests.support.attempts import House, in_background
+from tests.support.installation import wait_until
 from worker.supervision import supervisor as module
 
 PATIENCE = 0.4

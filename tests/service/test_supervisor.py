@@ -7,9 +7,6 @@ import threading
 
 import pytest
 import structlog
-from attempts import PROGRAM, House, in_background
-from installation import wait_until
-from log_lines import caught
 
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason, JobStatus
@@ -18,6 +15,9 @@ from service.store import job_control, jobs, program_events
 from service.store.jobs import Fenced
 from service.store.runs import checkpoints, get_run
 from service.store.tables import Dataset, Run
+from tests.support.attempts import PROGRAM, House, in_background
+from tests.support.installation import wait_until
+from tests.support.log_lines import caught
 from worker import tasks
 from worker.supervision import job_directory
 from worker.supervision import supervisor as module

@@ -16,8 +16,6 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
-from installation import Service, wait_until
-from proxy import Proxy
 from sqlalchemy.engine import make_url
 
 from service.api.routes import health
@@ -28,6 +26,8 @@ from service.queue import celery_app
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
+from tests.faults.proxy import Proxy
+from tests.support.installation import Service, wait_until
 
 PASSWORD = "not-for-the-log"
 NOBODY = f"postgresql://fairtune:{PASSWORD}@127.0.0.1:1/fairtune"

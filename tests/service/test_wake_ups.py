@@ -1,11 +1,8 @@
 """Wake-ups for jobs that wait: sent again where one was lost, ever less often if nobody comes."""
 
 import pytest
-from by_hand import Worker
-from installation import Service, wait_until
 from sqlalchemy import update
 from sqlmodel import col
-from trained_runs import finish, leave_adapter
 
 from service.domain.errors import Unavailable
 from service.domain.states import FailureReason, JobKind
@@ -15,6 +12,9 @@ from service.store import jobs
 from service.store.database import db_now
 from service.store.runs import get_run
 from service.store.tables import Job
+from tests.support.by_hand import Worker
+from tests.support.installation import Service, wait_until
+from tests.support.trained_runs import finish, leave_adapter
 from worker import tasks
 
 

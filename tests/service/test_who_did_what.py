@@ -1,14 +1,14 @@
 """The name of the API key stands in what it made and in the events of what it asked for."""
 
 import pytest
-from api_keys import bearer, make_keys
-from by_hand import Worker
 
 from service.domain.access import Role
 from service.domain.states import FailureReason, JobStatus
 from service.store import jobs
 from service.store.runs import get_run
 from service.usecases import api_keys as use_cases
+from tests.support.api_keys import bearer, make_keys
+from tests.support.by_hand import Worker
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from train_jobs import make_trainer, spec, token_examples
-
 from service.fairness import Predictions
+from tests.support.train_jobs import make_trainer, spec, token_examples
 from worker.training.selection import Selection
 
 ODD = "a/b, c 🙂"

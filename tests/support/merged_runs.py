@@ -1,7 +1,7 @@
 """Merges as a user asks for them and a worker makes them, said by hand."""
 
-from by_hand import Worker
-from trained_runs import finish
+from tests.support.by_hand import Worker
+from tests.support.trained_runs import finish
 
 COMPARED = {
     "rows": 64,

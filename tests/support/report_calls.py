@@ -1,8 +1,7 @@
 """Runs that are scored and certified, and the calls for their reports."""
 
-from scored_runs import ScoredRun, wrong_on
-
 from service.fairness.schema import BiasReport
+from tests.support.scored_runs import ScoredRun, wrong_on
 
 CAPS = [{"group": "lgbtq", "metric": "fpr", "max": 0.2}]
 

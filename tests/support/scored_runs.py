@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from by_hand import Worker
 from sqlalchemy import update
 from sqlmodel import col
 
@@ -23,6 +22,7 @@ from service.store import jobs
 from service.store.datasets import get_dataset
 from service.store.runs import evaluations, get_run
 from service.store.tables import Evaluation, Job
+from tests.support.by_hand import Worker
 
 LABELS = ("hate", "normal")
 Score = Callable[[Row], float]

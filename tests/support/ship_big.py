@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from attempts import House
 
 from service.context import Context
 from service.settings import Settings
+from tests.support.attempts import House
 
 PROGRAM = """
 size = {size}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from train_jobs import TEMPLATE, rows
+from tests.support.train_jobs import TEMPLATE, rows
 
 FAMILIES = ("llama", "qwen3", "gpt_oss")
 

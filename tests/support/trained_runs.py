@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from by_hand import Worker
-
 from service.domain.states import JobStatus
 from service.store import jobs
+from tests.support.by_hand import Worker
 
 
 def finish(worker: Worker, to: JobStatus = JobStatus.SUCCEEDED, **values: Any) -> None:

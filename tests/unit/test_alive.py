@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from installation import wait_until
 
 from service.ops import container_health
 from service.queue.sweep import Sweeper
 from service.settings import Settings
+from tests.support.installation import wait_until
 
 
 @pytest.fixture

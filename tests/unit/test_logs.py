@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import pytest
 import structlog
-from log_lines import caught
 from sqlalchemy import text
 
 from service.domain.errors import Unavailable
@@ -16,6 +15,7 @@ from service.observability import logs, request_context
 from service.queue import celery_app
 from service.settings import Settings
 from service.store.database import Database
+from tests.support.log_lines import caught
 
 log = structlog.get_logger("service.some")
 

@@ -12,7 +12,8 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-from tiny_models import make_models
+
+from tests.support.tiny_models import make_models
 
 
 @pytest.fixture(scope="session")

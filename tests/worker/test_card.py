@@ -2,10 +2,10 @@
 
 import pytest
 from huggingface_hub import ModelCard
-from train_jobs import TEMPLATE, spec
 
 from service.domain.job import Job
 from service.fairness import Predictions, ReportMeta, build_report
+from tests.support.train_jobs import TEMPLATE, spec
 from worker.training.model_card import model_card
 
 EVIL = "a/b, c 🙂\n---\n<script>alert(1)</script>|`x`[y](javascript:z) # *b*: {1}"

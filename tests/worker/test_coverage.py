@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 import torch
-from mxfp4 import pack_experts
 from safetensors.torch import load_file, save_file
-from train_jobs import spec
 from transformers import AutoModelForCausalLM
 
+from tests.support.mxfp4 import pack_experts
+from tests.support.train_jobs import spec
 from worker.modeling import load
 from worker.modeling.load import load_base
 from worker.modeling.quantization_coverage import Amount, Coverage

@@ -5,9 +5,9 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from train_jobs import events, make_job, of_type, read_json, rows, run, run_here, spec
 
 from service.domain.events import EXIT_DONE, EXIT_FAILED
+from tests.support.train_jobs import events, make_job, of_type, read_json, rows, run, run_here, spec
 from worker.data.rows import Row, sample
 from worker.scoring import labels
 

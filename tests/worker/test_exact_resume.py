@@ -5,9 +5,9 @@ import random
 import numpy
 import pytest
 import torch
-from given_answers import ODD, choosing
-from train_jobs import make_trainer, spec, stop_at, token_examples
 
+from tests.support.given_answers import ODD, choosing
+from tests.support.train_jobs import make_trainer, spec, stop_at, token_examples
 from worker.modeling.load import load_base
 from worker.runtime.events import Stopped
 from worker.training import checkpoints

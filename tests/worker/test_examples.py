@@ -1,10 +1,10 @@
 """Rows to token ids."""
 
 import pytest
-from train_jobs import TEMPLATE, sentence
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from tests.support.train_jobs import TEMPLATE, sentence
 from worker.data.rows import Row
 from worker.data.tokenize import Content, Prompts, Tokens
 

@@ -7,10 +7,18 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import ParamWrapper
 from pydantic import ValidationError
-from train_jobs import events, make_job, make_trainer, of_type, run_here, spec, token_examples
 
 from service.domain.errors import ProgramFailure
 from service.domain.spec import LoraSection
+from tests.support.train_jobs import (
+    events,
+    make_job,
+    make_trainer,
+    of_type,
+    run_here,
+    spec,
+    token_examples,
+)
 from worker.modeling.fused_layers import make_lean
 from worker.modeling.load import add_adapter, set_training
 from worker.training import checkpoints

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from train_jobs import (
+
+from tests.support.train_jobs import (
     board_scalars,
     events,
     make_trainer,
@@ -19,7 +20,6 @@ from train_jobs import (
     stop_at,
     token_examples,
 )
-
 from worker.data.rows import Row
 from worker.runtime import disk_full
 from worker.runtime.disk_full import is_full

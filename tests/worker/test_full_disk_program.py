@@ -6,9 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
-from train_jobs import board_scalars, events, make_job, of_type, read_json, rows, run_here, spec
 
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED, LogEvent
+from tests.support.train_jobs import (
+    board_scalars,
+    events,
+    make_job,
+    of_type,
+    read_json,
+    rows,
+    run_here,
+    spec,
+)
 from worker.runtime import disk_full, launch
 from worker.runtime.events import Stop, Stopped
 from worker.training import checkpoints

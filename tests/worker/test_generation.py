@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES
 
+from tests.support.tiny_models import FAMILIES
 from worker.scoring import generation
 from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item

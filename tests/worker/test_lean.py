@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_models import FAMILIES
 from torch import nn
-from train_jobs import spec
 
 from service.domain.spec import LoraSection
+from tests.support.tiny_models import FAMILIES
+from tests.support.train_jobs import spec
 from worker.modeling.fused_layers import _Lora, make_lean
 from worker.modeling.load import add_adapter, load_base, set_training
 

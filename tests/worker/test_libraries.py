@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from train_jobs import ROOT
+
+from tests.support.train_jobs import ROOT
 
 STAND_INS = {
     "accelerate": "import gc\nassert not gc.isenabled()",

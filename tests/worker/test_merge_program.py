@@ -8,9 +8,13 @@ import signal
 import pyarrow.parquet as pq
 import pytest
 import torch
-from mxfp4 import pack_experts
 from safetensors.torch import load_file
-from train_jobs import (
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from service.domain.digests import sha256_of
+from service.domain.events import EXIT_DONE, EXIT_FAILED
+from tests.support.mxfp4 import pack_experts
+from tests.support.train_jobs import (
     events,
     make_job,
     of_type,
@@ -20,10 +24,6 @@ from train_jobs import (
     spec,
     start,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from service.domain.digests import sha256_of
-from service.domain.events import EXIT_DONE, EXIT_FAILED
 from worker.merging import comparison
 from worker.programs import load_model
 from worker.runtime import progress as steps

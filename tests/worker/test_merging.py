@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
-from train_jobs import environment
 
+from tests.support.train_jobs import environment
 from worker.merging.base_files import BaseFiles
 from worker.merging.streamed import Quantized, hindrance, in_shards, write_merged
 from worker.merging.updates import LowRank, Replaced, names_in_4bit, updates_of

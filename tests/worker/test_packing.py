@@ -4,8 +4,6 @@ import random
 
 import pytest
 import torch
-from tiny_models import FAMILIES, SHAPE
-from train_jobs import make_trainer, spec, stop_at
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -22,6 +20,8 @@ from transformers import (
 )
 
 from service.domain.spec import LoraSection
+from tests.support.tiny_models import FAMILIES, SHAPE
+from tests.support.train_jobs import make_trainer, spec, stop_at
 from worker.data.tokenize import Example
 from worker.modeling.fused_layers import make_lean
 from worker.modeling.load import add_adapter, load_base, set_training

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from train_jobs import spec
 
+from tests.support.train_jobs import spec
 from worker.modeling import precision
 from worker.modeling.load import load_base
 from worker.modeling.precision import without_bfloat16

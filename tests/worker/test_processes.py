@@ -16,7 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_jobs import (
+
+from service.domain.errors import ProgramFailure
+from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from service.domain.job import Job
+from tests.support.train_jobs import (
     board_scalars,
     environment,
     events,
@@ -27,10 +31,6 @@ from train_jobs import (
     run,
     spec,
 )
-
-from service.domain.errors import ProgramFailure
-from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from service.domain.job import Job
 from worker.runtime.distributed import World, join
 from worker.runtime.out_of_memory import BatchTooLarge
 from worker.runtime.ranks import Ranks, forget_cluster, heard, told

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from train_jobs import make_job, run_here, spec
 
+from tests.support.train_jobs import make_job, run_here, spec
 from worker.modeling import load, quantized_cache
 from worker.modeling.load import add_adapter, load_base
 

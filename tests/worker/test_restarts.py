@@ -7,7 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_jobs import (
+
+from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from service.domain.job import Job
+from service.domain.states import FailureReason
+from service.fairness import BiasReport
+from tests.support.train_jobs import (
     board_scalars,
     make_job,
     of_type,
@@ -16,11 +21,6 @@ from train_jobs import (
     run_here,
     spec,
 )
-
-from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from service.domain.job import Job
-from service.domain.states import FailureReason
-from service.fairness import BiasReport
 from worker.modeling import load
 from worker.runtime.launch import as_failure
 from worker.training import checkpoints

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_models import FAMILIES
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from tests.support.tiny_models import FAMILIES
 from worker.data.prefixes import common_length
 from worker.scoring import attention, labels, prefill
 from worker.scoring.labels import Item, score

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from given_answers import ODD, answers, choosing
-from train_jobs import events, of_type, read_json
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
 from service.fairness.columns import MOST_PARTS
+from tests.support.given_answers import ODD, answers, choosing
+from tests.support.train_jobs import events, of_type, read_json
 from worker.runtime.events import Stopped
 from worker.training import checkpoints
 from worker.training.results import trainer_state

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from train_jobs import environment, events, make_job, of_type, spec
 
 from service.domain.events import EXIT_DONE, EXIT_STOPPED
+from tests.support.train_jobs import environment, events, make_job, of_type, spec
 from worker.runtime.events import Stop, Stopped
 from worker.runtime.parent_pipe import hear
 

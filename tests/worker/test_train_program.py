@@ -12,7 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from train_jobs import (
+
+from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
+from service.domain.states import Phase
+from service.fairness import BiasReport
+from tests.support.train_jobs import (
     environment,
     events,
     make_job,
@@ -23,10 +27,6 @@ from train_jobs import (
     spec,
     start,
 )
-
-from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from service.domain.states import Phase
-from service.fairness import BiasReport
 from worker.modeling.precision import has_bfloat16
 
 LONG = {"num_train_epochs": 8, "save_total_limit": 20}

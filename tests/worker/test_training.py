@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import FAMILIES
-from train_jobs import make_trainer as trainer
-from train_jobs import spec
-from train_jobs import token_examples as examples
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
+from tests.support.tiny_models import FAMILIES
+from tests.support.train_jobs import make_trainer as trainer
+from tests.support.train_jobs import spec
+from tests.support.train_jobs import token_examples as examples
 from worker.modeling.load import add_adapter, load_base, set_training
 from worker.training import checkpoints
 from worker.training.checkpoints import BrokenCheckpoint

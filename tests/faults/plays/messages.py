@@ -4,10 +4,10 @@ import contextlib
 import threading
 
 import httpx
-from house import API, WORKERS
-from scene import Scene
 
-from plays.play import play
+from tests.faults.house import API, WORKERS
+from tests.faults.plays.play import play
+from tests.faults.scene import Scene
 
 
 @play("message", "never sent: the API is killed between commit and sending", submits=True)

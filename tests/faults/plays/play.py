@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gates import Gate
-from house import WORKERS
-from scene import Scene
+from tests.faults.gates import Gate
+from tests.faults.house import WORKERS
+from tests.faults.scene import Scene
 
 
 @dataclass(frozen=True)

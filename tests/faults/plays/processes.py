@@ -1,8 +1,7 @@
 """The program, and the worker, which is supervisor and Celery's process in one."""
 
-from scene import Scene
-
-from plays.play import held_by_program, play
+from tests.faults.plays.play import held_by_program, play
+from tests.faults.scene import Scene
 
 
 @play("program", "SIGKILL")

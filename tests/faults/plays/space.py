@@ -4,12 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from installation import wait_until
-from record import record_of
-from scene import Scene
-
-from plays.play import play
 from service.domain.states import JobStatus
+from tests.faults.plays.play import play
+from tests.faults.record import record_of
+from tests.faults.scene import Scene
+from tests.support.installation import wait_until
 
 
 @play("newest checkpoint", "cut short in the store")

@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Callable
 
 import psutil
-from house import API, WORKERS
-from scene import Scene
 
-from plays.play import play
+from tests.faults.house import API, WORKERS
+from tests.faults.plays.play import play
+from tests.faults.scene import Scene
 
 
 @play("API", "SIGKILL, and started again")

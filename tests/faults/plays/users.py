@@ -1,10 +1,9 @@
 """What users ask for."""
 
-from gates import Gate
-from scene import Scene
-
-from plays.play import held_by_program, play
 from service.domain.states import JobStatus
+from tests.faults.gates import Gate
+from tests.faults.plays.play import held_by_program, play
+from tests.faults.scene import Scene
 
 
 @play("user", "retries a run that ran out of memory")

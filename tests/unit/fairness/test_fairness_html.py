@@ -6,7 +6,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-import reports
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from service.fairness.html import HEADER_POLICY, POLICY, render_compare, render_
 from service.fairness.html.report import SECTIONS
 from service.fairness.schema import BiasReport
 from service.fairness.schema_compare import Comparison
+from tests.support import reports
 
 ATTACKS = [
     "</title></style></script><script>alert(1)</script>",

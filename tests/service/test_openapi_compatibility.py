@@ -1,0 +1,58 @@
+"""The document differs from that of 0.1.0 only in texts and examples."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.api.app import create_app
+from service.settings import Settings
+
+KEPT = Path(__file__).parent / "data" / "openapi_0_1_0.json"
+TEXTS = {"description", "summary", "example", "examples", "title", "info", "tags", "externalDocs"}
+
+
+def structure(node: object, *, names: bool = False) -> object:
+    """The document without what only a reader sees; `names`: its keys are names, not keywords."""
+    if isinstance(node, list):
+        return [structure(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: structure(value, names=key in ("properties", "schemas", "paths", "$defs"))
+        for key, value in node.items()
+        if names or key not in TEXTS
+    }
+
+
+def differences(before: object, after: object, pointer: str = "") -> list[str]:
+    """Pointers at what 0.1.0 had and is changed or gone; what is new does not count."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        gone = [f"{pointer}/{key} is gone" for key in before if key not in after]
+        kept = [key for key in before if key in after]
+        deeper = (differences(before[key], after[key], f"{pointer}/{key}") for key in kept)
+        return [*gone, *(line for lines in deeper for line in lines)]
+    return [] if before == after else [f"{pointer}: {before!r} became {after!r}"]
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory) -> dict:
+    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("data")))
+    return json.loads(json.dumps(app.openapi()))
+
+
+def test_paths_parameters_and_schemas_are_those_of_0_1_0(document):
+    before = json.loads(KEPT.read_text())
+    assert len(before["paths"]) > 30
+    assert len(before["components"]["schemas"]) > 50
+    assert differences(before, structure(document)) == []
+
+
+def test_a_change_would_be_seen():
+    before = {"paths": {"/a": {"get": {"parameters": [{"name": "n", "schema": {"type": "x"}}]}}}}
+    after = {"paths": {"/a": {"get": {"parameters": [{"name": "n", "schema": {"type": "y"}}]}}}}
+    assert differences(before, before) == []
+    assert differences(before, after) != []
+    assert differences(before, {"paths": {}}) == ["/paths//a is gone"]
+    described = {"properties": {"title": {"type": "string", "title": "Title"}}}
+    assert structure(described) == {"properties": {"title": {"type": "string"}}}
