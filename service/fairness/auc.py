@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.fairness.columns import Parts
+from service.fairness.columns import Partition
 from service.fairness.schema import Estimate
 from service.fairness.schema_base import NO_INTERVAL_MADE
 from service.fairness.schema_detail import GroupAuc
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from service.fairness.columns import Bools, Floats
 
 
-def group_aucs(truth: Bools, scores: Floats, groups: Parts) -> dict[str, GroupAuc]:
+def group_aucs(truth: Bools, scores: Floats, groups: Partition) -> dict[str, GroupAuc]:
     """The three areas of each group; its background is the rows of other groups and of none.
 
     A group's pairs with the background are those with all rows less those within the group: both
@@ -23,26 +23,30 @@ def group_aucs(truth: Bools, scores: Floats, groups: Parts) -> dict[str, GroupAu
     import numpy as np
 
     positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
-    made = {}
+    areas = {}
     for name, rows in groups.rows.items():
         own = truth[rows]
         hateful, harmless = np.sort(scores[rows][own]), np.sort(scores[rows][~own])
         within = _wins(hateful, harmless)
-        here = {"positive": len(hateful), "negative": len(harmless)}
-        elsewhere = {
+        in_group = {"positive": len(hateful), "negative": len(harmless)}
+        in_background = {
             "positive": len(positives) - len(hateful),
             "negative": len(negatives) - len(harmless),
         }
-        made[name] = GroupAuc(
-            subgroup=_share(within, ("group", here), ("group", here)),
+        areas[name] = GroupAuc(
+            subgroup=_share(within, ("group", in_group), ("group", in_group)),
             bpsn=_share(
-                _wins(positives, harmless) - within, ("background", elsewhere), ("group", here)
+                _wins(positives, harmless) - within,
+                ("background", in_background),
+                ("group", in_group),
             ),
             bnsp=_share(
-                _wins(hateful, negatives) - within, ("group", here), ("background", elsewhere)
+                _wins(hateful, negatives) - within,
+                ("group", in_group),
+                ("background", in_background),
             ),
         )
-    return made
+    return areas
 
 
 def _wins(above: Floats, below: Floats) -> int:

@@ -21,11 +21,11 @@ COLUMNS = (
 )
 PROBABILITY = "probability:"
 """Before a label in the name of the column with its probabilities."""
-FACTS = b"fairtune"
+METADATA_KEY = b"fairtune"
 """Key of the file's metadata under which the writer says what the columns do not."""
 
 
-class Read(NamedTuple):
+class StoredPredictions(NamedTuple):
     predictions: Predictions | None
     """Of the labelled rows; None where no row has a label."""
     labels: list[str]
@@ -34,7 +34,7 @@ class Read(NamedTuple):
     """Rows."""
 
 
-def read_predictions(source: Path | BinaryIO, positive_label: str) -> Read:
+def read_predictions(source: Path | BinaryIO, positive_label: str) -> StoredPredictions:
     """What a predictions file holds.
 
     The scores are the positive label's. Raises ValueError where the file is no such file,
@@ -48,47 +48,47 @@ def read_predictions(source: Path | BinaryIO, positive_label: str) -> Read:
     if positive_label not in labels:
         raise ValueError(f"the predictions are over {labels}, not over {positive_label!r}")
     columns: dict[str, list[Any]] = table.to_pydict()
-    kept = [row for row, label in enumerate(columns["label"]) if label is not None]
-    if not kept:
-        return Read(None, labels, len(columns["label"]))
+    rows = [row for row, label in enumerate(columns["label"]) if label is not None]
+    if not rows:
+        return StoredPredictions(None, labels, len(columns["label"]))
 
-    def of(name: str) -> list[Any]:
-        return [columns[name][row] for row in kept]
+    def labelled(name: str) -> list[Any]:
+        return [columns[name][row] for row in rows]
 
-    def the(name: str) -> Any:
+    def single_value(name: str) -> Any:
         values = set(columns[name])
         if len(values) > 1:
             raise ValueError(f"the file's rows are of more than one {name}")
         return values.pop()
 
-    return Read(
+    return StoredPredictions(
         Predictions(
-            ids=of("id"),
-            labels=of("label"),
-            groups=of("group"),
-            sources=of("source"),
-            details=of("detail"),
-            predictions=of("prediction"),
-            scores=of(PROBABILITY + positive_label),
-            label_scores={label: of(PROBABILITY + label) for label in labels},
-            split=the("split"),
-            checkpoint_step=the("checkpoint"),
+            ids=labelled("id"),
+            labels=labelled("label"),
+            groups=labelled("group"),
+            sources=labelled("source"),
+            details=labelled("detail"),
+            predictions=labelled("prediction"),
+            scores=labelled(PROBABILITY + positive_label),
+            label_scores={label: labelled(PROBABILITY + label) for label in labels},
+            split=single_value("split"),
+            checkpoint_step=single_value("checkpoint"),
         ),
         labels,
-        len(columns["label"]) - len(kept),
+        len(columns["label"]) - len(rows),
     )
 
 
-def read_facts(source: Path | BinaryIO) -> dict[str, Any]:
+def read_metadata(source: Path | BinaryIO) -> dict[str, Any]:
     """What the file's writer said of it beside its rows ({"truncated": rows}); {} without any.
 
     Raises ValueError where the file is not readable as Parquet or says something else; OSError.
     """
-    written = (_open(source).metadata.metadata or {}).get(FACTS, b"{}")
-    facts = json.loads(written)
-    if not isinstance(facts, dict):
+    content = (_open(source).metadata.metadata or {}).get(METADATA_KEY, b"{}")
+    metadata = json.loads(content)
+    if not isinstance(metadata, dict):
         raise ValueError("the predictions file's metadata are no JSON object")  # noqa: TRY004 - data
-    return facts
+    return metadata
 
 
 def _open(source: Path | BinaryIO) -> Any:

@@ -89,17 +89,17 @@ def decide(predictions: Predictions, positive_label: str, threshold: float) -> P
     """The same rows and scores, called positive where the score is at least `threshold`; any other
     row gets the label that `otherwise` names.
     """
-    other = otherwise(predictions, positive_label)
+    fallback = fallback_label(predictions, positive_label)
     return dataclasses.replace(
         predictions,
         predictions=[
-            positive_label if score >= threshold else other(row)
+            positive_label if score >= threshold else fallback(row)
             for row, score in enumerate(predictions.scores)
         ],
     )
 
 
-def otherwise(predictions: Predictions, positive_label: str) -> Callable[[int], str]:
+def fallback_label(predictions: Predictions, positive_label: str) -> Callable[[int], str]:
     """What a row is called, by its number, where it is not called positive.
 
     Its most probable other label, of equally probable ones the first in sorted order. Without the
@@ -110,11 +110,11 @@ def otherwise(predictions: Predictions, positive_label: str) -> Callable[[int], 
     columns = [(label, scores) for label, scores in columns if label != positive_label]
     if columns:
         return lambda row: max(columns, key=lambda column: column[1][row])[0]
-    seen = {*predictions.labels, *predictions.predictions} - {positive_label}
-    only = seen.pop() if len(seen) == 1 else f"not {positive_label}"
+    labels = {*predictions.labels, *predictions.predictions} - {positive_label}
+    single_label = labels.pop() if len(labels) == 1 else f"not {positive_label}"
 
-    def own(row: int) -> str:
+    def fallback(row: int) -> str:
         predicted = predictions.predictions[row]
-        return only if predicted == positive_label else predicted
+        return single_label if predicted == positive_label else predicted
 
-    return own
+    return fallback

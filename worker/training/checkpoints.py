@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.domain.digests import sha256_of
-from service.fairness.selection import Standing
+from service.fairness.selection import CheckpointScore
 
 MANIFEST = "manifest.json"
 
@@ -64,7 +64,7 @@ class LoopState:
     """The lowest validation loss."""
     best_step: int | None = None
     """Of the best weights: those of the lowest loss, or as `best_standing` has it."""
-    best_standing: Standing | None = None
+    best_standing: CheckpointScore | None = None
     """What the best weights do on validation; None unless they are chosen by that."""
     log_history: list[dict[str, float]] = field(default_factory=list)
 
@@ -193,7 +193,7 @@ def read(directory: Path) -> Restored:
         loop = json.loads((directory / "loop_state.json").read_bytes())
         state = LoopState(**loop["state"])
         if (standing := loop["state"].get("best_standing")) is not None:
-            state.best_standing = Standing(**standing)
+            state.best_standing = CheckpointScore(**standing)
         return Restored(
             state=state,
             adapter=load_file(directory / "adapter_model.safetensors"),

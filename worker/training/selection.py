@@ -10,8 +10,8 @@ from typing import Any
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
-from service.fairness.columns import parts
-from service.fairness.selection import Standing, standing
+from service.fairness.columns import partition
+from service.fairness.selection import CheckpointScore, score_checkpoint
 from service.fairness.thresholds import decide
 
 Score = Callable[[Any, int, Callable[[], None]], Predictions]
@@ -27,14 +27,14 @@ class Selection:
 
     def measure(
         self, model: Any, step: int, between: Callable[[], None]
-    ) -> tuple[Standing, dict[str, float]]:
+    ) -> tuple[CheckpointScore, dict[str, float]]:
         """Where the weights that `model` holds stand, and that as metrics.
 
         Every process of a run must call it; all get the same.
         """
         fairness = self.fairness
         predictions = self.score(model, step, between)
-        found = standing(
+        found = score_checkpoint(
             predictions,
             fairness.positive_label,
             fairness.caps,
@@ -47,7 +47,7 @@ class Selection:
 
 
 def _figures(
-    found: Standing, predictions: Predictions, fairness: FairnessSection
+    found: CheckpointScore, predictions: Predictions, fairness: FairnessSection
 ) -> Iterator[tuple[str, float]]:
     """Metrics by name; what cannot be computed is left out, and groups past a report's limit."""
     positive_label = fairness.positive_label
@@ -62,7 +62,7 @@ def _figures(
         yield "eval_threshold", found.threshold
     yield "eval_feasible", float(found.feasible)
     yield "eval_violation", found.violation
-    shown = parts(predictions.groups, {cap.group for cap in fairness.caps}).rows
+    shown = partition(predictions.groups, {cap.group for cap in fairness.caps}).rows
     for group, rates in sorted(found.rates.items()):
         if group not in shown:
             continue
@@ -72,7 +72,7 @@ def _figures(
                 yield f"eval_{metric}/{group}", value
 
 
-def nothing_within_caps(best: Standing, fairness: FairnessSection) -> str:
+def nothing_within_caps(best: CheckpointScore, fairness: FairnessSection) -> str:
     """What is to be said of a choice that breaks a cap or falls short of min_f1 on validation."""
     broken = []
     if fairness.min_f1 is not None and (best.f1 is None or best.f1 < fairness.min_f1):

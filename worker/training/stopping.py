@@ -1,12 +1,15 @@
 """Which weights are the best, and when to stop early."""
 
 from service.domain.spec import TrainingSection
-from service.fairness.selection import Standing, better
+from service.fairness.selection import CheckpointScore, is_better
 from worker.training.checkpoints import LoopState
 
 
 def judge(
-    state: LoopState, loss: float, training: TrainingSection, standing: Standing | None = None
+    state: LoopState,
+    loss: float,
+    training: TrainingSection,
+    standing: CheckpointScore | None = None,
 ) -> bool:
     """Take note of a validation loss; True: these weights are the best so far.
 
@@ -26,7 +29,7 @@ def judge(
     lower = lowest is None or loss < lowest
     if lower:
         state.best_metric = loss
-    best = lower if standing is None else better(standing, state.best_standing)
+    best = lower if standing is None else is_better(standing, state.best_standing)
     if best:
         state.best_step, state.best_standing = state.step, standing
     return best

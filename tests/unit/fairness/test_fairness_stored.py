@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.fairness.stored import read_facts, read_predictions
+from service.fairness.stored import read_metadata, read_predictions
 
 COLUMNS = {
     "id": ["1", "2", "3"],
@@ -73,8 +73,8 @@ def test_what_is_no_predictions_file_is_refused():
 
 def test_facts_are_the_writers_own_words():
     file = stored({b"fairtune": b'{"truncated": 2}'})
-    assert read_facts(file) == {"truncated": 2}
+    assert read_metadata(file) == {"truncated": 2}
     assert read_predictions(file, "hate")[1] == ["hate", "normal"]  # read again from its start
-    assert read_facts(stored()) == {}
+    assert read_metadata(stored()) == {}
     with pytest.raises(ValueError, match="no JSON object"):
-        read_facts(stored({b"fairtune": b"[1]"}))
+        read_metadata(stored({b"fairtune": b"[1]"}))
