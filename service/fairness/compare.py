@@ -20,6 +20,7 @@ from service.fairness.compare_warnings import comparison_warnings
 from service.fairness.paired import holm, paired
 from service.fairness.predictions import Predictions
 from service.fairness.schema import CapVerdict, ReportWarning
+from service.fairness.schema_base import Rule
 from service.fairness.schema_compare import (
     Compared,
     ComparedCap,
@@ -28,7 +29,7 @@ from service.fairness.schema_compare import (
     Pair,
     WorstExcess,
 )
-from service.fairness.schema_detail import GroupRates, Rule
+from service.fairness.schema_verdicts import GroupRates
 
 if TYPE_CHECKING:
     from service.fairness.columns import Bools

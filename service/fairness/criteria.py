@@ -9,7 +9,7 @@ from typing import Literal
 from service.fairness import rates, verdicts
 from service.fairness.baselines import LabelCounts
 from service.fairness.schema import CapVerdict, MinF1, OverallMetrics, RateEstimate, ReportMeta
-from service.fairness.schema_detail import GroupRates, Success
+from service.fairness.schema_verdicts import GroupRates, Success
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A model's overall figures with their bootstrap intervals."""
+"""Overall figures of a model with their bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class ScoreFigures(NamedTuple):
-    """What scores alone decide: the same under every threshold."""
+    """Figures that depend on the scores alone, and so are the same at every threshold."""
 
     auc: Estimate
     calibration_error: Estimate
 
 
 def score_figures(truth: Bools, scores: Floats, confidence: float, seed: int) -> ScoreFigures:
-    """Area under the ROC curve and calibration error, with their intervals."""
+    """Return the ROC AUC and the calibration error with their intervals."""
     auc, error = metrics.auc(truth, scores), metrics.calibration_error(truth, scores)
     assert error.value is not None
     interval = score_intervals(truth, scores, auc.value, error.value, confidence, seed)
@@ -32,7 +32,7 @@ def score_figures(truth: Bools, scores: Floats, confidence: float, seed: int) ->
 def overall_figures(
     truth: Bools, model: BinaryPredictions, scored: ScoreFigures, confidence: float, seed: int
 ) -> OverallMetrics:
-    """All overall figures; F1 with its interval, those of the scores as they are given."""
+    """Return all overall figures: F1 with its interval, and the figures of `scored`."""
     plain = metrics.overall_metrics(truth, model.called, None, confidence)
     assert plain.confusion is not None
     f1 = _with_interval(plain.f1, f1_interval(plain.confusion, confidence, seed))
@@ -40,7 +40,7 @@ def overall_figures(
 
 
 def _with_interval(figure: Estimate, interval: Interval) -> Estimate:
-    """The figure with its interval, or why it has none; a figure that is null has none."""
+    """Return the figure with its interval or the reason for the lack of one; null as it is."""
     if figure.value is None:
         return figure
     reason = DRAWS_AGREE if interval.lower is None else None

@@ -1,4 +1,4 @@
-"""The wrong rows that a model was surest of."""
+"""Most confident errors of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from service.fairness.columns import BinaryPredictions
 from service.fairness.predictions import Predictions
-from service.fairness.schema_detail import Mistake
+from service.fairness.schema_curves import Mistake
 from service.fairness.thresholds import fallback_label
 
 if TYPE_CHECKING:
@@ -18,14 +18,16 @@ MAX_MISTAKES = 30
 def worst_mistakes(
     predictions: Predictions, positive_label: str, truth: Bools, model: BinaryPredictions
 ) -> tuple[Mistake, ...]:
-    """At most `MOST` wrong rows by the probability of the side that they were wrongly put on:
-    the score where called positive, 1 - score elsewhere. Of equally sure ones the first by id.
+    """Return at most `MAX_MISTAKES` wrong rows, the most confident first.
+
+    The confidence is the probability of the predicted side: the score if the row is predicted
+    positive, otherwise 1 - score. Ties are broken by id.
     """
     import numpy as np
 
     wrong = np.flatnonzero(model.called != truth)
     certainty = np.where(model.called, model.scores, 1 - model.scores)[wrong]
-    if len(wrong) > MAX_MISTAKES:  # only those that can be among the first are put in order
+    if len(wrong) > MAX_MISTAKES:  # sort only the rows that can be among the first
         wrong = wrong[certainty >= np.partition(certainty, -MAX_MISTAKES)[-MAX_MISTAKES]]
     fallback = fallback_label(predictions, positive_label)
     ranked = sorted(

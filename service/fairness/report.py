@@ -24,7 +24,8 @@ from service.fairness.schema import (
     ReportMeta,
     ReportSettings,
 )
-from service.fairness.schema_detail import AtThreshold, Rule
+from service.fairness.schema_base import Rule
+from service.fairness.schema_verdicts import AtThreshold
 from service.fairness.strata import functional, group_reports, strata
 
 __all__ = ["BiasReport", "Criteria", "ReportContext", "ReportMeta", "ScoredData", "build_report"]

@@ -10,7 +10,8 @@ from service.fairness.columns import BinaryPredictions, Split, at_threshold
 from service.fairness.criteria import Criteria
 from service.fairness.predictions import Predictions
 from service.fairness.schema import OverallMetrics
-from service.fairness.schema_detail import AtThreshold, GroupRates, Rule, ThresholdFit
+from service.fairness.schema_base import Rule
+from service.fairness.schema_verdicts import AtThreshold, GroupRates, ThresholdFit
 from service.fairness.thresholds import fit_threshold
 
 NOT_FITTED = "there are no labelled validation predictions to fit a threshold on"

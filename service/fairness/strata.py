@@ -1,4 +1,4 @@
-"""How two models treat parts of the rows: groups, sources, finer labels."""
+"""Figures by stratum: groups, sources, finer labels and functionalities."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from service.fairness.auc import group_aucs
 from service.fairness.calibration import calibration
 from service.fairness.columns import BinaryPredictions, Partition, Split
 from service.fairness.schema import GroupMetrics, GroupReport, RateEstimate
-from service.fairness.schema_detail import FunctionalCell, Functionality, Stratum
+from service.fairness.schema_groups import FunctionalCell, Functionality, Stratum
 
 if TYPE_CHECKING:
     from service.fairness.columns import Ints
 
 
 def group_reports(split: Split) -> tuple[GroupReport, ...]:
-    """One report per group, by name."""
+    """Return one report per group, by name."""
     aucs = group_aucs(split.truth, split.tuned.scores, split.groups)
     return tuple(
         GroupReport(
@@ -35,7 +35,7 @@ def group_reports(split: Split) -> tuple[GroupReport, ...]:
 
 
 def strata(split: Split, partition: Partition) -> tuple[Stratum, ...]:
-    """Counts and error rates of each part, by name."""
+    """Return counts and error rates of each part, by name."""
     return tuple(_stratum(split, name, rows) for name, rows in partition.rows.items())
 
 
@@ -53,7 +53,7 @@ def _stratum(split: Split, name: str, rows: Ints) -> Stratum:
 
 
 def measure(split: Split, model: BinaryPredictions, rows: Ints) -> GroupMetrics:
-    """Counts and error rates of a model on some of the rows."""
+    """Return counts and error rates of a model on a subset of the rows."""
     counts = rates.confusion(split.truth[rows], model.called[rows])
     return GroupMetrics(
         confusion=counts,
@@ -64,9 +64,9 @@ def measure(split: Split, model: BinaryPredictions, rows: Ints) -> GroupMetrics:
 
 
 def functional(split: Split, labels: Sequence[str]) -> tuple[Functionality, ...]:
-    """Accuracy per finer label, and within each per group, both by name.
+    """Return the accuracy per finer label and, within each, per group; both by name.
 
-    `labels` are the rows' own, as in the data.
+    `labels` are the original labels of the rows, before they are reduced to positive versus other.
     """
     import numpy as np
 

@@ -33,30 +33,34 @@ from service.fairness.schema_compare import (
     Pair,
     WorstExcess,
 )
-from service.fairness.schema_detail import (
-    AtThreshold,
-    BeforeAfter,
-    Calibration,
-    CalibrationBin,
+from service.fairness.schema_curves import (
     Curves,
     FormatSample,
+    Mistake,
+    RocCurve,
+    ScoreHistogram,
+    Sweep,
+)
+from service.fairness.schema_groups import (
+    Calibration,
+    CalibrationBin,
     FunctionalCell,
     Functionality,
     GroupAuc,
     GroupMetrics,
-    GroupPaired,
-    GroupRates,
     GroupReport,
-    Mistake,
-    Paired,
     Parity,
     ParityDifference,
     ParityReport,
-    RocCurve,
-    ScoreHistogram,
     Stratum,
+)
+from service.fairness.schema_verdicts import (
+    AtThreshold,
+    BeforeAfter,
+    GroupPaired,
+    GroupRates,
+    Paired,
     Success,
-    Sweep,
     ThresholdFit,
 )
 

@@ -7,14 +7,9 @@ import pytest
 
 from service.fairness.html import plots_bins, plots_lines, plots_plane, plots_rates, svg
 from service.fairness.schema_base import Estimate, RateEstimate
-from service.fairness.schema_detail import (
-    Calibration,
-    CalibrationBin,
-    CapVerdict,
-    RocCurve,
-    ScoreHistogram,
-    Sweep,
-)
+from service.fairness.schema_curves import RocCurve, ScoreHistogram, Sweep
+from service.fairness.schema_groups import Calibration, CalibrationBin
+from service.fairness.schema_verdicts import CapVerdict
 
 
 def rate(value, lower=None, upper=None):

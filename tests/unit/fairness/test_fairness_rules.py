@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import pytest
 
 from service.fairness.schema import ReportWarning, Shown
-from service.fairness.schema_base import DRAWS_AGREE, NO_INTERVAL_MADE
-from service.fairness.schema_detail import FormatSample, RateEstimate
+from service.fairness.schema_base import DRAWS_AGREE, NO_INTERVAL_COMPUTED, RateEstimate
+from service.fairness.schema_curves import FormatSample
 from tests.support.built_reports import META, build
 
 
@@ -181,7 +181,7 @@ def test_a_figure_without_an_interval_says_why(tuned, make_predictions):
     assert (overall.f1.value, overall.f1.lower) == (1, None)
     assert overall.f1.interval_reason == DRAWS_AGREE
     report = report_on(tuned, base=perfect)
-    assert report.overall.difference.f1.interval_reason == NO_INTERVAL_MADE
+    assert report.overall.difference.f1.interval_reason == NO_INTERVAL_COMPUTED
     for group in report.groups:
         for area in (group.auc.subgroup, group.auc.bpsn, group.auc.bnsp):
             assert (area.interval_reason is None) == (area.value is None)
