@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.domain.errors import ProgramFailure
+from service.domain.evaluation import EvaluationTask
 from service.domain.events import Progress
 from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
@@ -17,10 +18,10 @@ from worker.runtime.launch import Program, launch
 
 def main(program: Program) -> None:
     job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
-    task = job.evaluation
-    if task is None:
+    task = job.task
+    if not isinstance(task, EvaluationTask):
         raise ProgramFailure(
-            FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `evaluation`."
+            FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `task`."
         )
     reporter.phase(Phase.LOADING)
     from worker.data.rows import read_rows, sample

@@ -142,7 +142,9 @@ class Supervisor:
         pulse = Pulse(self.directory / EVENTS_FILE, self.settings)
         silence = self.settings.lease_seconds
         try:
-            child = Child(self.claim.kind, self.directory, silence, self.settings.log_format)
+            child = Child(
+                self.claim.kind.program, self.directory, silence, self.settings.log_format
+            )
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             detail = f"the program could not be started: {error}"
