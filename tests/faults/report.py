@@ -1,4 +1,4 @@
-"""What came of the matrix, into docs/reliability.md between its markers.
+"""Outcomes of the fault matrix as a page: tests/faults/results/matrix.md.
 
 python -m tests.faults.report FOLDER
 
@@ -20,10 +20,8 @@ from tests.faults.house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
 from tests.faults.matrix import RECORDING, ROWS, SETTINGS, Row
 from tests.faults.merge_rows import MERGE_ROWS
 from tests.faults.scene import SAVE_STEPS, STEPS
-from tests.support.pages import put, table
+from tests.support.pages import table, write
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = Path(__file__).with_name("results")
 NAMES = {
     "files": "SQLite, files",
@@ -176,7 +174,7 @@ def main(folder: Path) -> None:
         text.append(f"Failed:\n\n{names}")
     listed = list(outcomes.values())
     (RESULTS / "faults.json").write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
-    put(PAGE, "faults", "\n\n".join(text))
+    write(RESULTS / "matrix.md", "The fault matrix: outcomes", "make faults", "\n\n".join(text))
     print("\n\n".join(text))
 
 

@@ -3,7 +3,7 @@
 The program that the supervisor started is rank 0: its exit status is the program's, and it alone
 writes events and files. Each other one (runtime.nonzero_rank) has a pipe from it, whose closing
 ends it, and a pipe back, on which it says why it failed. Whichever of them fails or dies, rank 0
-ends them all, with that one's reason. docs/adr/0013-one-run-in-several-processes.md
+ends them all, with that one's reason. docs/adr/0013-multi-process-training.md
 """
 
 import argparse
