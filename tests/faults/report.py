@@ -72,7 +72,7 @@ def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
             passed = sum(one["outcome"] == "passed" for one in played)
             missing = len(planned) - len(played)
             cell = f"{passed} of {len(played)}" if played or not missing else ""
-            cell += f" ({missing} not played)" if missing else ""
+            cell += f" ({missing} not executed)" if missing else ""
             cells.append(cell.strip() if planned else "n/a")
         lines.append(cells)
     head = ["what", "how", "when", "promised", *(f"passed: {NAMES[one]}" for one in settings)]
@@ -139,7 +139,7 @@ def times(outcomes: Iterable[Outcome]) -> str:
         ),
     ]
     return table(
-        ["what", "promised", "median", "most", "of"],
+        ["what", "promised", "median", "maximum", "of"],
         [
             [
                 what,
@@ -160,12 +160,12 @@ def main(folder: Path) -> None:
     days = Counter(one["day"] for one in outcomes.values())
     stale = sum(one.get("measured", {}).get("stale writes", 0) for one in outcomes.values())
     head = (
-        f"{len(outcomes) - len(failed)} of {len(outcomes)} rows passed, each a run of {STEPS} "
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} cases passed, each a run of {STEPS} "
         f"steps with a checkpoint every {SAVE_STEPS}, a merge of such a run, or a deletion; "
-        f"{len(PLANNED) - len(outcomes)} are new and were not played yet. "
+        f"{len(PLANNED) - len(outcomes)} have not been executed yet. "
         f"Lease {LEASE_SECONDS:g} s, sweep {SWEEP_SECONDS:g} s. "
         f"Writes by an attempt that had lost its job: {stale:g}. "
-        f"Played: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
+        f"Executed: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
     )
     text = [head, times(outcomes.values())]
     text += [f"{name}:\n\n{matrix(rows, outcomes)}" for name, rows in PARTS.items()]
