@@ -409,7 +409,7 @@ def test_fewer_rows_are_tried_first_and_the_cpu_does_not_stand_in_for_itself(
 
 
 def test_how_long_it_will_take_is_said_once_it_is_known(trained, models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "BETWEEN_PROGRESS", 0)
+    monkeypatch.setattr(steps, "PROGRESS_SECONDS", 0)
     _, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     parts, phase = {}, 0
     for event in found:

@@ -42,7 +42,7 @@ def main(program: Program) -> None:
     from worker.data.tokenize import Prompts, Tokens
     from worker.programs.load_model import adapted, load, load_merged
     from worker.runtime.distributed import join
-    from worker.runtime.gpu import memory_held
+    from worker.runtime.gpu import peak_gpu_memory
     from worker.scoring.evaluate import Scorer
 
     world = join(ranks, spec.resources.num_processes)
@@ -73,7 +73,7 @@ def main(program: Program) -> None:
             total_steps=len(rows),
             epoch=0,
             eta_seconds=left,
-            gpu_memory_bytes=memory_held(),
+            gpu_memory_bytes=peak_gpu_memory(),
         )
 
     reporter.phase(Phase.EVALUATING)
@@ -81,7 +81,7 @@ def main(program: Program) -> None:
     prompts = Prompts(tokens, job.template, job.completions)
     scorer.evaluate(model, rows, prompts, task.target, task.step, alive, scored)
     ranks.dismiss()
-    if not world.leads:
+    if not world.is_rank_zero:
         return
     done = len(rows)
     alive(None)

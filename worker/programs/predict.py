@@ -12,7 +12,7 @@ from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
 from worker.runtime.events import file_entry
 from worker.runtime.launch import Program, launch
-from worker.runtime.progress import Steps
+from worker.runtime.progress import ProgressTracker
 
 
 def main(program: Program) -> None:
@@ -36,7 +36,7 @@ def main(program: Program) -> None:
     from worker.data.tokenize import Prompts, Tokens
     from worker.modeling.load import set_training
     from worker.programs.load_model import adapted, load, load_merged
-    from worker.runtime.out_of_memory import rows_at_once
+    from worker.runtime.out_of_memory import detect_out_of_memory
     from worker.scoring.labels import Item, score
 
     base, accelerator = (load if job.merged is None else load_merged)(program, directory)
@@ -50,11 +50,11 @@ def main(program: Program) -> None:
         answers = prompts.label_answers(row, task.labels)
         items.append(Item(prompts.fitted(row, answers), answers))
         truncated.append(prompts.truncated > before)
-    steps = Steps(reporter, len(items))
+    steps = ProgressTracker(reporter, len(items))
     reporter.phase(Phase.EVALUATING)
     steps.part(len(items), expected=None, after=0)
     size = job.eval_batch_size or spec.training.per_device_eval_batch_size
-    with rows_at_once("eval", size):
+    with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         probabilities = score(
             model,
@@ -71,7 +71,7 @@ def main(program: Program) -> None:
     def written() -> None:
         path.write_text(found.model_dump_json(), "utf-8")
 
-    program.space.insist(path.name, written)
+    program.space.write_with_retry(path.name, written)
     reporter.emit(PredictionsEvent, texts=len(items), file=file_entry(path, program.directory))
     reporter.phase(Phase.DONE)
 
