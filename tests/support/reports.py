@@ -119,7 +119,7 @@ def estimate(value: float | None, half: float | None = None, reason: str | None 
 def auc(truth: Any, score: Any) -> Estimate:
     up, down = score[truth], score[~truth]
     if not len(up) or not len(down):
-        return estimate(None, reason="the rows are of one class")
+        return estimate(None, reason="all rows are of one class")
     return estimate(float((up[:, None] > down[None, :]).mean()), 0.021)
 
 

@@ -158,7 +158,7 @@ def test_trivial_baselines(table):
     always = baselines.always_positive
     assert always.f1.value == pytest.approx(2 * 9 / (2 * 9 + 11))
     assert always.fpr.value == 1
-    assert always.auc.reason == "no scores, only predictions"
+    assert always.auc.reason == "there are no scores"
     # a is mostly normal there, b hate, and the row without a group follows all rows' tie: hate.
     majority = baselines.group_majority.confusion
     assert (majority.true_positive, majority.false_positive) == (4, 1)
