@@ -77,15 +77,15 @@ def _is_list(annotation: Any) -> bool:
 
 async def known_form(request: Request) -> None:
     """Refuse an unknown form field and a repeated one."""
-    seen: set[str] = set()
+    previous: set[str] = set()
     names = [field.alias for field in request.scope["route"].dependant.body_params]
     for name, _ in (await request.form()).multi_items():
         if name not in names:
             detail = f"unknown field; this form has {', '.join(names)}"
             raise InvalidRequest.at(pointer_of([name]), detail)
-        if name in seen:
+        if name in previous:
             raise InvalidRequest.at(pointer_of([name]), "the field was sent twice")
-        seen.add(name)
+        previous.add(name)
 
 
 async def no_body(request: Request) -> None:
