@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import settings_urls
+from service.domain.job_kinds import queue_names
 
 _UNSET = Path("/dev/null")
 
@@ -70,8 +71,8 @@ class Settings(BaseSettings):
         description="How long a starting process waits for the database, its schema and the broker "
         "before it exits with status 1; 0: no waiting.",
     )
-    queues: Annotated[list[Literal["jobs", "predictions"]], NoDecode] = Field(
-        ["jobs", "predictions"],
+    queues: Annotated[list[str], NoDecode] = Field(
+        queue_names(),
         description="Queues of a worker: A,B or a JSON list. A worker for predictions only answers "
         "them while others train.",
     )
@@ -185,9 +186,9 @@ class Settings(BaseSettings):
 
     @field_validator("queues")
     @classmethod
-    def _some_queues(cls, value: list[str]) -> list[str]:
-        if not value:
-            raise ValueError("a worker needs a queue: jobs, predictions or both")
+    def _known_queues(cls, value: list[str]) -> list[str]:
+        if not value or not set(value) <= set(queue_names()):
+            raise ValueError(f"name at least one of the queues {', '.join(queue_names())}")
         return value
 
     @field_validator("cors_origins")

@@ -11,7 +11,7 @@ from service.cli.errors import refuse
 from service.cli.keys import DataDir, migrated, parse_duration
 from service.cli.settings import read_settings
 from service.cli.tables import print_table
-from service.domain.merge import merge_id
+from service.domain.job_kinds import MERGE
 
 if TYPE_CHECKING:
     from service.artifacts import ArtifactStore
@@ -69,7 +69,7 @@ def _rows(garbage: "Garbage") -> Iterator[tuple[str, str, str, str]]:
     for run_id in garbage.half_deleted:
         yield "run with an incomplete deletion", run_id, "", ""
     for job in garbage.half_deleted_merges:
-        name = f"{merge_id(job.id)} of {job.run_id}"
+        name = f"{MERGE.result_id(job.id)} of {job.run_id}"
         yield "merged model with an incomplete deletion", name, "", ""
     for entry in garbage.unknown:
         kind = "incomplete file" if entry.half else "file without a row"

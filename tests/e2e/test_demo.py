@@ -22,7 +22,9 @@ def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
     with contextlib.redirect_stderr(None):
         assert demo.run(settings) == 0
     shown = capsys.readouterr().out
-    assert "360 rows for training, 120 for validation" in shown.replace("\n", " ").replace("  ", " ")
+    assert "360 rows for training, 120 for validation" in shown.replace("\n", " ").replace(
+        "  ", " "
+    )
     for expected in ("Overall", "always hate", "False-positive rate", "False-negative rate"):
         assert expected in shown
     for group in ("lgbtq", "mexican", "middle_east"):

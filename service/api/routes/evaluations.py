@@ -28,8 +28,7 @@ from service.api.schemas.evaluations import EvaluationView
 from service.artifacts import Stored
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
-from service.domain.job import log_path
-from service.domain.states import JobKind
+from service.domain.job_kinds import EVALUATE
 from service.store import evaluations, jobs
 from service.store import runs as run_rows
 from service.store.evaluations import Found
@@ -131,7 +130,7 @@ def get_evaluation_logs(
         raise NotFound(
             "the run made this evaluation itself: its log is the run's, at GET /v1/runs/{id}/logs"
         )
-    return log_response(context, run_id, log_path(JobKind.EVALUATE, evaluation.job.id), tail)
+    return log_response(context, run_id, EVALUATE.log_path(evaluation.job.id), tail)
 
 
 @router.post(
