@@ -19,9 +19,9 @@ from service.api.openapi import READS, UPLOADS
 from service.api.schemas.base import Page, page
 from service.api.schemas.datasets import DatasetView, RowView
 from service.artifacts import Stored
+from service.datasets.formats import AUTO, FormatName, describe_formats
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
-from service.datasets.readers import Format
 from service.datasets.rows import Split, preview
 from service.domain.errors import InvalidRequest
 from service.store import datasets as dataset_rows
@@ -71,8 +71,8 @@ def create_dataset(
         Upload, File(description="All rows in one file with a split column, instead of the three.")
     ] = None,
     format: Annotated[  # noqa: A002 - the API's name
-        Format, Form(description="Format of the files; auto detects it.")
-    ] = "auto",
+        FormatName, Form(description=describe_formats())
+    ] = AUTO,
     mapping: Annotated[
         str,
         Form(
