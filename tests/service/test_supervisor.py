@@ -425,7 +425,9 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before(house, client):
     assert "step 4" in warning["detail"]
     log = client.get(f"/v1/runs/{house.run_id}/logs").text
     assert log.splitlines()[-1] == "checkpoints/checkpoint-2"
-    for checkpoint in client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]:
+    checkpoints = client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]
+    assert [checkpoint["step"] for checkpoint in checkpoints] == [2, 4]
+    for checkpoint in checkpoints:
         (file,) = checkpoint["files"]
         url = f"/v1/runs/{house.run_id}/checkpoints/{checkpoint['step']}/download?path=adapter.bin"
         assert hashlib.sha256(client.get(url).content).hexdigest() == file["sha256"]
