@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         0.5, gt=0, description="How often a supervisor looks at its program's events."
     )
     sweep_seconds: float = Field(
-        10, gt=0, description="How often lost messages and expired leases are looked for."
+        10, gt=0, description="How often expired leases and waiting jobs are looked for."
     )
     stop_grace_seconds: float = Field(
         60, gt=0, description="From TERM to KILL for a program that is told to stop."

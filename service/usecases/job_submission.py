@@ -1,4 +1,4 @@
-"""A job asked for on a run: stored once for each Idempotency-Key, then a worker is woken."""
+"""A job asked for on a run: stored once for each Idempotency-Key, then a queue message."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from sqlmodel import Session
 
 from service.context import Context
 from service.domain.errors import Unavailable
-from service.domain.states import JobKind
 from service.queue import celery_app
 from service.store import idempotency
 from service.store import runs as rows
@@ -60,6 +59,6 @@ def submit(
     if (job := order.job) is not None:
         log.info("job queued", run_id=run_id, job_id=job.id)
         with contextlib.suppress(Unavailable):
-            celery_app.enqueue(context.celery, job.id, celery_app.queue_of(JobKind(job.kind)))
+            celery_app.notify(context.celery, celery_app.queue_of(job.kind))
     with context.database.read() as session:
         return find(session, run_id, order.id), job is not None

@@ -169,9 +169,7 @@ class Deletion:
         with self.house.database.read() as session:
             for table in SQLModel.metadata.sorted_tables:
                 if "run_id" in table.columns:
-                    # The sweep notes when it sent a wake-up last.
-                    columns = [one for one in table.columns if one.name != "enqueued_at"]
-                    rows = session.execute(select(*columns).where(table.c.run_id == run_id))
+                    rows = session.execute(select(table).where(table.c.run_id == run_id))
                     found += [f"{table.name} {row}" for row in rows]
             found += [repr(row) for row in session.exec(select(Run).where(Run.id == run_id))]
             keys = select(Idempotency).where(col(Idempotency.key) == run_id)

@@ -100,11 +100,11 @@ def test_what_is_left_out_is_the_runs_own(client, trained):
     assert client.get(f"/v1/runs/{trained}").json() == run
 
 
-def test_a_wake_up_is_sent_for_it(context, client, trained):
-    woken = celery_app.folder_of(context.settings) / "messages"
-    before = len(list(woken.glob("*.msg")))
+def test_a_message_is_sent_for_it(context, client, trained):
+    messages = celery_app.folder_of(context.settings) / "messages"
+    before = len(list(messages.glob("*.msg")))
     ask(client, trained)
-    assert len(list(woken.glob("*.msg"))) == before + 1
+    assert len(list(messages.glob("*.msg"))) == before + 1
 
 
 def test_before_its_training_the_base_model_is_all_that_a_run_has(context, client, run_id):
