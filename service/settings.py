@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import settings_urls
+from service.domain.job_kinds import queue_names
 
 _UNSET = Path("/dev/null")
 
@@ -69,8 +70,8 @@ class Settings(BaseSettings):
         description="How long a process that starts waits for the database, its schema and the "
         "broker before it ends with status 1; 0: not at all.",
     )
-    queues: Annotated[list[Literal["jobs", "predictions"]], NoDecode] = Field(
-        ["jobs", "predictions"],
+    queues: Annotated[list[str], NoDecode] = Field(
+        queue_names(),
         description="What a worker takes: A,B or a JSON list. One that takes predictions alone "
         "answers them while others train.",
     )
@@ -175,9 +176,9 @@ class Settings(BaseSettings):
 
     @field_validator("queues")
     @classmethod
-    def _some_queues(cls, value: list[str]) -> list[str]:
-        if not value:
-            raise ValueError("a worker must take something: jobs, predictions or both")
+    def _known_queues(cls, value: list[str]) -> list[str]:
+        if not value or not set(value) <= set(queue_names()):
+            raise ValueError(f"name at least one of the queues {', '.join(queue_names())}")
         return value
 
     @field_validator("cors_origins")

@@ -11,7 +11,7 @@ from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
 from service.artifacts import ArtifactStore
-from service.domain.states import JobKind
+from service.domain.job_kinds import names_in
 from service.observability import logs
 from service.ops import container_health, startup
 from service.queue import celery_app
@@ -34,11 +34,9 @@ def make_worker(settings: Settings) -> tuple[Celery, JobLoop]:
     store = ArtifactStore(settings.artifacts_url)
     shutdown = Shutdown()
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    kinds = celery_app.kinds_in(settings.queues)
+    kinds = names_in(settings.queues)
 
-    def notify(kind: JobKind) -> None:
-        celery_app.notify(app, celery_app.queue_of(kind))
-
+    notify = partial(celery_app.notify, app)
     loop = JobLoop(settings, database, store, shutdown, owner, kinds, notify)
     beat = partial(container_health.beat, settings.data_dir)
     sweeper = Sweeper(settings, database, store, app, beat)

@@ -17,7 +17,7 @@ from service.domain.states import Phase
 class Listener:
     """In the Reporter's place: keeps losses and what the program has to say, writes nothing."""
 
-    goes_on = False
+    is_continued = False
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -57,17 +57,17 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
 
     from worker.programs import train
     from worker.programs.load_model import load
-    from worker.runtime.disk_full import Space
+    from worker.runtime.disk_full import DiskSpace
     from worker.runtime.distributed import World
-    from worker.runtime.events import Stop
+    from worker.runtime.events import StopSignal
     from worker.runtime.launch import Program
-    from worker.runtime.ranks import Ranks
+    from worker.runtime.ranks import RankGroup
     from worker.training import loop  # noqa: F401 - as above
 
     watch.imported()
     spec = RunSpec.model_validate(overlay(spec_of(work), work.options))
     listener: Any = Listener(watch)
-    stop = Stop()
+    stop = StopSignal()
     job = Job(
         job_id="job_benchmark",
         run_id="run_benchmark",
@@ -79,7 +79,7 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
         dataset=work.rows,
         completions=work.completions,
     )
-    program = Program(directory, job, listener, stop, Space(listener, stop), Ranks())
+    program = Program(directory, job, listener, stop, DiskSpace(listener, stop), RankGroup())
     base, accelerator = load(program, model)
     rows = examples(work, base.tokenizer)
     pad = base.tokenizer.pad_token_id

@@ -10,7 +10,7 @@ import typer
 from service.cli.errors import refuse
 from service.cli.keys import DataDir, migrated, parse_duration
 from service.cli.settings import read_settings
-from service.domain.merge import merge_id
+from service.domain.job_kinds import MERGE
 
 if TYPE_CHECKING:
     from service.artifacts import ArtifactStore
@@ -64,7 +64,9 @@ def _say(found: "Garbage") -> None:
     for run_id in found.half_deleted:
         typer.echo(f"run, its deletion was cut short: {run_id}")
     for job in found.half_deleted_merges:
-        typer.echo(f"merged model, its deletion was cut short: {merge_id(job.id)} of {job.run_id}")
+        typer.echo(
+            f"merged model, its deletion was cut short: {MERGE.result_id(job.id)} of {job.run_id}"
+        )
     for entry in found.unknown:
         what = "half of a file" if entry.half else "file, no row knows it"
         typer.echo(f"{what}: {entry.key} ({entry.size} bytes, {entry.modified:%Y-%m-%dT%H:%M:%SZ})")

@@ -9,6 +9,7 @@ from celery import Celery
 
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
+from service.domain.job_kinds import job_kind
 from service.domain.lease import RENEWAL_SECONDS
 from service.domain.states import FailureReason
 from service.queue import celery_app, filesystem_transport
@@ -106,7 +107,7 @@ class Sweeper:
         with self.database.read() as session:
             kinds = jobs.queued_kinds(session)
         try:
-            for queue in sorted({celery_app.queue_of(kind) for kind in kinds}):
+            for queue in sorted({job_kind(kind).queue for kind in kinds}):
                 celery_app.notify(self.app, queue)
         except Unavailable as error:
             log.warning("no queue message sent", error=error.detail)

@@ -3,19 +3,19 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, not_, update
+from sqlalchemy import ColumnElement, delete, exists, func, update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import NotFound
 from service.domain.ids import new_id
-from service.domain.merge import merge_id, merged_path
+from service.domain.job_kinds import KINDS, JobKind, job_kind, names_in
 from service.domain.states import (
     FailureReason,
-    JobKind,
     JobRequest,
     JobStatus,
     sources_of,
 )
+from service.domain.task import Task
 from service.observability import request_context
 from service.store import events
 from service.store.database import db_now
@@ -52,7 +52,7 @@ def create(
     job = Job(
         id=new_id("job"),
         run_id=run_id,
-        kind=kind,
+        kind=kind.name,
         params=params or {},
         status=JobStatus.QUEUED,
         request_id=request_context.request_id(),
@@ -60,7 +60,7 @@ def create(
     session.add(job)
     session.flush()
     session.execute(update(Job).where(col(Job.id) == job.id).values(queued_at=db_now()))
-    status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.value}
+    status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.name}
     if by is not None:
         status["by"] = by
     events.append(session, run_id, job.id, [NewEvent("status", status)])
@@ -72,6 +72,11 @@ def get(session: Session, job_id: str) -> Job:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job
+
+
+def task_of(job: Job) -> Task | None:
+    """Return the parameters of a job; None for one that its run's specification says all of."""
+    return job_kind(job.kind).task(job.params)
 
 
 def switch_status(
@@ -114,13 +119,13 @@ def switch_status(
         statement = statement.where(col(Job.token) == held_token)
     if not session.execute(statement.returning(col(Job.id))).all():
         return False
-    if job.kind == JobKind.MERGE and to in (JobStatus.FAILED, JobStatus.CANCELLED):
-        # Its worker was lost after the files were shown: a merge that is not there shows none.
-        model = merged_path(merge_id(job.id))
+    withdrawn = job_kind(job.kind).withdrawn_path(job.id)
+    if withdrawn is not None and to in (JobStatus.FAILED, JobStatus.CANCELLED):
+        # Its worker was lost after the files became visible: without success there are none.
         session.execute(
             delete(Artifact).where(
                 col(Artifact.run_id) == job.run_id,
-                col(Artifact.path).startswith(model, autoescape=True),
+                col(Artifact.path).startswith(withdrawn, autoescape=True),
             )
         )
     data: dict[str, Any] = {"status": to.value, "job_id": job.id, "kind": job.kind}
@@ -134,19 +139,18 @@ def switch_status(
     return True
 
 
-def has_queued(session: Session, kinds: Collection[JobKind]) -> bool:
+def has_queued(session: Session, kinds: Collection[str]) -> bool:
     """Return True if `claim_next` would find a job. Takes no lock."""
     return session.exec(select(Job.id).where(*_claimable(kinds)).limit(1)).first() is not None
 
 
-def queued_kinds(session: Session) -> set[JobKind]:
-    """Return the kinds of the jobs that wait for a worker."""
-    kinds = session.exec(select(Job.kind).where(*_claimable(JobKind)).distinct())
-    return {JobKind(kind) for kind in kinds}
+def queued_kinds(session: Session) -> set[str]:
+    """Return the names of the kinds of the jobs that wait for a worker."""
+    return set(session.exec(select(Job.kind).where(*_claimable(KINDS)).distinct()))
 
 
 def claim_next(
-    session: Session, owner: str, lease_seconds: float, kinds: Collection[JobKind]
+    session: Session, owner: str, lease_seconds: float, kinds: Collection[str]
 ) -> Claim | None:
     """Claim the oldest queued job of these kinds. None where no job waits.
 
@@ -158,7 +162,7 @@ def claim_next(
     return None if job_id is None else claim(session, job_id, owner, lease_seconds)
 
 
-def _claimable(kinds: Iterable[JobKind]) -> tuple[ColumnElement[bool], ...]:
+def _claimable(kinds: Iterable[str]) -> tuple[ColumnElement[bool], ...]:
     """Conditions of a queued job of one of these kinds, whose run is not being deleted."""
     of_deleted_run = exists().where(
         col(Run.id) == col(Job.run_id), col(Run.deleted_at).is_not(None)
@@ -193,7 +197,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
     )
     if not taken:
         return None
-    return Claim(job.id, job.run_id, JobKind(job.kind), job.token, job.attempts, job.request_id)
+    return Claim(job.id, job.run_id, job_kind(job.kind), job.token, job.attempts, job.request_id)
 
 
 def renew(session: Session, claim: Claim, lease_seconds: float) -> JobRequest | None:
@@ -315,10 +319,10 @@ def queue_position(session: Session, job: Job) -> int | None:
     """1 for the job that waits longest in its queue; None where the job does not wait."""
     if job.status != JobStatus.QUEUED:
         return None
-    is_prediction = col(Job.kind) == JobKind.PREDICT
+    rivals = names_in([job_kind(job.kind).queue])
     ahead = select(func.count()).where(
         Job.status == JobStatus.QUEUED,
         col(Job.queued_at) < job.queued_at,
-        is_prediction if job.kind == JobKind.PREDICT else not_(is_prediction),
+        col(Job.kind).in_(rivals),
     )
     return session.exec(ahead).one() + 1

@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from service.context import Context
 from service.domain.errors import Unavailable
+from service.domain.job_kinds import TRAIN
 from service.queue import celery_app
 from service.store import events, job_control
 from service.store import runs as rows
@@ -79,4 +80,4 @@ def _notify(context: Context, job: Job) -> None:
     """Send a queue message for a job; while the broker is unreachable workers find it without."""
     log.info("job queued", run_id=job.run_id, job_id=job.id)
     with contextlib.suppress(Unavailable):
-        celery_app.notify(context.celery, celery_app.queue_of(job.kind))
+        celery_app.notify(context.celery, TRAIN.queue)

@@ -21,8 +21,8 @@ from service.domain.errors import (
     pointer_of,
 )
 from service.domain.ids import new_id
+from service.domain.job_kinds import TRAIN
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
-from service.domain.states import JobKind
 from service.domain.steps import StepPlan
 from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
@@ -307,7 +307,7 @@ def _make(
             )
             session.add(run)
             session.flush()
-            job = jobs.create(session, run.id, JobKind.TRAIN, by=by)
+            job = jobs.create(session, run.id, TRAIN, by=by)
             idempotency.remember(session, key, run.id)
     except IntegrityError:
         # The same key at the same time: the other request was first.
@@ -318,6 +318,6 @@ def _make(
             return (*rows.get_run(session, made), False)
     log.info("job queued", run_id=run.id, job_id=job.id)
     with contextlib.suppress(Unavailable):
-        celery_app.notify(context.celery, celery_app.queue_of(job.kind))
+        celery_app.notify(context.celery, TRAIN.queue)
     with context.database.read() as session:
         return (*rows.get_run(session, run.id), True)

@@ -153,7 +153,7 @@ GUARDS = (
         "service/usecases/runs.py",
         "            idempotency.remember(session, key, run.id)\n",
         "            idempotency.remember(session, key, run.id)\n"
-        "            celery_app.notify(context.celery, celery_app.queue_of(job.kind))\n",
+        "            celery_app.notify(context.celery, TRAIN.queue)\n",
         (f"{GUARD_TESTS}test_a_message_is_sent_when_its_job_is_there",),
     ),
     Guard(

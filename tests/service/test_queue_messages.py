@@ -9,7 +9,8 @@ from sqlalchemy import event, update
 from sqlmodel import col, select
 
 from service.domain.errors import Unavailable
-from service.domain.states import JobKind, JobStatus
+from service.domain.job_kinds import KINDS, queue_names
+from service.domain.states import JobStatus
 from service.queue import celery_app
 from service.queue.sweep import Sweeper
 from service.store import jobs
@@ -149,12 +150,12 @@ def test_messages_do_not_pile_up_in_redis(context, redis_url):
     app = celery_app.make_app(context.settings.model_copy(update={"broker_url": redis_url}))
     with app.connection_for_read() as connection:
         channel = connection.default_channel
-        for queue in celery_app.QUEUES:
+        for queue in queue_names():
             channel.queue_purge(queue)
         for _ in range(2 * celery_app.MAX_MESSAGES):
             celery_app.notify(app, celery_app.QUEUE)
-        celery_app.notify(app, celery_app.PREDICTIONS)
-        counts = [channel.queue_purge(queue) for queue in celery_app.QUEUES]
+        celery_app.notify(app, "predictions")
+        counts = [channel.queue_purge(queue) for queue in queue_names()]
     assert counts == [celery_app.MAX_MESSAGES, 1]
 
 
@@ -201,16 +202,14 @@ def test_a_message_of_the_version_before_is_understood(context, run_id, program,
     assert program.job_ids == [train_job(context, run_id)]
 
 
-@pytest.mark.parametrize(
-    ("queues", "kind"), [(["jobs"], JobKind.TRAIN), (["predictions"], JobKind.PREDICT)]
-)
+@pytest.mark.parametrize(("queues", "kind"), [(["jobs"], "train"), (["predictions"], "predict")])
 def test_a_worker_leaves_jobs_of_other_queues_to_others(
     context, client, dataset_id, prediction, program, monkeypatch, queues, kind
 ):
     submit(context, client, dataset_id)
     execute, _ = make_worker(context, monkeypatch, queues=queues)
     execute()
-    assert [claim.kind for claim in program.claims] == [kind]
+    assert [claim.kind.name for claim in program.claims] == [kind]
 
 
 def test_a_job_of_a_run_being_deleted_does_not_block_the_queue(
@@ -299,7 +298,7 @@ def test_two_workers_claim_two_jobs_at_once(context, client, dataset_id, run_id,
 
     def claim(database):
         with database.write() as session:
-            claimed = jobs.claim_next(session, "a worker", 60, JobKind)
+            claimed = jobs.claim_next(session, "a worker", 60, KINDS)
             if not other.is_sqlite:
                 looks.wait()  # neither has committed
         return claimed.job_id
@@ -314,9 +313,9 @@ def test_two_workers_claim_two_jobs_at_once(context, client, dataset_id, run_id,
 
 def test_one_job_is_claimed_by_one_of_two_workers(context, run_id):
     with context.database.write() as session:
-        assert jobs.claim_next(session, "one", 60, JobKind) is not None
+        assert jobs.claim_next(session, "one", 60, KINDS) is not None
     with context.database.write() as session:
-        assert jobs.claim_next(session, "another", 60, JobKind) is None
+        assert jobs.claim_next(session, "another", 60, KINDS) is None
 
 
 def test_an_idle_worker_takes_no_write_lock(context, monkeypatch):

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.domain.states import FailureReason, JobKind, JobStatus
+from service.domain.job_kinds import KINDS
+from service.domain.states import FailureReason, JobStatus
 from service.queue import celery_app
 from service.store import jobs
 from tests.support.by_hand import Worker
@@ -82,7 +83,7 @@ def test_a_paused_job_cannot_be_claimed_and_no_message_is_sent_for_it(context, c
     post(client, run_id, "pause")
     with context.database.write() as session:
         assert jobs.queued_kinds(session) == set()
-        assert jobs.claim_next(session, "a worker", 60, JobKind) is None
+        assert jobs.claim_next(session, "a worker", 60, KINDS) is None
     with pytest.raises(AssertionError):
         Worker(context, run_id)
 

@@ -11,7 +11,7 @@ from service.artifacts import ArtifactStore, Damaged, Stored
 from service.settings import Settings
 from worker.supervision import job_directory
 from worker.supervision.kernel_oom import oom_kills
-from worker.supervision.stall_detector import Pulse
+from worker.supervision.stall_detector import StallDetector
 
 
 class Clock:
@@ -32,7 +32,7 @@ def pulse(tmp_path, monkeypatch):
         checkpoint_limit_seconds=50,
     )
     events = tmp_path / "events.jsonl"
-    listening = Pulse(events, settings)
+    listening = StallDetector(events, settings)
 
     def say(**line):
         with events.open("a") as file:

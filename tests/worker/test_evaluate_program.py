@@ -46,7 +46,8 @@ def order(directory, models, weights=None, made=None, run_spec=SPEC, **task):
         models,
         run_spec,
         made,
-        evaluation=fields | task,
+        kind="evaluate",
+        task=fields | task,
         adapter=None if weights is None else "adapter",
     )
     if weights is not None:
@@ -161,7 +162,7 @@ def test_samples_lie_within_one_another_in_the_rows_own_order():
 
 
 def test_every_other_second_it_says_how_far_it_is(finished, models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.scoring.evaluate.BETWEEN_PROGRESS", -math.inf)
+    monkeypatch.setattr("worker.scoring.evaluate.PROGRESS_SECONDS", -math.inf)
     job = order(tmp_path, models_dir, finished, step=12)
     _, found = evaluated(job)
     done = [one.step for one in of_type(found, "progress")]

@@ -33,7 +33,12 @@ from tests.support.train_jobs import (
 )
 from worker.runtime.distributed import World, join
 from worker.runtime.out_of_memory import BatchTooLarge
-from worker.runtime.ranks import Ranks, forget_cluster, heard, told
+from worker.runtime.ranks import (
+    RankGroup,
+    clear_launcher_environment,
+    decode_failure,
+    encode_failure,
+)
 from worker.supervision.program_process import Child
 from worker.training import checkpoints
 
@@ -42,11 +47,12 @@ ROWS = rows(25, 5, 11)
 
 DRIVER = """
 import os, signal, sys, time
-from worker.programs import libraries, train
+from worker.programs import train
+from worker.runtime import imports
 from worker.runtime.launch import launch
 
 RANK = max([int(one[7:]) for one in sys.argv if one.startswith("--rank=")], default=0)
-load = libraries.load
+load = imports.load
 
 
 def loaded(*arguments, **more):
@@ -73,7 +79,7 @@ def loaded(*arguments, **more):
     HARM
 
 
-libraries.load = loaded
+imports.load = loaded
 launch(train.main, "a run with something that happens to it")
 """
 
@@ -365,8 +371,8 @@ def test_what_nobody_foresaw_in_one_process_ends_both_with_its_words(models_dir,
     failure = failure_of(
         job,
         f"""
-    from worker.programs import ranks
-    ranks.ECHO_SECONDS = 0.5
+    from worker.runtime import ranks
+    ranks.ROOT_CAUSE_SECONDS = 0.5
     def fail(trainer):
         raise LookupError("something is odd")
     if RANK == {rank}:
@@ -474,7 +480,7 @@ def test_both_die_with_their_supervisor(models_dir, tmp_path):
     supervisor = f"""
 import pathlib
 from worker.supervision.program_process import Child
-child = Child("train", pathlib.Path({str(job)!r}), 60, "console")
+child = Child("worker.programs.train", pathlib.Path({str(job)!r}), 60, "console")
 print(child._process.pid, flush=True)
 child.wait(600)
 """
@@ -494,7 +500,7 @@ def test_where_one_hangs_all_are_killed_and_the_others_say_where_they_stood(
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     job = make_job(tmp_path, models_dir, two(LONG), ROWS)
-    with Child("train", job, 60, "console") as child:
+    with Child("worker.programs.train", job, 60, "console") as child:
         wait_until(lambda: reached(job, 3), job, child.status)
         watched = processes(child._process.pid, job)
         signal.pidfd_send_signal(watched[0], signal.SIGSTOP)
@@ -523,7 +529,7 @@ def test_all_shares_together_are_the_whole():
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    ranks = Ranks()
+    ranks = RankGroup()
     ranks.size = 2
     with pytest.raises(ProgramFailure) as refused:
         join(ranks, 2)
@@ -534,7 +540,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 def test_one_process_where_two_were_asked_for_is_no_silent_success():
     with pytest.raises(ProgramFailure, match=r"num_processes is 2, but processes .* together: 1"):
-        join(Ranks(), 2)
+        join(RankGroup(), 2)
 
 
 def test_a_launcher_around_the_worker_does_not_decide_who_trains(monkeypatch):
@@ -542,12 +548,12 @@ def test_a_launcher_around_the_worker_does_not_decide_who_trains(monkeypatch):
 
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    forget_cluster()
+    clear_launcher_environment()
     assert PartialState._prepare_backend(SimpleNamespace(), cpu=True)[0] is None
 
 
 def test_a_failure_comes_over_the_pipe_as_it_was():
-    plain = heard(told(ProgramFailure("diverged", "a\nb")))
+    plain = decode_failure(encode_failure(ProgramFailure("diverged", "a\nb")))
     assert (plain.reason, plain.detail) == ("diverged", "a\nb")
-    large = heard(told(BatchTooLarge("eval", "too large")))
+    large = decode_failure(encode_failure(BatchTooLarge("eval", "too large")))
     assert (large.batch, large.reason) == ("eval", "out_of_memory")

@@ -13,7 +13,7 @@ import pytest
 
 from service.domain.events import EXIT_DONE, EXIT_STOPPED
 from tests.support.train_jobs import environment, events, make_job, of_type, spec
-from worker.runtime.events import Stop, Stopped
+from worker.runtime.events import Stopped, StopSignal
 from worker.runtime.parent_pipe import hear
 
 PROGRAM = """
@@ -187,7 +187,7 @@ def test_term_stops_a_program_and_by_hand_it_says_so(job):
 
 
 def test_term_outside_of_the_work_is_only_noted():
-    stop = Stop()
+    stop = StopSignal()
     stop.on_signal(signal.SIGTERM, None)
     assert stop.requested
     with pytest.raises(Stopped), stop.at_once():
@@ -195,7 +195,7 @@ def test_term_outside_of_the_work_is_only_noted():
 
 
 def test_term_takes_effect_at_once_but_where_it_is_deferred():
-    stop = Stop()
+    stop = StopSignal()
     with stop.at_once():
         with stop.deferred():
             stop.on_signal(signal.SIGTERM, None)

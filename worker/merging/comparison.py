@@ -12,7 +12,7 @@ from worker.data.rows import Row, sample
 from worker.data.tokenize import Prompts, Tokens
 from worker.modeling.load import Base, set_training
 from worker.runtime.launch import Program
-from worker.runtime.out_of_memory import rows_at_once
+from worker.runtime.out_of_memory import detect_out_of_memory
 from worker.scoring.labels import Item, likelihoods, score
 from worker.scoring.predictions import predicted
 
@@ -62,7 +62,7 @@ def values_of(
     tokens = Tokens(base.tokenizer, job.spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     size = job.eval_batch_size or job.spec.training.per_device_eval_batch_size
-    with rows_at_once("eval", size):
+    with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         if not task.labels:
             found = likelihoods(model, _answered(prompts, rows), device, tick)

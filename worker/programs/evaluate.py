@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.domain.errors import ProgramFailure
+from service.domain.evaluation import EvaluationTask
 from service.domain.events import Progress
 from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
@@ -17,10 +18,10 @@ from worker.runtime.launch import Program, launch
 
 def main(program: Program) -> None:
     job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
-    task = job.evaluation
-    if task is None:
+    task = job.task
+    if not isinstance(task, EvaluationTask):
         raise ProgramFailure(
-            FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `evaluation`."
+            FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `task`."
         )
     reporter.phase(Phase.LOADING)
     from worker.data.rows import read_rows, sample
@@ -41,7 +42,7 @@ def main(program: Program) -> None:
     from worker.data.tokenize import Prompts, Tokens
     from worker.programs.load_model import adapted, load, load_merged
     from worker.runtime.distributed import join
-    from worker.runtime.gpu import memory_held
+    from worker.runtime.gpu import peak_gpu_memory
     from worker.scoring.evaluate import Scorer
 
     world = join(ranks, spec.resources.num_processes)
@@ -72,7 +73,7 @@ def main(program: Program) -> None:
             total_steps=len(rows),
             epoch=0,
             eta_seconds=left,
-            gpu_memory_bytes=memory_held(),
+            gpu_memory_bytes=peak_gpu_memory(),
         )
 
     reporter.phase(Phase.EVALUATING)
@@ -80,7 +81,7 @@ def main(program: Program) -> None:
     prompts = Prompts(tokens, job.template, job.completions)
     scorer.evaluate(model, rows, prompts, task.target, task.step, alive, scored)
     ranks.dismiss()
-    if not world.leads:
+    if not world.is_rank_zero:
         return
     done = len(rows)
     alive(None)

@@ -27,8 +27,8 @@ from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
 from worker.runtime.events import file_entry
 from worker.runtime.launch import Program, launch
-from worker.runtime.out_of_memory import does_not_fit_gpu
-from worker.runtime.progress import Steps
+from worker.runtime.out_of_memory import exceeds_gpu_memory
+from worker.runtime.progress import ProgressTracker
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
     from worker.data.rows import Row
@@ -43,10 +43,10 @@ MERGED = "merged"
 
 def main(program: Program) -> None:
     job, spec, reporter = program.job, program.job.spec, program.reporter
-    task, adapter = job.merge, job.adapter
-    if task is None or adapter is None:
+    task, adapter = job.task, job.adapter
+    if not isinstance(task, MergeTask) or adapter is None:
         raise ProgramFailure(
-            FailureReason.INVALID_SPEC, "job.json does not say what to merge: `merge`, `adapter`."
+            FailureReason.INVALID_SPEC, "job.json does not say what to merge: `task`, `adapter`."
         )
     reporter.phase(Phase.LOADING)
     from worker.data.rows import read_rows
@@ -57,7 +57,7 @@ def main(program: Program) -> None:
     from worker.merging import comparison
 
     rows = comparison.drawn(read_rows(program.directory / job.dataset), task)
-    steps = Steps(reporter, 2 * len(rows))
+    steps = ProgressTracker(reporter, 2 * len(rows))
     before, updates, quantized = _scored_before(program, task, adapter, base, rows, steps)
     took = steps.took  # and so long the merged model will, or a little more or less
     _release()
@@ -76,7 +76,12 @@ def main(program: Program) -> None:
 
 
 def _scored_before(
-    program: Program, task: MergeTask, adapter: str, directory: Path, rows: list[Row], steps: Steps
+    program: Program,
+    task: MergeTask,
+    adapter: str,
+    directory: Path,
+    rows: list[Row],
+    steps: ProgressTracker,
 ) -> tuple[Values, Updates, Quantized | None]:
     """The adapter's scores; and what is left of the model afterwards: its updates."""
     from worker.merging.comparison import values_of
@@ -117,7 +122,7 @@ def _write(
     target: Path,
     updates: Updates,
     quantized: Quantized | None,
-    steps: Steps,
+    steps: ProgressTracker,
     after: float,
 ) -> None:
     """All files of the merged model but its card. `after`: seconds that will be needed then.
@@ -139,7 +144,7 @@ def _write(
             "train on a model that is not quantized.",
         )
     dtype: torch.dtype = getattr(torch, task.dtype)
-    most, write, began = task.max_shard_bytes, program.space.insist, time.monotonic()
+    most, write, began = task.max_shard_bytes, program.space.write_with_retry, time.monotonic()
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
 
@@ -166,7 +171,7 @@ def _scored_after(
     task: MergeTask,
     directory: Path,
     rows: list[Row],
-    steps: Steps,
+    steps: ProgressTracker,
     expected: float,
 ) -> Values:
     """The merged model's scores, opened as anybody would open it. `expected`: seconds for them.
@@ -197,7 +202,7 @@ def _scored_after(
     try:
         return scored(None, expected)
     except Exception as error:
-        if not does_not_fit_gpu(error):
+        if not exceeds_gpu_memory(error):
             raise
     # Not before the error is gone, whose frames hold the model.
     _release()
@@ -210,7 +215,12 @@ def _scored_after(
 
 
 def _announce(
-    program: Program, job: Job, task: MergeTask, target: Path, found: MergeComparison, steps: Steps
+    program: Program,
+    job: Job,
+    task: MergeTask,
+    target: Path,
+    found: MergeComparison,
+    steps: ProgressTracker,
 ) -> None:
     from worker.merging.model_card import merged_card
 
@@ -219,7 +229,7 @@ def _announce(
     def written() -> None:
         (target / "README.md").write_text(card, "utf-8", newline="")
 
-    program.space.insist("README.md", written)
+    program.space.write_with_retry("README.md", written)
     entries = []
     for path in sorted(target.iterdir()):
         steps.say()  # reading a large file for its digest takes a while

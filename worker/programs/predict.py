@@ -7,22 +7,22 @@ from pathlib import Path
 
 from service.domain.errors import ProgramFailure
 from service.domain.events import PredictionsEvent
-from service.domain.prediction import PREDICTIONS_FILE, Scores
+from service.domain.prediction import PREDICTIONS_FILE, PredictionTask, Scores
 from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
 from worker.runtime.events import file_entry
 from worker.runtime.launch import Program, launch
-from worker.runtime.progress import Steps
+from worker.runtime.progress import ProgressTracker
 
 
 def main(program: Program) -> None:
     job, spec, reporter = program.job, program.job.spec, program.reporter
-    task = job.prediction
-    if task is None or (job.adapter is None and job.merged is None):
+    task = job.task
+    if not isinstance(task, PredictionTask) or (job.adapter is None and job.merged is None):
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            "job.json does not say what to predict, or with which weights: `prediction`, and "
-            "`adapter` or `merged`.",
+            "job.json does not say what to predict, or with which weights: `task`, and `adapter` "
+            "or `merged`.",
         )
     reporter.phase(Phase.LOADING)
     from worker.modeling.locate import locate
@@ -36,7 +36,7 @@ def main(program: Program) -> None:
     from worker.data.tokenize import Prompts, Tokens
     from worker.modeling.load import set_training
     from worker.programs.load_model import adapted, load, load_merged
-    from worker.runtime.out_of_memory import rows_at_once
+    from worker.runtime.out_of_memory import detect_out_of_memory
     from worker.scoring.labels import Item, score
 
     base, accelerator = (load if job.merged is None else load_merged)(program, directory)
@@ -50,11 +50,11 @@ def main(program: Program) -> None:
         answers = prompts.label_answers(row, task.labels)
         items.append(Item(prompts.fitted(row, answers), answers))
         truncated.append(prompts.truncated > before)
-    steps = Steps(reporter, len(items))
+    steps = ProgressTracker(reporter, len(items))
     reporter.phase(Phase.EVALUATING)
     steps.part(len(items), expected=None, after=0)
     size = job.eval_batch_size or spec.training.per_device_eval_batch_size
-    with rows_at_once("eval", size):
+    with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         probabilities = score(
             model,
@@ -71,7 +71,7 @@ def main(program: Program) -> None:
     def written() -> None:
         path.write_text(found.model_dump_json(), "utf-8")
 
-    program.space.insist(path.name, written)
+    program.space.write_with_retry(path.name, written)
     reporter.emit(PredictionsEvent, texts=len(items), file=file_entry(path, program.directory))
     reporter.phase(Phase.DONE)
 

@@ -18,7 +18,7 @@ def resume(program: Program, trainer: Trainer, board: Board | None) -> None:
     all processes of a run but the first.
     """
     job, reporter = program.job, program.reporter
-    again = job.resume_from is not None or job.token > 1 or reporter.goes_on
+    again = job.resume_from is not None or job.token > 1 or reporter.is_continued
     if job.resume_from is not None:
         _restore(program, trainer, job.resume_from)
         if board is not None:

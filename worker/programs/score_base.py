@@ -8,7 +8,7 @@ from service.domain.states import Phase
 from service.fairness import Predictions
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts, Tokens
-from worker.runtime.gpu import memory_held
+from worker.runtime.gpu import peak_gpu_memory
 from worker.runtime.launch import Program
 from worker.scoring.evaluate import Scorer
 
@@ -40,15 +40,15 @@ def score_base(
 
     def alive(_left: float) -> None:
         reporter.emit(
-            Progress, step=0, total_steps=total_steps, epoch=0, gpu_memory_bytes=memory_held()
+            Progress, step=0, total_steps=total_steps, epoch=0, gpu_memory_bytes=peak_gpu_memory()
         )
 
     for split in later:
         found, known, began = False, None, time.monotonic()
         if split in wanted:
-            if scorer.world.leads:
+            if scorer.world.is_rank_zero:
                 found, known = scorer.known(rows[split])
-            found = scorer.world.told(found)
+            found = scorer.world.broadcast_flag(found)
             if not found:
                 known = scorer.evaluate(model, rows[split], prompts, "base", None, alive)
         if known is not None:

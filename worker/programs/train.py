@@ -47,7 +47,7 @@ def main(program: Program) -> None:
     from worker.training import checkpoints
     from worker.training.tensorboard import Board
 
-    if ranks.leads:
+    if ranks.is_rank_zero:
         checkpoints.tidy(program.directory / "checkpoints")
     world = join(ranks, spec.resources.num_processes)
     base, accelerator = load(program, directory)
@@ -64,7 +64,7 @@ def main(program: Program) -> None:
     total = StepPlan.of(spec.training, len(train), world.size).total_steps
     before, seconds = score_base(program, scorer, base.model, tokens, rows, splits, later, total)
 
-    board = Board(program.directory / "tensorboard") if ranks.leads else None
+    board = Board(program.directory / "tensorboard") if ranks.is_rank_zero else None
     trainer = _trainer(program, base, accelerator, world, train, validation, tokens.pad, board)
     trainer.seconds_after = seconds
     trainer.selection = choosing.selection(spec, scorer, prompts, rows)

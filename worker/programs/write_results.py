@@ -61,7 +61,7 @@ def finish(
     trainer.progress_after(None, saving=True)
     model = trainer.model
     state, trained = trainer.state, trainer.trainer_state()
-    space.insist("the adapter", lambda: checkpoints.save_adapter(model, directory))
+    space.write_with_retry("the adapter", lambda: checkpoints.save_adapter(model, directory))
 
     reporter.phase(Phase.REPORTING)
     split = report_split(splits, tuned.predictions)
@@ -113,8 +113,8 @@ def finish(
         results.write_json(directory / "all_results.json", train | evaluated)
         _write_text(directory / "README.md", readme)
 
-    space.insist("the results", write)
-    space.insist("TensorBoard's file", board.flush)
+    space.write_with_retry("the results", write)
+    space.write_with_retry("TensorBoard's file", board.flush)
     kept = [path for path in sorted(directory.iterdir()) if path.name in RESULT_FILES]
     kept += sorted((directory / "evaluations").glob("*.parquet"))
     kept += sorted((directory / "tensorboard").iterdir())

@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 
 
-class Records:
+class AppendLog:
     """Invariant: the file is what it held before and then the records in their order.
 
     Each is there whole, or waits in memory. A file that does not exist is made with the first one,

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from worker.runtime.events import Reporter, Stop
+from worker.runtime.events import Reporter, StopSignal
 
 T = TypeVar("T")
 
-PATIENCE = 600.0
+MAX_WAIT_SECONDS = 600.0
 """Seconds for which a program that can do nothing else waits for space."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -39,35 +39,35 @@ def is_full(error: BaseException) -> bool:
     return any(said in str(error) for said in _SAID)
 
 
-class Space:
+class DiskSpace:
     """What the parts of one program know together of its disk."""
 
-    def __init__(self, reporter: Reporter, stop: Stop) -> None:
+    def __init__(self, reporter: Reporter, stop: StopSignal) -> None:
         self._reporter = reporter
         self._stop = stop
-        self._lacking = False
+        self._is_full = False
 
-    def lacking(self, what: str) -> None:
+    def report_full(self, what: str) -> None:
         """Take note that `what` found no room; the first time in an outage with a warning."""
-        if not self._lacking:
-            self._lacking = True
+        if not self._is_full:
+            self._is_full = True
             self._reporter.warn(
                 "no_space",
                 f"The disk of the job directory is full: {what} could not be written. It is tried "
                 "again, and nothing that was learned is lost meanwhile.",
             )
 
-    def found(self) -> None:
+    def report_free(self) -> None:
         """Take note that there was room: the next lack is another outage."""
-        self._lacking = False
+        self._is_full = False
 
-    def insist(self, what: str, write: Callable[[], T], *, warn: bool = True) -> T:
+    def write_with_retry(self, what: str, write: Callable[[], T], *, warn: bool = True) -> T:
         """Call `write` until it finds room; each call begins anew. `warn` is false at the very end.
 
         Raises Stopped where TERM came meanwhile, ProgramFailure(no_space) when the patience is at
         its end, and whatever else `write` raises.
         """
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + MAX_WAIT_SECONDS
         pause = 0.5
         while True:
             try:
@@ -77,17 +77,17 @@ class Space:
                     raise
                 self._stop.check()
                 if warn:
-                    self.lacking(what)
+                    self.report_full(what)
                 if time.monotonic() >= until:
                     raise ProgramFailure(
                         FailureReason.NO_SPACE,
-                        f"The worker's disk is full: for {PATIENCE / 60:g} minutes there was no "
-                        f"room for {what}.",
+                        f"The worker's disk is full: {what} could not be written for "
+                        f"{MAX_WAIT_SECONDS / 60:g} minutes.",
                     ) from error
                 self._pause(min(pause, until - time.monotonic()))
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                self.found()
+                self.report_free()
                 return written
 
     def _pause(self, seconds: float) -> None:

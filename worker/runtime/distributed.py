@@ -17,7 +17,7 @@ from torch import distributed
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from worker.runtime.ranks import Ranks
+from worker.runtime.ranks import RankGroup
 
 T = TypeVar("T")
 
@@ -28,18 +28,18 @@ _FOR_EVER = datetime.timedelta(days=1)
 class World:
     """`size` processes, this one being `number`. What is sent goes by the CPU, gradients by GPU."""
 
-    def __init__(self, number: int = 0, size: int = 1) -> None:
-        self.number = number
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
         self.size = size
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the one that writes events and files."""
-        return self.number == 0
+        return self.rank == 0
 
     def share(self, items: Iterable[T]) -> list[tuple[int, T]]:
         """The part of this process of what all see alike, each with its number in the whole."""
-        return list(enumerate(items))[self.number :: self.size]
+        return list(enumerate(items))[self.rank :: self.size]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Over all processes, element by element; float64 on the CPU."""
@@ -48,9 +48,9 @@ class World:
             distributed.all_reduce(values)
         return values
 
-    def told(self, flag: bool) -> bool:
+    def broadcast_flag(self, flag: bool) -> bool:
         """What the leader has found."""
-        return bool(self.sum(torch.tensor(float(flag and self.leads))).item())
+        return bool(self.sum(torch.tensor(float(flag and self.is_rank_zero))).item())
 
     def sum_gradients(self, parameters: Iterable[Any], loss: torch.Tensor) -> torch.Tensor:
         """Sum the gradients of those that are trained, in place, and return the sum of `loss`.
@@ -81,7 +81,7 @@ class World:
             one.grad = piece.view_as(one).to(one.dtype) if count else None
         return torch.as_tensor(total[0])
 
-    def check_same(self, tensors: Iterable[torch.Tensor], words: str) -> None:
+    def check_identical(self, tensors: Iterable[torch.Tensor], words: str) -> None:
         """Raise ProgramFailure(crashed) here if this process holds other values than the leader."""
         if self.size == 1:
             return
@@ -95,12 +95,12 @@ class World:
         if not torch.equal(own, leaders):
             raise ProgramFailure(
                 FailureReason.CRASHED,
-                f"Process {self.number} of {self.size} holds other weights than the first one at "
+                f"Process {self.rank} of {self.size} holds other weights than the first one at "
                 f"{words}.",
             )
 
 
-def join(ranks: Ranks, asked: int) -> World:
+def join(ranks: RankGroup, asked: int) -> World:
     """Meet the other processes; all of them are there when it returns, `asked` in number.
 
     Each has the GPU of its number, where the machine has any. Raises ProgramFailure: invalid_spec
@@ -119,7 +119,7 @@ def join(ranks: Ranks, asked: int) -> World:
                 f"resources.num_processes is {ranks.size}, one for each GPU, but the worker's "
                 f"machine has {available}.",
             )
-        torch.cuda.set_device(ranks.number)
+        torch.cuda.set_device(ranks.rank)
         backend = "cpu:gloo,cuda:nccl"
     # They are on one machine: what they say need not be heard outside of it.
     loopback = "lo" if sys.platform == "linux" else "lo0"
@@ -129,15 +129,15 @@ def join(ranks: Ranks, asked: int) -> World:
         "127.0.0.1",
         ranks.port,
         ranks.size,
-        is_master=ranks.leads,
+        is_master=ranks.is_rank_zero,
         timeout=_FOR_EVER,
         wait_for_workers=False,
         master_listen_fd=ranks.listener,
     )
     distributed.init_process_group(
-        backend, store=store, rank=ranks.number, world_size=ranks.size, timeout=_FOR_EVER
+        backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_FOR_EVER
     )
-    world = World(ranks.number, ranks.size)
+    world = World(ranks.rank, ranks.size)
     # Launchers have been known to run one process in silence where several were asked for.
     there = int(world.sum(torch.ones(())).item())
     if not there == distributed.get_world_size() == asked:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from service.domain.digests import sha256_of
 from service.domain.events import FileEntry, LogEvent, PhaseEvent, WarningEvent
 from service.domain.states import Phase
-from worker.runtime.append_log import Records
+from worker.runtime.append_log import AppendLog
 
 
 class EventLine(Protocol):
@@ -35,9 +35,9 @@ class Reporter:
         if len(whole) != len(written):
             os.truncate(path, len(whole))
         self._seq = whole.count(b"\n")
-        self._lines = Records(path)
+        self._lines = AppendLog(path)
         self._turn = threading.RLock()
-        self.goes_on = self._seq > 0
+        self.is_continued = self._seq > 0
         """Whether a program has spoken in this file before."""
 
     def emit(self, kind: Any, **fields: Any) -> None:
@@ -52,7 +52,7 @@ class Reporter:
         with self._turn:
             self._lines.flush()
 
-    def have_the_last_word(self) -> None:
+    def block_other_threads(self) -> None:
         """From here on no other thread can say anything: it waits for ever."""
         self._turn.acquire()
 
@@ -70,7 +70,7 @@ class Stopped(BaseException):
     """The program was told to stop. Not an Exception: no library may swallow it."""
 
 
-class Stop:
+class StopSignal:
     """Whether TERM arrived, and where it takes effect.
 
     `at_once`, and not `deferred` further in, the signal raises `Stopped`, as there is nothing to

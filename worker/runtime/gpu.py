@@ -3,7 +3,7 @@
 import torch
 
 
-def memory_held() -> int | None:
+def peak_gpu_memory() -> int | None:
     """The most that torch has taken from the GPUs for itself so far, in bytes, summed over them.
 
     None where the process uses none. What other processes hold on the same GPU is not in it.

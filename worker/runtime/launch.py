@@ -42,10 +42,10 @@ from service.domain.job import EVENTS_FILE, LOG_FILE, Job
 from service.domain.states import FailureReason, Phase
 from service.observability import logs
 from worker.runtime import nonzero_rank, parent_pipe, ranks
-from worker.runtime.disk_full import Space, is_full
-from worker.runtime.events import Reporter, Stop, Stopped
+from worker.runtime.disk_full import DiskSpace, is_full
+from worker.runtime.events import Reporter, Stopped, StopSignal
 from worker.runtime.out_of_memory import BatchTooLarge, is_out_of_memory
-from worker.runtime.ranks import Leader, Ranks
+from worker.runtime.ranks import RankGroup, RankZero
 
 log = structlog.get_logger("fairtune")
 
@@ -55,9 +55,9 @@ class Program:
     directory: Path
     job: Job
     reporter: Reporter
-    stop: Stop
-    space: Space
-    ranks: Ranks
+    stop: StopSignal
+    space: DiskSpace
+    ranks: RankGroup
 
 
 def launch(main: Callable[[Program], None], purpose: str) -> None:
@@ -87,7 +87,7 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     silence: float | None = arguments.supervised
     if silence is not None and not silence > 0:
         parser.error("--supervised takes a positive number of seconds")
-    stop, pipe = Stop(), -1
+    stop, pipe = StopSignal(), -1
     if arguments.rank:
         pipe = nonzero_rank.follow()
     else:
@@ -95,7 +95,7 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
         signal(SIGINT, stop.on_signal)
         if silence is not None:
             parent_pipe.follow(None if math.isinf(silence) else silence)
-    ranks.forget_cluster()
+    ranks.clear_launcher_environment()
     # OpenMP's idle threads spin by default. torch and bitsandbytes each bring a pool of them, which
     # then fight for the cores: on two busy ones everything took ten to thirty times as long. Read
     # when the libraries are loaded, so it is early enough here.
@@ -105,7 +105,10 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     part = Path(sys.argv[0]).stem + (f"-{arguments.rank}" if arguments.rank else "")
     logs.configure(part, arguments.log_format)
     if arguments.rank:
-        status, message = _help(main, directory, stop, nonzero_rank.Helper(arguments), pipe), ""
+        status, message = (
+            _help(main, directory, stop, nonzero_rank.NonzeroRank(arguments), pipe),
+            "",
+        )
     else:
         status, message = _run(main, directory, stop)
     logging.shutdown()
@@ -115,23 +118,23 @@ def launch(main: Callable[[Program], None], purpose: str) -> None:
     os._exit(status)
 
 
-def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[int, str]:
+def _run(main: Callable[[Program], None], directory: Path, stop: StopSignal) -> tuple[int, str]:
     """Exit status, and one line for a person."""
     try:
         reporter = Reporter(directory / EVENTS_FILE)
     except OSError as error:
         log.exception("no events can be written")
         return 1, str(error)
-    space = Space(reporter, stop)
+    space = DiskSpace(reporter, stop)
 
     def report_of_another(failure: ProgramFailure) -> int:
-        reporter.have_the_last_word()
+        reporter.block_other_threads()
         try:
             return _report(failure, reporter, space)[0]
         except Stopped:
             return EXIT_STOPPED
 
-    leader = Leader(report_of_another)
+    leader = RankZero(report_of_another)
     try:
         try:
             reporter.phase(Phase.STARTING)
@@ -139,10 +142,10 @@ def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[
                 job = Job.read(directory)
                 _introduce(job)
                 main(Program(directory, job, reporter, stop, space, leader))
-            space.insist("the last events", reporter.flush, warn=False)
+            space.write_with_retry("the last events", reporter.flush, warn=False)
         except Exception as error:
-            failure = as_failure(error)
-            leader.claim_end(failure)
+            failure = to_failure(error)
+            leader.claim_exit(failure)
             log.exception("failed")
             return _report(failure, reporter, space)
     except Stopped:
@@ -156,19 +159,19 @@ def _run(main: Callable[[Program], None], directory: Path, stop: Stop) -> tuple[
 
 
 def _help(
-    main: Callable[[Program], None], directory: Path, stop: Stop, place: Ranks, pipe: int
+    main: Callable[[Program], None], directory: Path, stop: StopSignal, place: RankGroup, pipe: int
 ) -> int:
     """The same in another process than the run's first one."""
 
     def work() -> None:
-        job, reporter = Job.read(directory), nonzero_rank.Mute()
+        job, reporter = Job.read(directory), nonzero_rank.SilentReporter()
         _introduce(job)
         with stop.at_once():
-            main(Program(directory, job, reporter, stop, Space(reporter, stop), place))
+            main(Program(directory, job, reporter, stop, DiskSpace(reporter, stop), place))
 
     def failed(error: Exception) -> ProgramFailure:
         log.exception("failed")
-        return as_failure(error)
+        return to_failure(error)
 
     return nonzero_rank.work(work, pipe, failed)
 
@@ -181,7 +184,7 @@ def _introduce(job: Job) -> None:
     log.info("program begins", resume_from=job.resume_from)
 
 
-def _report(failure: ProgramFailure, reporter: Reporter, space: Space) -> tuple[int, str]:
+def _report(failure: ProgramFailure, reporter: Reporter, space: DiskSpace) -> tuple[int, str]:
     """The same, for a failure, which becomes the last event. Raises Stopped."""
     message = f"{failure.reason}: {failure.detail}"
     batch = failure.batch if isinstance(failure, BatchTooLarge) else None
@@ -190,7 +193,7 @@ def _report(failure: ProgramFailure, reporter: Reporter, space: Space) -> tuple[
         if failure.reason == FailureReason.NO_SPACE:
             reporter.flush()  # as long as is sensible was waited before
         else:
-            space.insist("the failure", reporter.flush, warn=False)
+            space.write_with_retry("the failure", reporter.flush, warn=False)
     except (OSError, ProgramFailure) as error:
         log.exception("the failure could not be reported")
         full = is_full(error) or isinstance(error, ProgramFailure)
@@ -198,7 +201,7 @@ def _report(failure: ProgramFailure, reporter: Reporter, space: Space) -> tuple[
     return EXIT_FAILED, message
 
 
-def as_failure(error: Exception) -> ProgramFailure:
+def to_failure(error: Exception) -> ProgramFailure:
     """The failure that stands for any exception. What nobody foresaw is `internal`."""
     if isinstance(error, ProgramFailure):
         return error

@@ -16,22 +16,22 @@ from service.domain.errors import ProgramFailure
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from worker.runtime import parent_pipe
 from worker.runtime.events import Reporter, Stopped
-from worker.runtime.ranks import ECHO_SECONDS, Ranks, told
+from worker.runtime.ranks import ROOT_CAUSE_SECONDS, RankGroup, encode_failure
 
 
-class Helper(Ranks):
+class NonzeroRank(RankGroup):
     """The place that rank 0 gave on the command line."""
 
     def __init__(self, arguments: Namespace) -> None:
-        self.number, self.size = arguments.rank, arguments.of
+        self.rank, self.size = arguments.rank, arguments.of
         self.port, self.model = arguments.meeting, arguments.model
 
 
-class Mute(Reporter):
+class SilentReporter(Reporter):
     """Says nothing: rank 0 says it."""
 
     def __init__(self) -> None:
-        self.goes_on = False
+        self.is_continued = False
 
     def emit(self, kind: Any, **fields: Any) -> None:
         """Not from here."""
@@ -65,9 +65,9 @@ def work(main: Callable[[], None], pipe: int, failed: Callable[[Exception], Prog
     except Stopped:
         return EXIT_STOPPED
     except Exception as error:  # noqa: BLE001 - `failed` logs it, and rank 0 reports it
-        os.write(pipe, told(failed(error)))
+        os.write(pipe, encode_failure(failed(error)))
         # Rank 0 ends this process. If it did so itself, the others would lose their connection to
         # it, and what they make of that might come first.
-        threading.Event().wait(4 * ECHO_SECONDS)
+        threading.Event().wait(4 * ROOT_CAUSE_SECONDS)
         return EXIT_FAILED
     return EXIT_DONE

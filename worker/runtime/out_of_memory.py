@@ -37,7 +37,7 @@ class BatchTooLarge(ProgramFailure):
         self.size = size
 
 
-def does_not_fit_gpu(error: BaseException) -> bool:
+def exceeds_gpu_memory(error: BaseException) -> bool:
     """Whether it was the GPU's memory that did not suffice, and fewer rows would not help."""
     if isinstance(error, BatchTooLarge):
         return error.size == 1 and _is_gpus(error.__cause__)
@@ -45,7 +45,7 @@ def does_not_fit_gpu(error: BaseException) -> bool:
 
 
 @contextmanager
-def rows_at_once(batch: Batch, size: int) -> Iterator[None]:
+def detect_out_of_memory(batch: Batch, size: int) -> Iterator[None]:
     """Turn a lack of memory inside into BatchTooLarge; `size` is the most rows of a pass there."""
     try:
         yield

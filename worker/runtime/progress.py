@@ -5,11 +5,11 @@ import time
 from service.domain.events import Progress
 from worker.runtime.events import Reporter
 
-BETWEEN_PROGRESS = 2.0
+PROGRESS_SECONDS = 2.0
 """Seconds between signs of life."""
 
 
-class Steps:
+class ProgressTracker:
     """`total` is the sum of the parts' steps, as far as it is known."""
 
     def __init__(self, reporter: Reporter, total: int) -> None:
@@ -49,14 +49,14 @@ class Steps:
     def at(self, done: int) -> None:
         """Take note, and every other second say so."""
         self.done = done
-        if time.monotonic() - self._spoke > BETWEEN_PROGRESS:
+        if time.monotonic() - self._spoke > PROGRESS_SECONDS:
             self.say()
 
     def next(self) -> None:
         self.at(self.done + 1)
 
     def say(self) -> None:
-        from worker.runtime.gpu import memory_held
+        from worker.runtime.gpu import peak_gpu_memory
 
         self._spoke = time.monotonic()
         self._reporter.emit(
@@ -65,5 +65,5 @@ class Steps:
             total_steps=self.total,
             epoch=0,
             eta_seconds=self.left(),
-            gpu_memory_bytes=memory_held(),
+            gpu_memory_bytes=peak_gpu_memory(),
         )

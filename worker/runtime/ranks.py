@@ -3,7 +3,7 @@
 The program that the supervisor started is rank 0: its exit status is the program's, and it alone
 writes events and files. Each other one (runtime.nonzero_rank) has a pipe from it, whose closing
 ends it, and a pipe back, on which it says why it failed. Whichever of them fails or dies, rank 0
-ends them all, with that one's reason. docs/adr/0013-one-run-in-several-processes.md
+ends them all, with that one's reason. docs/adr/0013-multi-process-training.md
 """
 
 import argparse
@@ -30,7 +30,7 @@ from worker.runtime.out_of_memory import BatchTooLarge
 
 log = structlog.get_logger("fairtune")
 
-ECHO_SECONDS = 5.0
+ROOT_CAUSE_SECONDS = 5.0
 """A process loses its connection because another one died: so long that one's end is waited for."""
 
 # Of a cluster's launcher that started the worker. accelerate and torch would wait for its others.
@@ -47,7 +47,7 @@ _CLUSTER = (
 )
 
 
-def forget_cluster() -> None:
+def clear_launcher_environment() -> None:
     """Be alone, whatever the environment says: who trains together is decided here."""
     for name in _CLUSTER:
         os.environ.pop(name, None)
@@ -59,10 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
 
 
-class Ranks:
+class RankGroup:
     """The place of this process among those of its run; the only one unless `start` says more."""
 
-    number: int = 0
+    rank: int = 0
     size: int = 1
     port: int | None = None
     """Where they meet on the loopback interface: rank 0 has the listening socket `listener`."""
@@ -71,8 +71,8 @@ class Ranks:
     """The base model's directory, which rank 0 found for the others."""
 
     @property
-    def leads(self) -> bool:
-        return self.number == 0
+    def is_rank_zero(self) -> bool:
+        return self.rank == 0
 
     def start(self, size: int, model: Path) -> None:
         """Have `size` processes in all, from here on."""
@@ -82,7 +82,7 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RankExit:
     """How one of the others ended; without a failure it died."""
 
     rank: int
@@ -90,18 +90,18 @@ class Ending:
     failure: ProgramFailure | None
 
     @property
-    def may_be_an_echo(self) -> bool:
+    def may_be_secondary(self) -> bool:
         """Whether it may only be what another one's end looks like from there."""
         return self.failure is not None and self.failure.reason == FailureReason.INTERNAL
 
 
-class Leader(Ranks):
+class RankZero(RankGroup):
     """Rank 0. `report` writes a failure as the last event and returns the exit status."""
 
     def __init__(self, report: Callable[[ProgramFailure], int]) -> None:
         self._report = report
         self._others: list[subprocess.Popen[bytes]] = []
-        self._endings: queue.Queue[Ending] = queue.Queue()
+        self._endings: queue.Queue[RankExit] = queue.Queue()
         self._right_to_end = threading.Lock()
         self._ends: threading.Thread | None = None
         """Who has it."""
@@ -134,7 +134,7 @@ class Leader(Ranks):
     def dismiss(self) -> None:
         self._dismissed = True
 
-    def claim_end(self, failure: ProgramFailure | None = None) -> None:
+    def claim_exit(self, failure: ProgramFailure | None = None) -> None:
         """Return when it is this thread's turn to end the process; never where it is another's.
 
         With an unforeseen failure only when none of the others has a reason for it.
@@ -142,7 +142,7 @@ class Leader(Ranks):
         if self._ends is threading.current_thread():
             return
         if self._others and failure is not None and failure.reason == FailureReason.INTERNAL:
-            self._judged.wait(2 * ECHO_SECONDS)
+            self._judged.wait(2 * ROOT_CAUSE_SECONDS)
         if self._judged.is_set() and threading.current_thread() is threading.main_thread():
             threading.Event().wait()
         self._right_to_end.acquire()
@@ -150,7 +150,7 @@ class Leader(Ranks):
 
     def end(self) -> None:
         """End the others, and wait until what they hold on GPUs is free."""
-        self.claim_end()
+        self.claim_exit()
         for process in self._others:
             process.kill()
         for process in self._others:
@@ -160,22 +160,22 @@ class Leader(Ranks):
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         if said := process.stdout.readline():
-            self._endings.put(Ending(rank, None, heard(said)))
+            self._endings.put(RankExit(rank, None, decode_failure(said)))
         elif (status := process.wait()) not in (EXIT_DONE, EXIT_STOPPED):
-            self._endings.put(Ending(rank, status, None))
+            self._endings.put(RankExit(rank, status, None))
 
     def _judge(self) -> None:
         """Wait for the first of the others to fail, and end all with the reason."""
         ending = self._endings.get()
-        until = time.monotonic() + ECHO_SECONDS
-        while ending.may_be_an_echo and (left := until - time.monotonic()) > 0:
+        until = time.monotonic() + ROOT_CAUSE_SECONDS
+        while ending.may_be_secondary and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 other = self._endings.get(timeout=left)
-                ending = ending if other.may_be_an_echo else other
+                ending = ending if other.may_be_secondary else other
         if self._dismissed:
             return
         self._judged.set()
-        self.claim_end()
+        self.claim_exit()
         if ending.failure is not None:
             log.error("a process of the run failed", rank=ending.rank, of=self.size)
             status = self._report(ending.failure)
@@ -191,14 +191,14 @@ class Leader(Ranks):
         os._exit(status)
 
 
-def told(failure: ProgramFailure) -> bytes:
-    """A failure as the line that `heard` reads."""
+def encode_failure(failure: ProgramFailure) -> bytes:
+    """A failure as the line that `decode_failure` reads."""
     batch = failure.batch if isinstance(failure, BatchTooLarge) else None
     line = {"reason": failure.reason, "detail": failure.detail, "batch": batch}
     return json.dumps(line).encode() + b"\n"
 
 
-def heard(line: bytes) -> ProgramFailure:
+def decode_failure(line: bytes) -> ProgramFailure:
     said = json.loads(line)
     if said["batch"] is not None:
         return BatchTooLarge(said["batch"], said["detail"])

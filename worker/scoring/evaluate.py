@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from service.domain.evaluation import Target
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
+from service.domain.task import Target
 from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
@@ -19,18 +19,16 @@ from service.fairness.stored import read_facts
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
 from worker.modeling.load import set_training
-from worker.runtime.disk_full import Space
+from worker.runtime.disk_full import DiskSpace
 from worker.runtime.distributed import World
-from worker.runtime.events import Reporter, Stop, file_entry
-from worker.runtime.out_of_memory import rows_at_once
+from worker.runtime.events import Reporter, StopSignal, file_entry
+from worker.runtime.out_of_memory import detect_out_of_memory
+from worker.runtime.progress import PROGRESS_SECONDS
 from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import labelled, read_probabilities, write_predictions
 
 log = logging.getLogger("fairtune")
-
-BETWEEN_PROGRESS = 2.0
-"""Seconds between signs of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class Scorer:
     pad: int
     device: torch.device
     reporter: Reporter
-    stop: Stop
-    space: Space
+    stop: StopSignal
+    space: DiskSpace
     world: World
     slow: list[str] = field(default_factory=list)
     """Why labels were scored by the slow way; empty where they were not."""
@@ -96,7 +94,7 @@ class Scorer:
         def tick(done: int) -> None:
             nonlocal spoke
             self.stop.check()
-            if (now := time.monotonic()) - spoke > BETWEEN_PROGRESS:
+            if (now := time.monotonic()) - spoke > PROGRESS_SECONDS:
                 scored(done)
                 alive((len(rows) - done) * (now - began) / done)
                 spoke = now
@@ -104,10 +102,10 @@ class Scorer:
         probabilities = self._score(model, items, tick, self._slow)
         seconds = time.monotonic() - began
         log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
-        if not self.world.leads:
+        if not self.world.is_rank_zero:
             return None
         path = self._path(target, rows)
-        self.space.insist(
+        self.space.write_with_retry(
             path.name,
             lambda: write_predictions(path, rows, self.labels, probabilities, positive, step, cut),
         )
@@ -171,12 +169,12 @@ class Scorer:
         def tick(_done: int) -> None:
             nonlocal spoke
             self.stop.check()
-            if time.monotonic() - spoke > BETWEEN_PROGRESS:
+            if time.monotonic() - spoke > PROGRESS_SECONDS:
                 alive(None)
                 spoke = time.monotonic()
 
         items = self._items([row for row in rows if row.label is not None], prompts)
-        with rows_at_once("eval", self._at_once):
+        with detect_out_of_memory("eval", self._at_once):
             set_training(model, training=False)
             return sample_answers(
                 model,
@@ -212,7 +210,7 @@ class Scorer:
         tick: Callable[[int], None],
         fell_back: Callable[[str], None],
     ) -> list[list[float]]:
-        with rows_at_once("eval", self._at_once):
+        with detect_out_of_memory("eval", self._at_once):
             set_training(model, training=False)
             return score(
                 model,

@@ -8,7 +8,6 @@ import structlog
 
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
-from service.domain.states import JobKind
 from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
@@ -37,10 +36,10 @@ class JobLoop:
         store: ArtifactStore,
         shutdown: Shutdown,
         owner: str,
-        kinds: Collection[JobKind],
-        notify: Callable[[JobKind], None],
+        kinds: Collection[str],
+        notify: Callable[[str], None],
     ) -> None:
-        """`notify` tells other workers about a queued job. Raises Unavailable."""
+        """`kinds` are names. `notify` sends a message to a queue; it may raise Unavailable."""
         self._settings = settings
         self._database = database
         self._store = store
@@ -115,5 +114,5 @@ class JobLoop:
                 if not jobs.is_queued(session, claim.job_id):
                     return False
             if is_free:
-                self._notify(claim.kind)
+                self._notify(claim.kind.queue)
         return True

@@ -39,7 +39,7 @@ class Shutdown:
         self.asked.set()
 
 
-class GaveUp(Exception):
+class RetryExhausted(Exception):
     """What could not be begun, stored or recorded: the job goes to another attempt."""
 
     def __init__(self, detail: str, *, is_full: bool, otherwise: FailureReason) -> None:
@@ -47,12 +47,12 @@ class GaveUp(Exception):
         self.reason = FailureReason.NO_SPACE if is_full else otherwise
 
     @classmethod
-    def on(cls, error: Unavailable) -> "GaveUp":
+    def on(cls, error: Unavailable) -> "RetryExhausted":
         is_full = isinstance(error, StorageAway) and error.is_full
         return cls(error.detail, is_full=is_full, otherwise=FailureReason.INTERNAL)
 
 
-class Patience:
+class StorageRetry:
     """One attempt's. All calls come from the supervisor's own thread."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Patience:
                 return
         action()
 
-    def stop_asked(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the job or this worker is to stop; notes since when. A pause may be withdrawn."""
         if self._lease.request is None and not self._shutdown.asked.is_set():
             self._stop_since = None
@@ -91,13 +91,13 @@ class Patience:
             self._stop_since = time.monotonic()
         return True
 
-    def grace_is_over(self) -> bool:
-        if not self.stop_asked() or self._stop_since is None:
+    def grace_period_over(self) -> bool:
+        if not self.stop_requested() or self._stop_since is None:
             return False
         waited = time.monotonic() - self._stop_since
         return self._shutdown.at_once.is_set() or waited > self._settings.stop_grace_seconds
 
-    def insist(self, action: Callable[[], T], patience: float | None = None) -> T:
+    def run(self, action: Callable[[], T], patience: float | None = None) -> T:
         """Try until the database and the store answer: what was learned must not be lost.
 
         Raises Fenced; and GaveUp once nothing came further for `patience` seconds, or when this
@@ -109,16 +109,16 @@ class Patience:
         while True:
             try:
                 return self.watched(action, patience, since)
-            except GaveUp as error:  # amid a try: the one before tells more
-                raise error if said is None else GaveUp.on(said) from said
+            except RetryExhausted as error:  # amid a try: the one before tells more
+                raise error if said is None else RetryExhausted.on(said) from said
             except Unavailable as error:
                 said = error if isinstance(error, StorageAway) else None
                 if said is None:
                     # Without a database nobody else could take the job over either.
                     since = time.monotonic()
                 too_long = said is not None and self._is_over(patience, since)
-                if self.grace_is_over() or too_long:
-                    raise GaveUp.on(error) from error
+                if self.grace_period_over() or too_long:
+                    raise RetryExhausted.on(error) from error
                 pause = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
                 attempt += 1
                 log.warning("trying again", error=error.detail, seconds=pause)
@@ -156,9 +156,9 @@ class Patience:
                 if self._leave_behind(future, abandoned):
                     raise Fenced
                 continue
-            is_over = self.grace_is_over() or self._is_over(patience, since)
+            is_over = self.grace_period_over() or self._is_over(patience, since)
             if is_over and self._leave_behind(future, abandoned):
-                raise GaveUp(
+                raise RetryExhausted(
                     "the artifact store or the database does not answer",
                     is_full=False,
                     otherwise=FailureReason.INTERNAL,

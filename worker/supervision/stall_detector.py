@@ -12,7 +12,7 @@ _ROOM_TO_SPEAK = 1 << 16
 """Bytes that must be free on the disk before silence means anything."""
 
 
-class Pulse:
+class StallDetector:
     """Listens to events.jsonl. Nothing is uploaded or asked of a database here, so it never waits.
 
     Each line is a sign of life. What the last one announced says how long the next may take.

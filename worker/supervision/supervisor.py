@@ -24,8 +24,8 @@ from worker.supervision.kernel_oom import oom_kills
 from worker.supervision.lease import Lease
 from worker.supervision.oom_retry import Batch, shrink
 from worker.supervision.program_process import Child
-from worker.supervision.retry import GaveUp, Patience, Shutdown
-from worker.supervision.stall_detector import Pulse
+from worker.supervision.retry import RetryExhausted, Shutdown, StorageRetry
+from worker.supervision.stall_detector import StallDetector
 from worker.supervision.transfer_progress import Movement
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class Supervisor:
         self.movement = Movement()
         self.shipper = Shipper(database, store, claim, self.directory, self.movement)
         self.lease = Lease(settings, database, claim)
-        self.patience = Patience(settings, self.lease, shutdown, self.movement)
+        self.storage_retry = StorageRetry(settings, self.lease, shutdown, self.movement)
         self._told = False  # whether the last program was told to stop
         self._stood_still = False  # whether it may have stopped because it did not hear from us
         self._stalled: str | None = None
@@ -80,37 +80,39 @@ class Supervisor:
                 self._attempt()
             except Fenced:
                 log.warning("the job is no longer this worker's")
-            except GaveUp as error:
+            except RetryExhausted as error:
                 self._leave(error)
             except Exception:
                 log.exception("the supervisor failed")
-                with contextlib.suppress(Fenced, GaveUp):
-                    self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
-                with contextlib.suppress(Fenced, GaveUp):
+                with contextlib.suppress(Fenced, RetryExhausted):
+                    self.storage_retry.run(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
+                with contextlib.suppress(Fenced, RetryExhausted):
                     self._fail(FailureReason.INTERNAL, "the supervisor failed; its log says how")
             finally:
                 with contextlib.suppress(Unavailable):
-                    self.patience.afterwards(self.shipper.tidy)
+                    self.storage_retry.afterwards(self.shipper.tidy)
         return self._free
 
     def _attempt(self) -> None:
         log.info("attempt begins", attempt=self.claim.attempt)
         cache = job_directory.cache_of(self.settings)
         with contextlib.ExitStack() as stack:
-            self.patience.insist(lambda: self._reachable(lambda: stack.enter_context(self._held())))
+            self.storage_retry.run(
+                lambda: self._reachable(lambda: stack.enter_context(self._held()))
+            )
             job_directory.sweep(self.settings.jobs_dir)
             cache.trim()
-            with contextlib.suppress(GaveUp):
-                self.patience.insist(self.shipper.tidy_before, _LOG_PATIENCE_SECONDS)
+            with contextlib.suppress(RetryExhausted):
+                self.storage_retry.run(self.shipper.tidy_before, _LOG_PATIENCE_SECONDS)
             try:
-                self.patience.insist(lambda: self._reachable(self._prepare))
+                self.storage_retry.run(lambda: self._reachable(self._prepare))
             except Damaged as error:
                 self._fail(FailureReason.INTERNAL, str(error))
                 return
             except ProgramFailure as error:  # what is to be scored is there no more
                 self._fail(error.reason, error.detail)
                 return
-            if self.patience.stop_asked():
+            if self.storage_retry.stop_requested():
                 self._give_back(FailureReason.WORKER_LOST, _TOLD, free=True)
                 return
             status = self._supervise()
@@ -137,16 +139,18 @@ class Supervisor:
     # -- the program ---------------------------------------------------------------------------
 
     def _supervise(self) -> int:
-        """Run the program to its end; return its exit status. Raises Fenced, GaveUp."""
+        """Run the program to its end; return its exit status. Raises Fenced, RetryExhausted."""
         killed_before = oom_kills()
-        pulse = Pulse(self.directory / EVENTS_FILE, self.settings)
+        pulse = StallDetector(self.directory / EVENTS_FILE, self.settings)
         silence = self.settings.lease_seconds
         try:
-            child = Child(self.claim.kind, self.directory, silence, self.settings.log_format)
+            child = Child(
+                self.claim.kind.program, self.directory, silence, self.settings.log_format
+            )
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             detail = f"the program could not be started: {error}"
-            raise GaveUp(detail, is_full=full, otherwise=FailureReason.CRASHED) from error
+            raise RetryExhausted(detail, is_full=full, otherwise=FailureReason.CRASHED) from error
         shipping = ShippingThread(self.shipper, self.settings.poll_seconds)
         shipping.start()
         try:
@@ -155,14 +159,14 @@ class Supervisor:
         finally:
             shipping.stop()
         self._memory_killed = status == -signal.SIGKILL and oom_kills() > killed_before
-        self.patience.watched(shipping.join)
+        self.storage_retry.watched(shipping.join)
         if self.lease.lost.is_set():
             raise Fenced(self.claim.job_id)
         if shipping.error is not None:
             raise shipping.error
         return status
 
-    def _watch(self, child: Child, pulse: Pulse, shipping: ShippingThread) -> int:
+    def _watch(self, child: Child, pulse: StallDetector, shipping: ShippingThread) -> int:
         """Until the program has ended, or has been killed; its exit status."""
         self._told, self._stood_still = False, False
         told_at, beat_at = 0.0, time.monotonic()
@@ -174,7 +178,7 @@ class Supervisor:
             beat_at = now
             if self.lease.lost.is_set() or shipping.error is not None:
                 return child.kill()
-            if not told_at and self.patience.stop_asked():
+            if not told_at and self.storage_retry.stop_requested():
                 self._told, told_at = True, now
                 child.terminate()
             if told_at and (
@@ -192,7 +196,7 @@ class Supervisor:
         """Whether the program ran out of memory and is to be started again with smaller batches."""
         if self._stalled is not None:
             return False
-        self.patience.insist(self.shipper.ship)
+        self.storage_retry.run(self.shipper.ship)
         failure = self.shipper.failure
         batches: list[Batch | None]
         if status == EXIT_FAILED and failure and failure.reason == FailureReason.OUT_OF_MEMORY:
@@ -202,10 +206,12 @@ class Supervisor:
             batches = batches if self.shipper.batch_at_work else [None]
         else:
             return False
-        if not any(one is not None and self.patience.insist(self._shrunk(one)) for one in batches):
+        if not any(
+            one is not None and self.storage_retry.run(self._shrunk(one)) for one in batches
+        ):
             return False
         self.shipper.failure, self._memory_killed = None, False
-        if self.patience.stop_asked():
+        if self.storage_retry.stop_requested():
             self._told = True  # the next attempt begins with the smaller batch
         return not self._told
 
@@ -217,13 +223,15 @@ class Supervisor:
     # -- the outcome ---------------------------------------------------------------------------
 
     def _finish(self, status: int) -> None:
-        """Record how the attempt ended. Raises Fenced, GaveUp."""
-        self.patience.insist(self.shipper.ship)
-        with contextlib.suppress(GaveUp):  # the log alone is worth no hour of waiting
-            self.patience.insist(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
-        if not self.patience.left_behind:  # the log, that is, which may yet be stored and recorded
-            with contextlib.suppress(GaveUp):
-                self.patience.insist(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
+        """Record how the attempt ended. Raises Fenced, RetryExhausted."""
+        self.storage_retry.run(self.shipper.ship)
+        with contextlib.suppress(RetryExhausted):  # the log alone is worth no hour of waiting
+            self.storage_retry.run(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
+        if (
+            not self.storage_retry.left_behind
+        ):  # the log, that is, which may yet be stored and recorded
+            with contextlib.suppress(RetryExhausted):
+                self.storage_retry.run(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)
@@ -249,12 +257,12 @@ class Supervisor:
             detail = f"the program ended with {how}" + (f"; its last lines: {tail}" if tail else "")
             self._give_back(FailureReason.CRASHED, detail, free=False)
 
-    def _leave(self, error: GaveUp) -> None:
+    def _leave(self, error: RetryExhausted) -> None:
         """End an attempt whose end cannot be stored: what was recorded before still counts."""
         with contextlib.suppress(Fenced):
             try:
-                self._give_back(error.reason, str(error), free=self.patience.stop_asked())
-            except GaveUp:
+                self._give_back(error.reason, str(error), free=self.storage_retry.stop_requested())
+            except RetryExhausted:
                 log.warning("the job is left to the sweep", error=str(error))
 
     def _switch(self, to: JobStatus, **values: Any) -> None:
@@ -270,7 +278,7 @@ class Supervisor:
                     **values,
                 )
 
-        if not self.patience.insist(switch):
+        if not self.storage_retry.run(switch):
             raise Fenced(self.claim.job_id)
         log.info("attempt ended", status=to.value)
 
@@ -286,6 +294,6 @@ class Supervisor:
         log.warning("attempt ended", reason=reason.value, detail=detail)
         if reason == FailureReason.NO_SPACE:  # the next attempt shall not fail for what is kept
             job_directory.cache_of(self.settings).empty()
-        if self.patience.insist(give_back) is None:
+        if self.storage_retry.run(give_back) is None:
             raise Fenced(self.claim.job_id)
         self._free = free

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.events import CheckpointEvent
-from worker.runtime.disk_full import Space, is_full
+from worker.runtime.disk_full import DiskSpace, is_full
 from worker.runtime.events import Reporter, file_entry
 from worker.training import checkpoints
 from worker.training.checkpoints import LoopState
@@ -21,7 +21,7 @@ until it fails, which takes space and time from everybody on the machine."""
 class Saver:
     """Writes one run's checkpoints below `directory`, each announced when it is complete."""
 
-    def __init__(self, directory: Path, reporter: Reporter, space: Space) -> None:
+    def __init__(self, directory: Path, reporter: Reporter, space: DiskSpace) -> None:
         self.saved: int | None = None
         """The step of the last checkpoint of this process."""
         self._directory = directory
@@ -44,7 +44,7 @@ class Saver:
         checkpoints.write(directory, state=state, **content)
         self.saved = state.step
         self._owed_at, self._pause = None, FIRST_PAUSE
-        self._space.found()
+        self._space.report_free()
         self._reporter.emit(
             CheckpointEvent,
             step=state.step,
@@ -62,7 +62,7 @@ class Saver:
         except Exception as error:
             if not is_full(error):
                 raise
-            self._space.lacking(f"checkpoint-{step}")
+            self._space.report_full(f"checkpoint-{step}")
             self._owed_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False

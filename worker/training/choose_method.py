@@ -38,7 +38,7 @@ def choose_method(
     packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)
     if settled is None:
         reason = why_not(model, packed, padded, step, rows)
-        if world.told(reason is not None):  # one decision for all processes
+        if world.broadcast_flag(reason is not None):  # one decision for all processes
             fell_back(reason or "the first process cannot pack")
             return padded, "none"
     return packed, wanted

@@ -9,7 +9,8 @@ from service.api.responses.event_feed import Feed
 from service.api.schemas.results import EventView
 from service.context import Context
 from service.domain.errors import NotFound, Unavailable
-from service.domain.states import RESTING, JobKind, JobStatus
+from service.domain.job_kinds import TRAIN
+from service.domain.states import RESTING, JobStatus
 from service.store import runs as rows
 from service.store.tables import Event
 
@@ -19,7 +20,7 @@ PING_SECONDS = 15.0
 
 def _status(event: Event) -> JobStatus | None:
     """The run's new status, where the event brings one."""
-    if event.type == "status" and event.data.get("kind") == JobKind.TRAIN:
+    if event.type == "status" and event.data.get("kind") == TRAIN.name:
         return JobStatus(event.data["status"])
     return None
 

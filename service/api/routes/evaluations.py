@@ -26,8 +26,7 @@ from service.api.schemas.jobs import makes
 from service.artifacts import Stored
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
-from service.domain.job import log_path
-from service.domain.states import JobKind
+from service.domain.job_kinds import EVALUATE
 from service.store import evaluations, jobs
 from service.store import runs as rows
 from service.store.evaluations import Found
@@ -118,7 +117,7 @@ def get_evaluation_logs(context: Ctx, run_id: str, eval_id: str, tail: Tail = No
         raise NotFound(
             "the run made this evaluation itself: its log is the run's, at GET /v1/runs/{id}/logs"
         )
-    return log_response(context, run_id, log_path(JobKind.EVALUATE, found.job.id), tail)
+    return log_response(context, run_id, EVALUATE.log_path(found.job.id), tail)
 
 
 @router.post("/{eval_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])

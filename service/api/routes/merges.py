@@ -17,9 +17,8 @@ from service.api.schemas.jobs import makes
 from service.api.schemas.merges import MergeView
 from service.artifacts import Stored
 from service.domain.errors import QuotaExceeded
-from service.domain.job import log_path
+from service.domain.job_kinds import MERGE
 from service.domain.merge import MergeRequest, merged_path
-from service.domain.states import JobKind
 from service.store import jobs, merges
 from service.store import runs as rows
 from service.store.merges import FoundMerge
@@ -143,7 +142,7 @@ def get_merge_logs(
     with context.database.read() as session:
         rows.get_run(session, run_id)
         found = merges.find(session, run_id, merge_id)
-    return log_response(context, run_id, log_path(JobKind.MERGE, found.job.id), tail)
+    return log_response(context, run_id, MERGE.log_path(found.job.id), tail)
 
 
 @router.post("/cancel", responses=WRITES, dependencies=[Depends(no_body)])

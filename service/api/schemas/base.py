@@ -4,7 +4,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.domain.states import FailureReason, JobKind, advice_on
+from service.domain.job_kinds import job_kind
+from service.domain.states import FailureReason
 from service.store.tables import Job
 
 Item = TypeVar("Item")
@@ -38,7 +39,7 @@ class Failure(View):
         if job.failure_reason is None:
             return None
         reason = FailureReason(job.failure_reason)
-        advice = advice_on(reason, JobKind(job.kind))
+        advice = job_kind(job.kind).advice[reason]
         return cls(
             reason=reason,
             detail=job.failure_detail or "",

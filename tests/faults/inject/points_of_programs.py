@@ -115,7 +115,7 @@ def before_announce(emit: Any) -> Any:
     return held
 
 
-@wraps("worker.runtime.events", "Stop.on_signal")
+@wraps("worker.runtime.events", "StopSignal.on_signal")
 def program_told(on_signal: Any) -> Any:
     """Notes that the program knows that it is to stop."""
 
