@@ -13,7 +13,7 @@ from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
 from tests.support.attempts import House, in_background
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import wait_until
 from tests.support.trained_runs import finish, leave_adapter, save
 

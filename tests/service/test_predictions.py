@@ -17,7 +17,7 @@ from service.store import jobs, predictions
 from service.store.database import db_now
 from service.store.tables import Run
 from tests.support.attempts import House
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish, leave_adapter
 
 SCORES = {"probabilities": [[0.6, 0.4], [0.2, 0.8]], "truncated": [False, True]}

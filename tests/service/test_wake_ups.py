@@ -12,7 +12,7 @@ from service.store import jobs
 from service.store.database import db_now
 from service.store.runs import get_run
 from service.store.tables import Job
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import Service, wait_until
 from tests.support.trained_runs import finish, leave_adapter
 from worker import tasks

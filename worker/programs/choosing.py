@@ -8,7 +8,7 @@ from service.domain.errors import ProgramFailure
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from worker.data.rows import Row
-from worker.training.selection import Selection, nothing_within_caps
+from worker.training.selection import Selection, infeasible_detail
 
 if TYPE_CHECKING:
     from worker.data.tokenize import Prompts
@@ -58,4 +58,4 @@ def say_what_is_broken(program: Program, trainer: Trainer) -> None:
     """Warn where the weights chosen break a cap, or fall short of min_f1, on validation."""
     best, fairness = trainer.state.best_standing, program.job.spec.fairness
     if best is not None and not best.feasible:
-        program.reporter.warn("nothing_within_caps", nothing_within_caps(best, fairness))
+        program.reporter.warn("nothing_within_caps", infeasible_detail(best, fairness))

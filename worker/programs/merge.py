@@ -32,8 +32,8 @@ from worker.runtime.progress import Steps
 
 if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said before
     from worker.data.rows import Row
-    from worker.merging.comparison import Values
-    from worker.merging.streamed import Quantized, Updates
+    from worker.merging.comparison import RowScores
+    from worker.merging.streamed import QuantizedWeights, Updates
 
 log = logging.getLogger("fairtune")
 
@@ -56,7 +56,7 @@ def main(program: Program) -> None:
     imports.load(base, in_4bit=spec.quantization.load_in_4bit)
     from worker.merging import comparison
 
-    rows = comparison.drawn(read_rows(program.directory / job.dataset), task)
+    rows = comparison.comparison_rows(read_rows(program.directory / job.dataset), task)
     steps = Steps(reporter, 2 * len(rows))
     before, updates, quantized = _scored_before(program, task, adapter, base, rows, steps)
     took = steps.took  # and so long the merged model will, or a little more or less
@@ -68,8 +68,8 @@ def main(program: Program) -> None:
     )
     reporter.phase(Phase.EVALUATING)
     after = _scored_after(program, task, target, rows, steps, took)
-    found = comparison.compared(task, before, after)
-    comparison.judge(program, task, found)
+    found = comparison.compare_scores(task, before, after)
+    comparison.check_comparison(program, task, found)
     reporter.phase(Phase.SAVING)
     _announce(program, job, task, target, found, steps)
     reporter.phase(Phase.DONE)
@@ -77,10 +77,10 @@ def main(program: Program) -> None:
 
 def _scored_before(
     program: Program, task: MergeTask, adapter: str, directory: Path, rows: list[Row], steps: Steps
-) -> tuple[Values, Updates, Quantized | None]:
+) -> tuple[RowScores, Updates, QuantizedWeights | None]:
     """The adapter's scores; and what is left of the model afterwards: its updates."""
-    from worker.merging.comparison import values_of
-    from worker.merging.streamed import Quantized
+    from worker.merging.comparison import score_rows
+    from worker.merging.streamed import QuantizedWeights
     from worker.merging.updates import names_in_4bit, updates_of
     from worker.programs.load_model import adapted, load
 
@@ -88,10 +88,10 @@ def _scored_before(
     model = adapted(program, base.model, adapter)
     program.reporter.phase(Phase.EVALUATING)
     steps.part(len(rows), expected=None, after=None)
-    before = values_of(program, task, rows, base, model, accelerator.device, steps.at)
+    before = score_rows(program, task, rows, base, model, accelerator.device, steps.at)
     quantized = None
     if task.base_weights == "dequantized":
-        quantized = Quantized(
+        quantized = QuantizedWeights(
             names=frozenset(names_in_4bit(model)),
             section=program.job.spec.quantization,
             dtype=base.model.dtype,
@@ -116,7 +116,7 @@ def _write(
     adapter: Path,
     target: Path,
     updates: Updates,
-    quantized: Quantized | None,
+    quantized: QuantizedWeights | None,
     steps: Steps,
     after: float,
 ) -> None:
@@ -128,8 +128,8 @@ def _write(
 
     from worker.merging.base_files import BaseFiles, quantization_of
     from worker.merging.by_peft import write_merged_by_peft
-    from worker.merging.others import write_others
-    from worker.merging.streamed import hindrance, write_merged
+    from worker.merging.companion_files import write_companion_files
+    from worker.merging.streamed import unstreamable_reason, write_merged
 
     if (method := quantization_of(base)) not in (None, "mxfp4"):
         raise ProgramFailure(
@@ -150,14 +150,14 @@ def _write(
     with BaseFiles(base) as files:
         steps.total += len(files.names)
         steps.part(len(files.names), expected=None, after=after)
-        if (why := hindrance(files, updates)) is None:
+        if (why := unstreamable_reason(files, updates)) is None:
             write_merged(files, target, updates, quantized, dtype, most, write, tick)
         else:
             program.reporter.log(f"peft merges, with the whole model in memory: {why}.")
             spec = program.job.spec
             write_merged_by_peft(base, adapter, target, spec, quantized, dtype, most, write)
             steps.at(steps.done + len(files.names))
-    write_others(base, target, task.dtype, write)
+    write_companion_files(base, target, task.dtype, write)
     log.info("%d weights merged in %.1f s", len(updates), time.monotonic() - began)
 
 
@@ -168,23 +168,23 @@ def _scored_after(
     rows: list[Row],
     steps: Steps,
     expected: float,
-) -> Values:
+) -> RowScores:
     """The merged model's scores, opened as anybody would open it. `expected`: seconds for them.
 
     It may not fit a GPU that the run's own, in 4 bits, did fit: it is scored on the CPU then.
     """
     import torch
 
-    from worker.merging.comparison import values_of
+    from worker.merging.comparison import score_rows
     from worker.programs.load_model import load_merged
 
     done = steps.done
 
-    def scored(on: torch.device | None, expected: float | None) -> Values:
+    def scored(on: torch.device | None, expected: float | None) -> RowScores:
         steps.done = done
         steps.part(len(rows), expected, after=0)
         merged, accelerator = load_merged(program, directory, on)
-        return values_of(
+        return score_rows(
             program,
             task,
             rows,
@@ -212,9 +212,9 @@ def _scored_after(
 def _announce(
     program: Program, job: Job, task: MergeTask, target: Path, found: MergeComparison, steps: Steps
 ) -> None:
-    from worker.merging.model_card import merged_card
+    from worker.merging.model_card import merged_model_card
 
-    card = merged_card(job, task, found)
+    card = merged_model_card(job, task, found)
 
     def written() -> None:
         (target / "README.md").write_text(card, "utf-8", newline="")

@@ -7,10 +7,10 @@ from worker.runtime.launch import Program
 from worker.training import checkpoints
 from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 
-def resume(program: Program, trainer: Trainer, board: Board | None) -> None:
+def resume(program: Program, trainer: Trainer, board: TensorBoardWriter | None) -> None:
     """Restore the newest checkpoint that can be, and say which step is gone on from.
 
     What an earlier start said of later steps is superseded by that. Raises ProgramFailure(crashed)

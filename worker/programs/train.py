@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch and what is on it take seconds; `starting` is said be
     from worker.runtime.distributed import World
     from worker.scoring.evaluate import Scorer
     from worker.training.loop import Trainer
-    from worker.training.tensorboard import Board
+    from worker.training.tensorboard import TensorBoardWriter
 
 
 def main(program: Program) -> None:
@@ -45,10 +45,10 @@ def main(program: Program) -> None:
     from worker.programs.write_results import finish
     from worker.runtime.distributed import join
     from worker.training import checkpoints
-    from worker.training.tensorboard import Board
+    from worker.training.tensorboard import TensorBoardWriter
 
     if ranks.leads:
-        checkpoints.tidy(program.directory / "checkpoints")
+        checkpoints.remove_leftovers(program.directory / "checkpoints")
     world = join(ranks, spec.resources.num_processes)
     base, accelerator = load(program, directory)
     check_targets(base.model, spec.lora, spec.base_model)
@@ -64,7 +64,7 @@ def main(program: Program) -> None:
     total = StepPlan.of(spec.training, len(train), world.size).total_steps
     before, seconds = score_base(program, scorer, base.model, tokens, rows, splits, later, total)
 
-    board = Board(program.directory / "tensorboard") if ranks.leads else None
+    board = TensorBoardWriter(program.directory / "tensorboard") if ranks.leads else None
     trainer = _trainer(program, base, accelerator, world, train, validation, tokens.pad, board)
     trainer.seconds_after = seconds
     trainer.selection = choosing.selection(spec, scorer, prompts, rows)
@@ -186,7 +186,7 @@ def _trainer(
     train: list[Example],
     validation: list[Example],
     pad: int,
-    board: Board | None,
+    board: TensorBoardWriter | None,
 ) -> Trainer:
     from worker.modeling.fused_layers import fuse_layers
     from worker.modeling.load import add_adapter

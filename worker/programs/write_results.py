@@ -19,7 +19,7 @@ from worker.runtime.launch import Program
 from worker.scoring.evaluate import Scorer
 from worker.training import checkpoints, model_card, results
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 RESULT_FILES = frozenset(
     {
@@ -42,7 +42,7 @@ RESULT_FILES = frozenset(
 def finish(
     program: Program,
     trainer: Trainer,
-    board: Board,
+    board: TensorBoardWriter,
     scorer: Scorer,
     rows: dict[str, list[Row]],
     labels: list[str],
