@@ -321,7 +321,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
     trained, models_dir, tmp_path, monkeypatch
 ):
     answers = itertools.count()
-    monkeypatch.setattr(comparison, "predicted", lambda *_: next(answers))
+    monkeypatch.setattr(comparison, "predicted_label", lambda *_: next(answers))
     reason, detail = failure(order(tmp_path / "a", models_dir, trained("llama"), SPECS["llama"]))
     assert reason == "invalid_spec"
     assert "8 changed their label" in detail
@@ -332,7 +332,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
 
 def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):
     answers = itertools.chain([0, 1], itertools.repeat(0))
-    monkeypatch.setattr(comparison, "predicted", lambda *_: next(answers))
+    monkeypatch.setattr(comparison, "predicted_label", lambda *_: next(answers))
     event, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     assert event.comparison.labels_changed == 1
     (warning,) = of_type(found, "warning")
@@ -407,7 +407,7 @@ def test_fewer_rows_are_tried_first_and_the_cpu_does_not_stand_in_for_itself(
 
 
 def test_how_long_it_will_take_is_said_once_it_is_known(trained, models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(steps, "PROGRESS_INTERVAL_SECONDS", 0)
     _, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     parts, phase = {}, 0
     for event in found:

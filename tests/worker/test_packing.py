@@ -23,7 +23,7 @@ from service.domain.spec import LoraSection
 from tests.support.tiny_models import FAMILIES, SHAPE
 from tests.support.train_jobs import make_trainer, spec, stop_at
 from worker.data.tokenize import Example
-from worker.modeling.fused_layers import make_lean
+from worker.modeling.fused_layers import fuse_layers
 from worker.modeling.load import add_adapter, load_base, set_training
 from worker.runtime.events import Stopped
 from worker.training import checkpoints
@@ -98,7 +98,7 @@ def adapted(load):
 
 
 def filled(model, *, checkpointing):
-    make_lean(model)
+    fuse_layers(model)
     torch.manual_seed(11)
     with torch.no_grad():
         for parameter in model.parameters():

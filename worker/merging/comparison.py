@@ -13,8 +13,8 @@ from worker.data.tokenize import Prompts, Tokens
 from worker.modeling.load import Base, set_training
 from worker.runtime.launch import Program
 from worker.runtime.out_of_memory import detect_out_of_memory
-from worker.scoring.labels import Item, likelihoods, score
-from worker.scoring.predictions import predicted
+from worker.scoring.labels import Item, mean_log_likelihoods, score
+from worker.scoring.predictions import predicted_label
 
 ROWS = 64
 """Rows compared, at most."""
@@ -65,12 +65,12 @@ def values_of(
     with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         if not task.labels:
-            found = likelihoods(model, _answered(prompts, rows), device, tick)
+            found = mean_log_likelihoods(model, _answered(prompts, rows), device, tick)
             return [[value] for value in found]
         items = []
         for row in rows:
             answers = prompts.label_answers(row, task.labels)
-            items.append(Item(prompts.fitted(row, answers), answers))
+            items.append(Item(prompts.fit_prompt(row, answers), answers))
         return score(
             model,
             items,
@@ -78,7 +78,7 @@ def values_of(
             token_budget=size * job.spec.training.max_seq_length,
             device=device,
             tick=tick,
-            fell_back=program.reporter.log,
+            on_fallback=program.reporter.log,
         )
 
 
@@ -96,7 +96,7 @@ def compared(task: MergeTask, adapter: Values, merged: Values) -> MergeCompariso
     changed = None
     if task.labels:
         changed = sum(
-            predicted(task.labels, one) != predicted(task.labels, other)
+            predicted_label(task.labels, one) != predicted_label(task.labels, other)
             for one, other in zip(adapter, merged, strict=True)
         )
     return MergeComparison(

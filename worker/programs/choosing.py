@@ -50,7 +50,7 @@ def selection(
     return Selection(
         spec.fairness,
         fitted=spec.evaluation.threshold == "fitted",
-        score=scorer.repeatedly(rows["validation"], prompts),
+        score=scorer.validation_scorer(rows["validation"], prompts),
     )
 
 

@@ -77,12 +77,12 @@ def adapted(program: Program, base: Any, place: str) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from worker.modeling.fused_layers import make_lean
+    from worker.modeling.fused_layers import fuse_layers
     from worker.training.checkpoints import BrokenCheckpoint, load_adapter
 
     spec = program.job.spec
     model = models.add_adapter(base, spec.lora, spec.seed, spec.base_model)
-    make_lean(model)
+    fuse_layers(model)
     try:
         load_adapter(model, load_file(program.directory / place / "adapter_model.safetensors"))
     except (OSError, SafetensorError, BrokenCheckpoint) as error:

@@ -48,7 +48,7 @@ def main(program: Program) -> None:
         row = Row(str(number), text, None, None, None, None, None, "test")
         before = prompts.truncated
         answers = prompts.label_answers(row, task.labels)
-        items.append(Item(prompts.fitted(row, answers), answers))
+        items.append(Item(prompts.fit_prompt(row, answers), answers))
         truncated.append(prompts.truncated > before)
     steps = ProgressTracker(reporter, len(items))
     reporter.phase(Phase.EVALUATING)
@@ -63,7 +63,7 @@ def main(program: Program) -> None:
             token_budget=size * spec.training.max_seq_length,
             device=accelerator.device,
             tick=steps.at,
-            fell_back=lambda why: reporter.warn("slow_scoring", why),
+            on_fallback=lambda why: reporter.warn("slow_scoring", why),
         )
     found = Scores(probabilities=probabilities, truncated=truncated)
     path = program.directory / PREDICTIONS_FILE

@@ -47,7 +47,7 @@ def score_base(
         found, known, began = False, None, time.monotonic()
         if split in wanted:
             if scorer.world.is_rank_zero:
-                found, known = scorer.known(rows[split])
+                found, known = scorer.stored_base_predictions(rows[split])
             found = scorer.world.broadcast_flag(found)
             if not found:
                 known = scorer.evaluate(model, rows[split], prompts, "base", None, alive)

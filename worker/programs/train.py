@@ -188,13 +188,13 @@ def _trainer(
     pad: int,
     board: Board | None,
 ) -> Trainer:
-    from worker.modeling.fused_layers import make_lean
+    from worker.modeling.fused_layers import fuse_layers
     from worker.modeling.load import add_adapter
     from worker.training.loop import Trainer
 
     spec = program.job.spec
     model = add_adapter(base.model, spec.lora, spec.seed, spec.base_model)
-    make_lean(model)
+    fuse_layers(model)
     if spec.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return Trainer(

@@ -5,7 +5,7 @@ import time
 from service.domain.events import Progress
 from worker.runtime.events import Reporter
 
-PROGRESS_SECONDS = 2.0
+PROGRESS_INTERVAL_SECONDS = 2.0
 """Seconds between signs of life."""
 
 
@@ -49,7 +49,7 @@ class ProgressTracker:
     def at(self, done: int) -> None:
         """Take note, and every other second say so."""
         self.done = done
-        if time.monotonic() - self._spoke > PROGRESS_SECONDS:
+        if time.monotonic() - self._spoke > PROGRESS_INTERVAL_SECONDS:
             self.say()
 
     def next(self) -> None:

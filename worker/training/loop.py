@@ -28,7 +28,7 @@ from worker.runtime.distributed import World
 from worker.runtime.events import Reporter, Stopped, StopSignal
 from worker.runtime.gpu import peak_gpu_memory
 from worker.runtime.out_of_memory import detect_out_of_memory
-from worker.runtime.progress import PROGRESS_SECONDS
+from worker.runtime.progress import PROGRESS_INTERVAL_SECONDS
 from worker.training import checkpoints
 from worker.training.checkpoint_writer import Saver
 from worker.training.checkpoints import LoopState, Restored, Tensors
@@ -265,7 +265,7 @@ class Trainer:
     def _alive(self) -> None:
         """Between two passes of an evaluation: stop if asked to, else say at times that it runs."""
         self._halt_if_asked()
-        if time.monotonic() - self._spoke > PROGRESS_SECONDS:
+        if time.monotonic() - self._spoke > PROGRESS_INTERVAL_SECONDS:
             self._progress()
             self._spoke = time.monotonic()
 

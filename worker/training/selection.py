@@ -15,7 +15,7 @@ from service.fairness.selection import Standing, standing
 from service.fairness.thresholds import decide
 
 Score = Callable[[Any, int, Callable[[], None]], Predictions]
-"""Scores validation: the model, its step, what to call between two passes (Scorer.repeatedly)."""
+"""Scores validation: the model, its step, a callback between passes (Scorer.validation_scorer)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from worker.data.tokenize import Example
 from worker.modeling.load import set_training
-from worker.modeling.mask_support import cannot
+from worker.modeling.mask_support import unsupported_reason
 from worker.runtime.out_of_memory import is_out_of_memory
 from worker.training.padded import Padded
 from worker.training.shared_prefix.method import SharedPrefix
@@ -42,7 +42,7 @@ another order of the same operations may differ where two batches of one kernel 
 def why_not(
     model: Any, packed: SharedPrefix, padded: Padded, step: Sequence[Example], rows: int
 ) -> str | None:
-    """Why the model cannot be trained on packed rows; None when it can.
+    """Why the model unsupported_reason be trained on packed rows; None when it can.
 
     `step` are the samples of an optimizer step and `rows` as in Method.cut. The generators are left
     as they were, and the model in evaluation mode. Raises where memory lacks.
@@ -51,7 +51,7 @@ def why_not(
     try:
         with torch.no_grad():
             return (
-                cannot(model)
+                unsupported_reason(model)
                 or _other_head(model, packed, samples[0])
                 or _unlike(model, packed, padded, samples, rows)
                 or _unknown_in_training(model, packed, samples, rows)
