@@ -45,7 +45,7 @@ def up(
 
     settings = read_settings(host=host, port=port, data_dir=data_dir)
     if held:
-        parent_pipe.hold()
+        parent_pipe.stop_with_parent()
     raise typer.Exit(stack.run(settings))
 
 
@@ -64,7 +64,7 @@ def api(host: Host = None, port: Port = None, held: Lifeline = False) -> None:
 
     settings = read_settings(host=host, port=port)
     if held:
-        parent_pipe.hold()
+        parent_pipe.stop_with_parent()
     serve(settings)
 
 
@@ -75,7 +75,7 @@ def worker(held: Lifeline = False) -> None:
 
     settings = read_settings()
     if held:
-        parent_pipe.hold()
+        parent_pipe.stop_with_parent()
     # By name: the control plane does not depend on the data plane, which may not be installed.
     try:
         tasks = import_module("worker.tasks")

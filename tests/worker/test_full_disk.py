@@ -22,7 +22,7 @@ from tests.support.train_jobs import (
 )
 from worker.data.rows import Row
 from worker.runtime import disk_full
-from worker.runtime.disk_full import is_full
+from worker.runtime.disk_errors import is_full
 from worker.runtime.events import Reporter, Stopped, StopSignal
 from worker.scoring.predictions import write_predictions
 from worker.training import checkpoint_writer, checkpoints

@@ -354,11 +354,11 @@ def lacking(monkeypatch):
         load, score = load_model.load_merged, comparison.score
         devices = []
 
-        def loaded(program, directory, on=None):
-            devices.append(on)
-            if when == "loading" and on is None:
+        def loaded(directory, spec, reporter, device=None):
+            devices.append(device)
+            if when == "loading" and device is None:
                 raise error
-            return load(program, directory, on)
+            return load(directory, spec, reporter, device)
 
         def scored(*args, **named):
             if when == "scoring" and devices == [None]:

@@ -208,7 +208,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(whole, alone):
     assert losses == [2, 4, 6, 8]
     assert len(list((job / "tensorboard").iterdir())) == 1
     log = (job / "training.log").read_text()
-    assert log.count("program begins") == 2
+    assert log.count("program started") == 2
     assert log.count("part=train-1 ") >= 3
     assert not [path for path in job.rglob("*") if path.name.startswith(".")]
 

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from service.domain.errors import ProgramFailure
+from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
 from worker.data.rows import Row, sample
 from worker.data.tokenize import Prompts, Tokens
-from worker.modeling.load import Base, set_training
-from worker.runtime.launch import Program
+from worker.modeling.load import set_training
+from worker.runtime.events import Reporter
 from worker.runtime.out_of_memory import detect_out_of_memory
 from worker.scoring.labels import Item, mean_log_likelihoods, score
 from worker.scoring.predictions import predicted_label
@@ -46,26 +45,26 @@ def drawn(rows: Sequence[Row], task: MergeTask) -> list[Row]:
 
 
 def values_of(
-    program: Program,
+    job: Job,
     task: MergeTask,
     rows: Sequence[Row],
-    base: Base,
     model: Any,
-    device: torch.device,
+    tokenizer: Any,
+    *,
     tick: Callable[[int], None],
+    log: Callable[[str], None],
 ) -> Values:
-    """What `model`, which is `base.model` or that with an adapter, says of each row.
+    """Return the model's values of each row.
 
-    `tick` is called with the number of rows done. Raises ProgramFailure.
+    `tick` is called with the number of rows done, `log` if scoring is slow. Raises ProgramFailure.
     """
-    job = program.job
-    tokens = Tokens(base.tokenizer, job.spec.training.max_seq_length)
+    tokens = Tokens(tokenizer, job.spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     size = job.eval_batch_size or job.spec.training.per_device_eval_batch_size
     with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         if not task.labels:
-            found = mean_log_likelihoods(model, _answered(prompts, rows), device, tick)
+            found = mean_log_likelihoods(model, _answered(prompts, rows), model.device, tick)
             return [[value] for value in found]
         items = []
         for row in rows:
@@ -76,9 +75,9 @@ def values_of(
             items,
             pad=tokens.pad,
             token_budget=size * job.spec.training.max_seq_length,
-            device=device,
+            device=model.device,
             tick=tick,
-            on_fallback=program.reporter.log,
+            on_fallback=log,
         )
 
 
@@ -108,11 +107,11 @@ def compared(task: MergeTask, adapter: Values, merged: Values) -> MergeCompariso
     )
 
 
-def judge(program: Program, task: MergeTask, found: MergeComparison) -> None:
+def judge(task: MergeTask, found: MergeComparison, *, in_4bit: bool, reporter: Reporter) -> None:
     """Say what differs. Raises ProgramFailure where that is more than rounding explains."""
     said = stated(found)
-    program.reporter.log(f"Merged model and adapter compared: {said}.")
-    others = task.base_weights == "original" and program.job.spec.quantization.load_in_4bit
+    reporter.log(f"Merged model and adapter compared: {said}.")
+    others = task.base_weights == "original" and in_4bit
     remedy = "dtype float32 rounds less."
     if others:
         remedy = (
@@ -131,7 +130,7 @@ def judge(program: Program, task: MergeTask, found: MergeComparison) -> None:
             f"{remedy}",
         )
     if found.labels_changed:
-        program.reporter.warn("merged_differs", f"Merged model and adapter: {said}. {remedy}")
+        reporter.warn("merged_differs", f"Merged model and adapter: {said}. {remedy}")
 
 
 def stated(found: MergeComparison) -> str:

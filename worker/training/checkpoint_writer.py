@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.events import CheckpointEvent
-from worker.runtime.disk_full import DiskSpace, is_full
+from worker.runtime.disk_errors import is_full
+from worker.runtime.disk_full import DiskSpace
 from worker.runtime.events import Reporter, file_entry
 from worker.training import checkpoints
 from worker.training.checkpoints import LoopState
