@@ -62,7 +62,7 @@ def make_worker(settings: Settings) -> Celery:
 
     def work(job_id: str) -> None:
         """Bring one job to its end. A job that is not to be had is nobody's error."""
-        if shutdown.asked.is_set():
+        if shutdown.requested.is_set():
             return  # the job stays queued, and the sweep wakes another worker
         try:
             with database.write() as session:
@@ -87,7 +87,7 @@ def make_worker(settings: Settings) -> Celery:
                 _wake_again(database, app, claim.job_id)
 
     def stop(**_: Any) -> None:
-        shutdown.tell()
+        shutdown.request()
 
     def started(**_: Any) -> None:
         nonlocal idle_since

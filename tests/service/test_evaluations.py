@@ -697,7 +697,7 @@ def test_a_worker_told_to_stop_gives_it_back_at_no_cost(client, house):
     working = house(client)
     attempt = in_background(working.attempt(UNTIL_TOLD))
     wait_until(lambda: working.job.step == 1)
-    working.shutdown.tell()
+    working.shutdown.request()
     attempt.join(timeout=20)
     assert (working.job.status, working.job.attempts) == ("queued", 0)
 
