@@ -482,7 +482,7 @@ def test_both_die_with_their_supervisor(models_dir, tmp_path):
     supervisor = f"""
 import pathlib
 from worker.supervision.program_process import Child
-child = Child("train", pathlib.Path({str(job)!r}), 60, "console")
+child = Child("worker.programs.train", pathlib.Path({str(job)!r}), 60, "console")
 print(child._process.pid, flush=True)
 child.wait(600)
 """
@@ -502,7 +502,7 @@ def test_where_one_hangs_all_are_killed_and_the_others_say_where_they_stood(
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     job = make_job(tmp_path, models_dir, two(LONG), ROWS)
-    with ProgramProcess("train", job, 60, "console") as child:
+    with ProgramProcess("worker.programs.train", job, 60, "console") as child:
         wait_until(lambda: reached(job, 3), job, child.status)
         watched = processes(child._process.pid, job)
         signal.pidfd_send_signal(watched[0], signal.SIGSTOP)

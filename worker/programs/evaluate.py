@@ -4,6 +4,7 @@ python -m worker.programs.evaluate JOB_DIR
 """
 
 from service.domain.errors import ProgramFailure
+from service.domain.evaluation import EvaluationTask
 from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
 from worker.runtime.launch import Program, launch
@@ -13,10 +14,10 @@ from worker.runtime.progress import ProgressTracker
 def main(program: Program) -> None:
     """Run the job, on every rank alike; rank 0 alone writes events and files."""
     job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
-    task = job.evaluation
-    if task is None:
+    task = job.task
+    if not isinstance(task, EvaluationTask):
         raise ProgramFailure(
-            FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `evaluation`."
+            FailureReason.INVALID_SPEC, "job.json does not say what to evaluate: `task`."
         )
     reporter.phase(Phase.LOADING)
     from worker.data.rows import read_rows, sample

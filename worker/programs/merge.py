@@ -44,10 +44,10 @@ log = logging.getLogger("fairtune")
 def main(program: Program) -> None:
     """Run the job."""
     job, spec, reporter = program.job, program.job.spec, program.reporter
-    task, adapter = job.merge, job.adapter
-    if task is None or adapter is None:
+    task, adapter = job.task, job.adapter
+    if not isinstance(task, MergeTask) or adapter is None:
         raise ProgramFailure(
-            FailureReason.INVALID_SPEC, "job.json does not say what to merge: `merge`, `adapter`."
+            FailureReason.INVALID_SPEC, "job.json does not say what to merge: `task`, `adapter`."
         )
     reporter.phase(Phase.LOADING)
     from worker.data.rows import read_rows

@@ -5,7 +5,7 @@ python -m worker.programs.predict JOB_DIR
 
 from service.domain.errors import ProgramFailure
 from service.domain.events import PredictionsEvent
-from service.domain.prediction import PREDICTIONS_FILE, Scores
+from service.domain.prediction import PREDICTIONS_FILE, PredictionTask, Scores
 from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
 from worker.runtime.events import file_entry
@@ -16,12 +16,12 @@ from worker.runtime.progress import ProgressTracker
 def main(program: Program) -> None:
     """Run the job."""
     job, spec, reporter = program.job, program.job.spec, program.reporter
-    task = job.prediction
-    if task is None or (job.adapter is None and job.merged is None):
+    task = job.task
+    if not isinstance(task, PredictionTask) or (job.adapter is None and job.merged is None):
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            "job.json does not say what to predict, or with which weights: `prediction`, and "
-            "`adapter` or `merged`.",
+            "job.json does not say what to predict, or with which weights: `task`, and `adapter` "
+            "or `merged`.",
         )
     reporter.phase(Phase.LOADING)
     from worker.programs.locate_model import locate_model

@@ -3,7 +3,7 @@
 The program that the supervisor started is rank 0: its exit status is the program's, and it alone
 writes events and files. Each nonzero rank (worker.runtime.nonzero_rank) has a pipe from it, whose
 closing ends it, and a pipe to it for the reason of a failure. Whichever rank fails or dies, rank 0
-ends them all, with that rank's reason. docs/adr/0013-one-run-in-several-processes.md
+ends them all, with that rank's reason. docs/adr/0013-multi-process-training.md
 """
 
 import argparse

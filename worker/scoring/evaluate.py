@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from service.domain.evaluation import Target
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
+from service.domain.task import Target
 from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown

@@ -25,7 +25,7 @@ from service.domain.events import (
     ProgramEvent,
     program_event,
 )
-from service.domain.job import EVENTS_FILE, LOG_FILE, log_path
+from service.domain.job import EVENTS_FILE, LOG_FILE
 from service.domain.states import Phase
 from service.observability import request_context
 from service.store import jobs, program_events
@@ -112,7 +112,7 @@ class EventShipper:
             return
         size = path.stat().st_size  # the program goes on writing
         # It only grows, so its size tells its content: a file that a row names never changes.
-        shown = log_path(self.claim.kind, self.claim.job_id)
+        shown = self.claim.kind.log_path(self.claim.job_id)
         place = f"log/{size}/{PurePosixPath(shown).name}"
         try:
             key = f"{self.prefix}/{place}"

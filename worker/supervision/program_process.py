@@ -50,20 +50,20 @@ def program_environment(environment: dict[str, str]) -> dict[str, str]:
 
 
 class ProgramProcess:
-    """`python -m worker.programs.KIND DIRECTORY`, so that ps shows which job a process belongs to.
+    """`python -m PROGRAM DIRECTORY`, so that ps shows which job a process belongs to.
 
     It ends with this process in every case: it holds the other end of a pipe from here, and the
     kernel kills it when the thread that made this object is gone.
     """
 
     def __init__(
-        self, kind: str, directory: Path, silence_seconds: float, log_format: Format
+        self, program: str, directory: Path, silence_seconds: float, log_format: Format
     ) -> None:
         """Start it. Unheard from (`send_heartbeat`) for `silence_seconds` it stops as if by TERM.
 
         Raises OSError.
         """
-        command = [sys.executable, "-m", f"worker.programs.{kind}", str(directory)]
+        command = [sys.executable, "-m", program, str(directory)]
         with job_directory.open_log(directory) as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [*command, f"--supervised={silence_seconds:g}", f"--log-format={log_format}"],

@@ -167,7 +167,7 @@ class Supervisor:
         )
         try:
             process = ProgramProcess(
-                self.claim.kind, self.directory, settings.lease_seconds, settings.log_format
+                self.claim.kind.program, self.directory, settings.lease_seconds, settings.log_format
             )
         except OSError as error:
             raise RetryExhausted(
