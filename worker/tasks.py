@@ -15,6 +15,7 @@ from celery.platforms import SecurityWarning
 
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
+from service.domain.job_kinds import job_kind, names_in
 from service.domain.states import JobStatus
 from service.observability import logs
 from service.ops import container_health, startup
@@ -42,7 +43,7 @@ def make_worker(settings: Settings) -> Celery:
     shutdown = Shutdown()
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     beat = partial(container_health.beat, settings.data_dir)
-    kinds = celery_app.kinds_in(settings.queues)
+    kinds = names_in(settings.queues)
     idle_since: float | None = None
 
     def idle_seconds() -> float:
@@ -62,7 +63,7 @@ def make_worker(settings: Settings) -> Celery:
 
     def work(job_id: str) -> None:
         """Bring one job to its end. A job that is not to be had is nobody's error."""
-        if shutdown.asked.is_set():
+        if shutdown.requested.is_set():
             return  # the job stays queued, and the sweep wakes another worker
         try:
             with database.write() as session:
@@ -87,7 +88,7 @@ def make_worker(settings: Settings) -> Celery:
                 _wake_again(database, app, claim.job_id)
 
     def stop(**_: Any) -> None:
-        shutdown.tell()
+        shutdown.request()
 
     def started(**_: Any) -> None:
         nonlocal idle_since
@@ -110,7 +111,7 @@ def _wake_again(database: Database, app: Celery, job_id: str) -> None:
             jobs.woken(session, job_id)
     if returned:
         try:
-            celery_app.enqueue(app, job_id, celery_app.queue_of(job.kind))
+            celery_app.enqueue(app, job_id, job_kind(job.kind).queue)
         except Unavailable:
             with database.write() as session:
                 jobs.not_woken(session, job_id)

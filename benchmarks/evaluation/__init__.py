@@ -1,6 +1,6 @@
 """Scoring labels as Fairtune does it against generating the answer, on rows of a unified file.
 
-    make bench-evaluation DATA=unified_test.json    what docs/performance.md shows
+    make bench-evaluation DATA=unified_test.json    scoring against generating
     python -m benchmarks.evaluation --help          its options
 
 Every measurement is a fresh process, one after another. Both systems load the same weights by the

@@ -1,8 +1,8 @@
-"""The command line: python -m benchmarks.evaluation FILE [--record].
+"""The command line: python -m benchmarks.evaluation FILE.
 
-FILE is a JSON array of objects as benchmarks.unified reads them. The results go to
-benchmarks/results/ as JSON with a table beside it; --record puts the table into
-docs/performance.md, too.
+FILE is a JSON array of objects as benchmarks.unified reads them. Every measurement is
+written to benchmarks/results/ as JSON and as a Markdown table; benchmarks/results/README.md lists
+them.
 """
 
 import argparse
@@ -18,13 +18,11 @@ from benchmarks.evaluation import table
 from benchmarks.evaluation.work import Work
 from benchmarks.throughput import machine
 from benchmarks.throughput.models import provide
-from benchmarks.throughput.table import put_between
 from benchmarks.unified import labelled_lines
 from worker.modeling.locate import BUNDLED
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"
-PAGE = machine.ROOT / "docs" / "performance.md"
 
 PROMPTS = {"hate_speech_simple": 512, "hate_speech_policy": 1024}
 """Template -> max_seq_length."""
@@ -78,7 +76,7 @@ def main() -> None:
         "spec": arguments.spec,
         "rows": made,
     }
-    _write(result, record=arguments.record)
+    _write(result)
 
 
 def _run(work: Work, place: Path) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def _run(work: Work, place: Path) -> dict[str, Any]:
     return found
 
 
-def _write(result: dict[str, Any], *, record: bool) -> None:
+def _write(result: dict[str, Any]) -> None:
     text = table.text(result)
     print(f"\n{text}")
     name = machine.short_name(result["machine"])
@@ -116,8 +114,6 @@ def _write(result: dict[str, Any], *, record: bool) -> None:
     stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     stem.with_suffix(".md").write_text(text)
     print(f"written: {stem.relative_to(machine.ROOT)}.json and .md")
-    if record:
-        PAGE.write_text(put_between(PAGE.read_text(), "evaluation-cpu", text))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spec", type=json.loads, default={}, help="JSON laid over a run's defaults"
     )
-    parser.add_argument("--record", action="store_true", help="into docs/performance.md, too")
     return parser
 
 

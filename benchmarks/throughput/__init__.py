@@ -1,6 +1,6 @@
 """Training speed side by side: the original scripts' way, TRL's SFTTrainer, Fairtune.
 
-    make bench                                  what docs/performance.md shows
+    make bench                                  the side-by-side table
     python -m benchmarks.throughput --help      its options, --scaling and --overhead
 
 Every measurement is a fresh process, one after another; rounds interleave the systems, so that a

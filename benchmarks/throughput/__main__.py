@@ -1,7 +1,7 @@
-"""The command line: python -m benchmarks.throughput [--record] [--quick] [--scaling] [--overhead].
+"""The command line: python -m benchmarks.throughput [--quick] [--scaling] [--overhead].
 
-Needs the extra `bench` (`make bench` installs it). The results go to benchmarks/results/ as JSON
-with a table beside it; --record puts the table into docs/performance.md, too.
+Needs the extra `bench` (`make bench` installs it). Every measurement is written to
+benchmarks/results/ as JSON and as a Markdown table; benchmarks/results/README.md lists them.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.throughput import machine, overhead, scaling, side_by_side, table, trl_settings
+from benchmarks.throughput import machine, overhead, scaling, side_by_side, trl_settings
 from benchmarks.throughput.models import provide
 from benchmarks.throughput.rows import prepare
 from benchmarks.throughput.runner import Runner
@@ -19,7 +19,6 @@ from worker.modeling.locate import BUNDLED
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"
-PAGE = machine.ROOT / "docs" / "performance.md"
 
 
 def main() -> None:
@@ -51,12 +50,12 @@ def main() -> None:
         kind, result, text = "overhead", *overhead.measure(arguments, place, models_dir)
     else:
         kind, result, text = "throughput", *side_by_side.measure(arguments, runner, common)
-    _write(kind, result, text, arguments.dtype, record=arguments.record)
+    _write(kind, result, text)
     if not arguments.keep:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(kind: str, result: dict[str, Any], text: str, dtype: str, *, record: bool) -> None:
+def _write(kind: str, result: dict[str, Any], text: str) -> None:
     print(f"\n{text}")
     name = machine.short_name(result["machine"])
     stem = RESULTS / f"{result['date']}-{kind}-{name}"
@@ -64,11 +63,6 @@ def _write(kind: str, result: dict[str, Any], text: str, dtype: str, *, record: 
     stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     stem.with_suffix(".md").write_text(text)
     print(f"written: {stem.relative_to(machine.ROOT)}.json and .md")
-    if record:
-        # A GPU's figures stand beside the CPU's, not in their place; likewise those in float32.
-        marker = f"{kind}-{'cuda' if machine.has_cuda() else 'cpu'}"
-        marker += "" if dtype == "bfloat16" else f"-{dtype}"
-        PAGE.write_text(table.put_between(PAGE.read_text(), marker, text))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fairtune", type=json.loads, default={}, help="JSON over its run spec")
     parser.add_argument("--trl", type=json.loads, default={}, help="JSON over its settings")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for --overhead")
-    parser.add_argument("--record", action="store_true", help="into docs/performance.md, too")
     parser.add_argument("--keep", action="store_true", help="keep every process's output in build/")
     return parser
 

@@ -17,7 +17,7 @@ from service.domain.states import Phase
 class Listener:
     """In the Reporter's place: keeps losses and what the program has to say, writes nothing."""
 
-    goes_on = False
+    is_continued = False
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -55,19 +55,20 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
     imports.load(model, in_4bit=True)
     import bitsandbytes  # noqa: F401 - loaded with the weights; here it counts among the imports
 
-    from worker.programs import train
-    from worker.programs.load_model import load
-    from worker.runtime.disk_full import Space
+    from worker.programs.build import make_trainer
+    from worker.programs.load_model import load_base
+    from worker.programs.run_data import Examples
+    from worker.runtime.disk_full import DiskSpace
     from worker.runtime.distributed import World
-    from worker.runtime.events import Stop
+    from worker.runtime.events import StopSignal
     from worker.runtime.launch import Program
-    from worker.runtime.ranks import Ranks
+    from worker.runtime.ranks import RankGroup
     from worker.training import loop  # noqa: F401 - as above
 
     watch.imported()
     spec = RunSpec.model_validate(overlay(spec_of(work), work.options))
     listener: Any = Listener(watch)
-    stop = Stop()
+    stop = StopSignal()
     job = Job(
         job_id="job_benchmark",
         run_id="run_benchmark",
@@ -79,12 +80,12 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
         dataset=work.rows,
         completions=work.completions,
     )
-    program = Program(directory, job, listener, stop, Space(listener, stop), Ranks())
-    base, accelerator = load(program, model)
+    program = Program(directory, job, listener, stop, DiskSpace(listener, stop), RankGroup())
+    base = load_base(model, spec, Path(work.models_dir), listener)
     rows = examples(work, base.tokenizer)
     pad = base.tokenizer.pad_token_id
     board: Any = SimpleNamespace(write=lambda _values, _step: None)
-    trainer = train._trainer(program, base, accelerator, World(), rows, [], pad, board)
+    trainer = make_trainer(program, base.model, World(), Examples(rows, []), pad, board)
     redraw(trainer.model, work.adapter_seed)
     make_step = trainer._step
 

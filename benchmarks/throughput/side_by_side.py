@@ -20,7 +20,7 @@ WHY = {
     "fairtune": "gradient checkpointing off: memory suffices, and recomputing costs time",
 }
 
-# What measured best here, of equals the one with less memory; docs/performance.md has the others.
+# What measured best here, of equals the one with less memory; benchmarks/results has the others.
 TRL: dict[str, dict[str, Any]] = {
     "hate_speech_simple": {"micro": 4, "checkpointing": False, "sorted": True},
     "hate_speech_policy": {"micro": 2, "checkpointing": False, "sorted": True},

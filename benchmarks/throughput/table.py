@@ -1,4 +1,4 @@
-"""Results as Markdown, and their place in docs/performance.md. Pure functions."""
+"""Results as Markdown tables. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,13 +80,3 @@ def heading(result: Mapping[str, Any]) -> str:
         f"{result['date']}, commit {result['commit']}. {result['machine']}. {result['model']}, "
         f"{result['about']}. {versions}."
     )
-
-
-def put_between(page: str, name: str, body: str) -> str:
-    """The page with `body` between the markers of that name. Raises ValueError without them."""
-    begin, end = f"<!-- bench {name} -->\n", f"<!-- /bench {name} -->"
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"the page has no place for {name}: {begin.strip()} … {end}")
-    return f"{before}{begin}\n{body}\n{end}{after}"

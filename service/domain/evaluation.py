@@ -1,13 +1,11 @@
 """Evaluations as jobs of their own: what may be asked for, and what was made of that."""
 
 from collections.abc import Collection
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.spec import Split
-
-Target = Literal["base", "adapter", "checkpoint", "merged"]
+from service.domain.task import Target, Task
 
 
 class EvaluationRequest(BaseModel):
@@ -40,25 +38,16 @@ class EvaluationRequest(BaseModel):
     )
 
 
-class EvaluationTask(BaseModel):
-    """An evaluation job's params, and the section `evaluation` of its job.json.
-
-    Everything is settled: what a request left out has its value.
-    """
-
-    model_config = ConfigDict(frozen=True)
+class EvaluationTask(Task):
+    """Parameters of an evaluation job."""
 
     target: Target
-    step: int | None
-    """Optimizer step of the weights; null: the base model's."""
     dataset_id: str
     split: Split
     template: str
     labels: list[str]
-    """Those of the run's training rows, sorted. Every row is scored against all of them."""
+    """Labels of the run's training rows, sorted. Every row is scored against all of them."""
     max_samples: int | None = None
-    merge: str | None = None
-    """Whose weights they are, where the target is merged."""
 
 
 def report_split(wanted: Collection[str], labelled: Collection[str]) -> Split | None:
@@ -68,13 +57,3 @@ def report_split(wanted: Collection[str], labelled: Collection[str]) -> Split | 
     """
     order: tuple[Split, ...] = ("test", "validation", "train")
     return next((one for one in order if one in wanted and one in labelled), None)
-
-
-def evaluation_id(job_id: str) -> str:
-    """The id of the evaluation that an evaluation job makes, known before it is made."""
-    return f"eval_{job_id.removeprefix('job_')}"
-
-
-def job_of(evaluation: str) -> str:
-    """The inverse; for an evaluation that a train job made, the id of no job."""
-    return f"job_{evaluation.removeprefix('eval_')}"

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from service.domain.evaluation import Target
 from service.domain.merge import MergeComparison
 from service.domain.states import FailureReason, Phase
+from service.domain.task import Target
 
 # A program's exit status. Anything else is a crash.
 EXIT_DONE = 0

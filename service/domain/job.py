@@ -1,15 +1,13 @@
-"""job.json: all that a program needs to know, so that a person can run one by hand."""
+"""job.json: everything a program needs, so that a person can run one by hand."""
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationInfo, field_validator
 
-from service.domain.evaluation import EvaluationTask, evaluation_id
-from service.domain.merge import MergeTask, merge_id
-from service.domain.prediction import PredictionTask, prediction_id
+from service.domain.job_kinds import KINDS, TRAIN
 from service.domain.spec import RunSpec
-from service.domain.states import JobKind
+from service.domain.task import Task
 from service.domain.template import Template
 
 JOB_FILE = "job.json"
@@ -18,18 +16,20 @@ LOG_FILE = "training.log"
 DATASET_FILE = "dataset.parquet"
 BIAS_REPORT_FILE = "bias_report.json"
 CARD_FILE = "README.md"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_FILES = ("adapter_config.json", ADAPTER_WEIGHTS_FILE)
+
+# Directories below a job directory.
+CHECKPOINTS_DIR = "checkpoints"
+EVALUATIONS_DIR = "evaluations"
+TENSORBOARD_DIR = "tensorboard"
+ADAPTER_DIR = "adapter"
+MERGED_DIR = "merged"
 
 
-def log_path(kind: JobKind, job_id: str) -> str:
-    """Where the log of a job's program lies among the files of its run."""
-    if kind == JobKind.EVALUATE:
-        return f"evaluations/{evaluation_id(job_id)}/evaluate.log"
-    if kind == JobKind.MERGE:
-        return f"merges/{merge_id(job_id)}/merge.log"
-    if kind == JobKind.PREDICT:
-        return f"predictions/{prediction_id(job_id)}/predict.log"
-    return LOG_FILE
+def checkpoint_path(step: int) -> str:
+    """Return the directory of a step's checkpoint, relative to the job directory."""
+    return f"{CHECKPOINTS_DIR}/checkpoint-{step}"
 
 
 class Job(BaseModel):
@@ -38,6 +38,7 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
+    kind: str = TRAIN.name
     job_id: str
     run_id: str
     token: int
@@ -47,32 +48,42 @@ class Job(BaseModel):
     template: Template
     baseline_template: Template | None
     models_dir: str
-    """Where base models lie by name, and where a bundled one is converted to, once."""
+    """Directory of base models by name; a bundled one is converted into it once."""
     dataset: str = DATASET_FILE
     """Canonical rows as Parquet; service.datasets.rows has the columns."""
     completions: dict[str, str] | None = None
-    """Label -> assistant turn, for datasets of chat messages with labels; null: the template's."""
+    """Label -> assistant turn, for labelled datasets of chat messages; null: the template's."""
     dataset_warnings: list[dict[str, Any]] = []
-    """What the service found in the dataset, each with a `code` and a `detail`: for the report."""
+    """The dataset's warnings, each with a `code` and a `detail`, for the report."""
     resume_from: str | None = None
-    """A complete checkpoint directory to go on from."""
+    """Directory of the complete checkpoint to resume from."""
     train_batch_size: int | None = None
     eval_batch_size: int | None = None
-    """Rows per forward pass where memory did not suffice for the specification's. The effective
-    batch is the specification's all the same."""
-    evaluation: EvaluationTask | None = None
-    """What an evaluation job scores; null in a train job. `template` is then the one to score
-    under, and `completions` are those of the dataset that the run was trained on."""
-    merge: MergeTask | None = None
-    """What a merge job makes; null in others."""
-    prediction: PredictionTask | None = None
-    """What a prediction job scores; null in others. `template` is then the one to score under."""
+    """Rows per forward pass, if memory did not suffice for those of the specification. The
+    effective batch remains that of the specification."""
+    task: SerializeAsAny[Task] | None = None
+    """Parameters of the job, of its kind's model; null in a train job. Its template is then
+    `template`, and `completions` are those of the dataset that the run was trained on."""
     adapter: str | None = None
-    """The directory of the adapter that an evaluation job scores or a merge job merges; null: the
-    base model's own weights, or a merged model's."""
+    """Directory of the adapter to load; null: none is loaded."""
     merged: str | None = None
-    """The directory of the merged model that an evaluation job scores."""
+    """Directory of the merged model to load instead of the base model."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        if value not in KINDS:
+            raise ValueError(f"no such kind of job; known are {', '.join(KINDS)}")
+        return value
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _task_of_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Validate the task with the model of the job's kind."""
+        kind = KINDS.get(info.data.get("kind", ""))
+        return kind.task(value) if kind is not None and isinstance(value, dict) else value
 
     @classmethod
     def read(cls, directory: Path) -> "Job":
+        """Read a job directory's job.json. Raises OSError, ValidationError."""
         return cls.model_validate_json((directory / JOB_FILE).read_bytes())

@@ -7,9 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from service.domain.spec import Split
+from service.domain.task import Task
 
 MergedDtype = Literal["bfloat16", "float16", "float32"]
 BaseWeights = Literal["original", "dequantized"]
+
+MERGED_FOLDER = "merged"
+"""Folder of a run's merged models, a folder each below it."""
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,3}})?)\s*({'|'.join(_UNITS)})", re.IGNORECASE)
@@ -64,26 +68,23 @@ def _bytes(size: str) -> int | None:
     return None if found is None else int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-class MergeTask(BaseModel):
-    """A merge job's params, and the section `merge` of its job.json. Everything is settled.
+class MergeTask(Task):
+    """Parameters of a merge job.
 
-    Two merges of a run with the same task are the same merge, as long as the run has not gone back
-    past its weights.
+    Two merges of a run with the same task are the same merge, unless the run was rewound past the
+    merged weights in between.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     target: Literal["adapter", "checkpoint"]
     step: int
-    """Optimizer step of the adapter's weights."""
     dtype: MergedDtype
     max_shard_bytes: Annotated[int, Field(ge=1)]
     base_weights: BaseWeights
     labels: list[str]
-    """Those of the run's training rows, sorted: what merged model and adapter are compared on.
-    Empty: on the likelihood of the rows' own answers."""
+    """Labels of the run's training rows, sorted: merged model and adapter are compared on their
+    probabilities. Empty: on the likelihood of the rows' own answers."""
     split: Split
-    """Of the run's dataset, whose rows they are compared on."""
+    """Split of the run's dataset whose rows they are compared on."""
 
 
 class MergeComparison(BaseModel):
@@ -129,23 +130,13 @@ class MergeComparison(BaseModel):
         )
 
 
-def merge_id(job_id: str) -> str:
-    """The id of what a merge job makes, known before it is made."""
-    return f"merge_{job_id.removeprefix('job_')}"
-
-
-def job_of(merge: str) -> str:
-    """The inverse."""
-    return f"job_{merge.removeprefix('merge_')}"
-
-
 def merged_path(merge: str, name: str = "") -> str:
-    """Where a merged model's files lie among those of its run."""
-    return f"merged/{merge}/{name}"
+    """Return the path of a merged model's file among those of its run."""
+    return f"{MERGED_FOLDER}/{merge}/{name}"
 
 
 def merged_folder(path: str) -> str | None:
-    """The folder of the merged model that a file of the run belongs to; None for any other file."""
-    first, _, rest = path.partition("/")
-    merge, slash, _ = rest.partition("/")
-    return merged_path(merge) if first == "merged" and slash else None
+    """Return the folder of the merged model that a run's file belongs to; None for other files."""
+    folder, _, below = path.partition("/")
+    merge, slash, _ = below.partition("/")
+    return merged_path(merge) if folder == MERGED_FOLDER and slash else None

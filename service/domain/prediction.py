@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from service.domain.task import Task
+
 MOST_TEXTS = 256
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 PREDICTIONS_FILE = "predictions.json"
@@ -55,15 +57,11 @@ class PredictionRequest(BaseModel):
     )
 
 
-class PredictionOrder(BaseModel):
-    """What is to be done with the texts, whichever they are."""
-
-    model_config = ConfigDict(frozen=True)
+class PredictionOrder(Task):
+    """Parameters of a prediction job without the texts and the labels."""
 
     target: Literal["adapter", "checkpoint", "merged"]
     step: int
-    """Optimizer step of the weights."""
-    merge: str | None
     template: str
     positive_label: str
     threshold: float | None
@@ -71,10 +69,10 @@ class PredictionOrder(BaseModel):
 
 
 class PredictionTask(PredictionOrder):
-    """A prediction job's params, and the section `prediction` of its job.json."""
+    """Parameters of a prediction job."""
 
     labels: list[str]
-    """Those of the run's training rows, sorted."""
+    """Labels of the run's training rows, sorted."""
     texts: list[str]
 
 
@@ -118,13 +116,3 @@ def decided(task: PredictionTask, scores: Scores) -> list[Prediction]:
             label = max(others, key=by_label.__getitem__)
         found.append(Prediction(label=label, score=score, probabilities=by_label, truncated=cut))
     return found
-
-
-def prediction_id(job_id: str) -> str:
-    """The id of what a prediction job makes, known before it is made."""
-    return f"pred_{job_id.removeprefix('job_')}"
-
-
-def job_of(prediction: str) -> str:
-    """The inverse."""
-    return f"job_{prediction.removeprefix('pred_')}"

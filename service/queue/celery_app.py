@@ -1,7 +1,6 @@
 """The Celery application. A message is only a wake-up; SQL is the truth."""
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -10,24 +9,12 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from service.domain.errors import Unavailable
-from service.domain.states import JobKind
+from service.domain.job_kinds import JOBS_QUEUE
 from service.queue import filesystem_transport
 from service.settings import Settings
 
 EXECUTE = "fairtune.execute"
-QUEUE = "jobs"
-PREDICTIONS = "predictions"
-"""Of its own, so that a worker that serves it alone answers while others train."""
-QUEUES = (QUEUE, PREDICTIONS)
-
-
-def queue_of(kind: JobKind | str) -> str:
-    return PREDICTIONS if kind == JobKind.PREDICT else QUEUE
-
-
-def kinds_in(queues: Collection[str]) -> list[JobKind]:
-    """The kinds of jobs that wait in these queues."""
-    return [kind for kind in JobKind if queue_of(kind) in queues]
+QUEUE = JOBS_QUEUE
 
 
 def folder_of(settings: Settings) -> Path | None:

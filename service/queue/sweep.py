@@ -9,6 +9,7 @@ from celery import Celery
 
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
+from service.domain.job_kinds import job_kind, names_in
 from service.domain.lease import RENEWAL_SECONDS
 from service.domain.states import FailureReason
 from service.queue import celery_app, filesystem_transport
@@ -106,12 +107,12 @@ class Sweeper:
             if self._idle_seconds() > self.settings.sweep_seconds * _PATIENCE:
                 # Nothing is left in its queues, so wake-ups for what waits there were lost; and
                 # none piles up where it takes each at once.
-                jobs.hurry(session, celery_app.kinds_in(self.settings.queues))
+                jobs.hurry(session, names_in(self.settings.queues))
             waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
             kinds = jobs.kinds_of(session, waiting)
         for number, job_id in enumerate(waiting):
             try:
-                celery_app.enqueue(self.app, job_id, celery_app.queue_of(kinds[job_id]))
+                celery_app.enqueue(self.app, job_id, job_kind(kinds[job_id]).queue)
             except Unavailable as error:
                 log.warning("nobody woken", error=error.detail)
                 with self.database.write() as session:

@@ -5,12 +5,13 @@ from typing import NamedTuple
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
-from service.domain.evaluation import EvaluationTask, evaluation_id, job_of
+from service.domain.evaluation import EvaluationTask
 from service.domain.job import ADAPTER_FILES
-from service.domain.merge import MergeTask, merged_path
-from service.domain.prediction import PredictionTask
-from service.domain.states import RESTING, JobKind, JobStatus
-from service.store import merges
+from service.domain.job_kinds import EVALUATE
+from service.domain.merge import merged_path
+from service.domain.states import RESTING, JobStatus
+from service.domain.task import Task
+from service.store import jobs, merges
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Run
 
 
@@ -24,7 +25,7 @@ class Found(NamedTuple):
 
     @property
     def id(self) -> str:
-        return evaluation_id(self.job.id) if self.row is None else self.row.id
+        return EVALUATE.result_id(self.job.id) if self.row is None else self.row.id
 
     @property
     def is_superseded(self) -> bool:
@@ -33,15 +34,15 @@ class Found(NamedTuple):
 
 
 def task_of(job: Job) -> EvaluationTask | None:
-    """What an evaluation job is to do; None for a job of another kind."""
-    return EvaluationTask.model_validate(job.params) if job.kind == JobKind.EVALUATE else None
+    """Return the parameters of an evaluation job; None for a job of another kind."""
+    return task if isinstance(task := jobs.task_of(job), EvaluationTask) else None
 
 
 def find(session: Session, run_id: str, evaluation: str) -> Found:
     """Raises NotFound."""
     row = session.get(Evaluation, evaluation)
-    job = session.get(Job, job_of(evaluation) if row is None else row.job_id)
-    if job is None or job.run_id != run_id or (row is None and job.kind != JobKind.EVALUATE):
+    job = session.get(Job, EVALUATE.job_id(evaluation) if row is None else row.job_id)
+    if job is None or job.run_id != run_id or (row is None and job.kind != EVALUATE.name):
         raise NotFound(f"run {run_id} has no evaluation {evaluation!r}")
     return Found(job, row, task_of(job))
 
@@ -55,7 +56,7 @@ def all_of(session: Session, run_id: str) -> list[Found]:
     )
     found = [Found(job, row, task_of(job)) for row, job in made]
     known = {one.job.id for one in found}
-    asked = session.exec(select(Job).where(Job.run_id == run_id, Job.kind == JobKind.EVALUATE))
+    asked = session.exec(select(Job).where(Job.run_id == run_id, Job.kind == EVALUATE.name))
     found += [Found(job, None, task_of(job)) for job in asked if job.id not in known]
     return sorted(found, key=lambda one: one.id)
 
@@ -112,17 +113,14 @@ class Weights(NamedTuple):
     sha256: str
 
 
-def weight_files(
-    session: Session, run_id: str, task: EvaluationTask | MergeTask | PredictionTask
-) -> list[Weights]:
-    """The adapter or merged model that `task` is about; none for the base model.
+def weight_files(session: Session, run_id: str, task: Task) -> list[Weights]:
+    """The adapter or merged model that `task` is about; none for the base model or none at all.
 
     Raises NotFound if it is gone.
     """
-    if task.target == "base":
+    if task.target is None or task.target == "base":
         return []
     if task.target == "merged":
-        assert not isinstance(task, MergeTask)
         return _merged_files(session, run_id, task.merge)
     if task.target == "adapter":
         rows = [session.get(Artifact, (run_id, name)) for name in ADAPTER_FILES]

@@ -6,10 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from service.domain.evaluation import evaluation_id
-from service.domain.merge import merge_id
-from service.domain.prediction import prediction_id
-from service.domain.states import JobKind
+from service.domain.job_kinds import job_kind
 from service.store.tables import Event, Job, Run
 
 
@@ -32,7 +29,7 @@ def storable(value: Any) -> Any:
 
 
 def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent]) -> None:
-    """Add `events` in order; those of an evaluation or a merge job also say whose they are.
+    """Add `events` in order; they carry the id of what the job produces beside the run.
 
     The run's row is locked until the commit, so numbers have no gaps and become visible in order:
     a reader that has seen number n will never be shown a smaller one later.
@@ -46,13 +43,8 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
         .returning(col(Run.event_count))
     )
     job = session.get_one(Job, job_id)
-    marks = {}
-    if job.kind == JobKind.EVALUATE:
-        marks = {"evaluation_id": evaluation_id(job_id)}
-    elif job.kind == JobKind.MERGE:
-        marks = {"merge_id": merge_id(job_id)}
-    elif job.kind == JobKind.PREDICT:
-        marks = {"prediction_id": prediction_id(job_id)}
+    kind = job_kind(job.kind)
+    result = {} if kind.result_field is None else {kind.result_field: kind.result_id(job_id)}
     last = session.execute(statement).scalar_one()
     first = last - len(events) + 1
     for number, event in enumerate(events, first):
@@ -64,7 +56,7 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
                 token=event.token,
                 seq=event.seq,
                 type=event.type,
-                data=storable(event.data | marks),
+                data=storable(event.data | result),
             )
         )
     session.flush()

@@ -8,7 +8,8 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict
-from service.domain.states import JobKind, JobRequest, JobStatus
+from service.domain.job_kinds import job_kind
+from service.domain.states import JobRequest, JobStatus
 from service.store import jobs
 from service.store.tables import Job
 
@@ -37,11 +38,7 @@ def cancel(session: Session, job: Job, by: str | None = None) -> None:
     elif job.status != JobStatus.CANCELLED and not jobs.switch_status(
         session, job, JobStatus.CANCELLED, by=by
     ):
-        what = {
-            JobKind.EVALUATE: "evaluation",
-            JobKind.MERGE: "merge",
-            JobKind.PREDICT: "prediction",
-        }.get(JobKind(job.kind), "run")
+        what = job_kind(job.kind).noun
         raise Conflict(f"the {what} has already {job.status}; there is nothing to cancel")
 
 

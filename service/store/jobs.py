@@ -3,19 +3,19 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, not_, or_, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import NotFound
 from service.domain.ids import new_id
-from service.domain.merge import merge_id, merged_path
+from service.domain.job_kinds import JobKind, job_kind, names_in
 from service.domain.states import (
     FailureReason,
-    JobKind,
     JobRequest,
     JobStatus,
     sources_of,
 )
+from service.domain.task import Task
 from service.observability import request_context
 from service.store import events
 from service.store.database import db_now
@@ -56,7 +56,7 @@ def create(
     job = Job(
         id=new_id("job"),
         run_id=run_id,
-        kind=kind,
+        kind=kind.name,
         params=params or {},
         status=JobStatus.QUEUED,
         request_id=request_context.request_id(),
@@ -66,7 +66,7 @@ def create(
     session.execute(
         update(Job).where(col(Job.id) == job.id).values(queued_at=db_now(), enqueued_at=db_now())
     )
-    status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.value}
+    status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.name}
     if by is not None:
         status["by"] = by
     events.append(session, run_id, job.id, [NewEvent("status", status)])
@@ -78,6 +78,11 @@ def get(session: Session, job_id: str) -> Job:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job
+
+
+def task_of(job: Job) -> Task | None:
+    """Return the parameters of a job; None for one that its run's specification says all of."""
+    return job_kind(job.kind).task(job.params)
 
 
 def switch_status(
@@ -121,13 +126,13 @@ def switch_status(
         statement = statement.where(col(Job.token) == held_token)
     if not session.execute(statement.returning(col(Job.id))).all():
         return False
-    if job.kind == JobKind.MERGE and to in (JobStatus.FAILED, JobStatus.CANCELLED):
-        # Its worker was lost after the files were shown: a merge that is not there shows none.
-        model = merged_path(merge_id(job.id))
+    withdrawn = job_kind(job.kind).withdrawn_path(job.id)
+    if withdrawn is not None and to in (JobStatus.FAILED, JobStatus.CANCELLED):
+        # Its worker was lost after the files became visible: without success there are none.
         session.execute(
             delete(Artifact).where(
                 col(Artifact.run_id) == job.run_id,
-                col(Artifact.path).startswith(model, autoescape=True),
+                col(Artifact.path).startswith(withdrawn, autoescape=True),
             )
         )
     data: dict[str, Any] = {"status": to.value, "job_id": job.id, "kind": job.kind}
@@ -146,13 +151,13 @@ def claim(
     job_id: str,
     owner: str,
     lease_seconds: float,
-    kinds: Collection[JobKind] = tuple(JobKind),
+    kinds: Collection[str] | None = None,
 ) -> Claim | None:
-    """Take a queued job of one of these kinds: a lease and a new fencing token. None where it is
-    not to be had.
+    """Take a queued job of one of these kinds (None: any): a lease and a new fencing token. None
+    where it is not to be had.
     """
     job = session.get(Job, job_id)
-    if job is None or job.kind not in kinds:
+    if job is None or (kinds is not None and job.kind not in kinds):
         return None
     run = session.get(Run, job.run_id, populate_existing=True)
     if run is None or run.deleted_at is not None:
@@ -175,7 +180,7 @@ def claim(
     )
     if not taken:
         return None
-    return Claim(job.id, job.run_id, JobKind(job.kind), job.token, job.attempts, job.request_id)
+    return Claim(job.id, job.run_id, job_kind(job.kind), job.token, job.attempts, job.request_id)
 
 
 def renew(session: Session, claim: Claim, lease_seconds: float) -> JobRequest | None:
@@ -276,7 +281,7 @@ def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str
     return [row[0] for row in session.execute(statement).all()]
 
 
-def hurry(session: Session, kinds: Collection[JobKind]) -> None:
+def hurry(session: Session, kinds: Collection[str]) -> None:
     """Have wake-ups for waiting jobs of these kinds sent again as soon as at first."""
     statement = update(Job).where(
         col(Job.status) == JobStatus.QUEUED, col(Job.kind).in_(list(kinds)), col(Job.resent) > 0
@@ -329,19 +334,18 @@ def not_woken(session: Session, job_id: str) -> None:
     session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=None, resent=0))
 
 
-def kinds_of(session: Session, job_ids: Collection[str]) -> dict[str, JobKind]:
-    found = session.exec(select(Job.id, Job.kind).where(col(Job.id).in_(job_ids)))
-    return {job_id: JobKind(kind) for job_id, kind in found}
+def kinds_of(session: Session, job_ids: Collection[str]) -> dict[str, str]:
+    return dict(session.exec(select(Job.id, Job.kind).where(col(Job.id).in_(job_ids))).all())
 
 
 def queue_position(session: Session, job: Job) -> int | None:
     """1 for the job that waits longest in its queue; None where the job does not wait."""
     if job.status != JobStatus.QUEUED:
         return None
-    is_prediction = col(Job.kind) == JobKind.PREDICT
+    rivals = names_in([job_kind(job.kind).queue])
     ahead = select(func.count()).where(
         Job.status == JobStatus.QUEUED,
         col(Job.queued_at) < job.queued_at,
-        is_prediction if job.kind == JobKind.PREDICT else not_(is_prediction),
+        col(Job.kind).in_(rivals),
     )
     return session.exec(ahead).one() + 1

@@ -5,10 +5,10 @@ from typing import NamedTuple
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
-from service.domain.evaluation import EvaluationTask
-from service.domain.merge import MergeTask, job_of, merge_id, merged_path
-from service.domain.prediction import PredictionTask
-from service.domain.states import RESTING, JobKind, JobStatus
+from service.domain.job_kinds import MERGE
+from service.domain.merge import MergeTask, merged_path
+from service.domain.states import RESTING, JobStatus
+from service.store import jobs
 from service.store.tables import Artifact, Job
 
 
@@ -22,7 +22,7 @@ class FoundMerge(NamedTuple):
 
     @property
     def id(self) -> str:
-        return merge_id(self.job.id)
+        return MERGE.result_id(self.job.id)
 
     @property
     def is_published(self) -> bool:
@@ -35,8 +35,8 @@ class FoundMerge(NamedTuple):
 
 
 def task_of(job: Job) -> MergeTask | None:
-    """What a merge job is to do; None for a job of another kind."""
-    return MergeTask.model_validate(job.params) if job.kind == JobKind.MERGE else None
+    """Return the parameters of a merge job; None for a job of another kind."""
+    return task if isinstance(task := jobs.task_of(job), MergeTask) else None
 
 
 def files_of(session: Session, job: Job) -> list[Artifact]:
@@ -44,7 +44,7 @@ def files_of(session: Session, job: Job) -> list[Artifact]:
     statement = select(Artifact).where(
         Artifact.run_id == job.run_id,
         Artifact.job_id == job.id,
-        col(Artifact.path).startswith(merged_path(merge_id(job.id)), autoescape=True),
+        col(Artifact.path).startswith(merged_path(MERGE.result_id(job.id)), autoescape=True),
     )
     return list(session.exec(statement.order_by(col(Artifact.path))))
 
@@ -52,10 +52,10 @@ def files_of(session: Session, job: Job) -> list[Artifact]:
 def all_of(session: Session, run_id: str) -> list[FoundMerge]:
     """The newest first; none that is deleted."""
     statement = select(Job).where(
-        Job.run_id == run_id, Job.kind == JobKind.MERGE, col(Job.deleted_at).is_(None)
+        Job.run_id == run_id, Job.kind == MERGE.name, col(Job.deleted_at).is_(None)
     )
-    jobs = session.exec(statement.order_by(col(Job.id).desc()))
-    return [_found(session, job) for job in list(jobs)]
+    merge_jobs = session.exec(statement.order_by(col(Job.id).desc()))
+    return [_found(session, job) for job in list(merge_jobs)]
 
 
 def _found(session: Session, job: Job) -> FoundMerge:
@@ -71,8 +71,8 @@ def find(session: Session, run_id: str, merge: str | None = None) -> FoundMerge:
         if newest is None:
             raise not_found(run_id, None)
         return newest
-    job = session.get(Job, job_of(merge))
-    if job is None or job.run_id != run_id or job.kind != JobKind.MERGE or job.deleted_at:
+    job = session.get(Job, MERGE.job_id(merge))
+    if job is None or job.run_id != run_id or job.kind != MERGE.name or job.deleted_at:
         raise not_found(run_id, merge)
     return _found(session, job)
 
@@ -112,22 +112,16 @@ def published(session: Session, run_id: str, merge: str | None = None) -> FoundM
     raise Conflict(f"the merge {found.id} {why}")
 
 
-def weights_of(session: Session, job: Job) -> tuple[str, int | None]:
-    """Which of the run's weights a job other than the training is about: adapter or checkpoint and
-    the step, or base. A merged model stands for what was merged.
+def weights_of(session: Session, job: Job) -> tuple[str | None, int | None]:
+    """Return the target and step of the run's weights that a job other than the training uses;
+    for a merged model, those of the weights that were merged.
     """
-    if job.kind == JobKind.MERGE:
-        task = task_of(job)
-        assert task is not None
-        return task.target, task.step
-    order: EvaluationTask | PredictionTask
-    if job.kind == JobKind.PREDICT:
-        order = PredictionTask.model_validate(job.params)
-    else:
-        order = EvaluationTask.model_validate(job.params)
-    if order.merge is not None:
-        return weights_of(session, session.get_one(Job, job_of(order.merge)))
-    return order.target, order.step
+    task = jobs.task_of(job)
+    if task is None:
+        return None, None
+    if task.merge is not None:
+        return weights_of(session, session.get_one(Job, MERGE.job_id(task.merge)))
+    return task.target, task.step
 
 
 def newest_published(session: Session, run_id: str) -> FoundMerge:

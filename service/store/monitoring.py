@@ -5,13 +5,14 @@ from typing import NamedTuple
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from service.domain.states import JobKind, JobStatus
+from service.domain.job_kinds import KINDS
+from service.domain.states import JobStatus
 from service.store.database import db_now
 from service.store.tables import Job
 
 
 class Figures(NamedTuple):
-    jobs: dict[tuple[JobKind, JobStatus], int]
+    jobs: dict[tuple[str, JobStatus], int]
     """How many there are, for every kind and status, 0 included."""
     oldest_queued_seconds: float
     """How long the job that waits longest has waited, by the database's clock; 0: none waits."""
@@ -21,13 +22,13 @@ class Figures(NamedTuple):
 
 def figures(session: Session) -> Figures:
     """Three short statements: between two of them a job may change."""
-    jobs = {(kind, status): 0 for kind in JobKind for status in JobStatus}
+    jobs = {(kind, status): 0 for kind in KINDS for status in JobStatus}
     takeovers = 0
     grouped = select(Job.kind, Job.status, func.count(), func.sum(col(Job.takeovers))).group_by(
         col(Job.kind), col(Job.status)
     )
     for kind, status, count, taken in session.exec(grouped):
-        jobs[JobKind(kind), JobStatus(status)] = count
+        jobs[kind, JobStatus(status)] = count
         takeovers += taken
     waiting = select(func.min(col(Job.queued_at)), db_now()).where(Job.status == JobStatus.QUEUED)
     since, now = session.exec(waiting).one()

@@ -7,14 +7,13 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
 from service.domain.errors import NotFound
+from service.domain.job_kinds import PREDICT
 from service.domain.prediction import (
     PREDICTIONS_FILE,
     PredictionOrder,
     PredictionTask,
-    job_of,
-    prediction_id,
 )
-from service.domain.states import JobKind
+from service.store import jobs
 from service.store.tables import Artifact, Job
 
 
@@ -26,27 +25,24 @@ class FoundPrediction(NamedTuple):
 
     @property
     def id(self) -> str:
-        return prediction_id(self.job.id)
-
-
-def place_of(prediction: str) -> str:
-    """Where the scores lie among the files of the run."""
-    return f"predictions/{prediction}/{PREDICTIONS_FILE}"
+        return PREDICT.result_id(self.job.id)
 
 
 def task_of(job: Job) -> PredictionTask | None:
-    """What a prediction job is to do; None for a job of another kind."""
-    return PredictionTask.model_validate(job.params) if job.kind == JobKind.PREDICT else None
+    """Return the parameters of a prediction job; None for a job of another kind."""
+    return task if isinstance(task := jobs.task_of(job), PredictionTask) else None
 
 
 def find(session: Session, run_id: str, prediction: str) -> FoundPrediction:
     """Raises NotFound."""
-    job = session.get(Job, job_of(prediction))
-    if job is None or job.run_id != run_id or job.kind != JobKind.PREDICT:
+    job = session.get(Job, PREDICT.job_id(prediction))
+    if job is None or job.run_id != run_id or job.kind != PREDICT.name:
         raise NotFound(f"run {run_id} has no predictions {prediction!r}")
     task = task_of(job)
     assert task is not None
-    return FoundPrediction(job, task, session.get(Artifact, (run_id, place_of(prediction))))
+    return FoundPrediction(
+        job, task, session.get(Artifact, (run_id, PREDICT.path(job.id, PREDICTIONS_FILE)))
+    )
 
 
 class ListedPrediction(NamedTuple):
@@ -56,7 +52,7 @@ class ListedPrediction(NamedTuple):
 
     @property
     def id(self) -> str:
-        return prediction_id(self.job.id)
+        return PREDICT.result_id(self.job.id)
 
 
 def page(
@@ -75,12 +71,12 @@ def page(
     whole: Any = Job.params
     statement = (
         select(Job, *order.values())
-        .where(col(Job.run_id) == run_id, col(Job.kind) == JobKind.PREDICT)
+        .where(col(Job.run_id) == run_id, col(Job.kind) == PREDICT.name)
         .options(defer(whole, raiseload=True))
         .order_by(col(Job.id).desc())
     )
     if after is not None:
-        statement = statement.where(col(Job.id) < job_of(after))
+        statement = statement.where(col(Job.id) < PREDICT.job_id(after))
     found = [
         ListedPrediction(job, PredictionOrder.model_validate(dict(zip(order, values, strict=True))))
         for job, *values in session.execute(statement.limit(limit + 1))

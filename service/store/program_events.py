@@ -6,14 +6,12 @@ from typing import Any
 from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
-from service.domain.evaluation import evaluation_id
 from service.domain.events import (
     ArtifactEvent,
     CheckpointEvent,
     EvaluationEvent,
     FailureEvent,
     FileEntry,
-    LogEvent,
     MergedEvent,
     MetricsEvent,
     PhaseEvent,
@@ -21,32 +19,16 @@ from service.domain.events import (
     ProgramEvent,
     Progress,
     RewoundEvent,
-    WarningEvent,
 )
 from service.domain.ids import new_id
-from service.domain.merge import merge_id, merged_path
-from service.domain.prediction import prediction_id
-from service.domain.states import JobKind
-from service.store import events, jobs, merges, predictions
+from service.domain.job_kinds import EVALUATE, job_kind
+from service.domain.merge import merged_path
+from service.store import events, jobs, merges
 from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.rewind import Dropped, rewind
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
-
-# What programs of each kind may say: an evaluation or a merge nothing that is the run's own.
-_OF_ANY = PhaseEvent | Progress | WarningEvent | LogEvent | FailureEvent
-_MAY_SAY = {
-    JobKind.TRAIN: _OF_ANY
-    | MetricsEvent
-    | CheckpointEvent
-    | EvaluationEvent
-    | ArtifactEvent
-    | RewoundEvent,
-    JobKind.EVALUATE: _OF_ANY | EvaluationEvent,
-    JobKind.MERGE: _OF_ANY | MergedEvent,
-    JobKind.PREDICT: _OF_ANY | PredictionsEvent,
-}
 
 
 def prefix(run_id: str, job_id: str, token: int) -> str:
@@ -81,11 +63,10 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
     if not new:
         return []
     dropped: list[Dropped] = []
-    kind = JobKind(job.kind)
+    kind = job_kind(job.kind)
     for line in new:
-        may_say = isinstance(line, _MAY_SAY[kind])
-        if not may_say:
-            raise RuntimeError(f"the program of a job of kind {kind} may not say {line.type}")
+        if not kind.accepts(line):
+            raise RuntimeError(f"a program of kind {kind.name} may not emit a {line.type} event")
         dropped += _apply(session, claim, job, line)
     job.shipped_seq = new[-1].seq
     session.add(job)
@@ -129,16 +110,14 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             return rewind(session, job, line.step)
         case CheckpointEvent():
             return _put_checkpoint(session, claim, job, line)
-        case ArtifactEvent():
-            put_artifact(session, claim, line.file)
+        case ArtifactEvent() | PredictionsEvent():
+            path = claim.kind.path(job.id, line.file.path)
+            visible = line.file.model_copy(update={"path": path})
+            put_artifact(session, claim, visible, line.file.path)
         case EvaluationEvent():
             _put_evaluation(session, claim, job, line)
         case MergedEvent():
             _put_merged(session, claim, job, line)
-        case PredictionsEvent():
-            place = predictions.place_of(prediction_id(job.id))
-            shown = line.file.model_copy(update={"path": place})
-            put_artifact(session, claim, shown, line.file.path)
         case _:
             pass
     return []
@@ -187,7 +166,7 @@ def _put_merged(session: Session, claim: Claim, job: Job, line: MergedEvent) -> 
     for old in merges.files_of(session, job):
         session.delete(old)
     session.flush()
-    merge = merge_id(job.id)
+    merge = claim.kind.result_id(job.id)
     for file in line.files:
         shown = file.model_copy(update={"path": merged_path(merge, file.path)})
         put_artifact(session, claim, shown, f"{line.path}/{file.path}")
@@ -268,7 +247,7 @@ def _put_evaluation(session: Session, claim: Claim, job: Job, line: EvaluationEv
     )
     session.add(
         Evaluation(
-            id=new_id("eval") if task is None else evaluation_id(job.id),
+            id=new_id(EVALUATE.result_prefix) if task is None else EVALUATE.result_id(job.id),
             run_id=claim.run_id,
             label=label,
             job_id=claim.job_id,

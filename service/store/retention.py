@@ -8,11 +8,10 @@ from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
-from service.domain.evaluation import evaluation_id
-from service.domain.merge import job_of, merge_id, merged_folder
-from service.domain.prediction import prediction_id
-from service.domain.states import RESTING, JobKind, JobStatus
-from service.store import events, jobs, merges, program_events, promotions
+from service.domain.job_kinds import MERGE, job_kind
+from service.domain.merge import merged_folder
+from service.domain.states import RESTING, JobStatus
+from service.store import events, jobs, merges, program_events, promotions, runs
 from service.store.database import db_now
 from service.store.events import NewEvent
 from service.store.rewind import Dropped
@@ -65,8 +64,8 @@ def finish_delete(session: Session, run_id: str) -> None:
     Raises Conflict where a worker took up one of its jobs meanwhile.
     """
     found = _put_to_rest(session, run_id, None)
-    made = [run_id, *found]
-    made += [make(one) for make in (evaluation_id, merge_id, prediction_id) for one in found]
+    made = [run_id, *(job.id for job in found)]
+    made += [job_kind(job.kind).result_id(job.id) for job in found]
     for first in range(0, len(made), _AT_ONCE):
         some = made[first : first + _AT_ONCE]
         session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(some)))
@@ -76,8 +75,8 @@ def finish_delete(session: Session, run_id: str) -> None:
     session.execute(delete(Run).where(col(Run.id) == run_id))
 
 
-def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[str]:
-    """Lock the run's jobs, cancel those that wait; their ids. Raises Conflict if one runs."""
+def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[Job]:
+    """Lock the run's jobs, cancel those that wait; return them. Raises Conflict if one runs."""
     statement = select(Job).where(Job.run_id == run_id).order_by(col(Job.id)).with_for_update()
     # Not `params`: of predictions they hold the texts.
     needed: list[Any] = [Job.run_id, Job.kind, Job.status]
@@ -85,13 +84,14 @@ def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[str]:
     found = list(session.exec(statement.execution_options(populate_existing=True)))
     for job in found:
         if job.status == JobStatus.RUNNING:
-            what = "run" if job.kind == JobKind.TRAIN else f"{job.kind} job {job.id} of the run"
+            kind = job_kind(job.kind)
+            what = "run" if kind.trains else f"{kind.name} job {job.id} of the run"
             raise Conflict(f"the {what} is running: cancel it and wait until it has stopped")
     for job in found:
         if job.status not in RESTING:
             why = {"detail": "the run is being deleted"}
             jobs.switch_status(session, job, JobStatus.CANCELLED, by=by, why=why)
-    return [job.id for job in found]
+    return found
 
 
 def half_deleted(session: Session) -> list[str]:
@@ -109,8 +109,9 @@ def begin_delete_merge(session: Session, run_id: str, merge: str, by: str | None
     May be called again until `finish_delete_merge` was. Raises NotFound, and Conflict while it, or
     what uses its model, waits or runs.
     """
-    job_id = job_of(merge)
-    of_run = select(Job).where(Job.run_id == run_id, Job.kind == JobKind.MERGE)
+    job_id = MERGE.job_id(merge)
+    merge_id = MERGE.result_id(job_id)
+    of_run = select(Job).where(Job.run_id == run_id, Job.kind == MERGE.name)
     has_files = col(Job.id).in_(select(Artifact.job_id).where(Artifact.run_id == run_id))
     there = of_run.where(Job.id == job_id, or_(col(Job.deleted_at).is_(None), has_files))
     # The job before the run, as its worker would. Whoever asks for something locks the run.
@@ -120,18 +121,18 @@ def begin_delete_merge(session: Session, run_id: str, merge: str, by: str | None
         raise merges.not_found(run_id, merge)
     if job.status not in RESTING:
         raise Conflict(
-            f"the merge {merge_id(job_id)} is {job.status}: cancel it and wait until it has stopped"
+            f"the merge {merge_id} is {job.status}: cancel it and wait until it has stopped"
         )
     if users := _users_of(session, job):
         raise Conflict(
-            f"the model of {merge_id(job_id)} is needed by {', '.join(users)}: cancel that, or "
-            "wait for its end"
+            f"the model of {merge_id} is needed by {', '.join(users)}: cancel that, or wait for "
+            "its end"
         )
     if job.deleted_at is None:
         deleted = update(Job).where(col(Job.id) == job_id).values(deleted_at=db_now())
         session.execute(deleted)
-        session.execute(delete(Idempotency).where(col(Idempotency.made_id) == merge_id(job_id)))
-        said = {"message": f"the merged model {merge_id(job_id)} is deleted"}
+        session.execute(delete(Idempotency).where(col(Idempotency.made_id) == merge_id))
+        said = {"message": f"the merged model {merge_id} is deleted"}
         said |= {} if by is None else {"by": by}
         events.append(session, run_id, job_id, [NewEvent("log", said)])
     return job
@@ -146,13 +147,11 @@ def _users_of(session: Session, merge: Job) -> list[str]:
     """The evaluations and predictions, not at their end, of the model that a merge made."""
     statement = select(Job.id, Job.kind).where(
         Job.run_id == merge.run_id,
-        col(Job.kind).in_((JobKind.EVALUATE, JobKind.PREDICT)),
         col(Job.status).not_in(list(RESTING)),
-        col(Job.params)["merge"].as_string() == merge_id(merge.id),
+        col(Job.params)["merge"].as_string() == MERGE.result_id(merge.id),
     )
-    ids = {JobKind.EVALUATE: evaluation_id, JobKind.PREDICT: prediction_id}
     found = session.exec(statement.order_by(col(Job.id)))
-    return [ids[JobKind(kind)](job_id) for job_id, kind in found]
+    return [job_kind(kind).result_id(job_id) for job_id, kind in found]
 
 
 def half_deleted_merges(session: Session) -> list[Job]:
@@ -188,7 +187,7 @@ def expire_checkpoints(session: Session, days: float) -> list[Dropped]:
         select(Checkpoint, Job)
         .join(Job, col(Job.run_id) == col(Checkpoint.run_id))
         .where(
-            Job.kind == JobKind.TRAIN,
+            runs.is_training(),
             col(Checkpoint.created_at) < db_now(-days * _DAY),
             col(Checkpoint.run_id).not_in(waits),
         )

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
-from service.domain.job import LOG_FILE
-from service.domain.states import JobKind, JobStatus
+from service.domain.job_kinds import job_kind
+from service.domain.states import JobStatus
 from service.store import jobs, merges
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric
 
@@ -39,8 +39,9 @@ def rewind(session: Session, job: Job, step: int | None) -> list[Dropped]:
             col(Evaluation.step) > past,
         )
     )
+    log = job_kind(job.kind).log_path(job.id)
     session.execute(
-        delete(Artifact).where(col(Artifact.job_id) == job.id, col(Artifact.path) != LOG_FILE)
+        delete(Artifact).where(col(Artifact.job_id) == job.id, col(Artifact.path) != log)
     )
     statement = select(Checkpoint).where(Checkpoint.run_id == job.run_id, Checkpoint.step > past)
     dropped = list(session.exec(statement))
@@ -65,7 +66,7 @@ def _take_back(session: Session, job: Job, past: int) -> list[Dropped]:
         target, step = merges.weights_of(session, one)
         return target == "adapter" or (target == "checkpoint" and (step or 0) > past)
 
-    asked = select(Job).where(Job.run_id == job.run_id, Job.kind != JobKind.TRAIN)
+    asked = select(Job).where(Job.run_id == job.run_id, Job.id != job.id)
     unfinished = asked.where(col(Job.status).in_(_UNFINISHED)).order_by(col(Job.id))
     # All at once: a worker of one that writes an event holds its job first, and then the run.
     for one in list(session.exec(unfinished.with_for_update())):

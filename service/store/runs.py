@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from service.domain.errors import NotFound
-from service.domain.states import JobKind
+from service.domain.job_kinds import TRAIN
 from service.store.evaluations import predictions
 from service.store.tables import (
     DEFAULT_PROJECT,
@@ -22,6 +23,11 @@ from service.store.tables import (
 Row = TypeVar("Row", bound=SQLModel)
 
 
+def is_training() -> ColumnElement[bool]:
+    """Select the jobs whose state is their run's: a run has one of them."""
+    return col(Job.kind) == TRAIN.name
+
+
 def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
     """A run and the train job whose state is its own. Raises NotFound."""
     statement = (
@@ -31,7 +37,7 @@ def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
             Run.id == run_id,
             Run.project_id == DEFAULT_PROJECT,
             col(Run.deleted_at).is_(None),
-            Job.kind == JobKind.TRAIN,
+            is_training(),
         )
     )
     found = session.exec(statement).one_or_none()
@@ -67,7 +73,7 @@ def list_runs(
         .where(
             Run.project_id == DEFAULT_PROJECT,
             col(Run.deleted_at).is_(None),
-            Job.kind == JobKind.TRAIN,
+            is_training(),
         )
         .order_by(col(Run.id).desc())
     )

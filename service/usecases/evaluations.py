@@ -6,10 +6,12 @@ from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.datasets.templates import builtin_templates
 from service.domain.errors import Conflict, InvalidRequest, NotFound
-from service.domain.evaluation import EvaluationRequest, EvaluationTask, Target, evaluation_id
+from service.domain.evaluation import EvaluationRequest, EvaluationTask
 from service.domain.job import ADAPTER_FILES
+from service.domain.job_kinds import EVALUATE
 from service.domain.spec import RunSpec
-from service.domain.states import RESTING, JobKind
+from service.domain.states import RESTING
+from service.domain.task import Target
 from service.store import datasets as dataset_store
 from service.store import evaluations, job_control, jobs, merges
 from service.store import runs as rows
@@ -37,8 +39,8 @@ def submit(
 
     def create(session: Session, run: Run, trained: Job) -> Order:
         params = resolve(session, run, trained, asked).model_dump(mode="json")
-        job = jobs.create(session, run.id, JobKind.EVALUATE, by=by, params=params)
-        return Order(evaluation_id(job.id), job)
+        job = jobs.create(session, run.id, EVALUATE, by=by, params=params)
+        return Order(EVALUATE.result_id(job.id), job)
 
     return job_submission.submit(context, run_id, key, evaluations.find, create)
 

@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from service.context import Context
 from service.domain.errors import Unavailable
-from service.domain.states import JobKind
+from service.domain.job_kinds import job_kind
 from service.queue import celery_app
 from service.store import idempotency
 from service.store import runs as rows
@@ -60,6 +60,6 @@ def submit(
     if (job := order.job) is not None:
         log.info("job queued", run_id=run_id, job_id=job.id)
         with contextlib.suppress(Unavailable):
-            celery_app.enqueue(context.celery, job.id, celery_app.queue_of(JobKind(job.kind)))
+            celery_app.enqueue(context.celery, job.id, job_kind(job.kind).queue)
     with context.database.read() as session:
         return find(session, run_id, order.id), job is not None

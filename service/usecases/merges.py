@@ -5,9 +5,9 @@ from sqlmodel import Session
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import InvalidRequest
-from service.domain.merge import MergeRequest, MergeTask, merge_id
+from service.domain.job_kinds import MERGE
+from service.domain.merge import MergeRequest, MergeTask
 from service.domain.spec import RunSpec
-from service.domain.states import JobKind
 from service.store import job_control, jobs, merges
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
@@ -41,8 +41,8 @@ def submit(
             return Order(found.id, None)
         check_quota(session, context.settings.store_quota_bytes)
         params = task.model_dump(mode="json")
-        job = jobs.create(session, run.id, JobKind.MERGE, by=by, params=params)
-        return Order(merge_id(job.id), job)
+        job = jobs.create(session, run.id, MERGE, by=by, params=params)
+        return Order(MERGE.result_id(job.id), job)
 
     return job_submission.submit(context, run_id, key, merges.find, create)
 

@@ -6,16 +6,16 @@ from service.artifacts import Damaged, Stored
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound
+from service.domain.job_kinds import PREDICT
 from service.domain.prediction import (
     Prediction,
     PredictionRequest,
     PredictionTask,
     Scores,
     decided,
-    prediction_id,
 )
 from service.domain.spec import RunSpec
-from service.domain.states import JobKind, JobStatus
+from service.domain.states import JobStatus
 from service.store import job_control, jobs, predictions
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
@@ -48,8 +48,8 @@ def submit(
     def create(session: Session, run: Run, trained: Job) -> Order:
         task = resolve(session, run, trained, asked, threshold)
         params = task.model_dump(mode="json")
-        job = jobs.create(session, run.id, JobKind.PREDICT, by=by, params=params)
-        return Order(prediction_id(job.id), job)
+        job = jobs.create(session, run.id, PREDICT, by=by, params=params)
+        return Order(PREDICT.result_id(job.id), job)
 
     return job_submission.submit(context, run_id, key, predictions.find, create)
 

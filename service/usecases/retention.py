@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from service.artifacts import ArtifactStore, Entry
 from service.domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
-from service.domain.merge import merge_id
+from service.domain.job_kinds import MERGE
 from service.store import retention
 from service.store import runs as rows
 from service.store.database import Database
@@ -148,7 +148,7 @@ def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
             log.warning("run not deleted", run_id=run_id, why=error.detail)
     for job in garbage.half_deleted_merges:
         try:
-            delete_merge(database, store, job.run_id, merge_id(job.id))
+            delete_merge(database, store, job.run_id, MERGE.result_id(job.id))
         except (NotFound, Conflict) as error:  # the same; or its run is being deleted
             log.warning("merged model not deleted", job_id=job.id, why=error.detail)
     with database.read() as session:

@@ -21,8 +21,8 @@ from service.domain.errors import (
     pointer_of,
 )
 from service.domain.ids import new_id
+from service.domain.job_kinds import TRAIN
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
-from service.domain.states import JobKind
 from service.domain.steps import StepPlan
 from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
@@ -307,7 +307,7 @@ def _make(
             )
             session.add(run)
             session.flush()
-            job = jobs.create(session, run.id, JobKind.TRAIN, by=by)
+            job = jobs.create(session, run.id, TRAIN, by=by)
             idempotency.remember(session, key, run.id)
     except IntegrityError:
         # The same key at the same time: the other request was first.

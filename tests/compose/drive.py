@@ -2,7 +2,7 @@
 
 python tests/compose/drive.py --compose "docker compose" [--engine docker] [--keep] [--record]
 
-Needs httpx and nothing else. `--record` writes what came of it into docs/deployment.md.
+Needs httpx and nothing else. `--record` writes the outcome to tests/compose/results.md.
 """
 
 import argparse
@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests package
 
 from stack import ROOT, Failed, Stack
 from steps import Drive
 
-from tests.support.pages import put, table
+from tests.support.pages import table, write
 
-PAGE = ROOT / "docs" / "deployment.md"
+PAGE = ROOT / "tests" / "compose" / "results.md"
 
 
 def free_port() -> int:
@@ -96,7 +96,9 @@ def main() -> int:
     parser.add_argument("--compose", default="docker compose", help="the command of compose")
     parser.add_argument("--engine", help="docker or podman; default: as the command says")
     parser.add_argument("--keep", action="store_true", help="leave everything running")
-    parser.add_argument("--record", action="store_true", help="write docs/deployment.md's table")
+    parser.add_argument(
+        "--record", action="store_true", help="write the outcome to tests/compose/results.md"
+    )
     arguments = parser.parse_args()
     port = free_port()
     stack = Stack(arguments.compose, arguments.engine or engine_of(arguments.compose), port)
@@ -114,7 +116,8 @@ def main() -> int:
         else:
             stack.down(volumes=True)
     if passed and arguments.record:
-        put(PAGE, "compose-test", page_of(rows, stack, arguments.compose))
+        text = page_of(rows, stack, arguments.compose)
+        write(PAGE, "The container test: outcome", "make compose-test RECORD=1", text)
     return 0
 
 

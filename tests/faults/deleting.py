@@ -10,7 +10,8 @@ import httpx
 from sqlmodel import SQLModel, col, select
 
 from service.context import Context
-from service.domain.states import JobKind, JobStatus
+from service.domain.job_kinds import MERGE
+from service.domain.states import JobStatus
 from service.store import jobs
 from service.store.tables import Idempotency, Job, Run
 from tests.faults.gates import Gate
@@ -70,7 +71,7 @@ class Deletion:
     @property
     def waiting(self) -> str:
         """The id of the merge's job."""
-        statement = select(Job.id).where(Job.run_id == self.run_id, Job.kind == JobKind.MERGE)
+        statement = select(Job.id).where(Job.run_id == self.run_id, Job.kind == MERGE.name)
         with self.house.database.read() as session:
             return session.exec(statement).one()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.context import Context
-from service.domain.merge import job_of
+from service.domain.job_kinds import MERGE
 from tests.faults.deleting import Deletion
 from tests.faults.invariants import leftovers
 from tests.support.merged_runs import publish
@@ -64,7 +64,7 @@ class MergedDeletion(Deletion):
 
     @property
     def _job(self) -> str:
-        return job_of(self.merge_id)
+        return MERGE.job_id(self.merge_id)
 
     def _seen(self) -> list[int]:
         query = f"?merge_id={self.merge_id}"

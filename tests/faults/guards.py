@@ -17,10 +17,10 @@ from pathlib import Path
 
 from tests.faults import guards_of_files, guards_of_jobs, guards_of_removal
 from tests.faults.guard import Guard
-from tests.faults.report import RESULTS, put, table
+from tests.faults.report import RESULTS
+from tests.support.pages import table, write
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
 SECONDS = 600
 
 GUARDS = (*guards_of_jobs.GUARDS, *guards_of_files.GUARDS, *guards_of_removal.GUARDS)
@@ -76,16 +76,16 @@ class Copy:
 def note(red: dict[str, bool]) -> None:
     """Put into the page which guards turned a test red; of the others it stays what it said."""
     path = RESULTS / "guards.md"
-    cells = [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[2:]]
+    lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+    cells = [line.strip("| ").split(" | ") for line in lines[2:]]
     known = {name: answer for name, *_, answer in cells}
     known |= {name: "yes" if is_red else "no" for name, is_red in red.items()}
-    lines = []
+    rows = []
     for guard in GUARDS:
         tests = "<br>".join(f"`{test.partition('::')[2]}`" for test in guard.tests)
-        lines.append([guard.name, f"`{guard.file}`", tests, known.get(guard.name, "not tried")])
-    text = table(["guard", "in", "tests that need it", "red without it"], lines)
-    path.write_text(text + "\n")
-    put(PAGE, "guards", text)
+        rows.append([guard.name, f"`{guard.file}`", tests, known.get(guard.name, "not tried")])
+    text = table(["guard", "in", "tests that need it", "red without it"], rows)
+    write(path, "Guards: the tests that fail without each", "make guards", text)
 
 
 def main(wanted: list[str]) -> int:

@@ -29,7 +29,7 @@ GUARDS = (
     Guard(
         "a merge that came to nothing has no files",
         "service/store/jobs.py",
-        "if job.kind == JobKind.MERGE and to in (JobStatus.FAILED, JobStatus.CANCELLED):",
+        "if withdrawn is not None and to in (JobStatus.FAILED, JobStatus.CANCELLED):",
         "if False:",
         (f"{MERGE_TESTS}test_a_merge_that_ends_otherwise_after_it_was_shown_shows_nothing",),
     ),

@@ -11,9 +11,9 @@ from typing import Any
 from sqlmodel import select
 
 from service.artifacts import Stored
-from service.domain.job import log_path
+from service.domain.job_kinds import job_kind
 from service.domain.merge import merged_folder
-from service.domain.states import RESTING, TRANSITIONS, JobKind, JobStatus
+from service.domain.states import RESTING, TRANSITIONS, JobStatus
 from service.store import program_events
 from service.store.tables import Run
 from tests.faults.house import House
@@ -118,7 +118,7 @@ def stale_writes(record: Record) -> Iterator[str]:
         if (evaluation.token, "evaluation", Record.label(evaluation)) not in announced:
             yield f"stale: evaluation {evaluation.label} by attempt {evaluation.token}"
     for artifact in record.artifacts:
-        if artifact.path == log_path(JobKind(record.job.kind), record.job.id):
+        if artifact.path == job_kind(record.job.kind).log_path(record.job.id):
             # Shipped as it grows, with no event.
             end = ended[artifact.token - 1]
             fresh = end is None or artifact.created_at <= end.created_at

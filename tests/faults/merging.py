@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from sqlmodel import col, select
 
-from service.domain.states import JobKind, JobStatus
+from service.domain.job_kinds import MERGE
+from service.domain.states import JobStatus
 from service.store.tables import Artifact, Job
 from tests.faults.gates import Gate
 from tests.faults.invariants import files, leftovers, numbering, stale_writes, state
@@ -58,7 +59,7 @@ class MergeScene(Scene):
 
     def submit(self) -> None:
         with self.house.database.read() as session:
-            of_merges = select(Job.id).where(Job.kind == JobKind.MERGE)
+            of_merges = select(Job.id).where(Job.kind == MERGE.name)
             earlier = len(list(session.exec(of_merges)))
         # One that is there already is not made again, and one file suffices for the model anyway.
         body = {"max_shard_size": f"{earlier + 1}MB"}

@@ -1,4 +1,4 @@
-"""What came of the matrix, into docs/reliability.md between its markers.
+"""Outcomes of the fault matrix as a page: tests/faults/results/matrix.md.
 
 python -m tests.faults.report FOLDER
 
@@ -20,10 +20,8 @@ from tests.faults.house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
 from tests.faults.matrix import RECORDING, ROWS, SETTINGS, Row
 from tests.faults.merge_rows import MERGE_ROWS
 from tests.faults.scene import SAVE_STEPS, STEPS
-from tests.support.pages import put, table
+from tests.support.pages import table, write
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = Path(__file__).with_name("results")
 NAMES = {
     "files": "SQLite, files",
@@ -74,7 +72,7 @@ def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
             passed = sum(one["outcome"] == "passed" for one in played)
             missing = len(planned) - len(played)
             cell = f"{passed} of {len(played)}" if played or not missing else ""
-            cell += f" ({missing} not played)" if missing else ""
+            cell += f" ({missing} not executed)" if missing else ""
             cells.append(cell.strip() if planned else "n/a")
         lines.append(cells)
     head = ["what", "how", "when", "promised", *(f"passed: {NAMES[one]}" for one in settings)]
@@ -141,7 +139,7 @@ def times(outcomes: Iterable[Outcome]) -> str:
         ),
     ]
     return table(
-        ["what", "promised", "median", "most", "of"],
+        ["what", "promised", "median", "maximum", "of"],
         [
             [
                 what,
@@ -162,12 +160,12 @@ def main(folder: Path) -> None:
     days = Counter(one["day"] for one in outcomes.values())
     stale = sum(one.get("measured", {}).get("stale writes", 0) for one in outcomes.values())
     head = (
-        f"{len(outcomes) - len(failed)} of {len(outcomes)} rows passed, each a run of {STEPS} "
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} cases passed, each a run of {STEPS} "
         f"steps with a checkpoint every {SAVE_STEPS}, a merge of such a run, or a deletion; "
-        f"{len(PLANNED) - len(outcomes)} are new and were not played yet. "
+        f"{len(PLANNED) - len(outcomes)} have not been executed yet. "
         f"Lease {LEASE_SECONDS:g} s, sweep {SWEEP_SECONDS:g} s. "
         f"Writes by an attempt that had lost its job: {stale:g}. "
-        f"Played: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
+        f"Executed: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
     )
     text = [head, times(outcomes.values())]
     text += [f"{name}:\n\n{matrix(rows, outcomes)}" for name, rows in PARTS.items()]
@@ -176,7 +174,7 @@ def main(folder: Path) -> None:
         text.append(f"Failed:\n\n{names}")
     listed = list(outcomes.values())
     (RESULTS / "faults.json").write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
-    put(PAGE, "faults", "\n\n".join(text))
+    write(RESULTS / "matrix.md", "The fault matrix: outcomes", "make faults", "\n\n".join(text))
     print("\n\n".join(text))
 
 

@@ -3,7 +3,7 @@
 python -m tests.faults.soak --minutes 15 [--setting files] [--seed N]
 
 Ends with counts of what was done, of runs by final state and of violated invariants; exit status 1
-where there were any. --record puts the summary into docs/reliability.md.
+where there were any. --record writes the summary to tests/faults/results/soak.md.
 """
 
 import argparse
@@ -26,10 +26,11 @@ from tests.faults.house import House
 from tests.faults.invariants import leftovers, violations
 from tests.faults.matrix import BOTH
 from tests.faults.record import Reference, record_of
-from tests.faults.report import NAMES, PAGE, RESULTS, put, table
+from tests.faults.report import NAMES, RESULTS
 from tests.faults.scene import BODY, SAVE_STEPS, dataset
 from tests.faults.storm import Storm
 from tests.support.installation import wait_until
+from tests.support.pages import table, write
 from tests.support.tiny_models import make_models
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
@@ -209,7 +210,7 @@ def main() -> int:
         fields = {"minutes": given.minutes, "setting": given.setting, "seed": given.seed}
         fields |= {"done": soak.done, "runs": ends, "violations": soak.found}
         (RESULTS / "soak.json").write_text(json.dumps(fields, indent=1) + "\n")
-        put(PAGE, "soak", text)
+        write(RESULTS / "soak.md", "The soak: outcome", "make soak RECORD=1", text)
     return int(bool(soak.found))
 
 

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from service.domain.evaluation import evaluation_id
+from service.domain.job_kinds import EVALUATE
 from service.domain.states import FailureReason, JobStatus
 from service.queue import celery_app
 from service.queue.sweep import Sweeper
@@ -267,7 +267,7 @@ def test_what_is_not_there_is_404(client, trained, dataset_id):
         assert client.post(f"{url_of(run_id)}/{evaluation}/cancel").status_code == 404
     # The train job's own number makes no evaluation.
     train = client.get(f"/v1/runs/{trained}/events").json()["data"][0]["job_id"]
-    assert client.get(f"{url_of(trained)}/{evaluation_id(train)}").status_code == 404
+    assert client.get(f"{url_of(trained)}/{EVALUATE.result_id(train)}").status_code == 404
 
 
 # -- by the hands of a worker ----------------------------------------------------------------------
@@ -657,7 +657,7 @@ def test_its_log_is_its_own_and_goes_on_over_attempts(client, trained, house):
     assert client.get(f"{working.where}/logs").text == "first\nsecond\n"
     assert client.get(f"{working.where}/logs", params={"tail": 1}).text == "second\n"
     assert client.get(f"/v1/runs/{trained}/logs").text == "trained\n"
-    name = f"evaluations/{evaluation_id(working.job.id)}/evaluate.log"
+    name = f"evaluations/{EVALUATE.result_id(working.job.id)}/evaluate.log"
     files = {one["path"] for one in client.get(f"/v1/runs/{trained}/artifacts").json()["data"]}
     assert files == {"adapter_config.json", "adapter_model.safetensors", "training.log", name}
     answer = client.get(f"/v1/runs/{trained}/artifacts/{name}")
@@ -697,7 +697,7 @@ def test_a_worker_told_to_stop_gives_it_back_at_no_cost(client, house):
     working = house(client)
     attempt = in_background(working.attempt(UNTIL_TOLD))
     wait_until(lambda: working.job.step == 1)
-    working.shutdown.tell()
+    working.shutdown.request()
     attempt.join(timeout=20)
     assert (working.job.status, working.job.attempts) == ("queued", 0)
 

@@ -14,7 +14,8 @@ from service.api.app import create_app
 from service.api.middleware import auth
 from service.api.middleware.auth import Authenticate
 from service.domain.access import Role
-from service.domain.states import FailureReason, JobKind, JobStatus
+from service.domain.job_kinds import KINDS
+from service.domain.states import FailureReason, JobStatus
 from service.queue.sweep import Sweeper
 from service.store import jobs
 from service.store.database import db_now
@@ -48,7 +49,7 @@ def test_what_is_there_before_anything_happened(client):
     assert value(samples, "queue_depth") == 0
     assert value(samples, "queue_oldest_age_seconds") == 0
     assert value(samples, "job_takeovers_total") == 0
-    for kind in JobKind:
+    for kind in KINDS:
         for status in JobStatus:
             assert value(samples, "jobs", kind=kind, status=status) == 0
     names = {name for name, _ in samples}

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from service.domain.states import FailureReason, JobKind, JobStatus
+from service.domain.job_kinds import EVALUATE
+from service.domain.states import FailureReason, JobStatus
 from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
@@ -359,7 +360,7 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
     sweeper._renewal_seconds = 0
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
-        waiting = jobs.create(session, worker.current.run_id, JobKind.EVALUATE).id
+        waiting = jobs.create(session, worker.current.run_id, EVALUATE).id
         jobs.not_woken(session, waiting)
     woken = []
     monkeypatch.setattr(

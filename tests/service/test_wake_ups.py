@@ -5,7 +5,8 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from service.domain.errors import Unavailable
-from service.domain.states import FailureReason, JobKind
+from service.domain.job_kinds import PREDICT, TRAIN
+from service.domain.states import FailureReason
 from service.queue import celery_app
 from service.queue.sweep import Sweeper
 from service.store import jobs
@@ -72,7 +73,7 @@ def waiting(context, client, run_id):
     body = {"dataset_id": dataset, "preset": "quick_test", "base_model": "tiny"}
     run = client.post("/v1/runs", json=body).json()
     messages(context)
-    return {JobKind.TRAIN: train_job(context, run["id"]), JobKind.PREDICT: asked["job_id"]}
+    return {TRAIN.name: train_job(context, run["id"]), PREDICT.name: asked["job_id"]}
 
 
 def test_the_wait_before_each_doubles_up_to_ten_minutes(context, job_id):
@@ -139,7 +140,7 @@ def test_a_job_of_a_queue_that_a_worker_does_not_take_is_left_to_others(
     taken = []
     monkeypatch.setattr(tasks, "Supervisor", lambda *given: taken.append(given[3].kind) or _Done())
     monkeypatch.setattr(tasks, "Database", lambda _: context.database)
-    for queues, kinds in ((["jobs"], [JobKind.TRAIN]), (["predictions"], [JobKind.PREDICT])):
+    for queues, kinds in ((["jobs"], [TRAIN.name]), (["predictions"], [PREDICT.name])):
         settings = context.settings.model_copy(update={"queues": queues})
         execute = tasks.make_worker(settings).tasks[celery_app.EXECUTE]
         for job_id in waiting.values():
@@ -159,7 +160,7 @@ def test_a_worker_finds_what_was_lost_long_ago_and_takes_its_own_alone(
     for job_id in waiting.values():
         put(context, job_id, resent=9)
     celery_app.enqueue(
-        context.celery, waiting[JobKind.PREDICT], celery_app.QUEUE
+        context.celery, waiting[PREDICT.name], celery_app.QUEUE
     )  # to the wrong queue
 
     def status(kind):
@@ -169,9 +170,9 @@ def test_a_worker_finds_what_was_lost_long_ago_and_takes_its_own_alone(
     service = Service(settings, tmp_path / "worker.log")
     try:
         service.start("worker", FAIRTUNE_SWEEP_SECONDS="0.2", FAIRTUNE_QUEUES="jobs")
-        wait_until(lambda: status(JobKind.TRAIN) != "queued", seconds=50)
+        wait_until(lambda: status(TRAIN.name) != "queued", seconds=50)
     finally:
         service.stop()
     passed_over = [line for line in service.log.read_text().splitlines() if "not claimed" in line]
-    assert any(waiting[JobKind.PREDICT] in line for line in passed_over)
-    assert status(JobKind.PREDICT) == "queued"
+    assert any(waiting[PREDICT.name] in line for line in passed_over)
+    assert status(PREDICT.name) == "queued"

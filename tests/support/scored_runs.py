@@ -14,9 +14,10 @@ from sqlmodel import col
 
 from service.context import Context
 from service.datasets.rows import Row, read_rows
-from service.domain.evaluation import EvaluationTask, evaluation_id
+from service.domain.evaluation import EvaluationTask
+from service.domain.job_kinds import EVALUATE
 from service.domain.spec import RunSpec
-from service.domain.states import JobKind, JobStatus
+from service.domain.states import JobStatus
 from service.fairness import Predictions, ReportMeta, build_report, label_counts
 from service.store import jobs
 from service.store.datasets import get_dataset
@@ -165,11 +166,11 @@ class ScoredRun:
         )
         with self.context.database.write() as session:
             params = task.model_dump(mode="json")
-            job = jobs.create(session, self.run_id, JobKind.EVALUATE, params=params)
+            job = jobs.create(session, self.run_id, EVALUATE, params=params)
             done = update(Job).where(col(Job.id) == job.id).values(status=JobStatus.SUCCEEDED)
             session.execute(done)
             row = Evaluation(
-                id=evaluation_id(job.id),
+                id=EVALUATE.result_id(job.id),
                 run_id=self.run_id,
                 label=job.id,
                 job_id=job.id,
@@ -180,7 +181,7 @@ class ScoredRun:
                 **self._put(f"runs/{self.run_id}/{job.id}/1/predictions.parquet", content),
             )
             session.add(row)
-        return evaluation_id(job.id)
+        return EVALUATE.result_id(job.id)
 
     def _put(self, key: str, content: bytes) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder:

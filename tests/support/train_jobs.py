@@ -179,8 +179,8 @@ def make_trainer(
 
     from worker.modeling.fused_layers import fuse_layers
     from worker.modeling.load import add_adapter
-    from worker.runtime.disk_full import Space
-    from worker.runtime.events import Reporter, Stop
+    from worker.runtime.disk_full import DiskSpace
+    from worker.runtime.events import Reporter, StopSignal
     from worker.training.loop import Trainer
 
     model, _ = load(family)
@@ -190,7 +190,7 @@ def make_trainer(
     if run_spec.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     directory.mkdir(exist_ok=True)
-    reporter, stop = Reporter(directory / "events.jsonl"), Stop()
+    reporter, stop = Reporter(directory / "events.jsonl"), StopSignal()
     return Trainer(
         **{
             "model": model,
@@ -202,7 +202,7 @@ def make_trainer(
             "directory": directory,
             "reporter": reporter,
             "stop": stop,
-            "space": Space(reporter, stop),
+            "space": DiskSpace(reporter, stop),
             "board": lambda _values, _step: None,
         }
         | fields
@@ -249,11 +249,11 @@ def run_here(directory: Path, name: str = "train") -> tuple[int, list[ProgramEve
     """The same in this process, where the libraries are loaded already."""
     from worker.runtime import imports
     from worker.runtime import launch as program
-    from worker.runtime.events import Stop
+    from worker.runtime.events import StopSignal
 
     main = importlib.import_module(f"worker.programs.{name}").main
     with mock.patch.object(imports, "load"):
-        status, _ = program._run(main, directory, Stop())
+        status, _ = program._run(main, directory, StopSignal())
     return status, events(directory)
 
 

@@ -164,15 +164,6 @@ def test_the_table_shows_the_row():
     assert "said" in text
 
 
-def test_a_table_takes_the_place_between_its_markers():
-    page = "a\n<!-- bench x -->\nold\n<!-- /bench x -->\nb\n"
-    once = table.put_between(page, "x", "new")
-    assert once == "a\n<!-- bench x -->\n\nnew\n<!-- /bench x -->\nb\n"
-    assert table.put_between(once, "x", "new") == once
-    with pytest.raises(ValueError, match="no place for y"):
-        table.put_between(page, "y", "new")
-
-
 def test_names_of_machines_are_fit_for_files():
     cpu = "2 cores of Intel(R) Xeon(R) Processor with AMX, 24 GiB"
     assert short_name(cpu) == "2-cores-intel-xeon"

@@ -6,15 +6,12 @@ import pytest
 from pydantic import ValidationError
 
 from service.domain.ids import new_id
+from service.domain.job_kinds import EVALUATE, KINDS
 from service.domain.spec import RunSpec, overlay
 from service.domain.states import (
-    ADVICE,
-    EVALUATION_ADVICE,
     TRANSITIONS,
     FailureReason,
-    JobKind,
     JobStatus,
-    advice_on,
     sources_of,
 )
 from service.domain.template import Template
@@ -42,12 +39,11 @@ def test_the_state_machine_is_the_designs():
 
 
 def test_every_failure_reason_has_advice():
-    for known in (ADVICE, EVALUATION_ADVICE):
-        assert set(known) == set(FailureReason)
-        assert all(advice.text.endswith(".") for advice in known.values())
-    # There is no retry of an evaluation, nor a clone: it is asked for again.
-    assert not [one.text for one in EVALUATION_ADVICE.values() if "retry" in one.text]
-    assert advice_on(FailureReason.CRASHED, JobKind.TRAIN) == ADVICE[FailureReason.CRASHED]
+    for kind in KINDS.values():
+        assert set(kind.advice) == set(FailureReason)
+        assert all(advice.text.endswith(".") for advice in kind.advice.values())
+    # An evaluation is neither retried nor cloned: it is requested again.
+    assert not [one.text for one in EVALUATE.advice.values() if "retry" in one.text]
 
 
 def test_an_overlay_replaces_fields_not_sections_and_alters_neither():

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from service.domain.merge import MergeComparison, MergeRequest, job_of, merge_id
+from service.domain.job_kinds import MERGE
+from service.domain.merge import MergeComparison, MergeRequest
 
 
 @pytest.mark.parametrize(
@@ -38,5 +39,5 @@ def test_a_comparison_can_be_kept_as_numbers(changed):
 
 
 def test_a_merge_and_its_job_name_each_other():
-    assert job_of(merge_id("job_01abc")) == "job_01abc"
-    assert merge_id("job_01abc") == "merge_01abc"
+    assert MERGE.job_id(MERGE.result_id("job_01abc")) == "job_01abc"
+    assert MERGE.result_id("job_01abc") == "merge_01abc"

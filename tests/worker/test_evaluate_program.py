@@ -46,7 +46,8 @@ def order(directory, models, weights=None, made=None, run_spec=SPEC, **task):
         models,
         run_spec,
         made,
-        evaluation=fields | task,
+        kind="evaluate",
+        task=fields | task,
         adapter=None if weights is None else "adapter",
     )
     if weights is not None:

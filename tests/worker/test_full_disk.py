@@ -22,8 +22,8 @@ from tests.support.train_jobs import (
 )
 from worker.data.rows import Row
 from worker.runtime import disk_full
-from worker.runtime.disk_full import is_full
-from worker.runtime.events import Reporter, Stop, Stopped
+from worker.runtime.disk_errors import is_full
+from worker.runtime.events import Reporter, Stopped, StopSignal
 from worker.scoring.predictions import write_predictions
 from worker.training import checkpoint_writer, checkpoints
 from worker.training.tensorboard import TensorBoardWriter
@@ -86,7 +86,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
     Reporter(path).log("one")
     path.write_bytes(path.read_bytes() + b'{"seq":2,"ti')
     reporter = Reporter(path)
-    assert reporter.goes_on
+    assert reporter.is_continued
     reporter.log("two")
     assert [(line["seq"], line["message"]) for line in lines(path)] == [(1, "one"), (2, "two")]
 
@@ -244,7 +244,7 @@ def test_told_to_stop_it_tries_once_and_stops(load, small_disk, monkeypatch):
 
 
 def test_the_last_checkpoint_is_waited_for(load, small_disk, monkeypatch, undisturbed):
-    monkeypatch.setattr(disk_full.Space, "_pause", lambda _self, _seconds: small_disk.free())
+    monkeypatch.setattr(disk_full.DiskSpace, "_pause", lambda _self, _seconds: small_disk.free())
     run = on_disk(load, small_disk, monkeypatch, 8, None)
     run.run()
     assert tries(small_disk.path) == [3, 6, 9, 9, 9]  # due, at the end, after the pause
@@ -262,7 +262,7 @@ def test_waiting_for_the_last_checkpoint_ends_with_term(load, small_disk, monkey
         pauses.append(seconds)
         run.stop.requested = True
 
-    monkeypatch.setattr(disk_full.Space, "_pause", told)
+    monkeypatch.setattr(disk_full.DiskSpace, "_pause", told)
     with pytest.raises(Stopped):
         run.run()
     assert len(pauses) == 1
@@ -300,8 +300,8 @@ def test_what_a_killed_program_left_is_tidied_and_nothing_whole_is_lost(tmp_path
 
 
 def test_a_pause_ends_when_told_to_stop(tmp_path):
-    stop = Stop()
+    stop = StopSignal()
     stop.requested = True
     began = time.monotonic()
-    disk_full.Space(Reporter(tmp_path / "events.jsonl"), stop)._pause(60)
+    disk_full.DiskSpace(Reporter(tmp_path / "events.jsonl"), stop)._pause(60)
     assert time.monotonic() - began < 10

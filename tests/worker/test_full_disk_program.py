@@ -19,7 +19,7 @@ from tests.support.train_jobs import (
     spec,
 )
 from worker.runtime import disk_full, launch
-from worker.runtime.events import Stop, Stopped
+from worker.runtime.events import Stopped, StopSignal
 from worker.training import checkpoints
 from worker.training.loop import Trainer
 
@@ -62,7 +62,7 @@ def frees_after(disk, monkeypatch, count):
         if len(pauses) == count:
             disk.free()
 
-    monkeypatch.setattr(disk_full.Space, "_pause", pause)
+    monkeypatch.setattr(disk_full.DiskSpace, "_pause", pause)
     return pauses
 
 
@@ -124,13 +124,13 @@ def test_stopped_it_writes_the_lines_that_have_room_by_then(job, small_disk, mon
         small_disk.free()
         raise Stopped
 
-    assert launch._run(main, job, Stop()) == (EXIT_STOPPED, "stopped")
+    assert launch._run(main, job, StopSignal()) == (EXIT_STOPPED, "stopped")
     assert events(job)[-1].message == "the last words"
 
 
 def test_without_room_for_long_enough_it_fails(job, small_disk, monkeypatch):
     fills_at_step(small_disk, monkeypatch, 6)
-    monkeypatch.setattr(disk_full, "PATIENCE", 0.0)
+    monkeypatch.setattr(disk_full, "MAX_WAIT_SECONDS", 0.0)
     # Room for lines, but for no checkpoint.
     write = checkpoints._fill
 
@@ -148,14 +148,14 @@ def test_without_room_for_long_enough_it_fails(job, small_disk, monkeypatch):
 
 def test_without_room_even_to_say_so_the_exit_status_says_it(job, small_disk, monkeypatch):
     fills_at_step(small_disk, monkeypatch, 2)
-    monkeypatch.setattr(disk_full, "PATIENCE", 0.0)
+    monkeypatch.setattr(disk_full, "MAX_WAIT_SECONDS", 0.0)
     status, found = run_here(job)
     assert status == EXIT_NO_SPACE
     assert not of_type(found, "failure")
 
 
 def test_a_failure_of_another_kind_waits_until_it_can_be_told(job, small_disk, monkeypatch):
-    monkeypatch.setattr(disk_full.Space, "_pause", lambda _self, _seconds: small_disk.free())
+    monkeypatch.setattr(disk_full.DiskSpace, "_pause", lambda _self, _seconds: small_disk.free())
 
     def fails(self):
         small_disk.fill()

@@ -144,15 +144,15 @@ def test_a_stop_is_heeded_within_a_token_and_the_model_stays_as_it_was(load):
     state = torch.random.get_rng_state()
     done = []
 
-    class Stop(Exception):
+    class StopSignal(Exception):
         pass
 
     def tick(number):
         done.append(number)
         if len(done) == 3:
-            raise Stop
+            raise StopSignal
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopSignal):
         sample(model, items, tick=tick)
     assert done == [0, 0, 0]
     assert not model.training

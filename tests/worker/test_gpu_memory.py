@@ -2,11 +2,11 @@
 
 import torch
 
-from worker.runtime.gpu import memory_held
+from worker.runtime.gpu import peak_gpu_memory
 
 
 def test_without_a_gpu_there_is_none_to_tell_of():
-    assert memory_held() is None
+    assert peak_gpu_memory() is None
 
 
 def test_several_gpus_are_added_up(monkeypatch):
@@ -14,4 +14,4 @@ def test_several_gpus_are_added_up(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(held))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", held.__getitem__)
-    assert memory_held() == 7_000_000_000
+    assert peak_gpu_memory() == 7_000_000_000

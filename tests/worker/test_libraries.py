@@ -22,9 +22,9 @@ STAND_INS = {
 PROGRAM = """
 import gc, sys
 from pathlib import Path
-from worker.programs import libraries
+from worker.runtime import imports
 
-libraries.load(Path(sys.argv[1]), in_4bit=sys.argv[2] == "4bit")
+imports.load(Path(sys.argv[1]), in_4bit=sys.argv[2] == "4bit")
 assert {"accelerate", "peft", "transformers"} <= set(sys.modules)
 assert gc.isenabled() and gc.get_freeze_count()
 import torch

@@ -74,7 +74,9 @@ def order(directory, models, weights, run_spec, made=None, **task):
         "labels": ["hate", "normal"],
         "split": "validation",
     }
-    job = make_job(directory, models, run_spec, made, merge=fields | task, adapter="adapter")
+    job = make_job(
+        directory, models, run_spec, made, kind="merge", task=fields | task, adapter="adapter"
+    )
     (job / "adapter").mkdir()
     for name in ADAPTER:
         shutil.copy(weights / name, job / "adapter")
@@ -354,11 +356,11 @@ def lacking(monkeypatch):
         load, score = load_model.load_merged, comparison.score
         devices = []
 
-        def loaded(program, directory, on=None):
-            devices.append(on)
-            if when == "loading" and on is None:
+        def loaded(directory, spec, reporter, device=None):
+            devices.append(device)
+            if when == "loading" and device is None:
                 raise error
-            return load(program, directory, on)
+            return load(directory, spec, reporter, device)
 
         def scored(*args, **named):
             if when == "scoring" and devices == [None]:
@@ -407,7 +409,7 @@ def test_fewer_rows_are_tried_first_and_the_cpu_does_not_stand_in_for_itself(
 
 
 def test_how_long_it_will_take_is_said_once_it_is_known(trained, models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "BETWEEN_PROGRESS", 0)
+    monkeypatch.setattr(steps, "PROGRESS_INTERVAL_SECONDS", 0)
     _, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     parts, phase = {}, 0
     for event in found:
@@ -495,7 +497,9 @@ def test_it_is_evaluated_as_the_adapter_was(trained, models_dir, tmp_path, name)
         "merge": "merge_1",
     }
     place = tmp_path / "evaluate"
-    evaluation = make_job(place, tmp_path / "none", run_spec, evaluation=task, merged="merged")
+    evaluation = make_job(
+        place, tmp_path / "none", run_spec, kind="evaluate", task=task, merged="merged"
+    )
     shutil.copytree(job / "merged", evaluation / "merged")
     status, found = run_here(evaluation, "evaluate")
     assert status == EXIT_DONE, (evaluation / "events.jsonl").read_text()
@@ -525,7 +529,9 @@ def test_texts_get_the_scores_that_rows_have(trained, models_dir, tmp_path, targ
         "threshold": None,
         "texts": [row["text"] for row in test],
     }
-    job = make_job(tmp_path / "job", models_dir, run_spec, prediction=task, **{target: target})
+    job = make_job(
+        tmp_path / "job", models_dir, run_spec, kind="predict", task=task, **{target: target}
+    )
     (job / "dataset.parquet").unlink()
     if target == "merged":
         merge = order(tmp_path / "merge", models_dir, weights, run_spec)

@@ -33,8 +33,13 @@ from tests.support.train_jobs import (
 )
 from worker.runtime.distributed import World, join
 from worker.runtime.out_of_memory import BatchTooLarge
-from worker.runtime.ranks import Ranks, forget_cluster, heard, told
-from worker.supervision.program_process import Child
+from worker.runtime.ranks import (
+    RankGroup,
+    clear_launcher_environment,
+    decode_failure,
+    encode_failure,
+)
+from worker.supervision.program_process import ProgramProcess
 from worker.training import checkpoints
 
 ROWS = rows(25, 5, 11)
@@ -42,11 +47,12 @@ ROWS = rows(25, 5, 11)
 
 DRIVER = """
 import os, signal, sys, time
-from worker.programs import libraries, train
+from worker.programs import train
+from worker.runtime import imports
 from worker.runtime.launch import launch
 
 RANK = max([int(one[7:]) for one in sys.argv if one.startswith("--rank=")], default=0)
-load = libraries.load
+load = imports.load
 
 
 def loaded(*arguments, **more):
@@ -73,7 +79,7 @@ def loaded(*arguments, **more):
     HARM
 
 
-libraries.load = loaded
+imports.load = loaded
 launch(train.main, "a run with something that happens to it")
 """
 
@@ -202,7 +208,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(whole, alone):
     assert losses == [2, 4, 6, 8]
     assert len(list((job / "tensorboard").iterdir())) == 1
     log = (job / "training.log").read_text()
-    assert log.count("program begins") == 2
+    assert log.count("program started") == 2
     assert log.count("part=train-1 ") >= 3
     assert not [path for path in job.rglob("*") if path.name.startswith(".")]
 
@@ -365,8 +371,8 @@ def test_what_nobody_foresaw_in_one_process_ends_both_with_its_words(models_dir,
     failure = failure_of(
         job,
         f"""
-    from worker.programs import ranks
-    ranks.ECHO_SECONDS = 0.5
+    from worker.runtime import ranks
+    ranks.ROOT_CAUSE_SECONDS = 0.5
     def fail(trainer):
         raise LookupError("something is odd")
     if RANK == {rank}:
@@ -411,7 +417,9 @@ def test_processes_that_begin_with_other_weights_do_not_train(models_dir, tmp_pa
 """,
     )
     assert failure.reason == "crashed"
-    assert failure.detail == "Process 1 of 2 holds other weights than the first one at step 0."
+    assert failure.detail == (
+        "The weights of rank 1 (of 2 processes) differ from those of rank 0 at step 0."
+    )
 
 
 def test_a_process_that_is_killed_takes_the_run_with_it(models_dir, tmp_path):
@@ -429,7 +437,7 @@ def test_a_process_that_is_killed_takes_the_run_with_it(models_dir, tmp_path):
     assert of_type(found, "failure") == []
     assert [event.step for event in of_type(found, "checkpoint")] == [4]
     last = (job / "training.log").read_text().splitlines()[-1]
-    assert "process 1 of 2 ended with signal 9" in last
+    assert "rank 1 of 2 ended with signal 9" in last
 
 
 def test_a_lost_connection_is_not_the_reason_where_a_death_is(models_dir, tmp_path):
@@ -474,7 +482,7 @@ def test_both_die_with_their_supervisor(models_dir, tmp_path):
     supervisor = f"""
 import pathlib
 from worker.supervision.program_process import Child
-child = Child("train", pathlib.Path({str(job)!r}), 60, "console")
+child = Child("worker.programs.train", pathlib.Path({str(job)!r}), 60, "console")
 print(child._process.pid, flush=True)
 child.wait(600)
 """
@@ -494,11 +502,11 @@ def test_where_one_hangs_all_are_killed_and_the_others_say_where_they_stood(
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     job = make_job(tmp_path, models_dir, two(LONG), ROWS)
-    with Child("train", job, 60, "console") as child:
+    with ProgramProcess("worker.programs.train", job, 60, "console") as child:
         wait_until(lambda: reached(job, 3), job, child.status)
         watched = processes(child._process.pid, job)
         signal.pidfd_send_signal(watched[0], signal.SIGSTOP)
-        child.dump()
+        child.dump_stacks()
         sent, kill = [], os.killpg
         monkeypatch.setattr(os, "killpg", lambda *given: sent.append(given[1]) or kill(*given))
         assert child.kill() == -signal.SIGKILL
@@ -523,7 +531,7 @@ def test_all_shares_together_are_the_whole():
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    ranks = Ranks()
+    ranks = RankGroup()
     ranks.size = 2
     with pytest.raises(ProgramFailure) as refused:
         join(ranks, 2)
@@ -534,7 +542,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 def test_one_process_where_two_were_asked_for_is_no_silent_success():
     with pytest.raises(ProgramFailure, match=r"num_processes is 2, but processes .* together: 1"):
-        join(Ranks(), 2)
+        join(RankGroup(), 2)
 
 
 def test_a_launcher_around_the_worker_does_not_decide_who_trains(monkeypatch):
@@ -542,12 +550,12 @@ def test_a_launcher_around_the_worker_does_not_decide_who_trains(monkeypatch):
 
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    forget_cluster()
+    clear_launcher_environment()
     assert PartialState._prepare_backend(SimpleNamespace(), cpu=True)[0] is None
 
 
 def test_a_failure_comes_over_the_pipe_as_it_was():
-    plain = heard(told(ProgramFailure("diverged", "a\nb")))
+    plain = decode_failure(encode_failure(ProgramFailure("diverged", "a\nb")))
     assert (plain.reason, plain.detail) == ("diverged", "a\nb")
-    large = heard(told(BatchTooLarge("eval", "too large")))
+    large = decode_failure(encode_failure(BatchTooLarge("eval", "too large")))
     assert (large.batch, large.reason) == ("eval", "out_of_memory")

@@ -22,7 +22,7 @@ from tests.support.train_jobs import (
     spec,
 )
 from worker.modeling import load
-from worker.runtime.launch import as_failure
+from worker.runtime.launch import to_failure
 from worker.training import checkpoints
 from worker.training.loop import Trainer
 from worker.training.padded import Padded
@@ -213,7 +213,7 @@ def test_too_little_memory_to_load_is_no_batchs(models_dir, tmp_path, monkeypatc
     ],
 )
 def test_memory_has_many_names(error):
-    assert as_failure(error).reason == FailureReason.OUT_OF_MEMORY
+    assert to_failure(error).reason == FailureReason.OUT_OF_MEMORY
 
 
 # -- the base model's scores -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from service.domain.job import Job
 from service.fairness import BiasReport
 from tests.support.fixed_predictions import ODD
 from tests.support.train_jobs import TEMPLATE, make_job, of_type, read_json, rows, run_here, spec
-from worker.runtime.events import Stop
+from worker.runtime.events import StopSignal
 from worker.scoring import evaluate
 from worker.training import checkpoints
 from worker.training.loop import Trainer
@@ -375,8 +375,8 @@ def test_told_to_stop_while_the_model_writes_it_stops(monkeypatch, models_dir, t
 
     monkeypatch.setattr(evaluate, "sample_answers", stopped)
     stops = []
-    made = Stop.__init__
-    monkeypatch.setattr(Stop, "__init__", lambda self: stops.append(self) or made(self))
+    made = StopSignal.__init__
+    monkeypatch.setattr(StopSignal, "__init__", lambda self: stops.append(self) or made(self))
     job = make_job(tmp_path, models_dir, SHORT, data())
     status, _ = run_here(job)
     assert status == EXIT_STOPPED

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from service.domain.errors import ProgramFailure
+from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
 from worker.data.rows import Row, sample
 from worker.data.tokenize import Prompts, Tokens
-from worker.modeling.load import Base, set_training
-from worker.runtime.launch import Program
-from worker.runtime.out_of_memory import rows_at_once
+from worker.modeling.load import set_training
+from worker.runtime.events import Reporter
+from worker.runtime.out_of_memory import detect_out_of_memory
 from worker.scoring.labels import Item, mean_log_likelihoods, score
 from worker.scoring.predictions import predicted_label
 
@@ -46,27 +45,27 @@ def comparison_rows(rows: Sequence[Row], task: MergeTask) -> list[Row]:
 
 
 def score_rows(
-    program: Program,
+    job: Job,
     task: MergeTask,
     rows: Sequence[Row],
-    base: Base,
     model: Any,
-    device: torch.device,
+    tokenizer: Any,
+    *,
     tick: Callable[[int], None],
+    log: Callable[[str], None],
 ) -> RowScores:
-    """Score the rows with `model`, which is `base.model` with or without an adapter.
+    """Return the model's scores of each row.
 
-    `tick` is called with the number of rows done. Raises ProgramFailure.
+    `tick` is called with the number of rows done, `log` if scoring is slow. Raises ProgramFailure.
     """
-    job = program.job
-    tokens = Tokens(base.tokenizer, job.spec.training.max_seq_length)
+    tokens = Tokens(tokenizer, job.spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     size = job.eval_batch_size or job.spec.training.per_device_eval_batch_size
-    with rows_at_once("eval", size):
+    with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         if not task.labels:
             log_likelihoods = mean_log_likelihoods(
-                model, _answer_items(prompts, rows), device, tick
+                model, _answer_items(prompts, rows), model.device, tick
             )
             return [[value] for value in log_likelihoods]
         items = []
@@ -78,9 +77,9 @@ def score_rows(
             items,
             pad=tokens.pad,
             token_budget=size * job.spec.training.max_seq_length,
-            device=device,
+            device=model.device,
             tick=tick,
-            on_fallback=program.reporter.log,
+            on_fallback=log,
         )
 
 
@@ -114,13 +113,13 @@ def compare_scores(task: MergeTask, adapter: RowScores, merged: RowScores) -> Me
     )
 
 
-def check_comparison(program: Program, task: MergeTask, comparison: MergeComparison) -> None:
+def check_comparison(
+    task: MergeTask, comparison: MergeComparison, *, in_4bit: bool, reporter: Reporter
+) -> None:
     """Report the differences. Raises ProgramFailure if they exceed what rounding explains."""
     summary = comparison_summary(comparison)
-    program.reporter.log(f"Compared merged model and adapter: {summary}.")
-    original_weights = (
-        task.base_weights == "original" and program.job.spec.quantization.load_in_4bit
-    )
+    reporter.log(f"Compared merged model and adapter: {summary}.")
+    original_weights = task.base_weights == "original" and in_4bit
     remedy = "Set dtype to float32 for less rounding."
     if original_weights:
         remedy = (
@@ -139,7 +138,7 @@ def check_comparison(program: Program, task: MergeTask, comparison: MergeCompari
             f"{remedy}",
         )
     if comparison.labels_changed:
-        program.reporter.warn("merged_differs", f"Merged model and adapter: {summary}. {remedy}")
+        reporter.warn("merged_differs", f"Merged model and adapter: {summary}. {remedy}")
 
 
 def comparison_summary(comparison: MergeComparison) -> str:

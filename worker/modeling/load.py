@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from service.domain.errors import ProgramFailure
+from service.domain.errors import ProgramFailure, first_line
 from service.domain.spec import LoraSection, QuantizationSection, RunSpec
 from service.domain.states import FailureReason
 from worker.modeling.lora_targets import check_targets
 from worker.modeling.precision import without_bfloat16
 from worker.modeling.quantization_coverage import Coverage
 from worker.modeling.quantized_cache import QuantizedCache
-from worker.runtime.disk_full import is_full
+from worker.runtime.disk_errors import is_full
 
 log = logging.getLogger("fairtune")
 
@@ -62,7 +62,7 @@ def load_base(
     except (OSError, ValueError, KeyError, ImportError) as error:
         if is_full(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)
         raise ProgramFailure(
             FailureReason.MODEL_UNAVAILABLE, f"{name} cannot be loaded: {reason}"
         ) from error

@@ -18,7 +18,7 @@ from typing import Any
 from service.domain.errors import ProgramFailure
 from service.domain.spec import MODEL_NAME
 from service.domain.states import FailureReason
-from worker.runtime.disk_full import is_full
+from worker.runtime.disk_errors import is_full
 
 log = logging.getLogger("fairtune")
 

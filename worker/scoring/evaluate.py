@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from service.domain.evaluation import Target
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
+from service.domain.task import Target
 from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
@@ -19,18 +19,16 @@ from service.fairness.stored import read_facts
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
 from worker.modeling.load import set_training
-from worker.runtime.disk_full import Space
+from worker.runtime.disk_full import DiskSpace
 from worker.runtime.distributed import World
-from worker.runtime.events import Reporter, Stop, file_entry
-from worker.runtime.out_of_memory import rows_at_once
+from worker.runtime.events import Reporter, StopSignal, file_entry
+from worker.runtime.out_of_memory import detect_out_of_memory
+from worker.runtime.progress import PROGRESS_INTERVAL_SECONDS
 from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item, score
 from worker.scoring.predictions import labelled_predictions, read_probabilities, write_predictions
 
 log = logging.getLogger("fairtune")
-
-PROGRESS_INTERVAL_SECONDS = 2.0
-"""Seconds between two progress events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class Scorer:
     pad: int
     device: torch.device
     reporter: Reporter
-    stop: Stop
-    space: Space
+    stop: StopSignal
+    space: DiskSpace
     world: World
     fallback_reasons: list[str] = field(default_factory=list)
     """Reasons for plain scoring, one forward pass per label; empty if it was never needed."""
@@ -105,10 +103,10 @@ class Scorer:
         probabilities = self._score(model, items, tick, self._warn_fallback)
         seconds = time.monotonic() - started
         log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
-        if not self.world.leads:
+        if not self.world.is_rank_zero:
             return None
         path = self._path(target, rows)
-        self.space.insist(
+        self.space.write_with_retry(
             path.name,
             lambda: write_predictions(path, rows, self.labels, probabilities, positive, step, cut),
         )
@@ -179,7 +177,7 @@ class Scorer:
                 last_progress = time.monotonic()
 
         items = self._items([row for row in rows if row.label is not None], prompts)
-        with rows_at_once("eval", self._batch_rows):
+        with detect_out_of_memory("eval", self._batch_rows):
             set_training(model, training=False)
             return sample_answers(
                 model,
@@ -215,7 +213,7 @@ class Scorer:
         tick: Callable[[int], None],
         on_fallback: Callable[[str], None],
     ) -> list[list[float]]:
-        with rows_at_once("eval", self._batch_rows):
+        with detect_out_of_memory("eval", self._batch_rows):
             set_training(model, training=False)
             return score(
                 model,

@@ -14,18 +14,17 @@ from sqlmodel import Session, col, select
 
 from service.artifacts import ArtifactStore, Damaged, Stored
 from service.datasets.templates import builtin_templates
-from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job, log_path
+from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job
 from service.domain.spec import RunSpec
 from service.settings import Settings
-from service.store import events, jobs, merges, predictions
+from service.store import events, jobs
 from service.store import runs as rows
 from service.store.database import Database
-from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
 from worker.supervision import weights
-from worker.supervision.transfer_progress import Movement
+from worker.supervision.transfer_progress import TransferProgress
 from worker.supervision.weights_cache import WeightsCache
 
 _LOCK = ".lock"
@@ -113,7 +112,7 @@ def prepare(
     database: Database,
     store: ArtifactStore,
     claim: Claim,
-    movement: Movement,
+    movement: TransferProgress,
 ) -> None:
     """Lay out job.json, the rows, and what an earlier attempt left to go on from.
 
@@ -124,24 +123,24 @@ def prepare(
     with database.read() as session:
         run = session.get_one(Run, claim.run_id)
         job = jobs.get(session, claim.job_id)
-        task = task_of(job)
-        merge = merges.task_of(job)
-        prediction = predictions.task_of(job)
+        task = jobs.task_of(job)
         learned = session.get_one(Dataset, run.dataset_id)
-        dataset = learned if task is None else session.get_one(Dataset, task.dataset_id)
+        dataset = learned
+        if task is not None and task.dataset_id is not None:
+            dataset = session.get_one(Dataset, task.dataset_id)
         checkpoints = list(reversed(rows.checkpoints(session, claim.run_id)))
         scored = _base_scores(session, claim)
-        log = session.get(Artifact, (claim.run_id, log_path(claim.kind, claim.job_id)))
+        log = session.get(Artifact, (claim.run_id, claim.kind.log_path(claim.job_id)))
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    if prediction is None:
+    if claim.kind.needs_dataset:
         expected = Stored(dataset.size, dataset.content_hash)
-        store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.of(dataset.key))
+        store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.track(dataset.key))
     resume_from, broken, place = None, list[str](), None
-    if (order := task or merge or prediction) is not None:
+    if task is not None:
         cache = cache_of(settings)
-        place = weights.fetch(store, database, claim.run_id, order, directory, cache, movement)
-    else:
+        place = weights.fetch(store, database, claim.run_id, task, directory, cache, movement)
+    if claim.kind.trains:
         resume_from, broken = _fetch_newest(store, checkpoints, directory, movement)
         for evaluation in scored:
             path = directory / "evaluations" / f"base-{evaluation.split}.parquet"
@@ -153,16 +152,17 @@ def prepare(
             store.fetch(log.key, directory / LOG_FILE)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
-    baseline = spec.evaluation.baseline_template if order is None else None
+    baseline = spec.evaluation.baseline_template if claim.kind.trains else None
     write_job(
         directory,
         Job(
+            kind=claim.kind.name,
             job_id=claim.job_id,
             run_id=claim.run_id,
             token=claim.token,
             request_id=claim.request_id,
             spec=spec,
-            template=templates[own.template if (own := task or prediction) else spec.template],
+            template=templates[(task and task.template) or spec.template],
             baseline_template=None if baseline is None else templates[baseline],
             models_dir=str(settings.models_dir),
             completions=learned.completions or None,
@@ -170,9 +170,7 @@ def prepare(
             resume_from=resume_from,
             train_batch_size=job.train_batch_size,
             eval_batch_size=job.eval_batch_size,
-            evaluation=task,
-            merge=merge,
-            prediction=prediction,
+            task=task,
             adapter=place if place == weights.ADAPTER else None,
             merged=place if place == weights.MERGED else None,
         ),
@@ -217,7 +215,7 @@ def _base_scores(session: Session, claim: Claim) -> list[Evaluation]:
 
 
 def _fetch_newest(
-    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path, movement: Movement
+    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path, movement: TransferProgress
 ) -> tuple[str | None, list[str]]:
     """Fetch the newest checkpoint that is whole; its place, and what was wrong with newer ones."""
     broken: list[str] = []
@@ -227,7 +225,7 @@ def _fetch_newest(
             for file in checkpoint.files:
                 key = f"{checkpoint.prefix}/{file['path']}"
                 expected = Stored(file["size"], file["sha256"])
-                store.fetch(key, directory / place / file["path"], expected, movement.of(key))
+                store.fetch(key, directory / place / file["path"], expected, movement.track(key))
         except Damaged as error:
             shutil.rmtree(directory / place, ignore_errors=True)
             broken.append(f"The checkpoint of step {checkpoint.step} is passed over: {error}.")

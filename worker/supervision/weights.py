@@ -4,17 +4,13 @@ from pathlib import Path
 
 from service.artifacts import ArtifactStore, Damaged, Stored
 from service.domain.errors import NotFound, ProgramFailure
-from service.domain.evaluation import EvaluationTask
-from service.domain.merge import MergeTask
-from service.domain.prediction import PredictionTask
 from service.domain.states import FailureReason
+from service.domain.task import Task
 from service.store import evaluations
 from service.store.database import Database
 from service.store.evaluations import Weights
-from worker.supervision.transfer_progress import Movement
+from worker.supervision.transfer_progress import TransferProgress
 from worker.supervision.weights_cache import WeightsCache
-
-Order = EvaluationTask | MergeTask | PredictionTask
 
 ADAPTER = "adapter"
 MERGED = "merged"
@@ -24,10 +20,10 @@ def fetch(
     store: ArtifactStore,
     database: Database,
     run_id: str,
-    task: Order,
+    task: Task,
     directory: Path,
     cache: WeightsCache,
-    movement: Movement,
+    movement: TransferProgress,
 ) -> str | None:
     """Lay out the adapter as peft opens it, or the merged model as transformers does.
 
@@ -43,7 +39,7 @@ def fetch(
                 expected = Stored(file.size, file.sha256)
                 target = directory / place / file.name
                 target.unlink(missing_ok=True)  # of the first look
-                cache.lay(store, file.key, target, expected, movement.of(file.key))
+                cache.lay(store, file.key, target, expected, movement.track(file.key))
         except Damaged:
             # Or dropped since its row was read: the second look tells.
             if last_look:
@@ -53,7 +49,7 @@ def fetch(
     return place if files else None
 
 
-def _files(database: Database, run_id: str, task: Order) -> list[Weights]:
+def _files(database: Database, run_id: str, task: Task) -> list[Weights]:
     with database.read() as session:
         try:
             return evaluations.weight_files(session, run_id, task)

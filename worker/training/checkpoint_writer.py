@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.events import CheckpointEvent
-from worker.runtime.disk_full import Space, is_full
+from worker.runtime.disk_errors import is_full
+from worker.runtime.disk_full import DiskSpace
 from worker.runtime.events import Reporter, file_entry
 from worker.training import checkpoints
 from worker.training.checkpoints import LoopState
@@ -21,7 +22,7 @@ writes until it fails, which takes space and time from everybody on the machine.
 class CheckpointWriter:
     """Writes one run's checkpoints below `directory` and announces each when it is complete."""
 
-    def __init__(self, directory: Path, reporter: Reporter, space: Space) -> None:
+    def __init__(self, directory: Path, reporter: Reporter, space: DiskSpace) -> None:
         self.last_step: int | None = None
         """The step of the last checkpoint of this process."""
         self._directory = directory
@@ -44,7 +45,7 @@ class CheckpointWriter:
         checkpoints.write(directory, state=state, **content)
         self.last_step = state.step
         self._retry_at, self._retry_seconds = None, FIRST_RETRY_SECONDS
-        self._space.found()
+        self._space.report_free()
         self._reporter.emit(
             CheckpointEvent,
             step=state.step,
@@ -62,7 +63,7 @@ class CheckpointWriter:
         except Exception as error:
             if not is_full(error):
                 raise
-            self._space.lacking(f"checkpoint-{step}")
+            self._space.report_full(f"checkpoint-{step}")
             self._retry_at = time.monotonic() + self._retry_seconds
             self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
             return False

@@ -38,7 +38,7 @@ def choose_method(
     packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)
     if previous_packing is None:
         reason = unsupported_packing_reason(model, packed, padded, step_samples, rows)
-        if world.told(reason is not None):  # one decision for all processes
+        if world.broadcast_flag(reason is not None):  # one decision for all processes
             on_fallback(reason or "rank 0 does not support packing")
             return padded, "none"
     return packed, packing

@@ -22,11 +22,12 @@ from service.domain.steps import StepPlan
 from service.fairness.selection import Standing
 from worker.data.tokenize import Example
 from worker.modeling.load import set_training
-from worker.runtime.disk_full import Space
+from worker.runtime.disk_full import DiskSpace
 from worker.runtime.distributed import World
-from worker.runtime.events import Reporter, Stop, Stopped
-from worker.runtime.gpu import memory_held
-from worker.runtime.out_of_memory import rows_at_once
+from worker.runtime.events import Reporter, Stopped, StopSignal
+from worker.runtime.gpu import peak_gpu_memory
+from worker.runtime.out_of_memory import detect_out_of_memory
+from worker.runtime.progress import PROGRESS_INTERVAL_SECONDS
 from worker.training import checkpoints
 from worker.training.checkpoint_writer import CheckpointWriter
 from worker.training.checkpoints import CheckpointContent, LoopState, Tensors
@@ -37,9 +38,6 @@ from worker.training.results import trainer_state
 from worker.training.schedule import epoch_order, make_optimizer, make_scheduler, seed_generators
 from worker.training.selection import Selection
 from worker.training.stopping import update_best
-
-PROGRESS_INTERVAL_SECONDS = 2.0
-"""Seconds between two progress events while an evaluation runs."""
 
 
 @dataclass
@@ -54,8 +52,8 @@ class Trainer:
     pad: int
     directory: Path
     reporter: Reporter
-    stop: Stop
-    space: Space
+    stop: StopSignal
+    space: DiskSpace
     board: Callable[[dict[str, float], int], None]
     """Receives the metrics and their step in addition to the events: TensorBoard."""
     world: World = field(default_factory=World)
@@ -112,7 +110,7 @@ class Trainer:
                 self._boundary()
             while state.step < plan.total_steps and not state.stopped_early:
                 started = time.monotonic()
-                with rows_at_once("train", self.train_rows):
+                with detect_out_of_memory("train", self.train_rows):
                     loss, samples = self._step()
                 state.step += 1
                 state.window_loss += loss
@@ -126,7 +124,7 @@ class Trainer:
                 self._raise_if_stopped()
                 self._boundary()
             if self.spec.training.save_strategy != "no" and self._save_pending:
-                self.space.insist(f"checkpoint-{state.step}", self._save)
+                self.space.write_with_retry(f"checkpoint-{state.step}", self._save)
             self._check_ranks_agree()
         if self.spec.training.load_best_model_at_end and self.best_adapter is not None:
             checkpoints.load_adapter(self.model, self.best_adapter)
@@ -137,7 +135,7 @@ class Trainer:
 
     def _choose_method(self) -> None:
         order = epoch_order(len(self.examples), self.spec.seed, 0)
-        with rows_at_once("train", self.train_rows):
+        with detect_out_of_memory("train", self.train_rows):
             self.method, self.state.packing = choose_method(
                 self.model,
                 self.spec.training,
@@ -213,7 +211,7 @@ class Trainer:
             state.window_loss, state.window_steps = 0.0, 0
             self._log(values)
         if self.validation and self._due(training.eval_strategy, training.eval_steps):
-            with rows_at_once("eval", self.eval_rows):
+            with detect_out_of_memory("eval", self.eval_rows):
                 evaluated = self._evaluate()
             standing, figures = self._measure_selection()
             if update_best(state, evaluated["eval_loss"], training, standing):
@@ -224,7 +222,7 @@ class Trainer:
             self._due(training.save_strategy, training.save_steps)
             or self.checkpoint_writer.retry_due
         )
-        if due and self.world.leads:
+        if due and self.world.is_rank_zero:
             self._save_unless_full()
 
     def _due(self, strategy: str, every: int | None) -> bool:
@@ -288,12 +286,12 @@ class Trainer:
 
     @property
     def _save_pending(self) -> bool:
-        return self.world.leads and self.checkpoint_writer.last_step != self.state.step
+        return self.world.is_rank_zero and self.checkpoint_writer.last_step != self.state.step
 
     def _check_ranks_agree(self) -> None:
         """Raise ProgramFailure if the ranks' weights or optimizer states differ."""
         moments = self.optimizer.state_dict()["state"].values()
-        self.world.check_same(
+        self.world.check_identical(
             [p for p in self.model.parameters() if p.requires_grad]
             + [tensor for values in moments for tensor in values.values()],
             f"step {self.state.step}",
@@ -344,6 +342,6 @@ class Trainer:
             epoch=self.plan.epoch(self.state.step),
             samples_per_second=speed,
             eta_seconds=eta,
-            gpu_memory_bytes=memory_held(),
+            gpu_memory_bytes=peak_gpu_memory(),
             saving=saving,
         )

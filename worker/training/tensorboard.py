@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from worker.runtime.append_log import Records
+from worker.runtime.append_log import AppendLog
 
 _PATTERN = "events.out.tfevents.*"
 
@@ -26,7 +26,7 @@ class TensorBoardWriter:
         name = _PATTERN.replace(
             "*", f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.0"
         )
-        self._records = Records(directory / name)
+        self._records = AppendLog(directory / name)
         self._event(file_version="brain.Event:2")
 
     def write(self, values: Mapping[str, float], step: int) -> None:

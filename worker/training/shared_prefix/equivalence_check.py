@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from service.domain.errors import first_line
 from worker.data.tokenize import Example
 from worker.modeling.load import set_training
 from worker.modeling.mask_support import unsupported_reason
@@ -61,7 +62,7 @@ def unsupported_packing_reason(
         # A model's own code may raise anything on a row that it was not written for.
         if is_out_of_memory(error):
             raise
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        return first_line(error)
     finally:
         set_training(model, training=False)
 
