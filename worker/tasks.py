@@ -46,7 +46,7 @@ def make_worker(settings: Settings) -> tuple[Celery, JobLoop]:
         loop.work()
 
     def stop(**_: Any) -> None:
-        shutdown.tell()
+        shutdown.request()
 
     def start(**_: Any) -> None:
         job_directory.sweep(settings.jobs_dir)

@@ -18,7 +18,7 @@ from tests.faults.gates import Gate
 from tests.faults.house import API, House
 from tests.faults.invariants import content_of, leftovers
 from tests.faults.scene import BODY
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish, leave_adapter, save
 
 WORKER = "worker-1"

@@ -123,8 +123,8 @@ GUARDS = (
     Guard(
         "an idle worker looks for jobs by itself",
         JOB_LOOP,
-        "            if self._shutdown.asked.wait(LOOK_SECONDS):\n",
-        "            if self._shutdown.asked.wait():\n",
+        "            if self._shutdown.requested.wait(LOOK_SECONDS):\n",
+        "            if self._shutdown.requested.wait():\n",
         (f"{QUEUE_TESTS}test_an_idle_worker_finds_a_job_with_no_message_and_no_broker",),
     ),
     Guard(

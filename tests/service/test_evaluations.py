@@ -13,7 +13,7 @@ from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
 from tests.support.attempts import House, in_background
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import wait_until
 from tests.support.trained_runs import finish, leave_adapter, save
 
@@ -697,7 +697,7 @@ def test_a_worker_told_to_stop_gives_it_back_at_no_cost(client, house):
     working = house(client)
     attempt = in_background(working.attempt(UNTIL_TOLD))
     wait_until(lambda: working.job.step == 1)
-    working.shutdown.tell()
+    working.shutdown.request()
     attempt.join(timeout=20)
     assert (working.job.status, working.job.attempts) == ("queued", 0)
 

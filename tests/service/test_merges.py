@@ -17,7 +17,7 @@ from service.store.runs import artifacts
 from service.usecases.export import export
 from service.usecases.retention import collect, look
 from tests.support.attempts import House, in_background
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import wait_until
 from tests.support.merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
 from tests.support.trained_runs import finish, leave_adapter, save

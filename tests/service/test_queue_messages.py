@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import event, update
 from sqlmodel import col, select
+from tests.support.by_hand import Worker
 
 from service.domain.errors import Unavailable
 from service.domain.job_kinds import KINDS, queue_names
@@ -17,7 +18,6 @@ from service.store import jobs
 from service.store.database import Database, db_now
 from service.store.runs import get_run
 from service.store.tables import Job, Run
-from tests.support.by_hand import Worker
 from tests.support.installation import Service, wait_until
 from tests.support.trained_runs import finish, leave_adapter
 from worker import tasks
@@ -254,7 +254,7 @@ def test_a_worker_that_is_told_to_stop_takes_no_further_job(
 ):
     waiting = submit(context, client, dataset_id)
     execute, loop = make_worker(context, monkeypatch)
-    program.before_end = loop._shutdown.tell
+    program.before_end = loop._shutdown.request
     execute()
     execute()
     assert program.job_ids == [train_job(context, run_id)]

@@ -11,7 +11,7 @@ from service.domain.states import FailureReason, JobStatus
 from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 def checkpoint(worker, step, best_step, **fields):

@@ -9,7 +9,7 @@ from service.domain.job_kinds import KINDS
 from service.domain.states import FailureReason, JobStatus
 from service.queue import celery_app
 from service.store import jobs
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 def post(client, run_id, what, **parameters):

@@ -55,8 +55,8 @@ class JobLoop:
 
     def stop(self) -> None:
         """Wait until the thread has finished its job or returned it to the queue."""
-        if not self._shutdown.asked.is_set():  # a second time would mean: at once
-            self._shutdown.tell()
+        if not self._shutdown.requested.is_set():  # a second time would mean: at once
+            self._shutdown.request()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -67,7 +67,7 @@ class JobLoop:
         others, and Celery's shutdown waits for the job.
         """
         with self._lock:
-            while not self._shutdown.asked.is_set() and self._work_on_next():
+            while not self._shutdown.requested.is_set() and self._work_on_next():
                 pass
 
     def _look(self) -> None:
@@ -76,7 +76,7 @@ class JobLoop:
                 self.work()
             except Exception:
                 log.exception("the job loop failed")
-            if self._shutdown.asked.wait(LOOK_SECONDS):
+            if self._shutdown.requested.wait(LOOK_SECONDS):
                 return
 
     def _work_on_next(self) -> bool:
