@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import event, update
 from sqlmodel import col, select
-from tests.support.by_hand import Worker
 
 from service.domain.errors import Unavailable
 from service.domain.job_kinds import KINDS, queue_names
@@ -18,6 +17,7 @@ from service.store import jobs
 from service.store.database import Database, db_now
 from service.store.runs import get_run
 from service.store.tables import Job, Run
+from tests.support.fake_worker import Worker
 from tests.support.installation import Service, wait_until
 from tests.support.trained_runs import finish, leave_adapter
 from worker import tasks
