@@ -45,7 +45,7 @@ def up(
 
     settings = read_settings(host=host, port=port, data_dir=data_dir)
     if lifeline:
-        parent_pipe.hold()
+        parent_pipe.stop_with_parent()
     raise typer.Exit(stack.run(settings))
 
 
@@ -64,7 +64,7 @@ def api(host: Host = None, port: Port = None, lifeline: Lifeline = False) -> Non
 
     settings = read_settings(host=host, port=port)
     if lifeline:
-        parent_pipe.hold()
+        parent_pipe.stop_with_parent()
     serve(settings)
 
 
@@ -75,7 +75,7 @@ def worker(lifeline: Lifeline = False) -> None:
 
     settings = read_settings()
     if lifeline:
-        parent_pipe.hold()
+        parent_pipe.stop_with_parent()
     # Imported by name: the control plane must not depend on the data plane, which is optional.
     try:
         tasks = import_module("worker.tasks")
