@@ -93,7 +93,7 @@ def make_worker(settings: Settings) -> Celery:
     def started(**_: Any) -> None:
         nonlocal idle_since
         idle_since = time.monotonic()
-        job_directory.sweep(settings.jobs_dir)
+        job_directory.remove_abandoned(settings.jobs_dir)
         sweeper.start()
 
     # Not weak: these functions have no other owner.
