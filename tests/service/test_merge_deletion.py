@@ -13,7 +13,7 @@ from service.store.rewind import rewind
 from service.store.runs import get_run
 from service.store.tables import Artifact
 from service.usecases import retention
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.merged_runs import MODEL, ask, publish, url_of
 from tests.support.trained_runs import finish, leave_adapter
 

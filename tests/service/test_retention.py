@@ -16,7 +16,7 @@ from service.store import retention as rows
 from service.store.database import db_now
 from service.store.tables import Checkpoint, Event, Job, Promotion, Run
 from service.usecases import retention
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 OLD = -60  # a file is older than that as soon as it is there
 

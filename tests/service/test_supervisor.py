@@ -576,9 +576,10 @@ def test_every_thread_of_a_worker_logs_with_the_ids_of_its_job(
     go = tmp_path / "go"
     program = PROGRAM + textwrap.dedent(LINGERING).replace("GO", repr(str(go)))
     (tmp_path / "program.py").write_text(program)
-    execute = tasks.make_worker(house.settings).tasks[celery_app.EXECUTE]
+    app, _ = tasks.make_worker(house.settings)
+    execute = app.tasks[celery_app.EXECUTE]
     with caught("worker") as lines:
-        attempt = threading.Thread(target=execute, args=(house.job.id,))
+        attempt = threading.Thread(target=execute)
         attempt.start()
         wait_until(lambda: lines.all("lease not renewed") and lines.all("not shipped yet"))
         go.touch()

@@ -106,7 +106,7 @@ def adapted(models, weights, run_spec):
 @pytest.fixture
 def tolerant(monkeypatch):
     """Random weights are moved far by 4 bits, and labels with them."""
-    monkeypatch.setattr(comparison, "TOLERATED_OF_OTHERS", 1.0)
+    monkeypatch.setattr(comparison, "MAX_CHANGED_SHARE_ORIGINAL", 1.0)
 
 
 @pytest.mark.parametrize("name", list(SPECS))
@@ -273,7 +273,7 @@ def test_where_weights_cannot_be_streamed_peft_merges_and_says_why(
 ):
     from worker.merging import streamed
 
-    monkeypatch.setattr(streamed, "hindrance", lambda *_: "its names are others")
+    monkeypatch.setattr(streamed, "unstreamable_reason", lambda *_: "its names are others")
     for name, base_weights in (("llama", "original"), ("llama-nf4", "dequantized")):
         job = order(
             tmp_path / name,
@@ -327,9 +327,9 @@ def test_a_model_that_answers_otherwise_is_not_published(
     reason, detail = failure(order(tmp_path / "a", models_dir, trained("llama"), SPECS["llama"]))
     assert reason == "invalid_spec"
     assert "8 changed their label" in detail
-    assert "dtype float32 rounds less" in detail
+    assert "Set dtype to float32" in detail
     job = order(tmp_path / "b", models_dir, trained("llama-nf4"), SPECS["llama-nf4"])
-    assert "base_weights dequantized is nearer" in failure(job)[1]
+    assert "base_weights dequantized is closer" in failure(job)[1]
 
 
 def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):

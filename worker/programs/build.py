@@ -13,7 +13,7 @@ from worker.runtime.distributed import World
 from worker.runtime.launch import Program
 from worker.scoring.evaluate import Scorer
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 
 def make_scorer(
@@ -34,7 +34,12 @@ def make_scorer(
 
 
 def make_trainer(
-    program: Program, model: Any, world: World, examples: Examples, pad: int, board: Board | None
+    program: Program,
+    model: Any,
+    world: World,
+    examples: Examples,
+    pad: int,
+    board: TensorBoardWriter | None,
 ) -> Trainer:
     """Add a new adapter to the base model and return the trainer of it.
 

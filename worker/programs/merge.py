@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # importing torch takes seconds; `starting` is reported befor
     import torch
 
     from worker.data.rows import Row
-    from worker.merging.comparison import Values
-    from worker.merging.streamed import Quantized, Updates
+    from worker.merging.comparison import RowScores
+    from worker.merging.streamed import QuantizedWeights, Updates
 
 log = logging.getLogger("fairtune")
 
@@ -57,7 +57,7 @@ def main(program: Program) -> None:
     imports.load(base, in_4bit=spec.quantization.load_in_4bit)
     from worker.merging import comparison
 
-    rows = comparison.drawn(read_rows(program.directory / job.dataset), task)
+    rows = comparison.comparison_rows(read_rows(program.directory / job.dataset), task)
     progress = ProgressTracker(reporter, 2 * len(rows))
     merge = Merge(program, task, base, program.directory / adapter, rows, progress)
     before, updates, quantized = merge.score_adapter()
@@ -67,8 +67,10 @@ def main(program: Program) -> None:
     merge.write(updates, quantized, scoring_seconds)
     reporter.phase(Phase.EVALUATING)
     after = merge.score_merged(scoring_seconds)
-    result = comparison.compared(task, before, after)
-    comparison.judge(task, result, in_4bit=spec.quantization.load_in_4bit, reporter=reporter)
+    result = comparison.compare_scores(task, before, after)
+    comparison.check_comparison(
+        task, result, in_4bit=spec.quantization.load_in_4bit, reporter=reporter
+    )
     reporter.phase(Phase.SAVING)
     merge.announce(result)
     reporter.phase(Phase.DONE)
@@ -91,9 +93,9 @@ class Merge:
         """Directory of the merged model."""
         return self.program.directory / MERGED_DIR
 
-    def score_adapter(self) -> tuple[Values, Updates, Quantized | None]:
+    def score_adapter(self) -> tuple[RowScores, Updates, QuantizedWeights | None]:
         """Score the rows with the adapter; return its values, and its updates to the weights."""
-        from worker.merging.streamed import Quantized
+        from worker.merging.streamed import QuantizedWeights
         from worker.merging.updates import names_in_4bit, updates_of
         from worker.programs.load_model import add_run_adapter, load_base
 
@@ -105,7 +107,7 @@ class Merge:
         values = self._values(model, base.tokenizer)
         quantized = None
         if self.task.base_weights == "dequantized":
-            quantized = Quantized(
+            quantized = QuantizedWeights(
                 names=frozenset(names_in_4bit(model)),
                 section=job.spec.quantization,
                 dtype=base.model.dtype,
@@ -113,7 +115,9 @@ class Merge:
             )
         return values, updates_of(model), quantized
 
-    def write(self, updates: Updates, quantized: Quantized | None, seconds_after: float) -> None:
+    def write(
+        self, updates: Updates, quantized: QuantizedWeights | None, seconds_after: float
+    ) -> None:
         """Write all files of the merged model except its card.
 
         `seconds_after` is the estimate for the steps that follow. Raises ProgramFailure.
@@ -122,8 +126,8 @@ class Merge:
 
         from worker.merging.base_files import BaseFiles, quantization_of
         from worker.merging.by_peft import write_merged_by_peft
-        from worker.merging.others import write_others
-        from worker.merging.streamed import hindrance, write_merged
+        from worker.merging.companion_files import write_companion_files
+        from worker.merging.streamed import unstreamable_reason, write_merged
 
         program, task, target, progress = self.program, self.task, self.target, self.progress
         spec = program.job.spec
@@ -146,7 +150,7 @@ class Merge:
         with BaseFiles(self.base) as files:
             progress.total += len(files.names)
             progress.begin(len(files.names), expected_seconds=None, seconds_after=seconds_after)
-            if (reason := hindrance(files, updates)) is None:
+            if (reason := unstreamable_reason(files, updates)) is None:
                 write_merged(
                     files, target, updates, quantized, dtype, task.max_shard_bytes, write, tick
                 )
@@ -163,10 +167,10 @@ class Merge:
                     write,
                 )
                 progress.advance(len(files.names))
-        write_others(self.base, target, task.dtype, write)
+        write_companion_files(self.base, target, task.dtype, write)
         log.info("%d weights merged in %.1f s", len(updates), time.monotonic() - started)
 
-    def score_merged(self, expected_seconds: float) -> Values:
+    def score_merged(self, expected_seconds: float) -> RowScores:
         """Score the rows with the merged model, loaded as any user would load it.
 
         If the merged model does not fit the GPU, which the run's own, in 4 bits, did, it is scored
@@ -190,7 +194,9 @@ class Merge:
         self.progress.count(done_before)
         return self._score_merged(torch.device("cpu"), None)
 
-    def _score_merged(self, device: torch.device | None, expected_seconds: float | None) -> Values:
+    def _score_merged(
+        self, device: torch.device | None, expected_seconds: float | None
+    ) -> RowScores:
         from worker.programs import load_model
 
         self.progress.begin(len(self.rows), expected_seconds, seconds_after=0)
@@ -199,11 +205,11 @@ class Merge:
         )
         return self._values(merged.model, merged.tokenizer)
 
-    def _values(self, model: object, tokenizer: object) -> Values:
-        from worker.merging.comparison import values_of
+    def _values(self, model: object, tokenizer: object) -> RowScores:
+        from worker.merging.comparison import score_rows
 
         done_before = self.progress.done
-        return values_of(
+        return score_rows(
             self.program.job,
             self.task,
             self.rows,
@@ -215,10 +221,10 @@ class Merge:
 
     def announce(self, comparison: MergeComparison) -> None:
         """Write the model card and emit the event that names all files."""
-        from worker.merging.model_card import merged_card
+        from worker.merging.model_card import merged_model_card
 
         reporter, target = self.program.reporter, self.target
-        card = merged_card(self.program.job, self.task, comparison)
+        card = merged_model_card(self.program.job, self.task, comparison)
         self.program.space.write_with_retry(
             CARD_FILE, lambda: (target / CARD_FILE).write_text(card, "utf-8", newline="")
         )

@@ -7,10 +7,10 @@ from service.domain.states import FailureReason
 from worker.training import checkpoints
 from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 
-def resume(job: Job, trainer: Trainer, board: Board | None) -> None:
+def resume(job: Job, trainer: Trainer, board: TensorBoardWriter | None) -> None:
     """Restore the newest intact checkpoint and emit the step from which training resumes.
 
     The rewound event supersedes what an earlier start reported for later steps. `board` is None on

@@ -37,11 +37,11 @@ def main(program: Program) -> None:
     from worker.programs.write_results import write_results
     from worker.runtime.distributed import join
     from worker.training import checkpoints
-    from worker.training.tensorboard import Board
+    from worker.training.tensorboard import TensorBoardWriter
 
     # Load the base model and tokenize the rows.
     if ranks.is_rank_zero:
-        checkpoints.tidy(program.directory / CHECKPOINTS_DIR)
+        checkpoints.remove_leftovers(program.directory / CHECKPOINTS_DIR)
     world = join(ranks, spec.resources.num_processes)
     base = load_base(model_directory, spec, Path(job.models_dir), reporter)
     check_targets(base.model, spec.lora, spec.base_model)
@@ -54,7 +54,7 @@ def main(program: Program) -> None:
     base_scores = score_base(scorer, base.model, tokens, data, len(examples.train))
 
     # Train, from the newest checkpoint if there is one.
-    board = Board(program.directory / TENSORBOARD_DIR) if ranks.is_rank_zero else None
+    board = TensorBoardWriter(program.directory / TENSORBOARD_DIR) if ranks.is_rank_zero else None
     trainer = make_trainer(program, base.model, world, examples, tokens.pad, board)
     trainer.seconds_after = base_scores.expected_seconds
     trainer.selection = make_selection(spec, scorer, prompts, data.rows)

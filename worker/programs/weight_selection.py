@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from service.domain.errors import ProgramFailure
 from service.domain.spec import FairnessSection, RunSpec
 from service.domain.states import FailureReason
-from worker.training.selection import Selection, nothing_within_caps
+from worker.training.selection import Selection, infeasible_detail
 
 if TYPE_CHECKING:
-    from service.fairness.selection import Standing
+    from service.fairness.selection import CheckpointScore
     from worker.data.rows import Row
     from worker.data.tokenize import Prompts
     from worker.runtime.events import Reporter
@@ -55,8 +55,8 @@ def make_selection(
 
 
 def warn_if_infeasible(
-    best: Standing | None, fairness: FairnessSection, reporter: Reporter
+    best: CheckpointScore | None, fairness: FairnessSection, reporter: Reporter
 ) -> None:
     """Warn if the selected weights violate a cap or min_f1 on the validation rows."""
     if best is not None and not best.feasible:
-        reporter.warn("nothing_within_caps", nothing_within_caps(best, fairness))
+        reporter.warn("nothing_within_caps", infeasible_detail(best, fairness))

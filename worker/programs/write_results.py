@@ -24,7 +24,7 @@ from worker.runtime.events import file_entry
 from worker.scoring.evaluate import Scorer
 from worker.training import checkpoints, model_card, results
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 RESULT_FILES = frozenset(
     {
@@ -45,7 +45,7 @@ RESULT_FILES = frozenset(
 
 def write_results(
     trainer: Trainer,
-    board: Board,
+    board: TensorBoardWriter,
     scorer: Scorer,
     data: RunData,
     base_scores: BaseScores,
