@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import httpx
 import typer
 
-from service.domain.prediction import MOST_TEXTS
+from service.domain.prediction import MAX_TEXTS
 from service.domain.states import RESTING, JobStatus
 
 _POLL_SECONDS = 0.5
@@ -63,8 +63,8 @@ def predict(
     patience = _Patience(run, timeout)
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         try:
-            for start in range(0, len(asked), MOST_TEXTS):
-                part = asked[start : start + MOST_TEXTS]
+            for start in range(0, len(asked), MAX_TEXTS):
+                part = asked[start : start + MAX_TEXTS]
                 _print(part, _predicted(client, run, body | {"texts": part}, patience))
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}): name the server with --url")
