@@ -40,9 +40,9 @@ worker.runtime
     BatchTooLarge           out_of_memory: a ProgramFailure that a smaller batch may avoid
     Stopped                 events: a BaseException, so that no library swallows a stop
 worker.scoring.attention
-    Unsuited                the model's attention is not supported
+    UnsupportedAttention    the model's attention is not supported
 worker.supervision
-    StorageAway             event_shipper: an Unavailable of the store or the worker's disk
+    StorageUnavailable      event_shipper: an Unavailable of the store or the worker's disk
     RetryExhausted          retry: an attempt's end could not be recorded in time
 worker.training.checkpoints
     BrokenCheckpoint        a checkpoint is not the one that was written
@@ -64,6 +64,11 @@ def escaped(name: str) -> str:
 def pointer_of(location: Iterable[str | int]) -> str:
     """Return the RFC 6901 JSON pointer to a location of names and indices."""
     return "".join(f"/{escaped(str(part))}" for part in location)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, cut to 300 characters; else its type's name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 @dataclass(frozen=True, slots=True)
