@@ -19,6 +19,8 @@ from service.store.jobs import Claim, Fenced
 from service.store.tables import Job
 from tests.faults.case_run import BODY, dataset
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch, database_url: str) -> list[list[str]]:

@@ -18,6 +18,8 @@ from service.store.tables import Checkpoint, Event, Job, Promotion, Run
 from service.usecases import retention
 from tests.support.fake_worker import Worker
 
+pytestmark = pytest.mark.both_databases
+
 OLD = -60  # a file is older than that as soon as it is there
 
 
