@@ -12,7 +12,7 @@ from service.domain.prediction import (
     PredictionRequest,
     PredictionTask,
     Scores,
-    decided,
+    apply_threshold,
 )
 from service.domain.spec import RunSpec
 from service.domain.states import JobStatus
@@ -35,7 +35,7 @@ def submit(
     *,
     by: str | None = None,
 ) -> tuple[FoundPrediction, bool]:
-    """Store the queued job, then wake a worker. `by`: who asks.
+    """Store the queued job, then send a queue message. `by`: who asks.
 
     Returns the predictions to be, and whether they were made now (False: the key was used
     before). Raises NotFound, InvalidRequest, and Conflict where the run has nothing to predict
@@ -136,4 +136,4 @@ def read(context: Context, found: FoundPrediction) -> list[Prediction] | None:
         raise Conflict(
             f"the scores of {found.id} are not what was stored; ask for the predictions again"
         ) from error
-    return decided(found.task, Scores.model_validate_json(content))
+    return apply_threshold(found.task, Scores.model_validate_json(content))

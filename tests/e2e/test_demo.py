@@ -3,6 +3,8 @@
 import contextlib
 import re
 
+import pytest
+
 from service.cli import demo
 from service.domain.access import Role
 from service.settings import Settings
@@ -12,6 +14,7 @@ from service.store.database import Database
 from service.usecases import api_keys
 
 
+@pytest.mark.extended
 def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
     tmp_path, tiny_models_dir, monkeypatch, capsys
 ):
@@ -22,12 +25,14 @@ def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
     with contextlib.redirect_stderr(None):
         assert demo.run(settings) == 0
     shown = capsys.readouterr().out
-    assert "360 rows to train on, 120 to validate" in shown.replace("\n", " ").replace("  ", " ")
+    assert "360 rows for training, 120 for validation" in shown.replace("\n", " ").replace(
+        "  ", " "
+    )
     for expected in ("Overall", "always hate", "False-positive rate", "False-negative rate"):
         assert expected in shown
     for group in ("lgbtq", "mexican", "middle_east"):
         assert re.search(rf"{group} +FPR under", shown)
-    folder = re.search(r"lie in\n +(.+)\n", shown)
+    folder = re.search(r"are in\n +(.+)\n", shown)
     assert folder is not None
     assert "with space" in folder[1]
     assert "adapter_model.safetensors" in [
@@ -40,6 +45,7 @@ def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
         assert client.get("/v1/runs").json()["data"][0]["status"] == "succeeded"
 
 
+@pytest.mark.extended
 def test_the_demo_lets_itself_in_where_keys_are_asked_for_and_leaves_none(tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRTUNE_HOST", "0.0.0.0")
     settings = Settings(data_dir=tmp_path)

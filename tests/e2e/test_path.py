@@ -114,15 +114,15 @@ def check_logs(service, run_id, job_id) -> None:
     if service.settings.log_format == "console":
         ids = f"run_id={run_id} job_id={job_id} token=1 request_id=the-request"
         assert ids in program[0]
-        assert "program begins" in program[0]
-        assert [line for line in log if "attempt begins" in line and ids in line]
+        assert "program started" in program[0]
+        assert [line for line in log if "attempt started" in line and ids in line]
         return
     said = [json.loads(line) for line in program]
-    assert said[0]["event"] == "program begins"
+    assert said[0]["event"] == "program started"
     assert {line["part"] for line in said} == {"train"}
     lines = [json.loads(line) for line in log]
     worker = [line for line in lines if line["part"] == "worker" and "run_id" in line]
-    assert [line["event"] for line in worker] == ["attempt begins", "attempt ended"]
+    assert [line["event"] for line in worker] == ["attempt started", "attempt ended"]
     for line in said + worker:
         given = [line[name] for name in ("run_id", "job_id", "token", "request_id")]
         assert given == [run_id, job_id, 1, "the-request"]
@@ -165,6 +165,7 @@ def long_run(service) -> str:
     return run_id
 
 
+@pytest.mark.extended
 def test_cancelling_a_running_run_stops_its_program_and_keeps_what_was_learned(service):
     run_id = long_run(service)
     assert len(service.programs()) == 1
@@ -176,6 +177,7 @@ def test_cancelling_a_running_run_stops_its_program_and_keeps_what_was_learned(s
     assert checkpoints[-1]["step"] >= 3
 
 
+@pytest.mark.extended
 def test_a_worker_told_to_stop_returns_its_job_and_another_goes_on(service):
     run_id = long_run(service)
     worker = service.parts[1]
@@ -194,6 +196,7 @@ def test_a_worker_told_to_stop_returns_its_job_and_another_goes_on(service):
     assert steps == list(range(1, len(steps) + 1))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("service", ["files"], indirect=True)
 def test_no_program_outlives_a_killed_worker(service):
     long_run(service)

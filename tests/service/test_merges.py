@@ -17,7 +17,7 @@ from service.store.runs import artifacts
 from service.usecases.export import export
 from service.usecases.retention import collect, look
 from tests.support.attempts import House, in_background
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import wait_until
 from tests.support.merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
 from tests.support.trained_runs import finish, leave_adapter, save
@@ -62,12 +62,12 @@ def test_what_is_left_out_has_its_value(client, trained):
     assert client.get(f"/v1/runs/{trained}").json() == run
 
 
-def test_a_wake_up_is_sent_for_it_once(context, client, trained):
-    woken = celery_app.folder_of(context.settings) / "messages"
-    before = len(list(woken.glob("*.msg")))
+def test_a_message_is_sent_for_it_once(context, client, trained):
+    messages = celery_app.folder_of(context.settings) / "messages"
+    before = len(list(messages.glob("*.msg")))
     ask(client, trained)
     ask(client, trained, 200)
-    assert len(list(woken.glob("*.msg"))) == before + 1
+    assert len(list(messages.glob("*.msg"))) == before + 1
 
 
 def test_without_weights_there_is_nothing_to_merge(context, client, run_id):
@@ -290,7 +290,7 @@ def test_what_is_not_there_is_404(context, client, trained, dataset_id):
 )
 def test_what_is_the_runs_own_a_merge_cannot_say(context, client, trained, line):
     worker = Worker(context, trained, ask(client, trained)["job_id"])
-    with pytest.raises(RuntimeError, match="of kind merge may not say"):
+    with pytest.raises(RuntimeError, match="of kind merge may not emit"):
         worker.ship(worker.line(**line))
 
 
@@ -419,7 +419,7 @@ def test_a_program_gets_all_that_it_needs(client, house):
     working.play(
         """
         import pyarrow.parquet
-        assert job["merge"] == {
+        assert job["task"] == {
             "target": "checkpoint",
             "step": 4,
             "dtype": "float16",
@@ -427,9 +427,13 @@ def test_a_program_gets_all_that_it_needs(client, house):
             "base_weights": "original",
             "labels": ["hate", "normal"],
             "split": "validation",
+            "merge": None,
+            "dataset_id": None,
+            "template": None,
         }
         assert job["template"]["name"] == "hate_speech_simple"
-        assert job["evaluation"] is job["merged"] is job["resume_from"] is None
+        assert job["kind"] == "merge"
+        assert job["merged"] is job["resume_from"] is None
         names = sorted(path.name for path in (directory / job["adapter"]).iterdir())
         assert names == ["adapter_config.json", "adapter_model.safetensors"]
         for name in names:
@@ -523,7 +527,7 @@ def test_a_failure_says_what_to_do(client, trained, house):
     working.play('fail("model_unavailable")')
     failed = client.get(url_of(trained)).json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "model_unavailable")
-    assert "ask for the merge again" in failed["failure"]["advice"]
+    assert "request the merge again" in failed["failure"]["advice"]
     assert client.get(f"/v1/runs/{trained}").json()["status"] == "succeeded"
 
 

@@ -16,7 +16,9 @@ from service.store import retention as rows
 from service.store.database import db_now
 from service.store.tables import Checkpoint, Event, Job, Promotion, Run
 from service.usecases import retention
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
+
+pytestmark = pytest.mark.both_databases
 
 OLD = -60  # a file is older than that as soon as it is there
 
@@ -155,8 +157,6 @@ def test_a_deletion_that_was_cut_short_hides_the_run_and_is_done_by_the_next(
     def killed(*_):
         raise Killed
 
-    whole = context.store.remove_tree
-
     def half(prefix):
         context.store.remove([next(iter(context.store.entries(prefix)))])
         raise Killed
@@ -170,7 +170,6 @@ def test_a_deletion_that_was_cut_short_hides_the_run_and_is_done_by_the_next(
             )
         with pytest.raises(Killed):
             retention.delete_run(context.database, context.store, trained)
-    assert context.store.remove_tree == whole
     assert client.get(f"/v1/runs/{trained}").status_code == 404
     assert client.post(f"/v1/runs/{trained}/retry").status_code == 404
     assert client.get("/v1/runs").json()["data"] == []
@@ -354,12 +353,13 @@ def test_the_command_reports_before_it_removes(context, trained, tmp_path, monke
     assert gc() == "There is nothing to remove.\n"  # it is too young
     os.utime(context.store.root / "runs/run_gone/job_1/1/a", (0, 0))
     said = gc("--dry-run")
-    assert "file, no row knows it: runs/run_gone/job_1/1/a (7 bytes, 1970-01-01T" in said
+    listed = next(line for line in said.splitlines() if line.startswith("file without a row"))
+    assert listed.split()[4:] == ["runs/run_gone/job_1/1/a", "7", "1970-01-01T00:00:00Z"]
     assert said.endswith("Nothing was removed.\n")
     assert "runs/run_gone/job_1/1/a" in keys(context)
     said = gc("--older-than", "1h")
     assert "runs/run_gone/job_1/1/a" in said
-    assert "They are removed" in said
+    assert "Removed" in said
     assert "runs/run_gone/job_1/1/a" not in keys(context)
     assert gc() == "There is nothing to remove.\n"
     assert CliRunner().invoke(app, ["gc", "--older-than", "soon"]).exit_code == 2

@@ -11,11 +11,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from tests.support.tiny_models import FAMILIES
+from tests.support.tiny_models import EACH_FAMILY
 from worker.data.prefixes import common_length
 from worker.scoring import attention, labels, prefill
 from worker.scoring.labels import Item, score
-from worker.scoring.predictions import predicted
+from worker.scoring.predictions import predicted_label
 from worker.scoring.trie import Trie
 
 CPU = torch.device("cpu")
@@ -66,14 +66,14 @@ def items(shared: int, count: int = 9, answers: list[list[int]] = ANSWERS) -> li
 def agree(model, some):
     """That the fast way is taken and gives the reference's figures."""
     said: list[str] = []
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
     assert said == []
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
         assert sum(values) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("shared", [0, 14])
 @pytest.mark.parametrize("answers", SETS.values(), ids=SETS)
 def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
@@ -81,15 +81,15 @@ def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
     agree(model, items(shared, 5 if len(answers) > 3 else 9, answers))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("at_once", [1, attention.SCORES_AT_ONCE])
+@pytest.mark.parametrize("family", EACH_FAMILY)
+@pytest.mark.parametrize("at_once", [1, attention.MAX_BLOCK_SCORES])
 def test_every_family_attends_in_the_quick_way_and_as_before_afterwards(
     load, family, at_once, monkeypatch
 ):
     model, _ = load(family)
     before = model.config._attn_implementation
-    monkeypatch.setattr(labels, "attend_as_it_does", None)  # to call it would be an error
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)  # one row at a time, or all
+    monkeypatch.setattr(labels, "default_attention", None)  # to call it would be an error
+    monkeypatch.setattr(attention, "MAX_BLOCK_SCORES", at_once)  # one row at a time, or all
     agree(model, items(14))
     assert model.config._attn_implementation == before != attention.NAME
 
@@ -133,7 +133,7 @@ tokens = st.integers(10, 14)  # few, so that answers share a lot
 some_answers = st.lists(st.lists(tokens, min_size=1, max_size=6), min_size=1, max_size=8)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_random_tries_equal_the_plain_reference(load, family):
     model, _ = load(family)
 
@@ -187,7 +187,7 @@ def test_a_wrong_tree_is_noticed_and_the_plain_way_taken(load, monkeypatch, sees
     monkeypatch.setattr(Trie, "of", wrong)
     said: list[str] = []
     some = items(14)
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
     assert len(said) == 1
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
@@ -205,7 +205,7 @@ def test_a_wrong_sliding_window_is_noticed_and_the_plain_way_taken(load, monkeyp
     monkeypatch.setattr(prefill, "masks", full_everywhere)
     said: list[str] = []
     some = items(14)
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
     assert len(said) == 1
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
@@ -229,5 +229,5 @@ def test_common_length(sequences, length):
 
 
 def test_a_tie_goes_to_the_first_label_in_sorted_order():
-    assert predicted(["normal", "hate"], [0.5, 0.5]) == "hate"
-    assert predicted(["hate", "normal"], [0.4, 0.6]) == "normal"
+    assert predicted_label(["normal", "hate"], [0.5, 0.5]) == "hate"
+    assert predicted_label(["hate", "normal"], [0.4, 0.6]) == "normal"
