@@ -22,7 +22,7 @@ import httpx
 
 from service.fairness.html import render_report
 from service.fairness.schema import BiasReport
-from service.fairness.text import render_text
+from service.fairness.text import print_report
 
 FILES = {
     "train": "unified_train.json",
@@ -108,7 +108,7 @@ def main() -> None:
     if run["status"] != "succeeded":
         sys.exit(f"{run['status']}: {run['failure']}")
     report = BiasReport.model_validate(checked(client.get(f"/v1/runs/{run['id']}/bias-report")))
-    print(render_text(report))
+    print_report(report)
     if arguments.save is not None:
         save(client, run["id"], report, arguments.save)
     print(f"{run['id']}: {time.monotonic() - began:.0f} s, {run['metrics']}")

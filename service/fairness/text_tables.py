@@ -89,12 +89,12 @@ class Tables:
     def rates(self, metric: Metric) -> Iterator[RenderableType]:
         if not self.report.groups:
             return
-        name, of_rows, other = (
+        name, of_rows, predicted = (
             ("False-positive rate", "other rows", self._positive)
             if metric == "fpr"
             else ("False-negative rate", f"{self._positive} rows", "other")
         )
-        table = self._table(f"{name} by group: {of_rows} that are predicted {other}")
+        table = self._table(f"{name} by group: {of_rows} that are predicted {predicted}")
         self._name_column(table, "group")
         table.add_column("negatives" if metric == "fpr" else "positives", justify="right")
         for model in ("base", "tuned") if self.report.overall.base else ("tuned",):
