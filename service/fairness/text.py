@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
 from service.fairness.schema import BiasReport
 from service.fairness.wording import count
@@ -26,12 +26,12 @@ def render_text(report: BiasReport, encoding: str = "utf-8") -> str:
     return "\n".join(line.rstrip() for line in file.read().splitlines()) + "\n"
 
 
-def print_report(report: BiasReport, file: TextIO | None = None) -> None:
+def print_report(report: BiasReport, file: IO[str] | None = None) -> None:
     """Print the report to a file, by default standard output, in colour if it is a terminal."""
     _print(report, _console(file))
 
 
-def _console(file: TextIO | None, terminal: bool | None = None) -> Console:
+def _console(file: IO[str] | None, terminal: bool | None = None) -> Console:
     """Return a console of fixed width. Text from the data is never parsed as rich's markup."""
     from rich.console import Console
 
