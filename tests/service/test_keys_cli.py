@@ -82,7 +82,7 @@ def test_a_key_that_is_not_there_is_named(fairtune):
         (("laptop", "--role", "viewer", "--expires", "soon"), 2, "90d"),
         (("laptop", "--role", "viewer", "--expires", "99999d"), 1, "3650 days"),
         ((" ", "--role", "viewer"), 1, "blank"),
-        (("a\x1b[2J", "--role", "viewer"), 1, "nobody can read"),
+        (("a\x1b[2J", "--role", "viewer"), 1, "unprintable"),
         (("x" * 101, "--role", "viewer"), 1, "100"),
         (("taken", "--role", "viewer"), 1, "choose another name, such as 'taken-2'"),
     ],

@@ -95,11 +95,11 @@ def template(**fields):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"user": "no text"}, r"user must hold \$text exactly once"),
-        ({"user": "$text $text"}, r"user must hold \$text exactly once"),
-        ({"user": "$text $name"}, r"unknown \$name"),
-        ({"system": "$text"}, r"unknown \$text"),
-        ({"completion": "yes"}, r"completion must hold \$label"),
+        ({"user": "no text"}, r"user must contain \$text exactly once"),
+        ({"user": "$text $text"}, r"user must contain \$text exactly once"),
+        ({"user": "$text $name"}, r"unknown placeholder \$name"),
+        ({"system": "$text"}, r"unknown placeholder \$text"),
+        ({"completion": "yes"}, r"completion must contain \$label"),
         ({"labels": {"a": "x", "b": "x"}}, "same word"),
         ({"name": "../x"}, "pattern"),
         ({"colour": "red"}, "Extra inputs"),

@@ -46,7 +46,7 @@ def test_dropout_and_dora_are_refused_and_modules_may_be_none():
         ({"lora_dropout": 0.05}, "set lora_dropout to 0 (it is 0.05)"),
         ({"use_dora": True}, "use_dora"),
         ({"target_parameters": ["a", "a"]}, "twice"),
-        ({"target_parameters": [" "]}, "no name"),
+        ({"target_parameters": [" "]}, "is empty"),
         ({"target_parameters": [], "target_modules": []}, "at least one module"),
     ):
         with pytest.raises(ValidationError, match=said.replace("(", r"\(").replace(")", r"\)")):
