@@ -20,8 +20,8 @@ GUARDS = (
     Guard(
         "files that a row names are not deleted after going back",
         SHIPPING,
-        "return [checkpoint for checkpoint in dropped if checkpoint.prefix not in used]",
-        "return dropped",
+        "return [checkpoint for checkpoint in unused if checkpoint.prefix not in used]",
+        "return unused",
         (f"{STEERING_TESTS}test_going_back_and_saving_again_in_one_batch_keeps_the_new_files",),
     ),
     Guard(
@@ -48,7 +48,7 @@ GUARDS = (
     Guard(
         "what a checkpoint's files hold is compared with its row",
         "service/artifacts/files.py",
-        "expected is not None and found != expected",
+        "expected is not None and copied != expected",
         "False",
         (
             "tests/unit/test_supervision.py::test_a_file_that_is_not_what_was_put_is_noticed",

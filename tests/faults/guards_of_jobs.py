@@ -36,7 +36,7 @@ GUARDS = (
     Guard(
         "an attempt is ended by the holder of the token alone",
         JOBS,
-        "        statement = statement.where(col(Job.token) == held_token)\n",
+        "        statement = statement.where(col(Job.token) == expected_token)\n",
         "        pass\n",
         (f"{GUARD_TESTS}test_a_stale_token_ends_no_attempt",),
     ),

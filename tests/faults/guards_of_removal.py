@@ -36,7 +36,7 @@ GUARDS = (
     Guard(
         "what a lost attempt stored of a merged model is removed",
         "service/queue/sweep.py",
-        "            self.store.tidy(prefix, kept)\n",
+        "            self.store.remove_except(prefix, recorded_keys)\n",
         "            pass\n",
         (f"{MERGE_TESTS}test_a_worker_lost_amid_its_uploads_leaves_nothing",),
     ),
@@ -76,14 +76,14 @@ GUARDS = (
     Guard(
         "nothing is asked for on a run that is being deleted",
         "service/store/runs.py",
-        "there = select(Run.id).where(Run.id == run.id, col(Run.deleted_at).is_(None))",
-        "there = select(Run.id).where(Run.id == run.id)",
+        "visible = select(Run.id).where(Run.id == run.id, col(Run.deleted_at).is_(None))",
+        "visible = select(Run.id).where(Run.id == run.id)",
         (deletion_row("asked_too_late-before_removal-servers"),),
     ),
     Guard(
         "a run that a worker has a job of is not deleted",
         RETENTION_ROWS,
-        "        if job.status == JobStatus.RUNNING:\n            what",
+        "        if job.status == JobStatus.RUNNING:\n            kind",
         "        if False:\n            what",
         (
             f"{RETENTION_TESTS}test_a_running_run_is_not_deleted",
@@ -100,7 +100,7 @@ GUARDS = (
     Guard(
         "an upload in parts that was cut short is removed",
         "service/artifacts/bucket.py",
-        "one for one in self.entries(prefix) if one.half or one.key not in keep",
+        "entry for entry in self.entries(prefix) if entry.half or entry.key not in keep",
         "one for one in self.entries(prefix) if one.half is None and one.key not in keep",
         (
             f"{STORE_TESTS}test_an_upload_that_fails_half_way_leaves_nothing_visible",

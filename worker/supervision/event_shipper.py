@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 from pydantic import ValidationError
 
-from service.artifacts import ArtifactStore, Stored
+from service.artifacts import ArtifactStore, StoredFile
 from service.domain.errors import Unavailable
 from service.domain.events import (
     ArtifactEvent,
@@ -121,7 +121,7 @@ class EventShipper:
             raise StorageUnavailable("the artifact store", error) from error
         entry = FileEntry(path=shown, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
-            jobs.hold(session, self.claim)
+            jobs.lock_for_worker(session, self.claim)
             program_events.put_artifact(session, self.claim, entry, place)
         self._log_size = size
         # The one before stays for those who have just read its row; `tidy` removes it at the end.
@@ -150,7 +150,7 @@ class EventShipper:
         with self.database.read() as session:
             kept = program_events.keys_of(session, claim.run_id)
         for prefix in program_events.prefixes_up_to(claim.run_id, claim.job_id, token):
-            self.store.tidy(prefix, kept)
+            self.store.remove_except(prefix, kept)
 
     def log_tail(self, lines: int) -> str:
         """The last `lines` lines of the log, in one."""
@@ -215,7 +215,7 @@ class EventShipper:
             stored = self.store.put_file(source, key, moved=self.movement.track(key))
         except OSError as error:
             raise StorageUnavailable("the artifact store", error) from error
-        if stored != Stored(entry.size, entry.sha256):
+        if stored != StoredFile(entry.size, entry.sha256):
             raise RuntimeError(f"the file {path} has changed since the program announced it")
         self._there.add(path)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from sqlmodel import Session, col, select
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.datasets.templates import builtin_templates
 from service.domain.job import DATASET_FILE, EVENTS_FILE, JOB_FILE, LOG_FILE, Job
 from service.domain.spec import RunSpec
@@ -116,9 +116,9 @@ def prepare(
 ) -> None:
     """Lay out job.json, the rows, and what an earlier attempt left to go on from.
 
-    A checkpoint that is not what was stored is passed over with an event. Raises OSError, Fenced,
-    Unavailable, Damaged where the dataset is not in the store as it was, and ProgramFailure where
-    what an evaluation job is to score, or a merge job to merge, is not kept any more.
+    A damaged checkpoint is skipped, with an event. Raises OSError, Fenced, Unavailable, DamagedFile
+    if the dataset's file is damaged, and ProgramFailure if the weights that an evaluation or merge
+    job needs were deleted.
     """
     with database.read() as session:
         run = session.get_one(Run, claim.run_id)
@@ -134,7 +134,7 @@ def prepare(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     if claim.kind.needs_dataset:
-        expected = Stored(dataset.size, dataset.content_hash)
+        expected = StoredFile(dataset.size, dataset.content_hash)
         store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.track(dataset.key))
     resume_from, broken, place = None, list[str](), None
     if task is not None:
@@ -148,7 +148,7 @@ def prepare(
     if log is not None:
         # The log of a job goes on where an earlier attempt's ended; it is stored under one key as
         # it grows, so it may be longer than its row says.
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(DamagedFile):
             store.fetch(log.key, directory / LOG_FILE)
     spec = RunSpec.model_validate(run.spec)
     templates = builtin_templates()
@@ -178,7 +178,7 @@ def prepare(
     if broken:  # last: whatever fails before this is tried again as a whole
         warnings = [{"code": "checkpoint_broken", "detail": detail} for detail in broken]
         with database.write() as session:
-            jobs.hold(session, claim)
+            jobs.lock_for_worker(session, claim)
             said = [NewEvent("warning", warning, claim.token) for warning in warnings]
             events.append(session, claim.run_id, claim.job_id, said)
 
@@ -224,9 +224,9 @@ def _fetch_newest(
         try:
             for file in checkpoint.files:
                 key = f"{checkpoint.prefix}/{file['path']}"
-                expected = Stored(file["size"], file["sha256"])
+                expected = StoredFile(file["size"], file["sha256"])
                 store.fetch(key, directory / place / file["path"], expected, movement.track(key))
-        except Damaged as error:
+        except DamagedFile as error:
             shutil.rmtree(directory / place, ignore_errors=True)
             broken.append(f"The checkpoint of step {checkpoint.step} is passed over: {error}.")
         else:
@@ -237,6 +237,6 @@ def _fetch_newest(
 def _fetch_if_whole(store: ArtifactStore, key: str, target: Path, size: int, sha256: str) -> None:
     """Fetch what one can do without."""
     try:
-        store.fetch(key, target, Stored(size, sha256))
-    except Damaged:
+        store.fetch(key, target, StoredFile(size, sha256))
+    except DamagedFile:
         target.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from service.artifacts import ArtifactStore, Damaged
+from service.artifacts import ArtifactStore, DamagedFile
 from service.domain.errors import ProgramFailure, Unavailable
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED
 from service.domain.job import EVENTS_FILE
@@ -120,7 +120,7 @@ class Supervisor:
                 self.storage_retry.run(self.shipper.tidy_before, _LOG_RETRY_SECONDS)
             try:
                 self.storage_retry.run(lambda: self._as_unavailable(self._prepare))
-            except Damaged as error:
+            except DamagedFile as error:
                 self._fail(FailureReason.INTERNAL, str(error))
                 return
             except ProgramFailure as error:  # the weights to load no longer exist
@@ -307,7 +307,7 @@ class Supervisor:
                     session,
                     job,
                     to,
-                    held_token=self.claim.token,
+                    expected_token=self.claim.token,
                     sources=(JobStatus.RUNNING,),
                     **values,
                 )
@@ -322,8 +322,10 @@ class Supervisor:
     def _return_to_queue(self, reason: FailureReason, detail: str, *, free: bool) -> None:
         def return_job() -> JobStatus | None:
             with self.database.write() as session:
-                job = jobs.hold(session, self.claim)
-                return jobs.give_back(session, job, self.claim.token, reason, detail, free=free)
+                job = jobs.lock_for_worker(session, self.claim)
+                return jobs.return_to_queue(
+                    session, job, self.claim.token, reason, detail, free=free
+                )
 
         log.warning("attempt ended", reason=reason.value, detail=detail)
         if (

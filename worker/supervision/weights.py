@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.domain.errors import NotFound, ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.task import Task
@@ -28,7 +28,7 @@ def fetch(
     """Lay out the adapter as peft opens it, or the merged model as transformers does.
 
     Returns its place below `directory`, None for the base model. Raises OSError, Unavailable,
-    Damaged, and ProgramFailure where the run does not keep it: a training that goes on drops
+    DamagedFile, and ProgramFailure where the run does not keep it: a training that goes on drops
     checkpoints.
     """
     place = MERGED if task.target == "merged" else ADAPTER
@@ -36,11 +36,11 @@ def fetch(
         files = _files(database, run_id, task)
         try:
             for file in files:
-                expected = Stored(file.size, file.sha256)
+                expected = StoredFile(file.size, file.sha256)
                 target = directory / place / file.name
                 target.unlink(missing_ok=True)  # of the first look
                 cache.lay(store, file.key, target, expected, movement.track(file.key))
-        except Damaged:
+        except DamagedFile:
             # Or dropped since its row was read: the second look tells.
             if last_look:
                 raise

@@ -14,8 +14,8 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from service.artifacts import ArtifactStore, Moved, Stored
-from service.artifacts.files import unheard
+from service.artifacts import ArtifactStore, ProgressCallback, StoredFile
+from service.artifacts.files import ignore_progress
 from service.domain.digests import sha256_of
 
 _STALE_SECONDS = 3600
@@ -41,12 +41,12 @@ class WeightsCache(NamedTuple):
         store: ArtifactStore,
         key: str,
         target: Path,
-        expected: Stored,
-        moved: Moved = unheard,
+        expected: StoredFile,
+        moved: ProgressCallback = ignore_progress,
     ) -> None:
         """Have the store's file at `target`, which is not there yet and to be read only.
 
-        Raises OSError, and Damaged where the file is not `expected`, cannot be read, or is gone.
+        Raises OSError, and DamagedFile if the file is not `expected`, unreadable or missing.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         theirs = store.path_of(key)
@@ -56,7 +56,12 @@ class WeightsCache(NamedTuple):
             store.fetch(key, target, expected, moved)  # which says what is wrong with it
 
     def _from_here(
-        self, store: ArtifactStore, key: str, target: Path, expected: Stored, moved: Moved
+        self,
+        store: ArtifactStore,
+        key: str,
+        target: Path,
+        expected: StoredFile,
+        moved: ProgressCallback,
     ) -> None:
         if expected.size > self.limit:
             store.fetch(key, target, expected, moved)
@@ -133,10 +138,10 @@ def _placed(source: Path, target: Path) -> bool:
     return True
 
 
-def _is_whole(target: Path, expected: Stored) -> bool:
+def _is_whole(target: Path, expected: StoredFile) -> bool:
     """If not, it is there no more."""
     try:
-        if Stored(target.stat().st_size, sha256_of(target)) == expected:
+        if StoredFile(target.stat().st_size, sha256_of(target)) == expected:
             return True
     except OSError:  # it cannot be read
         pass
