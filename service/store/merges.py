@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from service.domain.errors import Conflict, NotFound
 from service.domain.job_kinds import MERGE
@@ -49,11 +50,14 @@ def files_of(session: Session, job: Job) -> list[Artifact]:
     return list(session.exec(statement.order_by(col(Artifact.path))))
 
 
+def jobs_of(run_id: str) -> SelectOfScalar[Job]:
+    """Select the merge jobs of a run, deleted ones included."""
+    return select(Job).where(Job.run_id == run_id, Job.kind == MERGE.name)
+
+
 def all_of(session: Session, run_id: str) -> list[StoredMerge]:
     """Return the merges that are not deleted, newest first."""
-    statement = select(Job).where(
-        Job.run_id == run_id, Job.kind == MERGE.name, col(Job.deleted_at).is_(None)
-    )
+    statement = jobs_of(run_id).where(col(Job.deleted_at).is_(None))
     merge_jobs = session.exec(statement.order_by(col(Job.id).desc()))
     return [_stored(session, job) for job in list(merge_jobs)]
 

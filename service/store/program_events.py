@@ -24,7 +24,6 @@ from service.domain.ids import new_id
 from service.domain.job_kinds import EVALUATE, job_kind
 from service.domain.merge import merged_path
 from service.store import events, jobs, merges
-from service.store.evaluations import task_of
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.rewind import UnusedFiles, rewind
@@ -241,7 +240,7 @@ def keys_of(session: Session, run_id: str) -> set[str]:
 
 
 def _put_evaluation(session: Session, claim: Claim, job: Job, line: EvaluationEvent) -> None:
-    task = task_of(job)
+    task = jobs.task_of(job)
     run = session.get_one(Run, claim.run_id)
     label = f"{claim.job_id}/{line.target}/{line.step}/{line.split}/{line.template}"
     session.execute(
@@ -251,14 +250,14 @@ def _put_evaluation(session: Session, claim: Claim, job: Job, line: EvaluationEv
     )
     session.add(
         Evaluation(
-            id=new_id(EVALUATE.result_prefix) if task is None else EVALUATE.result_id(job.id),
+            id=new_id(EVALUATE.result_prefix) if claim.kind.trains else EVALUATE.result_id(job.id),
             run_id=claim.run_id,
             label=label,
             job_id=claim.job_id,
             token=claim.token,
             target=line.target,
             step=line.step,
-            dataset_id=run.dataset_id if task is None else task.dataset_id,
+            dataset_id=(task and task.dataset_id) or run.dataset_id,
             split=line.split,
             template=line.template,
             metrics=line.metrics,

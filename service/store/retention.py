@@ -111,7 +111,7 @@ def begin_delete_merge(session: Session, run_id: str, merge: str, by: str | None
     """
     job_id = MERGE.job_id(merge)
     merge_id = MERGE.result_id(job_id)
-    of_run = select(Job).where(Job.run_id == run_id, Job.kind == MERGE.name)
+    of_run = merges.jobs_of(run_id)
     has_files = col(Job.id).in_(select(Artifact.job_id).where(Artifact.run_id == run_id))
     visible = of_run.where(Job.id == job_id, or_(col(Job.deleted_at).is_(None), has_files))
     # The job before the run, as its worker locks them. A request for a job locks the run.

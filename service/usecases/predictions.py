@@ -12,7 +12,7 @@ from service.domain.prediction import (
     PredictionRequest,
     PredictionTask,
     Scores,
-    decided,
+    apply_threshold,
 )
 from service.domain.spec import RunSpec
 from service.domain.states import JobStatus
@@ -136,4 +136,4 @@ def read(context: Context, found: StoredPrediction) -> list[Prediction] | None:
         raise Conflict(
             f"the scores of {found.id} are not what was stored; ask for the predictions again"
         ) from error
-    return decided(found.task, Scores.model_validate_json(content))
+    return apply_threshold(found.task, Scores.model_validate_json(content))

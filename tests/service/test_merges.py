@@ -290,7 +290,7 @@ def test_what_is_not_there_is_404(context, client, trained, dataset_id):
 )
 def test_what_is_the_runs_own_a_merge_cannot_say(context, client, trained, line):
     worker = Worker(context, trained, ask(client, trained)["job_id"])
-    with pytest.raises(RuntimeError, match="of kind merge may not say"):
+    with pytest.raises(RuntimeError, match="of kind merge may not emit"):
         worker.ship(worker.line(**line))
 
 
@@ -419,7 +419,7 @@ def test_a_program_gets_all_that_it_needs(client, house):
     working.play(
         """
         import pyarrow.parquet
-        assert job["merge"] == {
+        assert job["task"] == {
             "target": "checkpoint",
             "step": 4,
             "dtype": "float16",
@@ -427,9 +427,13 @@ def test_a_program_gets_all_that_it_needs(client, house):
             "base_weights": "original",
             "labels": ["hate", "normal"],
             "split": "validation",
+            "merge": None,
+            "dataset_id": None,
+            "template": None,
         }
         assert job["template"]["name"] == "hate_speech_simple"
-        assert job["evaluation"] is job["merged"] is job["resume_from"] is None
+        assert job["kind"] == "merge"
+        assert job["merged"] is job["resume_from"] is None
         names = sorted(path.name for path in (directory / job["adapter"]).iterdir())
         assert names == ["adapter_config.json", "adapter_model.safetensors"]
         for name in names:
@@ -523,7 +527,7 @@ def test_a_failure_says_what_to_do(client, trained, house):
     working.play('fail("model_unavailable")')
     failed = client.get(url_of(trained)).json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "model_unavailable")
-    assert "ask for the merge again" in failed["failure"]["advice"]
+    assert "request the merge again" in failed["failure"]["advice"]
     assert client.get(f"/v1/runs/{trained}").json()["status"] == "succeeded"
 
 

@@ -13,6 +13,8 @@ from service.store import jobs, program_events
 from service.store.jobs import Fenced
 from tests.support.fake_worker import Worker
 
+pytestmark = pytest.mark.both_databases
+
 
 def checkpoint(worker, step, best_step, **fields):
     files = [worker.file(f"checkpoints/checkpoint-{step}/adapter.bin", b"weights" * step)]

@@ -11,6 +11,8 @@ from service.queue import celery_app
 from service.store import jobs
 from tests.support.fake_worker import Worker
 
+pytestmark = pytest.mark.both_databases
+
 
 def post(client, run_id, what, **parameters):
     return client.post(f"/v1/runs/{run_id}/{what}", params=parameters)

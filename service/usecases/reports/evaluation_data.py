@@ -151,7 +151,7 @@ def load(context: Context, evaluation: Evaluation, positive_label: str) -> Score
     ) as path:
         try:
             read = stored.read_predictions(path, positive_label)
-            facts = stored.read_facts(path)
+            facts = stored.read_metadata(path)
         except (ValueError, OSError) as error:
             detail = f"the predictions of {evaluation.id} cannot be read: {error}"
             raise Conflict(detail) from error
