@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         0.5, gt=0, description="Interval at which a supervisor reads its program's events."
     )
     sweep_seconds: float = Field(
-        10, gt=0, description="Interval of the search for lost messages and expired leases."
+        10, gt=0, description="Interval of the search for expired leases and waiting jobs."
     )
     stop_grace_seconds: float = Field(
         60, gt=0, description="Time between TERM and KILL when a program is stopped."

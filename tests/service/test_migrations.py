@@ -1,6 +1,7 @@
 """The migrations make what the models say, on both databases, and can be undone."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -16,6 +17,8 @@ from service.store.database import Database
 from service.store.tables import DEFAULT_PROJECT, Job, Project
 from service.usecases import api_keys
 from tests.support.installation import wait_until
+
+pytestmark = pytest.mark.both_databases
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -48,13 +51,14 @@ def test_up_equals_the_models_and_down_and_up_again(kind, tmp_path, request):
 def test_the_newest_revisions_can_be_undone_with_rows_in_them(context, run_id):
     """On SQLite a table that others refer to cannot be made anew: its rows are in the way."""
     with context.database.write() as session:
-        session.connection().exec_driver_sql("UPDATE job SET resent = 3")
+        session.connection().exec_driver_sql("UPDATE job SET queued_at = '2026-01-02 03:04:05'")
     migrate.downgrade(context.database, "0006")
     assert not migrate.is_current(context.database)
     migrate.upgrade(context.database)
     with context.database.read() as session:
         (job,) = session.exec(select(Job))
-        assert (job.run_id, job.resent, job.deleted_at) == (run_id, 0, None)
+        queued_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        assert (job.run_id, job.queued_at, job.deleted_at) == (run_id, queued_at, None)
 
 
 def test_nobody_sees_the_schema_without_what_was_to_be_done_with_it(tmp_path, postgres):
@@ -158,10 +162,13 @@ def test_a_client_that_vanished_in_a_transaction_holds_no_row(migrated_postgres,
     monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_MS", 300)
     vanished = Database(migrated_postgres)
     other = Database(migrated_postgres)
+    taken = False
     with pytest.raises(Unavailable), vanished.write() as session:  # noqa: PT012 - one transaction
         session.execute(text("UPDATE project SET id = id"))
-        with other.write() as waiting:
+        with other.write() as waiting:  # Unavailable, too, if the row stays held
             waiting.execute(text("UPDATE project SET id = id"))
+        taken = True
+    assert taken
     vanished.dispose()
     other.dispose()
 

@@ -13,6 +13,8 @@ from service.store import jobs, program_events
 from service.store.jobs import Fenced
 from tests.support.fake_worker import Worker
 
+pytestmark = pytest.mark.both_databases
+
 
 def checkpoint(worker, step, best_step, **fields):
     files = [worker.file(f"checkpoints/checkpoint-{step}/adapter.bin", b"weights" * step)]
@@ -32,7 +34,7 @@ def checkpoint(worker, step, best_step, **fields):
 def finish(context, worker, to=JobStatus.SUCCEEDED, **values):
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
+        assert jobs.switch_status(session, job, to, expected_token=worker.current.token, **values)
 
 
 def test_progress_and_metrics_are_shown(client, run_id, worker):
@@ -239,7 +241,9 @@ def test_a_log_that_a_longer_one_replaces_meanwhile_is_read_all_the_same(
     first = program_events.prefix_of(worker.current)
     with context.database.write() as session:
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, jobs.hold(session, worker.current), 1, lost, "", free=True)
+        jobs.return_to_queue(
+            session, jobs.lock_for_worker(session, worker.current), 1, lost, "", free=True
+        )
     worker.current, worker.seq = worker.claim(), 0
     assert program_events.prefix_of(worker.current) != first
     monkeypatch.setattr(type(context.store), "open", replaced)
@@ -273,7 +277,9 @@ def test_a_stale_token_writes_nothing(context, client, run_id, worker):
     stale = worker.current
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
-        assert jobs.give_back(session, job, stale.token, FailureReason.WORKER_LOST, "", free=True)
+        assert jobs.return_to_queue(
+            session, job, stale.token, FailureReason.WORKER_LOST, "", free=True
+        )
     fresh = worker.claim("another")
     assert fresh is not None
     assert fresh.token == stale.token + 1
@@ -283,7 +289,7 @@ def test_a_stale_token_writes_nothing(context, client, run_id, worker):
         with pytest.raises(Fenced):
             jobs.renew(session, stale, 60)
         job = jobs.get(session, worker.job_id)
-        assert not jobs.switch_status(session, job, JobStatus.SUCCEEDED, held_token=stale.token)
+        assert not jobs.switch_status(session, job, JobStatus.SUCCEEDED, expected_token=stale.token)
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
     assert "late" not in client.get(f"/v1/runs/{run_id}/events").text
 
@@ -293,7 +299,7 @@ def test_a_cancel_reaches_the_running_worker(context, client, run_id, worker):
     with context.database.write() as session:
         assert jobs.renew(session, worker.current, 60) == "cancel"
         job = jobs.get(session, worker.job_id)
-        to = jobs.give_back(
+        to = jobs.return_to_queue(
             session, job, worker.current.token, FailureReason.WORKER_LOST, "", free=True
         )
     assert to == JobStatus.CANCELLED
@@ -360,15 +366,14 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
     sweeper._renewal_seconds = 0
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
-        waiting = jobs.create(session, worker.current.run_id, EVALUATE).id
-        jobs.not_woken(session, waiting)
-    woken = []
+        jobs.create(session, worker.current.run_id, EVALUATE)
+    queues = []
     monkeypatch.setattr(
-        "service.queue.sweep.broker.enqueue", lambda _, job_id, _queue: woken.append(job_id)
+        "service.queue.sweep.celery_app.notify", lambda _, queue: queues.append(queue)
     )
     monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
     sweeper.sweep()
-    assert woken == [waiting]
+    assert queues == ["jobs"]
 
 
 def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, worker):
@@ -410,7 +415,7 @@ def test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before(
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, lost, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, lost, "", free=True)
     worker.current, worker.seq = worker.claim(lease=-1), 0
     worker.ship(worker.line(type="artifact", file=worker.file("training.log", b"one two")))
     client.post(f"/v1/runs/{run_id}/cancel")
@@ -423,48 +428,9 @@ def test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before(
     assert client.get(f"/v1/runs/{run_id}/logs").text == "one two"
 
 
-def test_a_returned_job_is_woken_for_by_the_next_sweep(context, worker):
-    with context.database.write() as session:
-        job = jobs.get(session, worker.job_id)
-        token = worker.current.token
-        jobs.give_back(session, job, token, FailureReason.CRASHED, "", free=False)
-    with context.database.write() as session:
-        assert jobs.unclaimed(session, older_than=3600) == [worker.job_id]
-        assert jobs.unclaimed(session, older_than=3600) == []
-
-
-def test_a_broker_that_is_away_does_not_lose_wake_ups(context, client, dataset_id, monkeypatch):
-    from service.domain.errors import Unavailable
-    from service.queue import celery_app as broker
-
-    def away(*_):
-        raise Unavailable("away")
-
-    monkeypatch.setattr(broker, "enqueue", away)
-    made = [client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"] for _ in range(3)]
-    eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
-    Sweeper(eager, context.database, context.store, context.celery).sweep()
-    with context.database.write() as session:
-        assert len(jobs.unclaimed(session, older_than=3600)) == len(made)
-
-
 def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, worker):
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
         assert jobs.expired(session) == [(worker.job_id, worker.current.token)]
         jobs.renew(session, worker.current, 60)
         assert jobs.expired(session) == []
-
-
-def test_the_sweep_wakes_a_worker_for_a_job_nobody_picked_up(context, run_id):
-    from service.queue import celery_app as broker
-
-    folder = broker.folder_of(context.settings) / "messages"
-    for message in folder.glob("*.msg"):  # the message is lost
-        message.unlink()
-    with context.database.write() as session:
-        assert jobs.unclaimed(session, older_than=60) == []
-        assert len(jobs.unclaimed(session, older_than=-1)) == 1
-    eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
-    Sweeper(eager, context.database, context.store, context.celery).sweep()
-    assert len(list(folder.glob("*.msg"))) == 1

@@ -27,7 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.domain.digests import sha256_of
-from service.fairness.selection import Standing
+from service.domain.job import ADAPTER_WEIGHTS_FILE
+from service.fairness.selection import CheckpointScore
 
 MANIFEST = "manifest.json"
 
@@ -64,7 +65,7 @@ class LoopState:
     """The lowest validation loss."""
     best_step: int | None = None
     """Step of the best weights, by the lowest loss or by `best_standing`."""
-    best_standing: Standing | None = None
+    best_standing: CheckpointScore | None = None
     """Validation results of the best weights; None unless the best weights are chosen by them."""
     log_history: list[dict[str, float]] = field(default_factory=list)
 
@@ -195,10 +196,10 @@ def read(directory: Path) -> CheckpointContent:
         loop = json.loads((directory / "loop_state.json").read_bytes())
         state = LoopState(**loop["state"])
         if (standing := loop["state"].get("best_standing")) is not None:
-            state.best_standing = Standing(**standing)
+            state.best_standing = CheckpointScore(**standing)
         return CheckpointContent(
             state=state,
-            adapter=load_file(directory / "adapter_model.safetensors"),
+            adapter=load_file(directory / ADAPTER_WEIGHTS_FILE),
             best_adapter=load_file(best) if best.exists() else None,
             optimizer=load_file(directory / "optimizer.safetensors"),
             scheduler=loop["scheduler"],
@@ -229,9 +230,7 @@ def load_adapter(model: Any, tensors: Tensors) -> None:
 
 def save_adapter(model: Any, directory: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, for PeftModel.from_pretrained."""
-    save_file(
-        adapter_tensors(model), directory / "adapter_model.safetensors", metadata={"format": "pt"}
-    )
+    save_file(adapter_tensors(model), directory / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
     config = model.peft_config["default"]
     training, config.inference_mode = config.inference_mode, True
     try:
