@@ -159,9 +159,9 @@ def _uncaught(
     structlog.get_logger("fairtune").critical("uncaught error", exc_info=error)
 
 
-def _uncaught_on_thread(given: threading.ExceptHookArgs) -> None:
-    if given.exc_value is not None and given.exc_type is not SystemExit:
-        thread = None if given.thread is None else given.thread.name
+def _uncaught_on_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None and arguments.exc_type is not SystemExit:
+        thread = None if arguments.thread is None else arguments.thread.name
         structlog.get_logger("fairtune").critical(
-            "uncaught error", thread=thread, exc_info=given.exc_value
+            "uncaught error", thread=thread, exc_info=arguments.exc_value
         )

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.artifacts import ArtifactStore, StoreAway
+from service.artifacts import ArtifactStore, StoreUnavailable
 from service.domain.errors import Unavailable
 from service.queue import celery_app
 from service.store import migrate
@@ -43,17 +43,17 @@ def check_database(database: Database) -> None:
         raise _refused(error) from error
 
 
-def check_schema(database: Database, wanted: frozenset[Schema]) -> None:
+def check_schema(database: Database, expected: frozenset[Schema]) -> None:
     """Raises NotReady where the schema stands otherwise to this version's than `wanted`."""
     try:
-        found = migrate.schema(database)
+        present = migrate.schema(database)
     except Unavailable as error:
         raise _away(error) from error
     except SQLAlchemyError as error:
         raise _refused(error) from error
-    if found in wanted:
+    if present in expected:
         return
-    if found is Schema.AHEAD:
+    if present is Schema.AHEAD:
         raise NotReady(
             "a newer version's",
             "a newer version of Fairtune has migrated this database",
@@ -77,7 +77,7 @@ def check_store(store: ArtifactStore) -> None:
     """Raises NotReady where the artifact store is not there, or a directory may not be written."""
     try:
         store.check()
-    except StoreAway as error:  # also a bucket or rights that are yet to be made
+    except StoreUnavailable as error:  # also a bucket or rights that are yet to be made
         raise NotReady(
             "unreachable or not permitted",
             str(error.strerror),

@@ -71,9 +71,9 @@ def _needs(process: Process, settings: Settings) -> Iterator[_Need]:
             check_database(connected)
 
     def schema() -> None:
-        wanted = {Schema.CURRENT, Schema.BEHIND} if process == "migrate" else {Schema.CURRENT}
+        expected = {Schema.CURRENT, Schema.BEHIND} if process == "migrate" else {Schema.CURRENT}
         with _connected(settings) as connected:
-            check_schema(connected, frozenset(wanted))
+            check_schema(connected, frozenset(expected))
 
     def store() -> None:
         try:
@@ -123,12 +123,12 @@ def _look(need: _Need) -> NotReady | None:
 def _wait(need: _Need, deadline: float) -> None:
     """Raises SystemExit with 1. The last look may end a little after the deadline."""
     began = time.monotonic()
-    pause, said = _FIRST_PAUSE_SECONDS, 0.0
+    pause, logged_at = _FIRST_PAUSE_SECONDS, 0.0
     while True:
         missing = _look(need)
         now = time.monotonic()
         if missing is None:
-            if said:
+            if logged_at:
                 log.info(f"the {need.part} is there", seconds=round(now - began, 1))
             return
         if not missing.may_mend or now >= deadline:
@@ -140,14 +140,14 @@ def _wait(need: _Need, deadline: float) -> None:
                 waited_seconds=round(now - began, 1),
             )
             raise SystemExit(1)
-        if not said or now - said >= _SAY_SECONDS:
+        if not logged_at or now - logged_at >= _SAY_SECONDS:
             log.info(
                 f"waiting for the {need.part}",
                 why=missing.detail,
                 remedy=missing.remedy,
                 seconds_left=round(deadline - now),
             )
-            said = now
+            logged_at = now
         time.sleep(min(pause, deadline - now))
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 

@@ -120,14 +120,14 @@ class Sweeper:
         self._expire_at = now + _EXPIRY_SECONDS
         with self.database.write() as session:
             dropped = retention.expire_checkpoints(session, days)
-        for one in dropped:  # after the commit: no row may name files that are gone
-            self.store.delete_tree(one.prefix)
+        for checkpoint in dropped:  # after the commit: no row may name files that are gone
+            self.store.delete_tree(checkpoint.prefix)
         if dropped:
             log.info("checkpoints expired", count=len(dropped))
 
     def _take_back(self, job_id: str, token: int, began: float) -> None:
         with self.database.write() as session:
-            job = jobs.hold_expired(session, job_id, token)
+            job = jobs.lock_expired(session, job_id, token)
             if job is None:  # renewed meanwhile, or another sweep has it
                 return
             if (waited := time.monotonic() - began) > self.settings.lease_seconds / 4:
@@ -136,7 +136,7 @@ class Sweeper:
             detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
             reason = FailureReason.WORKER_LOST
             job.takeovers += 1
-            status = jobs.give_back(session, job, token, reason, detail, free=False)
+            status = jobs.return_to_queue(session, job, token, reason, detail, free=False)
         log.warning(
             "lease expired",
             run_id=job.run_id,
@@ -149,6 +149,6 @@ class Sweeper:
         # What the lost attempt stored without recording it, and what it replaced of those before:
         # there may be none after it. Its worker, should it wake, is fenced.
         with self.database.read() as session:
-            kept = program_events.keys_of(session, job.run_id)
+            recorded_keys = program_events.keys_of(session, job.run_id)
         for prefix in program_events.prefixes_up_to(job.run_id, job_id, token):
-            self.store.tidy(prefix, kept)
+            self.store.remove_except(prefix, recorded_keys)

@@ -53,14 +53,12 @@ def create(
     _check(name, expires_in_seconds)
     with database.write() as session:
         keys.lock(session)
-        if (existing := keys.named(session, name)) is not None:
+        if (existing := keys.find_by_name(session, name)) is not None:
             raise Conflict(
                 f"the key {existing.row.id} ({existing.state}) has the name {name!r}, by which "
                 f"runs and events refer to it: choose another name, such as {_alternative(name)!r}"
             )
-        if not keys.any_made(session) and (
-            role is not Role.ADMIN or expires_in_seconds is not None
-        ):
+        if not keys.has_any(session) and (role is not Role.ADMIN or expires_in_seconds is not None):
             raise Conflict(
                 "this would be the first key, and from then on every call requires one: create an "
                 "admin key without an expiry first"
@@ -87,7 +85,7 @@ def migrate_with_first(database: Database) -> NewKey | None:
         nonlocal new_key
         new_key = None  # from an earlier attempt that was rolled back
         keys.lock(session)
-        if not keys.any_made(session):
+        if not keys.has_any(session):
             key_id, token = _new_token()
             key = keys.create(session, key_id, FIRST_KEY, Role.ADMIN, _digest(token), None)
             new_key = NewKey(key, token)
@@ -105,7 +103,7 @@ def revoke(database: Database, key_id: str) -> Key:
 def revoke_named(database: Database, id_or_name: str) -> Key:
     """Revoke the key of that id or name. Raises NotFound."""
     with database.read() as session:
-        key = keys.find(session, id_or_name) or keys.named(session, id_or_name)
+        key = keys.find(session, id_or_name) or keys.find_by_name(session, id_or_name)
     if key is None:
         raise NotFound(
             f"there is no API key with the id or name {id_or_name!r}; `fairtune keys list` lists "
@@ -125,7 +123,7 @@ def authenticate(database: Database, token: str | None, *, host: str) -> Caller:
     if match is None and not is_loopback(host):
         raise _refusal(token)
     with database.read() as session:
-        if is_loopback(host) and not keys.any_made(session):
+        if is_loopback(host) and not keys.has_any(session):
             return OPEN
         if token is None or match is None:
             raise _refusal(token)
@@ -147,7 +145,7 @@ def is_let_in(database: Database, caller: Caller) -> bool:
     """Return True if a caller who was authenticated before still has access. Raises Unavailable."""
     with database.read() as session:
         if caller.key_id is None:
-            return not keys.any_made(session)
+            return not keys.has_any(session)
         key = keys.find(session, caller.key_id)
     return key is not None and key.state is KeyState.ACTIVE
 
@@ -155,7 +153,7 @@ def is_let_in(database: Database, caller: Caller) -> bool:
 def note_use(database: Database, key_id: str) -> None:
     """Record that a key was used now. Raises Unavailable."""
     with database.write() as session:
-        keys.note_use(session, key_id)
+        keys.record_use(session, key_id)
 
 
 def check_guarded(database: Database, settings: Settings) -> None:
@@ -167,9 +165,9 @@ def check_guarded(database: Database, settings: Settings) -> None:
     in_production = settings.environment == "production"
     may_be_open = is_loopback(settings.host) and not in_production
     with database.read() as session:
-        is_open = may_be_open and not keys.any_made(session)
-        is_usable = keys.any_usable(session)
-        is_managed = keys.any_usable(session, Role.ADMIN)
+        is_open = may_be_open and not keys.has_any(session)
+        is_usable = keys.has_active(session)
+        is_managed = keys.has_active(session, Role.ADMIN)
     command = f"fairtune keys create NAME --role admin{settings.data_dir_option}"
     if not is_usable and not may_be_open:
         raise RefusedToStart(

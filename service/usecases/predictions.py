@@ -2,7 +2,7 @@
 
 from sqlmodel import Session
 
-from service.artifacts import Damaged, Stored
+from service.artifacts import DamagedFile, StoredFile
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound
@@ -19,7 +19,7 @@ from service.domain.states import JobStatus
 from service.store import job_control, jobs, predictions
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
-from service.store.predictions import FoundPrediction
+from service.store.predictions import StoredPrediction
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import template_for, weights_for
@@ -36,7 +36,7 @@ def submit(
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
-) -> tuple[FoundPrediction, bool]:
+) -> tuple[StoredPrediction, bool]:
     """Store the queued job, then send a queue message.
 
     Returns the prediction, and True if it is new (False: the key was used before). `by` is the name
@@ -58,7 +58,7 @@ def submit(
 
 def cancel(
     context: Context, run_id: str, prediction: str, *, by: str | None = None
-) -> FoundPrediction:
+) -> StoredPrediction:
     """Cancel a waiting prediction at once, a running one soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)
@@ -125,7 +125,7 @@ def _threshold(context: Context, run: Run, request: PredictionRequest) -> float 
     return fitted
 
 
-def read(context: Context, stored: FoundPrediction) -> list[Prediction] | None:
+def read(context: Context, stored: StoredPrediction) -> list[Prediction] | None:
     """Return the prediction for each text, in their order; None before the job has succeeded.
 
     Raises Conflict if the stored scores are missing or damaged.
@@ -134,10 +134,10 @@ def read(context: Context, stored: FoundPrediction) -> list[Prediction] | None:
         return None
     if stored.file is None:
         raise Conflict(f"the scores of {stored.id} are missing; request the predictions again")
-    expected = Stored(stored.file.size, stored.file.sha256)
+    expected = StoredFile(stored.file.size, stored.file.sha256)
     try:
         content = b"".join(context.store.verified(stored.file.key, expected))
-    except (NotFound, Damaged) as error:
+    except (NotFound, DamagedFile) as error:
         raise Conflict(
             f"the scores of {stored.id} are damaged; request the predictions again"
         ) from error

@@ -13,7 +13,7 @@ from service.domain.job_kinds import MERGE
 from service.store import retention
 from service.store import runs as rows
 from service.store.database import Database
-from service.store.retention import Named
+from service.store.retention import FileRow
 from service.store.tables import Job
 
 log = structlog.get_logger()
@@ -81,7 +81,7 @@ class Garbage(NamedTuple):
     half_deleted_merges: list[Job]
     unknown: list[Entry]
     """Files that no row names, and abandoned parts of files."""
-    lost: list[Named]
+    lost: list[FileRow]
     """Rows whose files are missing."""
 
     def __bool__(self) -> bool:
@@ -99,10 +99,10 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     # young.
     entries = {(entry.key, entry.half): entry for entry in _entries(store)}
     with database.read() as session:
-        file_rows = retention.named(session)
-        half = retention.half_deleted(session)
-        merges = retention.half_deleted_merges(session)
-        busy, prefixes = retention.at_work(session)
+        file_rows = retention.file_rows(session)
+        half = retention.unfinished_deletions(session)
+        merges = retention.unfinished_merge_deletions(session)
+        busy, prefixes = retention.running_jobs(session)
     whole = {key for key, part in entries if part is None}
     recorded = {key for row in file_rows for key in row.keys}
     if recorded and not recorded & whole:
@@ -150,11 +150,11 @@ def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
         except (NotFound, Conflict) as error:  # the same, or its run is being deleted
             log.warning("merged model not deleted", job_id=job.id, why=error.detail)
     with database.read() as session:
-        recorded = {key for row in retention.named(session) for key in row.keys}
+        recorded = {key for row in retention.file_rows(session) for key in row.keys}
     store.remove([entry for entry in garbage.unknown if entry.half or entry.key not in recorded])
     lost = [row for row in garbage.lost if _is_lost(store, row)]
     with database.write() as session:
-        retention.forget(session, lost)
+        retention.delete_rows(session, lost)
 
 
 def _entries(store: ArtifactStore) -> Iterator[Entry]:
@@ -162,7 +162,7 @@ def _entries(store: ArtifactStore) -> Iterator[Entry]:
         yield from store.entries(folder)
 
 
-def _is_lost(store: ArtifactStore, row: Named) -> bool:
+def _is_lost(store: ArtifactStore, row: FileRow) -> bool:
     for key in row.keys:
         try:
             store.stat(key)

@@ -8,7 +8,7 @@ from service.context import Context
 from service.store import events, job_control
 from service.store import runs as rows
 from service.store.events import NewEvent
-from service.store.rewind import Dropped, rewind
+from service.store.rewind import UnusedFiles, rewind
 from service.store.tables import Job, Run
 from service.usecases.job_submission import announce
 
@@ -42,7 +42,7 @@ def retry(
 
     From the start, its checkpoints and results are deleted. Raises NotFound, Conflict.
     """
-    dropped: list[Dropped] = []
+    dropped: list[UnusedFiles] = []
     with context.database.write() as session:
         run, job = rows.get_run(session, run_id)
         job_control.retry(session, job, by)

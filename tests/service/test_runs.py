@@ -217,12 +217,12 @@ def test_a_dry_run_names_caps_that_the_data_is_too_small_to_prove(client):
     without = "and without a single error the upper limit would be"
     assert warnings(client, made, caps) == [
         (
-            f"the fpr cap 0.1 on a {proven} 28 negatives of the group a, {without} 0.101; at least "
-            "29 are needed"
+            f"the fpr cap 0.1 on a {proven} 28 negatives of the group a, {without} 0.101; at "
+            "least 29 are needed"
         ),
         (
-            f"the fnr cap 0.05 on c {proven} 58 positives of the group c, {without} 0.050; at least "
-            "59 are needed"
+            f"the fnr cap 0.05 on c {proven} 58 positives of the group c, {without} 0.050; at "
+            "least 59 are needed"
         ),
         (
             f"the fpr cap 0 on d {proven} 1 negative of the group d, {without} 0.950; even "

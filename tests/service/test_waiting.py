@@ -271,6 +271,7 @@ def listening(service) -> int:
         return len(app.control.ping(timeout=1, connection=connection))
 
 
+@pytest.mark.extended
 def test_everything_may_be_started_before_the_database_server(service, own_postgres):
     own_postgres.stop()
     try:
@@ -326,6 +327,7 @@ def users(service) -> Iterator[set[int]]:
             thread.join()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("requests_come", [False, True], ids=["idle", "busy"])
 def test_a_restart_of_the_database_and_of_the_broker_is_survived(
     requests_come, service, own_postgres, own_broker

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.context import Context
 from service.datasets import rows as dataset_rows
 from service.datasets.stats import DatasetStats
@@ -131,7 +131,7 @@ def texts(context: Context, dataset: Dataset, report: BiasReport) -> dict[str, s
     ids = {mistake.id for mistake in report.worst_mistakes}
     if not ids:
         return {}
-    with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
+    with context.store.local(dataset.key, StoredFile(dataset.size, dataset.content_hash)) as path:
         return dataset_rows.texts(path, ids)
 
 

@@ -1,11 +1,11 @@
-"""Stored evaluations of a run: the certifying one, matching pairs, and their predictions."""
+"""StoredFile evaluations of a run: the certifying one, matching pairs, and their predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict
@@ -16,7 +16,7 @@ from service.fairness import LabelCounts, Predictions, stored
 from service.store import datasets as dataset_store
 from service.store import evaluations
 from service.store import runs as rows
-from service.store.evaluations import Found
+from service.store.evaluations import StoredEvaluation
 from service.store.tables import Artifact, Dataset, Evaluation, Job, Run
 from service.usecases.reports import certifying as certificates
 from service.usecases.reports.certifying import Certificate
@@ -123,7 +123,9 @@ def read_run(session: Session, run_id: str) -> RunData:
     )
 
 
-def _sampled(of_run: Sequence[Found], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, int]]:
+def _sampled(
+    of_run: Sequence[StoredEvaluation], datasets: Mapping[str, Dataset]
+) -> Iterator[tuple[str, int]]:
     """Yield id and max_samples of evaluations that cover only part of their split."""
     for evaluation in of_run:
         row, task = evaluation.row, evaluation.task
@@ -145,7 +147,9 @@ class Scored(NamedTuple):
 
 def load(context: Context, evaluation: Evaluation, positive_label: str) -> Scored:
     """Read an evaluation's predictions. Raises NotFound, and Conflict if no row has a label."""
-    with context.store.local(evaluation.key, Stored(evaluation.size, evaluation.sha256)) as path:
+    with context.store.local(
+        evaluation.key, StoredFile(evaluation.size, evaluation.sha256)
+    ) as path:
         try:
             table = stored.read_predictions(path, positive_label)
             facts = stored.read_metadata(path)
