@@ -70,7 +70,7 @@ def resolve(session: Session, run: Run, trained: Job, request: MergeRequest) -> 
         )
     stats = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
     if request.checkpoint is None:
-        step = adapter_step(session, run, trained, "merge a checkpoint, or wait for it")
+        step = adapter_step(session, run, trained, "merge a checkpoint, or wait for the adapter")
     else:
         step = checkpoint_step(
             session, run, trained, request.checkpoint, "/checkpoint", "wait for its adapter"

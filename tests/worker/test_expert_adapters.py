@@ -9,7 +9,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from pydantic import ValidationError
 
 from service.domain.errors import ProgramFailure
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.train_jobs import (
     events,
     make_job,

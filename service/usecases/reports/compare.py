@@ -14,6 +14,7 @@ from service.fairness.thresholds import decide
 from service.store.tables import Evaluation
 from service.usecases.reports import build as reports
 from service.usecases.reports import evaluation_data as stored
+from service.usecases.reports.counterparts import fitted_threshold
 from service.usecases.reports.evaluation_data import ADAPTER_TARGETS, RunData
 
 MAX_MODELS = 20
@@ -185,7 +186,7 @@ def _entry(context: Context, candidate: _Candidate) -> Entry:
     predictions = stored.load(context, evaluation, positive).predictions
     rule, threshold = spec.evaluation.threshold, None
     if rule == "fitted":
-        threshold = reports.fitted(context, data, evaluation, spec.fairness)
+        threshold = fitted_threshold(context, data, evaluation, spec.fairness)
         predictions = decide(predictions, positive, threshold)
     return Entry(
         entry=model.text,

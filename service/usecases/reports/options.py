@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from service.domain.spec import Cap, FairnessSection, RunSpec, Section
+from service.domain.section import Section
+from service.domain.spec import Cap, FairnessSection, RunSpec
 from service.domain.validation import invalid
 from service.store.tables import Dataset
 from service.usecases.reports.evaluation_data import groups_of
