@@ -127,7 +127,7 @@ def _dataset(place: Path) -> Path:
 
 
 def _bare(spec: RunSpec, dataset: Path, folder: Path, models_dir: Path) -> dict[str, float]:
-    """The program by hand, as docs/troubleshooting.md shows it. Exits where it fails."""
+    """Run the bare program on a job directory. Exits if it fails."""
     folder.mkdir()
     (folder / DATASET_FILE).symlink_to(dataset.resolve())
     job = Job(
