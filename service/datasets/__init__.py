@@ -1,1 +1,1 @@
-"""Uploaded files in, canonical rows and statistics out. Knows neither HTTP nor SQL."""
+"""Conversion of uploaded files into canonical rows and statistics. Uses neither HTTP nor SQL."""

@@ -1,11 +1,18 @@
-"""A JSON array of objects, read one object at a time."""
+"""A JSON array of objects, read one object at a time (ADR 20 says why not with ijson)."""
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from service.datasets.lines import DECODER, MAX_LINE_BYTES, TOO_LONG, Found, as_object, value_flaw
+from service.datasets.lines import (
+    DECODER,
+    MAX_LINE_BYTES,
+    TOO_LONG,
+    NumberedRow,
+    as_object,
+    decoding_flaw,
+)
 from service.datasets.problems import Flaw
 
 _CHUNK_BYTES = 262_144
@@ -13,7 +20,7 @@ _SPACE = " \t\r\n"
 
 
 class _SyntaxError(Exception):
-    """The array cannot be read on; `detail` says why, with line and column."""
+    """The array cannot be read further; `detail` gives the reason, with line and column."""
 
     def __init__(self, detail: str, kind: str = "invalid_json") -> None:
         super().__init__(detail)
@@ -22,7 +29,7 @@ class _SyntaxError(Exception):
 
 
 class _Window:
-    """The part of the file being looked at: `text` from `at` on is not yet consumed."""
+    """A sliding window over the file: `text` from `position` on is not yet consumed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -32,102 +39,104 @@ class _Window:
         self._ended = False
         self._broken = False
         self.text = ""
-        self.at = 0
+        self.position = 0
 
-    def more(self) -> bool:
-        """Forget what was consumed and read on; False at the end of the file."""
+    def read_more(self) -> bool:
+        """Drop the consumed text and read the next chunk; return False at the end of the file."""
         if self._broken:
             raise self.error("is not valid UTF-8", len(self.text), "invalid_utf8")
         if self._ended:
             return False
         raw = self._file.read(_CHUNK_BYTES)
         self._ended = not raw
-        self._line, self._column = self._position(self.at)
-        self.text = self.text[self.at :]
-        self.at = 0
+        self._line, self._column = self._line_and_column(self.position)
+        self.text = self.text[self.position :]
+        self.position = 0
         try:
             self.text += self._decoder.decode(raw, final=not raw)
         except UnicodeDecodeError as error:
-            # What stands before the bad byte is read first, so that the error names its item.
+            # The text before the bad byte is read first, so that the error names its item.
             self.text += error.object[: error.start].decode("utf-8-sig")
             self._broken = True
             return True
         return bool(raw)
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end of the file."""
+        """Return the next character that is not white space; empty at the end of the file."""
         while True:
-            while self.at < len(self.text):
-                if self.text[self.at] not in _SPACE:
-                    return self.text[self.at]
-                self.at += 1
-            if not self.more():
+            while self.position < len(self.text):
+                if self.text[self.position] not in _SPACE:
+                    return self.text[self.position]
+                self.position += 1
+            if not self.read_more():
                 return ""
 
     def value(self) -> object:
         """Consume one JSON value, of a bounded size. Raises ValueError, RecursionError."""
         while True:
             try:
-                value, end = DECODER.raw_decode(self.text, self.at)
+                value, end = DECODER.raw_decode(self.text, self.position)
             except json.JSONDecodeError as error:
                 failure = self.error(f"is not valid JSON: {error.msg}", error.pos)
                 if _is_certain(error):
                     raise failure from error
-                if len(self.text) - self.at > MAX_LINE_BYTES:
-                    raise self.error(TOO_LONG, self.at, "too_long") from error
-                if not self.more():
+                if len(self.text) - self.position > MAX_LINE_BYTES:
+                    raise self.error(TOO_LONG, self.position, "too_long") from error
+                if not self.read_more():
                     raise failure from error
             else:
-                size = end - self.at
+                size = end - self.position
                 if size > MAX_LINE_BYTES:
-                    raise self.error(TOO_LONG, self.at, "too_long")
-                # A number could go on in what was not yet read.
-                if end < len(self.text) or not self.more():
-                    self.at += size
+                    raise self.error(TOO_LONG, self.position, "too_long")
+                # The next chunk could continue a number.
+                if end < len(self.text) or not self.read_more():
+                    self.position += size
                     return value
 
-    def _position(self, at: int) -> tuple[int, int]:
-        newlines = self.text.count("\n", 0, at)
+    def _line_and_column(self, position: int) -> tuple[int, int]:
+        newlines = self.text.count("\n", 0, position)
         if not newlines:
-            return self._line, self._column + at
-        return self._line + newlines, at - self.text.rfind("\n", 0, at)
+            return self._line, self._column + position
+        return self._line + newlines, position - self.text.rfind("\n", 0, position)
 
-    def error(self, what: str, at: int, kind: str = "invalid_json") -> _SyntaxError:
-        line, column = self._position(at)
-        return _SyntaxError(f"{what} (line {line}, column {column} of the file)", kind)
+    def error(self, detail: str, position: int, kind: str = "invalid_json") -> _SyntaxError:
+        line, column = self._line_and_column(position)
+        return _SyntaxError(f"{detail} (line {line}, column {column} of the file)", kind)
 
 
 def _is_certain(error: json.JSONDecodeError) -> bool:
-    """Whether more text could not mend it: it lies before the end, and in no open string."""
+    """Return True if no further text could cure the error: it is not at the end of the text."""
     return not error.msg.startswith("Unterminated") and error.pos + 16 < len(error.doc)
 
 
-def read_array(file: BinaryIO) -> Iterator[Found]:
-    """A row's number is its index, from 0, as in a JSON pointer. Ends at a fatal flaw."""
+def read_array(file: BinaryIO, _required: Sequence[str] = ()) -> Iterator[NumberedRow]:
+    """Yield each item with its index, from 0, as in a JSON pointer. Stops at a fatal flaw."""
     window = _Window(file)
     index = 0
     try:
         opening = window.peek()
         if opening != "[":
             if opening:
-                raise window.error("is not a JSON array", window.at)
+                raise window.error("is not a JSON array", window.position)
             return
-        window.at += 1
+        window.position += 1
         if window.peek() == "]":
-            window.at += 1
+            window.position += 1
         else:
             while True:
                 window.peek()
                 yield index, _item(window)
                 separator = window.peek()
                 if separator not in (",", "]"):
-                    raise window.error("must be followed by a comma or the array's end", window.at)
-                window.at += 1
+                    raise window.error(
+                        "must be followed by a comma or the end of the array", window.position
+                    )
+                window.position += 1
                 if separator == "]":
                     break
                 index += 1
         if window.peek():
-            raise window.error("is the last item, yet more follows", window.at)
+            raise window.error("is the last item, but more text follows the array", window.position)
     except _SyntaxError as error:
         yield index, Flaw(error.kind, error.detail, fatal=True)
 
@@ -136,5 +145,5 @@ def _item(window: _Window) -> dict[str, object] | Flaw:
     try:
         return as_object(window.value())
     except (ValueError, RecursionError) as error:
-        flaw = value_flaw(error)
+        flaw = decoding_flaw(error)
         raise _SyntaxError(flaw.detail, flaw.kind) from error

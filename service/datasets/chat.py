@@ -1,4 +1,4 @@
-"""What the assistant says in a dataset of chats: each label's answer, and answers that are odd."""
+"""Assistant turns of a dataset of chats: each label's answer, and malformed answers."""
 
 import json
 from collections import Counter
@@ -12,21 +12,21 @@ from service.datasets.stats import digest
 
 @dataclass(slots=True)
 class Answers:
-    """`doubled_braces` and `invalid_json` count rows and exclude one another."""
+    """Statistics of the answers. `doubled_braces` and `invalid_json` count disjoint rows."""
 
     rows: int = 0
     doubled_braces: int = 0
-    """Answers like ``{{"label": 1}}``: a format string's escape that was never undone."""
+    """Answers like ``{{"label": 1}}``: braces escaped for a format string and never unescaped."""
     invalid_json: int = 0
     """Other answers that start with a brace and are not JSON."""
     completions: dict[str, str] = field(default_factory=dict)
-    """Label -> its most common answer in train; the first of them where several are."""
+    """Label -> its most common answer in train; the earliest of several equally common ones."""
     variants: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """Label -> (different answers, rows with the most common one, rows), of train."""
 
     @property
-    def shared_by(self) -> list[list[str]]:
-        """Groups of labels that have the same completion, so that no score tells them apart."""
+    def indistinguishable_labels(self) -> list[list[str]]:
+        """Groups of labels with the same completion, which no score can distinguish."""
         by_answer: dict[str, list[str]] = {}
         for label, answer in self.completions.items():
             by_answer.setdefault(answer, []).append(label)
@@ -34,7 +34,7 @@ class Answers:
 
 
 def examine(path: Path) -> Answers:
-    """Read a row file of chats. Memory grows by 100 bytes or so per different answer."""
+    """Read a row file of chats. Memory grows by about 100 bytes per different answer."""
     answers = Answers()
     counts: dict[str, Counter[int]] = {}
     for split, label, answer in _answers(path):
@@ -46,20 +46,20 @@ def examine(path: Path) -> Answers:
             answers.invalid_json += 1
         if label is not None and split == "train":
             counts.setdefault(label, Counter())[digest(answer)] += 1
-    wanted = {}
+    digests = {}
     for label, counter in sorted(counts.items()):
-        (key, rows) = counter.most_common(1)[0]
-        wanted[label] = key
+        (most_common, rows) = counter.most_common(1)[0]
+        digests[label] = most_common
         answers.variants[label] = (len(counter), rows, counter.total())
-    if wanted:
-        found: dict[str, str] = {}
+    if digests:
+        completions: dict[str, str] = {}
         for split, label, answer in _answers(path):
-            if split == "train" and label in wanted and label not in found:
-                if digest(answer) == wanted[label]:
-                    found[label] = answer
-                if len(found) == len(wanted):
+            if split == "train" and label in digests and label not in completions:
+                if digest(answer) == digests[label]:
+                    completions[label] = answer
+                if len(completions) == len(digests):
                     break
-        answers.completions = {label: found[label] for label in wanted}
+        answers.completions = {label: completions[label] for label in digests}
     return answers
 
 

@@ -1,11 +1,11 @@
-"""One row as it was uploaded -> one canonical row, or what is wrong with it."""
+"""Conversion of an uploaded row into a canonical row, or into the list of its flaws."""
 
 import json
 from collections import Counter
 
 from service.datasets.lines import Fields, json_type
 from service.datasets.mapping import MAX_NAME, Mapping
-from service.datasets.problems import Flaw, bad_character, shown
+from service.datasets.problems import Flaw, bad_character, quoted
 from service.datasets.rows import Kind, Row, Split
 from service.datasets.turns import read_messages
 from service.domain.errors import escaped
@@ -18,47 +18,47 @@ SPLIT_NAMES: dict[str, Split] = {
     "dev": "validation",
     "test": "test",
 }
-"""What a split column may say."""
+"""Value of a split column -> split."""
 
 
 class Ids:
-    """Which ids are taken, over all files. Rows without an id of their own are numbered."""
+    """The ids in use, over all files. Rows without an id of their own are numbered."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._used: set[str] = set()
         self._rows: Counter[Split] = Counter()
 
     def number(self, split: Split) -> str:
-        """``train-17`` for the 17th row of train that could be read, good or bad."""
+        """Return ``train-17`` for the 17th row of train that could be parsed, valid or not."""
         self._rows[split] += 1
         return f"{split}-{self._rows[split]}"
 
-    def take(self, row_id: str) -> bool:
-        """Whether the id was still free; it no longer is."""
-        if row_id in self._taken:
+    def reserve(self, row_id: str) -> bool:
+        """Reserve the id; return False if it is already in use."""
+        if row_id in self._used:
             return False
-        self._taken.add(row_id)
+        self._used.add(row_id)
         return True
 
 
 class Converter:
-    """Converts the rows of one file. `split` null: a column says each row's split."""
+    """Converts the rows of one file. `split` null: a column holds each row's split."""
 
     def __init__(self, mapping: Mapping, kind: Kind, split: Split | None, ids: Ids) -> None:
         self.mapping = mapping
         self._kind = kind
         self._split = split
         self._ids = ids
-        self._words = mapping.words
-        words = list(map(shown, self._words))
-        more = f" and {len(words) - 20} more" if len(words) > 20 else ""
-        self._unknown = f"is not one of the labels {', '.join(words[:20])}{more}"
+        self._label_by_value = mapping.label_by_value
+        values = list(map(quoted, self._label_by_value))
+        more = f" and {len(values) - 20} more" if len(values) > 20 else ""
+        self._unknown_label = f"is not one of the labels {', '.join(values[:20])}{more}"
         if mapping.labels is None:
-            self._unknown += "; other labels must be declared in mapping.labels"
+            self._unknown_label += "; declare other labels in mapping.labels"
         else:
-            self._unknown += ", which mapping.labels declares"
-        self.other_splits: Counter[str] = Counter()
-        """What the split column says where it disagrees with `split`."""
+            self._unknown_label += " declared in mapping.labels"
+        self.ignored_splits: Counter[str] = Counter()
+        """Values of the split column that contradict `split`."""
 
     def convert(self, fields: Fields) -> Row | list[Flaw]:
         flaws: list[Flaw] = []
@@ -67,14 +67,15 @@ class Converter:
         split = self._row_split(fields, flaws)
         label = self._label(fields, flaws)
         group, source, detail, rationale = (
-            self._name(fields, field, flaws) for field in ("group", "source", "detail", "rationale")
+            self._optional(fields, field, flaws)
+            for field in ("group", "source", "detail", "rationale")
         )
         own_id = self._own_id(fields, flaws)
         number = self._ids.number(split) if split else ""
         if flaws or split is None:
             return flaws
         row_id = number if own_id is None else own_id
-        if not self._ids.take(row_id):
+        if not self._ids.reserve(row_id):
             return [self._duplicate(row_id)]
         return Row(
             id=row_id,
@@ -90,8 +91,8 @@ class Converter:
 
     def _duplicate(self, row_id: str) -> Flaw:
         detail = (
-            f"the id {shown(row_id)} is already taken; ids are unique across all splits, and "
-            "mapping.id null numbers the rows instead"
+            f"the id {quoted(row_id)} is used by an earlier row; ids must be unique across all "
+            "splits; set mapping.id to null to number the rows instead"
         )
         return Flaw("duplicate_id", detail, escaped(self.mapping.id or "id"))
 
@@ -114,18 +115,20 @@ class Converter:
         value = fields.get(column)
         if self._split is not None:
             if value is not None:
-                said = SPLIT_NAMES.get(value.strip(), "other") if isinstance(value, str) else None
-                if said != self._split:
-                    self.other_splits[said or "other"] += 1
+                name = (
+                    SPLIT_NAMES.get(value.strip(), "other") if isinstance(value, str) else "other"
+                )
+                if name != self._split:
+                    self.ignored_splits[name] += 1
             return self._split
         if value is None:
             missing = _missing(fields, column, "split")
-            remedy = "; to use every row for training, send the file as `train`"
+            remedy = "; to use every row for training, upload the file as `train`"
             flaws.append(Flaw("missing_split", missing.detail + remedy, missing.path))
             return None
         split = SPLIT_NAMES.get(value.strip()) if isinstance(value, str) else None
         if split is None:
-            detail = f"{shown(value)} is not train, validation (or val, valid, dev) or test"
+            detail = f"must be train, validation (or val, valid, dev) or test, not {quoted(value)}"
             flaws.append(Flaw("unknown_split", detail, escaped(column)))
         return split
 
@@ -136,32 +139,36 @@ class Converter:
             return None
         if isinstance(value, str):
             raw = value.strip()
-        elif isinstance(value, int):  # 0, 1, true, false: as JSON writes them
+        elif isinstance(value, int):  # 0, 1, true, false: as in JSON
             raw = json.dumps(value)
         else:
             flaws.append(_type_flaw(column, "a label must be a string or a whole number", value))
             return None
         if not raw:
             return None
-        label = self._words.get(raw)
+        label = self._label_by_value.get(raw)
         if label is None:
-            flaws.append(Flaw("unknown_label", f"{shown(raw)} {self._unknown}", escaped(column)))
+            flaws.append(
+                Flaw("unknown_label", f"{quoted(raw)} {self._unknown_label}", escaped(column))
+            )
         return label
 
-    def _name(self, fields: Fields, field: str, flaws: list[Flaw]) -> str | None:
-        """A string of an optional column without the space around it; None where it is blank."""
+    def _optional(self, fields: Fields, field: str, flaws: list[Flaw]) -> str | None:
+        """Return an optional column's string without the space around it; None if blank."""
         column = getattr(self.mapping, field)
         value = None if column is None else fields.get(column)
         if value is None:
             return None
         if not isinstance(value, str):
-            needs = f"must be a string (mapping.{field} null leaves the column out)"
-            flaws.append(_type_flaw(column, needs, value))
+            requirement = f"must be a string (set mapping.{field} to null to ignore the column)"
+            flaws.append(_type_flaw(column, requirement, value))
             return None
         value = value.strip()
         bad = bad_character(value)
         if bad is None and len(value) > MAX_NAME and field != "rationale":
-            bad = f"is longer than {MAX_NAME} characters; does mapping.{field} name another column?"
+            bad = (
+                f"is longer than {MAX_NAME} characters; does mapping.{field} name the right column?"
+            )
         if bad is not None:
             flaws.append(Flaw("bad_value", bad, escaped(column)))
         return value or None
@@ -173,15 +180,18 @@ class Converter:
             value = str(value)
             if len(value) <= MAX_NAME:
                 return value
-        return self._name(fields, "id", flaws) if value is not None else None
+        return self._optional(fields, "id", flaws) if value is not None else None
 
 
 def _missing(fields: Fields, column: str, field: str) -> Flaw:
-    found = ", ".join(shown(name) for name in list(fields)[:10]) or "no column at all"
-    blank = " or it is empty" if column in fields else f", only {found}"
-    detail = f"there is no {shown(column)}{blank}; mapping.{field} can name another column"
+    if column in fields:
+        problem = f"the column {quoted(column)} is empty"
+    else:
+        columns = ", ".join(quoted(name) for name in list(fields)[:10]) or "no columns"
+        problem = f"the column {quoted(column)} is missing; the row has {columns}"
+    detail = f"{problem}; mapping.{field} can name another column"
     return Flaw(f"missing_{field}", detail, escaped(column))
 
 
-def _type_flaw(column: str, needs: str, value: object) -> Flaw:
-    return Flaw("wrong_type", f"{needs}, not {json_type(value)}", escaped(column))
+def _type_flaw(column: str, requirement: str, value: object) -> Flaw:
+    return Flaw("wrong_type", f"{requirement}, not {json_type(value)}", escaped(column))

@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, Found, read_lines
-from service.datasets.problems import Flaw, shown
+from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, NumberedRow, read_lines
+from service.datasets.problems import Flaw, count, quoted
 from service.domain.errors import escaped
 
 
@@ -14,9 +14,9 @@ class _RecordTooLongError(Exception):
 
 
 class _Text:
-    """Lines for csv.reader, which pulls only those of the record at hand.
+    """Lines for csv.reader, which pulls only those of the current record.
 
-    `invalid` is where the record at hand is not UTF-8. Raises _RecordTooLongError.
+    `invalid` is set if the current record is not UTF-8. Raises _RecordTooLongError.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -42,8 +42,8 @@ class _Text:
 
 
 def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
-    """Each record that is not blank, with the number of its first line. Ends at a fatal flaw."""
-    # The limit is the process's; raising it makes nothing else fail.
+    """Yield each record that is not blank with its first line's number. Stops at a fatal flaw."""
+    # The limit applies to the whole process; raising it makes nothing else fail.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     text = _Text(file)
     reader = csv.reader(text, strict=True)
@@ -67,8 +67,8 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
             yield number, record
 
 
-def read_csv(file: BinaryIO, needed: Sequence[str]) -> Iterator[Found]:
-    """A row's number is its record's first line. Columns in `needed` must be in the header."""
+def read_csv(file: BinaryIO, required: Sequence[str] = ()) -> Iterator[NumberedRow]:
+    """Yield each row with its first line's number. The header must have the `required` columns."""
     records = _records(file)
     header: list[str] | None = None
     for number, record in records:
@@ -79,27 +79,27 @@ def read_csv(file: BinaryIO, needed: Sequence[str]) -> Iterator[Found]:
                 return
         elif header is None:
             header = [name.strip() for name in record]
-            if flaw := _header_flaw(header, needed):
+            if flaw := _header_flaw(header, required):
                 yield number, flaw
                 return
         elif len(record) != len(header):
-            detail = f"has {len(record)} fields where the header has {len(header)}"
+            detail = f"has {count(len(record), 'field')} where the header has {len(header)}"
             yield number, Flaw("field_count", detail)
         else:
             yield number, dict(zip(header, record, strict=True))
 
 
-def _header_flaw(header: list[str], needed: Sequence[str]) -> Flaw | None:
+def _header_flaw(header: list[str], required: Sequence[str]) -> Flaw | None:
     names = [name for name in header if name]
-    if twice := [name for name in names if names.count(name) > 1]:
-        detail = f"the header names the column {shown(twice[0])} twice"
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        detail = f"the header has the column {quoted(duplicates[0])} twice"
         return Flaw("header", detail, fatal=True)
-    for column in needed:
+    for column in required:
         if column not in header:
-            found = ", ".join(shown(name) for name in header[:20])
+            columns = ", ".join(quoted(name) for name in header[:20])
             detail = (
-                f"the header has no column {shown(column)}, only {found}; columns are separated "
-                "by commas, and another name can be given in mapping"
+                f"the header has no column {quoted(column)}, only {columns}; separate columns by "
+                "commas, or name another column in mapping"
             )
             return Flaw("missing_column", detail, escaped(column), fatal=True)
     return None

@@ -1,98 +1,116 @@
-"""Warnings: what is odd in a dataset that is nevertheless accepted."""
+"""Warnings about datasets that are accepted."""
 
 from collections.abc import Mapping as AnyMapping
 
 from pydantic import BaseModel, Field
 
 from service.datasets.chat import Answers
-from service.datasets.problems import shown
+from service.datasets.problems import count, quoted
 from service.datasets.stats import DatasetStats
 
 
 class DatasetWarning(BaseModel):
-    code: str = Field(description="A stable name, such as shared_rows.")
-    detail: str
-    count: int = Field(description="Rows that it concerns.")
+    code: str = Field(description="Stable identifier of the warning, such as shared_rows.")
+    detail: str = Field(description="The warning as a sentence.")
+    count: int = Field(description="Number of rows affected; 0 if the warning is not about rows.")
 
 
-def warn_of_splits(field: str, column: str, others: AnyMapping[str, int], rows: int) -> str:
-    """The text of split_ignored for one file, whose rows say another split `others` times."""
-    said = ", ".join(f"{name} {count:,}" for name, count in sorted(others.items()))
+def _plural(number: int, singular: str, plural: str) -> str:
+    return singular if number == 1 else plural
+
+
+def describe_ignored_splits(
+    field: str, column: str, ignored: AnyMapping[str, int], rows: int
+) -> str:
+    """Return the text of split_ignored for one file; `ignored` counts the values that differ."""
+    total = sum(ignored.values())
+    splits = ", ".join(f"{name} {number:,}" for name, number in sorted(ignored.items()))
     return (
-        f"{sum(others.values()):,} of {rows:,} rows of {field} name another split in their column "
-        f"{shown(column)} ({said}). The file decides; the column is ignored."
+        f"In {field}, {total:,} of {count(rows, 'row')} {_plural(total, 'has', 'have')} another "
+        f"split in the column {quoted(column)} ({splits}). The file determines the split; the "
+        "column is ignored."
     )
 
 
-def warn_of_rows(stats: DatasetStats) -> list[DatasetWarning]:
-    found = []
+def row_warnings(stats: DatasetStats) -> list[DatasetWarning]:
+    warnings = []
     if shared := sum(stats.shared_rows.values()):
-        where = ", ".join(f"{split} {count:,}" for split, count in stats.shared_rows.items())
+        splits = ", ".join(f"{split} {number:,}" for split, number in stats.shared_rows.items())
         detail = (
-            f"{shared:,} rows have a text that stands in an earlier split too ({where}): "
-            "figures measured on them are too good."
+            f"{count(shared, 'row')} {_plural(shared, 'has', 'have')} a text that also occurs in "
+            f"an earlier split ({splits}): metrics measured on them are too optimistic."
         )
-        found.append(DatasetWarning(code="shared_rows", detail=detail, count=shared))
-    if count := stats.conflicting_rows:
-        detail = f"{count:,} rows have a text that stands elsewhere with another label."
-        found.append(DatasetWarning(code="conflicting_labels", detail=detail, count=count))
-    if count := stats.repeated_rows:
-        detail = f"{count:,} rows repeat a text of their own split."
-        found.append(DatasetWarning(code="repeated_rows", detail=detail, count=count))
-    found += _of_labels(stats)
-    without = stats.rows - sum(stats.groups.values())
-    if without:
+        warnings.append(DatasetWarning(code="shared_rows", detail=detail, count=shared))
+    if rows := stats.conflicting_rows:
         detail = (
-            f"{without:,} of {stats.rows:,} rows have no group, so no group's figures hold them."
+            f"{count(rows, 'row')} {_plural(rows, 'has', 'have')} a text that occurs elsewhere "
+            "with another label."
         )
-        found.append(DatasetWarning(code="no_group", detail=detail, count=without))
-    return found
+        warnings.append(DatasetWarning(code="conflicting_labels", detail=detail, count=rows))
+    if rows := stats.repeated_rows:
+        detail = f"{count(rows, 'row')} {_plural(rows, 'repeats', 'repeat')} a text of the split."
+        warnings.append(DatasetWarning(code="repeated_rows", detail=detail, count=rows))
+    warnings += _label_warnings(stats)
+    if rows := stats.rows - sum(stats.groups.values()):
+        detail = (
+            f"{rows:,} of {count(stats.rows, 'row')} {_plural(rows, 'has', 'have')} no group and "
+            f"{_plural(rows, 'is', 'are')} missing from the metrics by group."
+        )
+        warnings.append(DatasetWarning(code="no_group", detail=detail, count=rows))
+    return warnings
 
 
-def _of_labels(stats: DatasetStats) -> list[DatasetWarning]:
+def _label_warnings(stats: DatasetStats) -> list[DatasetWarning]:
     if not stats.labels:
-        detail = "No row has a label, so no error rate can be measured."
+        detail = "No row has a label, so that no error rate can be measured."
         return [DatasetWarning(code="no_labels", detail=detail, count=stats.rows)]
-    found = []
+    warnings = []
     for name, split in stats.splits.items():
         if not split.has_labels:
-            detail = f"The rows of {name} have no label, so nothing can be measured on them."
-            found.append(DatasetWarning(code="no_labels", detail=detail, count=split.rows))
-        known = stats.splits["train"].labels
-        unseen = {label: rows for label, rows in split.labels.items() if label not in known}
-        if known and unseen:
-            detail = f"In {name} but never in train: " + ", ".join(map(shown, unseen)) + "."
-            count = sum(unseen.values())
-            found.append(DatasetWarning(code="unseen_labels", detail=detail, count=count))
-    return found
+            detail = f"The rows of {name} have no label, so that nothing can be measured on them."
+            warnings.append(DatasetWarning(code="no_labels", detail=detail, count=split.rows))
+        trained = stats.splits["train"].labels
+        untrained = {label: rows for label, rows in split.labels.items() if label not in trained}
+        if trained and untrained:
+            labels = ", ".join(map(quoted, untrained))
+            plural = _plural(len(untrained), "label occurs", "labels occur")
+            detail = f"The {plural} in {name} but not in train: {labels}."
+            rows = sum(untrained.values())
+            warnings.append(DatasetWarning(code="unseen_labels", detail=detail, count=rows))
+    return warnings
 
 
-def warn_of_answers(answers: Answers) -> list[DatasetWarning]:
-    found = []
-    if count := answers.doubled_braces:
+def answer_warnings(answers: Answers) -> list[DatasetWarning]:
+    warnings = []
+    if rows := answers.doubled_braces:
         detail = (
-            f"{count:,} of {answers.rows:,} assistant turns have doubled braces, as in {{{{…}}}}: "
-            "not JSON, and where only some turns have them the first token gives the class away."
+            f"{rows:,} of {count(answers.rows, 'assistant turn')} {_plural(rows, 'has', 'have')} "
+            "doubled braces, as in {{…}}: that is not JSON, and if only some turns have them, the "
+            "first token reveals the class."
         )
-        found.append(DatasetWarning(code="doubled_braces", detail=detail, count=count))
-    if count := answers.invalid_json:
-        detail = f"{count:,} assistant turns start with a brace but are not valid JSON."
-        found.append(DatasetWarning(code="invalid_json", detail=detail, count=count))
+        warnings.append(DatasetWarning(code="doubled_braces", detail=detail, count=rows))
+    if rows := answers.invalid_json:
+        detail = (
+            f"{count(rows, 'assistant turn')} {_plural(rows, 'starts', 'start')} with a brace but "
+            f"{_plural(rows, 'is', 'are')} not valid JSON."
+        )
+        warnings.append(DatasetWarning(code="invalid_json", detail=detail, count=rows))
     for label, (different, most_common, rows) in answers.variants.items():
         if different > 1:
             detail = (
-                f"The label {shown(label)} has {different:,} different assistant turns in train. "
+                f"The label {quoted(label)} has {different:,} different assistant turns in train. "
                 f"Scoring uses the most common one ({most_common:,} of {rows:,} rows)."
             )
-            count = rows - most_common
-            found.append(DatasetWarning(code="several_completions", detail=detail, count=count))
-    return found
+            warnings.append(
+                DatasetWarning(code="several_completions", detail=detail, count=rows - most_common)
+            )
+    return warnings
 
 
-def warn_of_columns(read: set[str], seen: set[str]) -> list[DatasetWarning]:
-    """Columns of the files that nothing reads, so that a mistyped name is noticed."""
-    unread = sorted(seen - read)
+def column_warnings(read: set[str], present: set[str]) -> list[DatasetWarning]:
+    """Warn about columns of the files that are not read, so that a mistyped name is noticed."""
+    unread = sorted(present - read)
     if not unread:
         return []
-    names = ", ".join(map(shown, unread[:20])) + (", …" if len(unread) > 20 else "")
+    names = ", ".join(map(quoted, unread[:20])) + (", …" if len(unread) > 20 else "")
     return [DatasetWarning(code="unread_columns", detail=f"Columns not read: {names}.", count=0)]

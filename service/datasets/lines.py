@@ -1,19 +1,19 @@
 """JSON Lines, and the lines of any text file: one at a time, each of bounded length."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from service.datasets.problems import Flaw, shown
+from service.datasets.problems import Flaw, quoted
 
 MAX_LINE_BYTES = 1_000_000
-"""Most bytes of a line, of a CSV record, and of an object in a JSON array."""
+"""Maximum size of a line, of a CSV record, and of an object in a JSON array."""
 
 TOO_LONG = f"is longer than {MAX_LINE_BYTES:,} bytes"
 
 Fields = dict[str, Any]
-Found = tuple[int, Fields | Flaw]
-"""A row's number in its file, and its columns or why it has none."""
+NumberedRow = tuple[int, Fields | Flaw]
+"""A row's number in its file, and its columns or the reason that it has none."""
 
 _BOM = b"\xef\xbb\xbf"
 _SKIP_BYTES = 65536
@@ -38,26 +38,26 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 
 
 class DuplicateKeyError(ValueError):
-    """An object names a key twice, so that one value would be lost without a word."""
+    """An object repeats a key, so that one of its values would be lost silently."""
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Fields:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> Fields:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in pairs:
-            if key in seen:
-                raise DuplicateKeyError(f"names the key {shown(key)} twice")
-            seen.add(key)
+            if key in keys:
+                raise DuplicateKeyError(f"has the key {quoted(key)} twice")
+            keys.add(key)
     return fields
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique)
-"""Refuses duplicate keys."""
+DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicate_keys)
+"""Raises DuplicateKeyError for an object that repeats a key."""
 
 
-def value_flaw(error: ValueError | RecursionError) -> Flaw:
-    """The flaw for what DECODER raised, JSONDecodeError aside."""
+def decoding_flaw(error: ValueError | RecursionError) -> Flaw:
+    """Return the flaw for an error of DECODER other than JSONDecodeError."""
     if isinstance(error, DuplicateKeyError):
         return Flaw("duplicate_key", str(error))
     if isinstance(error, RecursionError):
@@ -66,14 +66,15 @@ def value_flaw(error: ValueError | RecursionError) -> Flaw:
 
 
 def as_object(value: object) -> Fields | Flaw:
+    """Return `value` if it is a JSON object, otherwise the flaw that says what it is."""
     if isinstance(value, dict):
         return value
-    hint = "; a JSON array of rows is format unified" if isinstance(value, list) else ""
+    hint = "; for a JSON array of rows, set format to unified" if isinstance(value, list) else ""
     return Flaw("not_an_object", f"must be an object, not {json_type(value)}{hint}")
 
 
 def json_type(value: object) -> str:
-    """What JSON calls `value`, with its article."""
+    """Return JSON's name for the type of `value`, with its article."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -91,11 +92,11 @@ def _parse(raw: bytes) -> Fields | Flaw:
         hint = "; each line must hold one whole object" if raw.strip() in (b"{", b"[") else ""
         return Flaw("invalid_json", f"is not valid JSON at column {error.colno}: {error.msg}{hint}")
     except (ValueError, RecursionError) as error:
-        return value_flaw(error)
+        return decoding_flaw(error)
 
 
-def read_jsonl(file: BinaryIO) -> Iterator[Found]:
-    """One object per line; blank lines are skipped. A bad line does not stop the next."""
+def read_jsonl(file: BinaryIO, _required: Sequence[str] = ()) -> Iterator[NumberedRow]:
+    """Yield one object per line; blank lines are skipped. A bad line does not stop the next."""
     for number, raw in read_lines(file):
         if raw is None:
             yield number, Flaw("too_long", TOO_LONG)

@@ -1,5 +1,6 @@
-"""How the columns and labels of an uploaded file are to be read."""
+"""The column names and labels of an uploaded file."""
 
+from collections.abc import Mapping as AnyMapping
 from typing import Annotated, Self
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from service.domain.errors import FieldError, InvalidRequest
 
 MAX_NAME = 200
-"""Characters of a label, group, source, finer label or id."""
+"""Maximum characters of a label, group, source, finer label or id."""
 
 Column = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
 Name = Annotated[
@@ -26,57 +27,49 @@ Name = Annotated[
 ]
 
 DEFAULT_LABELS = ("hate", "normal")
-"""The presets' labels: what a label may be when the mapping declares none."""
-
-_UNIFIED = {
-    "label": "label_binary",
-    "group": "target_group_norm",
-    "source": "source_dataset",
-    "detail": "label_multiclass",
-    "rationale": "rationale_text",
-    "id": "original_id",
-}
+"""The labels allowed if the mapping declares none; they are those of the presets."""
 
 
 class Mapping(BaseModel):
     """Column names and labels. A column that is set here must be in the data.
 
-    In the unified JSON a name that is not set here has that format's own default instead:
-    label_binary, target_group_norm, source_dataset, label_multiclass, rationale_text, original_id.
+    A format may have other defaults: see the registry in `formats`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text: Column = Field(default="text", description="Column of the text to classify.")
+    text: Column = Field(default="text", description="Column with the text to classify.")
     label: Column | None = Field(
-        default="label", description="Column of the label; null reads none."
+        default="label", description="Column with the label; null: no column."
     )
     group: Column | None = Field(
-        default="group", description="Column of the group that the text is about; null reads none."
+        default="group",
+        description="Column with the group that the text is about; null: no column.",
     )
     id: Column | None = Field(
         default="id",
-        description="Column of the row's id, unique in the dataset; null numbers the rows.",
+        description="Column with the row's id, unique in the dataset; null numbers the rows.",
     )
     source: Column | None = Field(
-        default="source", description="Column that says where a row is from; null reads none."
+        default="source", description="Column with the origin of the row; null: no column."
     )
     detail: Column | None = Field(
-        default="detail", description="Column of a finer label for the report; null reads none."
+        default="detail",
+        description="Column with a finer label for the report's breakdown; null: no column.",
     )
     rationale: Column | None = Field(
-        default="rationale", description="Column of the reason for the label; null reads none."
+        default="rationale", description="Column with the reason for the label; null: no column."
     )
     split: Column = Field(
         default="split",
-        description="Column of the split (train, validation, test), read where one `file` holds "
-        "all rows; with one file per split the file decides.",
+        description="Column with the split (train, validation or test). Read only if one `file` "
+        "holds all rows; with one file per split, the file decides.",
     )
     labels: list[Name] | dict[Name, Name] | None = Field(
         default=None,
         max_length=100,
-        description="The labels allowed, or an object from the value in the data to the label "
-        'that it means, such as {"0": "normal", "1": "hate"}. Default: hate and normal.',
+        description="The labels allowed, or an object that maps each value in the data to its "
+        'label, such as {"0": "normal", "1": "hate"}. Default: hate and normal.',
         examples=[["hate", "normal"], {"0": "normal", "1": "hate"}],
     )
 
@@ -89,31 +82,37 @@ class Mapping(BaseModel):
             return value
         names = value if isinstance(value, list) else list(value.values())
         if len(set(names)) < 2:
-            raise PydanticCustomError("labels", "a classifier needs two labels")
+            raise PydanticCustomError("labels", "a classifier needs at least two labels")
         if isinstance(value, list) and len(set(names)) != len(names):
-            raise PydanticCustomError("labels", "a label is named twice")
+            raise PydanticCustomError("labels", "each label must be listed once")
         return value
 
     @property
-    def words(self) -> dict[str, str]:
+    def label_by_value(self) -> dict[str, str]:
         """Value in the data -> label."""
         if isinstance(self.labels, dict):
             return self.labels
         return {label: label for label in self.labels or DEFAULT_LABELS}
 
-    def for_unified(self) -> Self:
-        """The same with the unified JSON's names where the user set none."""
-        names = {key: name for key, name in _UNIFIED.items() if key not in self.model_fields_set}
-        return self.model_copy(update=names)
+    def with_defaults(self, columns: AnyMapping[str, str]) -> Self:
+        """Return a copy with `columns` (option -> column) for the options that were not set."""
+        unset = {key: name for key, name in columns.items() if key not in self.model_fields_set}
+        return self.model_copy(update=unset)
 
-    def named(self) -> dict[str, str]:
-        """Field -> column for the columns that the user set."""
-        fields = self.model_fields_set - {"labels"}
-        return {field: getattr(self, field) for field in sorted(fields) if getattr(self, field)}
+    def columns_set(self) -> dict[str, str]:
+        """Return option -> column for the columns that were set."""
+        options = self.model_fields_set - {"labels"}
+        return {
+            option: getattr(self, option) for option in sorted(options) if getattr(self, option)
+        }
+
+
+OPTIONS = frozenset(Mapping.model_fields)
+"""The names of all mapping options."""
 
 
 def parse_mapping(text: str | None) -> Mapping:
-    """Read the form field `mapping`; null and blank give the defaults.
+    """Parse the form field `mapping`; null and blank give the defaults.
 
     Raises InvalidRequest with pointers below ``/mapping``.
     """
@@ -132,5 +131,5 @@ def parse_mapping(text: str | None) -> Mapping:
 
 
 def _path(loc: tuple[int | str, ...]) -> list[int | str]:
-    """`loc` without pydantic's names for the members of a union (as in labels.list[…].0)."""
+    """Return `loc` without pydantic's names for union members (as in labels.list[…].0)."""
     return [part for part in loc if not (isinstance(part, str) and "[" in part)]

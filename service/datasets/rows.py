@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -33,7 +34,7 @@ SCHEMA = pa.schema(
 _BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 8_000_000
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_REPEATING = ["label", "group", "source", "detail", "split"]
+_DICTIONARY_ENCODED = ["label", "group", "source", "detail", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Exactly one of `text` and `messages` is set. `id` is unique within the dataset."""
+    """A canonical row. Either `text` or `messages` is set; `id` is unique in the dataset."""
 
     id: str
     split: Split
     text: str | None = None
     messages: tuple[Message, ...] | None = None
-    """Ends with the assistant's turn, which is what the model learns to say."""
+    """Ends with the assistant's turn, which is what the model learns to generate."""
     label: str | None = None
     group: str | None = None
     source: str | None = None
@@ -60,9 +61,9 @@ class Row:
 
 
 class RowWriter:
-    """Writes rows to one Parquet file, in the order given, holding one batch in memory.
+    """Writes rows to one Parquet file, in order, with one batch in memory.
 
-    The same rows in the same order give the same bytes with the same version of pyarrow.
+    Equal rows in equal order give equal bytes with the same version of pyarrow.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +71,7 @@ class RowWriter:
             path,
             SCHEMA,
             compression="zstd",
-            use_dictionary=_REPEATING,
+            use_dictionary=_DICTIONARY_ENCODED,
             write_statistics=["split"],
         )
         self._columns: dict[str, list[str | None]] = {name: [] for name in SCHEMA.names}
@@ -118,19 +119,19 @@ def _dump(messages: tuple[Message, ...]) -> str:
 
 
 def _load(text: str) -> tuple[Message, ...]:
-    """The inverse of what the column `messages` holds."""
+    """Decode a value of the column `messages`."""
     return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(text))
 
 
 def batches(path: Path, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-    """Some columns of a row file as Python lists, a bounded number of rows at a time."""
+    """Yield columns of a row file as Python lists, a bounded number of rows at a time."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
             yield batch.to_pydict()
 
 
 def read_rows(path: Path, split: Split | None = None) -> Iterator[Row]:
-    """Rows of `split` (null: of all splits) in the order in which they were uploaded."""
+    """Yield the rows of `split` (null: of all splits) in the order of the upload."""
     for batch in batches(path, SCHEMA.names):
         for index, row_split in enumerate(batch["split"]):
             if split is None or row_split == split:
@@ -141,31 +142,26 @@ def read_rows(path: Path, split: Split | None = None) -> Iterator[Row]:
 
 
 def preview(path: Path, split: Split | None = None, limit: int = 20) -> list[Row]:
-    """The first `limit` rows of `split` (null: of all splits)."""
-    found: list[Row] = []
-    for row in read_rows(path, split):
-        if len(found) >= limit:
-            break
-        found.append(row)
-    return found
+    """Return the first `limit` rows of `split` (null: of all splits)."""
+    return list(islice(read_rows(path, split), limit))
 
 
 def texts(path: Path, ids: Collection[str]) -> dict[str, str]:
-    """The texts of the rows with these ids, by id; of a chat its user's last turn.
+    """Return id -> text for the rows with these ids; for a chat, the user's last turn.
 
-    Ids that no row has are left out. Batches are read only until all are found.
+    Ids that no row has are omitted. Reading stops at the batch that completes the texts.
     """
-    left, found = set(ids), {}
+    missing, texts_by_id = set(ids), {}
     for batch in batches(path, ["id", "text", "messages"]):
-        if not left:
+        if not missing:
             break
         for row, text, messages in zip(batch["id"], batch["text"], batch["messages"], strict=True):
-            if row in left:
-                left.remove(row)
-                found[row] = _said(_load(messages)) if text is None else text
-    return found
+            if row in missing:
+                missing.remove(row)
+                texts_by_id[row] = _last_user_turn(_load(messages)) if text is None else text
+    return texts_by_id
 
 
-def _said(messages: tuple[Message, ...]) -> str:
-    """The last turn of a chat's user; empty where there is none."""
+def _last_user_turn(messages: tuple[Message, ...]) -> str:
+    """Return the last turn of a chat's user; empty if there is none."""
     return next((turn.content for turn in reversed(messages) if turn.role == "user"), "")

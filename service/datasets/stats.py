@@ -1,4 +1,4 @@
-"""What a row file holds, counted from the file itself, so that it can be counted again."""
+"""Statistics of a row file, computed from the file alone, so that they are reproducible."""
 
 import hashlib
 import json
@@ -18,56 +18,71 @@ Counts = dict[str, int]
 
 
 class TextLength(BaseModel):
-    """Characters (Unicode code points) of a text, or of all messages of a chat together."""
+    """Length of a text, or of all messages of a chat together, in Unicode code points."""
 
-    min: int
-    median: int
-    p90: int
-    p99: int
-    max: int
+    min: int = Field(description="Length of the shortest text.")
+    median: int = Field(description="Median length.")
+    p90: int = Field(description="90th percentile of the lengths.")
+    p99: int = Field(description="99th percentile of the lengths.")
+    max: int = Field(description="Length of the longest text.")
 
 
 class SplitStats(BaseModel):
-    rows: int
-    has_labels: bool = Field(description="Whether every row of the split has a label.")
-    has_groups: bool = Field(description="Whether a row of the split has a group.")
-    labels: Counts = Field(description="Label -> rows.")
-    groups: Counts = Field(description="Group -> rows; rows without a group are in none.")
-    group_labels: dict[str, Counts] = Field(description="Group -> label -> rows.")
+    """Statistics of one split."""
+
+    rows: int = Field(description="Number of rows.")
+    has_labels: bool = Field(description="True if every row of the split has a label.")
+    has_groups: bool = Field(description="True if at least one row of the split has a group.")
+    labels: Counts = Field(description="Number of rows per label.")
+    groups: Counts = Field(
+        description="Number of rows per group; rows without a group are not counted."
+    )
+    group_labels: dict[str, Counts] = Field(
+        description="Number of rows per group and, within it, per label."
+    )
 
 
 class DatasetStats(BaseModel):
-    kind: Kind = Field(description="text: classified texts; messages: chats.")
-    rows: int
-    has_labels: bool = Field(description="Whether every row of every split has a label.")
-    has_groups: bool = Field(description="Whether any row has a group.")
-    labels: Counts = Field(description="Label -> rows, over all splits.")
-    groups: Counts = Field(description="Group -> rows, over all splits.")
-    group_labels: dict[str, Counts] = Field(description="Group -> label -> rows, over all splits.")
-    splits: dict[Split, SplitStats] = Field(description="Only the splits that have rows.")
-    text_length: TextLength
+    """Statistics of a dataset."""
+
+    kind: Kind = Field(description="text: labelled texts; messages: chats.")
+    rows: int = Field(description="Number of rows in all splits.")
+    has_labels: bool = Field(description="True if every row of every split has a label.")
+    has_groups: bool = Field(description="True if at least one row has a group.")
+    labels: Counts = Field(description="Number of rows per label, over all splits.")
+    groups: Counts = Field(description="Number of rows per group, over all splits.")
+    group_labels: dict[str, Counts] = Field(
+        description="Number of rows per group and, within it, per label, over all splits."
+    )
+    splits: dict[Split, SplitStats] = Field(
+        description="Statistics by split, for the splits that have rows."
+    )
+    text_length: TextLength = Field(
+        description="Length of a text, or of all messages of a chat together, in characters "
+        "(Unicode code points)."
+    )
     repeated_rows: int = Field(
-        description="Rows whose text stands earlier in the same split. Texts are compared exactly, "
-        "without the space around them; of a chat, all but the last message is compared."
+        description="Number of rows whose text occurs earlier in the same split. Texts are "
+        "compared exactly, without surrounding white space; chats without their last message."
     )
     shared_rows: dict[Split, int] = Field(
-        description="Of validation and test: rows whose text stands in an earlier split too "
-        "(train, validation, test): what leaks from training into measuring."
+        description="Number of rows of validation and test whose text also occurs in an earlier "
+        "split (in the order train, validation, test): leakage from training into evaluation."
     )
     conflicting_rows: int = Field(
-        description="Rows whose text stands somewhere in the dataset with another label."
+        description="Number of rows whose text occurs with another label anywhere in the dataset."
     )
 
 
 def _prompt(turns: list[dict[str, str]]) -> str:
-    """All but the last message, as one string that differs where they do."""
+    """Return all messages but the last as one string, which is different for different chats."""
     return "\0".join(
         part for turn in turns[:-1] for part in (turn["role"], turn["content"].strip())
     )
 
 
 def digest(text: str) -> int:
-    """64 bits that stand for a text: two of a million differ with a chance of 1 - 3e-8."""
+    """Return a 64-bit hash of a text. A million texts have a collision with probability 3e-8."""
     raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(raw, "little", signed=True)
 
@@ -94,8 +109,8 @@ def measure(path: Path) -> DatasetStats:
     counted = [
         (row["split"], row["label"], row["group"], row["count_all"]) for row in cells.to_pylist()
     ]
-    found = [split for split in SPLITS if any(cell[0] == split for cell in counted)]
-    splits = {name: _split(cell for cell in counted if cell[0] == name) for name in found}
+    present = [split for split in SPLITS if any(cell[0] == split for cell in counted)]
+    splits = {name: _split(cell for cell in counted if cell[0] == name) for name in present}
     total = _split(counted)
     return DatasetStats(
         kind="messages" if chats else "text",
@@ -114,7 +129,7 @@ def measure(path: Path) -> DatasetStats:
 def _split(cells: Iterable[tuple[str, str | None, str | None, int]]) -> SplitStats:
     labels: Counts = {}
     groups: Counts = {}
-    crossed: dict[str, Counts] = {}
+    group_labels: dict[str, Counts] = {}
     rows = labelled = 0
     for _, label, group, count in sorted(cells, key=lambda cell: [str(part) for part in cell]):
         rows += count
@@ -124,15 +139,15 @@ def _split(cells: Iterable[tuple[str, str | None, str | None, int]]) -> SplitSta
         if group is not None:
             groups[group] = groups.get(group, 0) + count
         if label is not None and group is not None:
-            of_group = crossed.setdefault(group, {})
-            of_group[label] = of_group.get(label, 0) + count
+            label_counts = group_labels.setdefault(group, {})
+            label_counts[label] = label_counts.get(label, 0) + count
     return SplitStats(
         rows=rows,
         has_labels=labelled == rows,
         has_groups=bool(groups),
         labels=dict(sorted(labels.items())),
         groups=dict(sorted(groups.items())),
-        group_labels=dict(sorted(crossed.items())),
+        group_labels=dict(sorted(group_labels.items())),
     )
 
 
@@ -146,21 +161,21 @@ def _length(lengths: "array[int]") -> TextLength:
 
 
 def _repetition(table: pa.Table) -> dict[str, Any]:
-    """Rows by (text, split), then what the texts that stand in several rows have in common."""
-    placed = table.group_by(["key", "split"], use_threads=False).aggregate([([], "count_all")])
+    """Count the rows whose text occurs in several rows."""
+    by_split = table.group_by(["key", "split"], use_threads=False).aggregate([([], "count_all")])
     shared: dict[str, int] = {}
     for position, split in enumerate(SPLITS[1:], start=1):
-        here = placed.filter(pc.equal(placed["split"], split))
-        earlier = pc.is_in(placed["split"], pa.array(SPLITS[:position]))
-        leaked = pc.is_in(here["key"], placed.filter(earlier)["key"])
-        if here.num_rows:
-            shared[split] = pc.sum(here.filter(leaked)["count_all"]).as_py() or 0
-    named = table.group_by("key", use_threads=False).aggregate(
+        in_split = by_split.filter(pc.equal(by_split["split"], split))
+        earlier = pc.is_in(by_split["split"], pa.array(SPLITS[:position]))
+        leaked = pc.is_in(in_split["key"], by_split.filter(earlier)["key"])
+        if in_split.num_rows:
+            shared[split] = pc.sum(in_split.filter(leaked)["count_all"]).as_py() or 0
+    by_text = table.group_by("key", use_threads=False).aggregate(
         [("label", "count_distinct"), ([], "count_all")]
     )
-    conflicting = named.filter(pc.greater(named["label_count_distinct"], 1))["count_all"]
+    conflicting = by_text.filter(pc.greater(by_text["label_count_distinct"], 1))["count_all"]
     return {
-        "repeated_rows": table.num_rows - placed.num_rows,
+        "repeated_rows": table.num_rows - by_split.num_rows,
         "shared_rows": shared,
         "conflicting_rows": pc.sum(conflicting).as_py() or 0,
     }

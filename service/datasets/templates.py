@@ -1,4 +1,4 @@
-"""The prompt templates that travel with the software."""
+"""The built-in prompt templates."""
 
 from functools import cache
 from importlib import resources
@@ -17,5 +17,5 @@ def _load() -> tuple[Template, ...]:
 
 
 def builtin_templates() -> dict[str, Template]:
-    """Name -> template, by name. A file that is not a valid template raises ValidationError."""
+    """Return name -> template, sorted by name. Raises ValidationError for an invalid file."""
     return {template.name: template for template in _load()}

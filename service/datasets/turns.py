@@ -3,24 +3,24 @@
 from typing import get_args
 
 from service.datasets.lines import Fields, json_type
-from service.datasets.problems import Flaw, bad_character, shown
+from service.datasets.problems import Flaw, bad_character, quoted
 from service.datasets.rows import Message, Role
 
 _ROLES = get_args(Role)
 
 
 def read_messages(fields: Fields, flaws: list[Flaw]) -> tuple[Message, ...] | None:
-    """The turns of a chat, or None and flaws: the first one of the first bad turn."""
+    """Return the turns of a chat, or None after adding the first flaw of the first bad turn."""
     turns = fields.get("messages")
     if "messages" not in fields:
-        found = ", ".join(shown(name) for name in list(fields)[:10]) or "no key at all"
-        detail = f"there is no 'messages', only {found}"
+        keys = ", ".join(quoted(name) for name in list(fields)[:10]) or "no keys"
+        detail = f"the key 'messages' is missing; the row has {keys}"
         flaws.append(Flaw("missing_messages", detail, "messages"))
         return None
     if not isinstance(turns, list) or not turns:
         detail = f"must be a list of messages, not {json_type(turns)}"
         if isinstance(turns, list):
-            detail = "holds no message"
+            detail = "must hold at least one message"
         flaws.append(Flaw("bad_messages", detail, "messages"))
         return None
     messages: list[Message] = []
@@ -38,7 +38,9 @@ def read_messages(fields: Fields, flaws: list[Flaw]) -> tuple[Message, ...] | No
             )
         )
     elif not any(message.role == "user" for message in messages):
-        flaws.append(Flaw("bad_messages", "there is no message of the user", "messages"))
+        flaws.append(
+            Flaw("bad_messages", "at least one message must have the role user", "messages")
+        )
     return tuple(messages)
 
 
@@ -48,7 +50,7 @@ def _turn_flaw(turn: object, path: str) -> Flaw | None:
         return Flaw("bad_messages", detail, path)
     role, content = turn.get("role"), turn.get("content")
     if role not in _ROLES:
-        detail = f"the role must be system, user or assistant, not {shown(role)}"
+        detail = f"the role must be system, user or assistant, not {quoted(role)}"
         return Flaw("bad_messages", detail, f"{path}/role")
     if not isinstance(content, str):
         detail = f"the content must be a string, not {json_type(content)}"
@@ -59,6 +61,6 @@ def _turn_flaw(turn: object, path: str) -> Flaw | None:
         return Flaw("bad_character", bad, f"{path}/content")
     for key, value in turn.items():
         if key not in ("role", "content") and value is not None:
-            detail = f"{shown(key)} in a message is not supported; only role and content are"
+            detail = f"a message may have only role and content, not {quoted(key)}"
             return Flaw("bad_messages", detail, path)
     return None

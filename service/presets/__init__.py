@@ -1,6 +1,6 @@
-"""Presets: named values for a run specification, each a JSON file beside this one.
+"""Presets: named values for a run specification, each a JSON file in this directory.
 
-A preset `extends` another or, at the root, the defaults of the specification's fields.
+A preset `extends` another preset or the defaults of the specification's fields.
 """
 
 import json
@@ -16,17 +16,19 @@ FALLBACK = "default"
 
 
 class Preset(BaseModel):
+    """A preset with the values that it and the presets it extends set."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str
     values: dict[str, Any]
-    """What it sets, with what it extends laid below; the rest is the fields' own default."""
+    """Own values merged into those of the extended preset; other fields have their defaults."""
 
 
 @cache
 def presets() -> dict[str, Preset]:
-    """Every preset by name, in the order of their names."""
+    """Return every preset by name, sorted by name."""
     files = sorted(
         (file for file in resources.files(__name__).iterdir() if file.name.endswith(".json")),
         key=lambda file: file.name,
@@ -34,8 +36,8 @@ def presets() -> dict[str, Preset]:
     raw = {file.name.removesuffix(".json"): json.loads(file.read_text("utf-8")) for file in files}
 
     def values(name: str) -> dict[str, Any]:
-        below = values(raw[name]["extends"]) if "extends" in raw[name] else {}
-        return overlay(below, raw[name]["values"])
+        base = values(raw[name]["extends"]) if "extends" in raw[name] else {}
+        return overlay(base, raw[name]["values"])
 
     return {
         name: Preset(name=name, description=preset["description"], values=values(name))

@@ -12,7 +12,6 @@ from service.context import Context
 from service.datasets.build import build
 from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
-from service.datasets.readers import Format
 from service.domain.ids import new_id
 from service.store import datasets as dataset_store
 from service.store import idempotency
@@ -38,7 +37,7 @@ def create(
     name: str,
     files: AnyMapping[str, BinaryIO],
     *,
-    file_format: Format,
+    file_format: str,
     mapping: Mapping,
     on_invalid: OnInvalid,
     key: IdempotencyKey | None,

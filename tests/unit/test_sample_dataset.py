@@ -28,7 +28,7 @@ def f1(predicted: list[bool], actual: list[bool]) -> float:
 
 
 def test_files_are_what_the_generator_makes():
-    for split, rows in generate.make().items():
+    for split, rows in generate.generate().items():
         assert (generate.HERE / f"{split}.jsonl").read_bytes() == generate.render(rows), split
 
 

@@ -17,9 +17,9 @@ from service.api.problems import READS, UPLOADS
 from service.api.schemas.base import Page, page
 from service.api.schemas.datasets import DatasetView, RowView
 from service.artifacts import Stored
+from service.datasets.formats import AUTO, FormatName, describe_formats
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
-from service.datasets.readers import Format
 from service.datasets.rows import Split, preview
 from service.domain.errors import InvalidRequest
 from service.store import datasets as dataset_store
@@ -47,8 +47,8 @@ def create_dataset(
         Upload, File(description="All rows in one file, with a split column, instead of the three.")
     ] = None,
     format: Annotated[  # noqa: A002 - the API's name
-        Format, Form(description="What the files are; auto looks at them.")
-    ] = "auto",
+        FormatName, Form(description=describe_formats())
+    ] = AUTO,
     mapping: Annotated[
         str,
         Form(

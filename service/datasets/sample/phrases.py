@@ -1,10 +1,10 @@
 """The phrases of the bundled sample dataset: pools of frames and of fillers for their slots.
 
-A pool is one string with slashes between its items, read by `generate.pool`. Order matters: the
-last third of every pool is kept for the test split.
+A pool is a string whose items are separated by slashes, read by `generate.pool`. Order matters:
+the last third of every pool is reserved for the test split.
 """
 
-# What a row's group puts into the slots `who`, `adj` and `event`; the same for every split.
+# Fillers of the slots `who`, `adj` and `event` by a row's group, for all splits.
 GROUPS: dict[str, dict[str, str]] = {
     "lgbtq": {
         "who": """

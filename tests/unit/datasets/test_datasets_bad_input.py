@@ -47,7 +47,7 @@ BAD = {
         GOOD,
         row(label="offensive"),
         "lines/3/label",
-        "'hate', 'normal'; other labels must be declared in mapping.labels",
+        "'hate', 'normal'; declare other labels in mapping.labels",
         "unknown_label",
     ),
     "label of other case": (
@@ -84,7 +84,7 @@ BAD = {
         GOOD,
         row(group=3),
         "lines/3/group",
-        "mapping.group null leaves",
+        "set mapping.group to null",
         "wrong_type",
     ),
     "boolean for source": (GOOD, row(source=True), "lines/3/source", "not a boolean", "wrong_type"),
@@ -102,7 +102,7 @@ BAD = {
         GOOD,
         b'{"text": "\\ud83d", "label": "hate"}',
         "lines/3/text",
-        "half of a surrogate pair",
+        "holds an unpaired surrogate",
         "bad_character",
     ),
     "invalid UTF-8": (
@@ -167,14 +167,14 @@ BAD = {
         CHAT,
         b'{"text": "a"}',
         "lines/2/messages",
-        "no 'messages', only 'text'",
+        "'messages' is missing; the row has 'text'",
         "missing_messages",
     ),
     "chat: empty": (
         CHAT,
         b'{"messages": []}',
         "lines/2/messages",
-        "holds no message",
+        "must hold at least one message",
         "bad_messages",
     ),
     "chat: not a list": (
@@ -230,14 +230,14 @@ BAD = {
         CHAT,
         said({"role": "assistant", "content": "a"}),
         "lines/2/messages",
-        "no message of the user",
+        "at least one message must have the role user",
         "bad_messages",
     ),
     "chat: other keys": (
         CHAT,
         said(USER, {"role": "assistant", "content": "a", "weight": 0}),
         "lines/2/messages/1",
-        "'weight' in a message is not supported",
+        "only role and content, not 'weight'",
         "bad_messages",
     ),
     "chat: NUL": (
@@ -281,7 +281,7 @@ def test_a_row_with_several_flaws_lists_each_and_is_dropped_once(refuse, make, g
         "/train/lines/3/label",
         "/train/lines/3/group",
     ]
-    assert error.detail.endswith("(3 problems in all)")
+    assert error.detail.endswith("(3 problems in total)")
     built = make({"train": rows}, on_invalid="drop")
     assert built.dropped.total == 1
     assert len(built.dropped.rows) == 3
@@ -291,7 +291,7 @@ def test_no_more_than_twenty_are_listed_and_all_are_counted(refuse, make, good):
     rows = good + [{"text": " ", "label": "hate"}] * 1234
     error = refuse({"train": rows})
     assert len(error.errors) == 20
-    assert "1,234 problems in all, the first 20 listed" in error.detail
+    assert "1,234 problems in total, the first 20 listed" in error.detail
     built = make({"train": rows}, on_invalid="drop")
     assert built.dropped.total == 1234
     assert len(built.dropped.rows) == 100
@@ -305,11 +305,15 @@ WHOLE = {
     "empty array": ({"train": "[]"}, "/train", "the file holds no rows"),
     "header alone": ({"train": "text,label\n"}, "/train", "the file holds no rows"),
     "empty validation": ({"train": GOOD, "validation": ""}, "/validation", "holds no rows"),
-    "one label": ({"train": row() + b"\n" + row()}, "/train", "a classifier needs two labels"),
+    "one label": (
+        {"train": row() + b"\n" + row()},
+        "/train",
+        "a classifier needs at least two labels",
+    ),
     "train missing": ({"test": GOOD}, "/train", "train is missing"),
     "nothing": ({}, "/train", "train is missing"),
     "both": ({"train": GOOD, "file": GOOD}, "/file", "not both"),
-    "unknown field": ({"train": GOOD, "dev": GOOD}, "/dev", "send train, validation and test"),
+    "unknown field": ({"train": GOOD, "dev": GOOD}, "/dev", "upload train, validation and test"),
     "two kinds": ({"train": GOOD, "test": CHAT}, "/test", "a dataset is of one kind"),
     "CSV without text": ({"train": "a,b\nc,d\n"}, "/train/lines/1/text", "only 'a', 'b'"),
     "CSV with a column twice": ({"train": "text,text\na,b\n"}, "/train/lines/1", "twice"),
@@ -334,7 +338,7 @@ WHOLE = {
     "split without train": (
         {"file": 'text,split\n"a",test\n'},
         "/file",
-        "no row says that its split is train",
+        "no row has the split train",
     ),
 }
 
@@ -355,20 +359,20 @@ def test_when_nothing_is_left_the_error_says_what_was_dropped(refuse):
         "/train/lines/1/text",
         "/train/lines/2/text",
     ]
-    assert error.errors[0].detail == "no row of train is left"
+    assert error.errors[0].detail == "no valid row of train remains"
 
 
 def test_dropping_may_leave_one_label_which_is_refused(refuse, good):
     rows = [*good[:1], {"text": "", "label": "normal"}]
     error = refuse({"train": rows}, on_invalid="drop")
-    assert "a classifier needs two labels" in error.errors[0].detail
+    assert "a classifier needs at least two labels" in error.errors[0].detail
 
 
 def test_ids_are_unique_across_splits(refuse, make, good):
     rows = [row | {"id": index} for index, row in enumerate(good)]
     error = refuse({"train": rows, "test": rows})
     assert [item.pointer for item in error.errors] == ["/test/lines/1/id", "/test/lines/2/id"]
-    assert "mapping.id null numbers the rows" in error.errors[0].detail
+    assert "set mapping.id to null to number the rows" in error.errors[0].detail
 
 
 def test_a_dropped_row_does_not_take_its_id(make, good):
@@ -381,7 +385,9 @@ def test_a_mapped_column_that_no_row_has(refuse, good):
 
     error = refuse({"train": good}, mapping=Mapping(group="target"))
     assert error.errors[0].pointer == "/mapping/group"
-    assert "no row has the column 'target', only 'label', 'text'" in error.errors[0].detail
+    assert (
+        "no row has the column 'target'; the columns are 'label', 'text'" in error.errors[0].detail
+    )
     error = refuse({"train": CSV}, mapping=Mapping(group="target/a"))
     assert error.errors[0].pointer == "/train/lines/1/target~1a"
 

@@ -114,7 +114,7 @@ def test_the_format_can_be_named(make, refuse, good):
     error = refuse({"train": good}, file_format="messages")
     assert error.errors[0].pointer == "/train/lines/1/messages"
     error = refuse({"train": json.dumps(UNIFIED)}, file_format="jsonl")
-    assert "a JSON array of rows is format unified" in error.errors[0].detail
+    assert "for a JSON array of rows, set format to unified" in error.errors[0].detail
     error = refuse({"train": good}, file_format="unified")
     assert error.errors[0].detail.startswith("is not a JSON array")
     error = refuse({"train": good}, file_format="csv")
@@ -145,8 +145,8 @@ def test_one_file_per_split_and_the_split_column_in_it_is_ignored(make):
     (warning,) = [item for item in built.warnings if item.code == "split_ignored"]
     assert warning.count == 3
     assert warning.detail == (
-        "3 of 5 rows of train name another split in their column 'split' "
-        "(other 1, test 1, validation 1). The file decides; the column is ignored."
+        "In train, 3 of 5 rows have another split in the column 'split' (other 1, test 1, "
+        "validation 1). The file determines the split; the column is ignored."
     )
 
 
@@ -169,11 +169,11 @@ def test_one_file_with_a_split_column(make, refuse):
     error = refuse({"file": rows})
     assert error.errors[0].pointer == "/file/lines/1/split"
     assert "mapping.split can name another column" in error.errors[0].detail
-    assert "send the file as `train`" in error.errors[0].detail
+    assert "upload the file as `train`" in error.errors[0].detail
     for wrong in ("Train", "eval", "", 3):
         error = refuse({"file": [*rows, rows[0] | {"part": wrong}]}, mapping=Mapping(split="part"))
         assert error.errors[0].pointer == "/file/lines/8/part"
-        assert "is not train, validation (or val, valid, dev) or test" in error.errors[0].detail
+        assert "must be train, validation (or val, valid, dev) or test" in error.errors[0].detail
 
 
 def test_labels_as_declared(make, refuse):
@@ -188,7 +188,7 @@ def test_labels_as_declared(make, refuse):
     rows = [{"text": "a", "label": "spam"}, {"text": "b", "label": "ham"}]
     assert make({"train": rows}, mapping=mapping).stats.labels == {"ham": 1, "spam": 1}
     error = refuse({"train": [*rows, {"text": "c", "label": "hate"}]}, mapping=mapping)
-    assert "'hate' is not one of the labels 'spam', 'ham', which mapping.labels declares" in (
+    assert "'hate' is not one of the labels 'spam', 'ham' declared in mapping.labels" in (
         error.detail
     )
 
@@ -263,7 +263,7 @@ def test_warnings_of_unread_columns_and_unseen_labels(make, good):
     test = [{"text": "c", "label": "other", "group": "g"}]
     built = make({"train": rows, "test": test}, mapping=mapping)
     assert {item.code: item.detail for item in built.warnings} == {
-        "unseen_labels": "In test but never in train: 'other'.",
+        "unseen_labels": "The label occurs in test but not in train: 'other'.",
         "unread_columns": "Columns not read: 'Label'.",
     }
 

@@ -62,7 +62,7 @@ def test_two_labels_with_one_answer_are_refused(refuse, chat, on_invalid):
 
 def test_one_label_and_mixed_labels_are_refused_in_chats_too(refuse, chat):
     rows = [{"messages": chat(str(n)), "label": "hate"} for n in range(2)]
-    assert "a classifier needs two labels" in refuse({"train": rows}).detail
+    assert "a classifier needs at least two labels" in refuse({"train": rows}).detail
     error = refuse({"train": [*rows, {"messages": chat("3")}]})
     assert error.errors[0].pointer == "/train/lines/3/label"
 
@@ -81,7 +81,7 @@ def test_braces_that_were_never_undone_are_counted(make, chat):
     found = codes(make({"train": rows}))
     assert found["doubled_braces"].count == 2
     assert found["doubled_braces"].detail.startswith(
-        "2 of 7 assistant turns have doubled braces, as in {{…}}: not JSON"
+        "2 of 7 assistant turns have doubled braces, as in {{…}}: that is not JSON"
     )
     assert found["invalid_json"].count == 2
 

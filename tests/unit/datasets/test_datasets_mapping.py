@@ -12,12 +12,14 @@ from service.domain.errors import InvalidRequest
 def test_no_mapping_is_the_default(text):
     mapping = parse_mapping(text)
     assert mapping == Mapping()
-    assert mapping.words == {"hate": "hate", "normal": "normal"}
-    assert mapping.named() == {}
+    assert mapping.label_by_value == {"hate": "hate", "normal": "normal"}
+    assert mapping.columns_set() == {}
 
 
-def test_the_unified_names_fill_what_is_not_set():
-    mapping = parse_mapping('{"label": "mine", "group": null}').for_unified()
+def test_the_defaults_of_a_format_apply_to_the_options_that_are_not_set():
+    mapping = parse_mapping('{"label": "mine", "group": null}').with_defaults(
+        {"label": "label_binary", "group": "target_group_norm", "id": "original_id"}
+    )
     assert (mapping.label, mapping.group, mapping.id) == ("mine", None, "original_id")
 
 
@@ -28,10 +30,14 @@ def test_the_unified_names_fill_what_is_not_set():
         ({"text": None}, "/mapping/text", "valid string"),
         ({"text": ""}, "/mapping/text", "at least 1 character"),
         ({"label": 3}, "/mapping/label", "valid string"),
-        ({"labels": ["hate"]}, "/mapping/labels", "a classifier needs two labels"),
-        ({"labels": []}, "/mapping/labels", "a classifier needs two labels"),
-        ({"labels": ["a", "a", "b"]}, "/mapping/labels", "a label is named twice"),
-        ({"labels": {"0": "a", "1": "a"}}, "/mapping/labels", "a classifier needs two labels"),
+        ({"labels": ["hate"]}, "/mapping/labels", "a classifier needs at least two labels"),
+        ({"labels": []}, "/mapping/labels", "a classifier needs at least two labels"),
+        ({"labels": ["a", "a", "b"]}, "/mapping/labels", "each label must be listed once"),
+        (
+            {"labels": {"0": "a", "1": "a"}},
+            "/mapping/labels",
+            "a classifier needs at least two labels",
+        ),
         ({"labels": ["a", " "]}, "/mapping/labels/1", "at least 1 character"),
         ({"labels": ["a", "b\0"]}, "/mapping/labels/1", "should match pattern"),
         ({"labels": {"a": 3}}, "/mapping/labels/a", "valid string"),
