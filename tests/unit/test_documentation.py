@@ -100,7 +100,6 @@ def test_the_table_of_decisions_has_every_record():
     records = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
     rows = [line for line in table.splitlines() if re.match(r"\| \d", line)]
     assert [LINK.findall(row)[0] for row in rows] == [record.name for record in records]
-    assert [int(record.name[:4]) for record in records] == list(range(1, len(records) + 1))
     for record in records:
         number, title = int(record.name[:4]), record.read_text().splitlines()[0]
         assert title.startswith(f"# {number}. "), title
