@@ -18,7 +18,7 @@ from tests.faults.gates import Gate
 from tests.faults.house import API, House
 from tests.faults.invariants import content_of, leftovers
 from tests.faults.scene import BODY
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish, leave_adapter, save
 
 WORKER = "worker-1"
@@ -170,9 +170,7 @@ class Deletion:
         with self.house.database.read() as session:
             for table in SQLModel.metadata.sorted_tables:
                 if "run_id" in table.columns:
-                    # The sweep notes when it sent a wake-up last.
-                    columns = [one for one in table.columns if one.name != "enqueued_at"]
-                    rows = session.execute(select(*columns).where(table.c.run_id == run_id))
+                    rows = session.execute(select(table).where(table.c.run_id == run_id))
                     found += [f"{table.name} {row}" for row in rows]
             found += [repr(row) for row in session.exec(select(Run).where(Run.id == run_id))]
             keys = select(Idempotency).where(col(Idempotency.key) == run_id)

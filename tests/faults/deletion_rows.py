@@ -56,18 +56,17 @@ def collected(scene: Deletion) -> None:
         assert scene.delete() == 204
 
 
-@play("worker", "has taken a message, and claims a job of the run")
+@play("worker", "has seen that a job of the run waits, and claims it")
 def claimed(scene: Deletion) -> None:
     house = scene.house
     house.outages.flush_broker()
     claiming = house.gates.arm("before_claim")
     house.start_part(WORKER)
-    house.send(scene.waiting)
     claiming.reached()
-    following = house.gates.arm("before_claim")
+    following = house.gates.arm("before_look")
     with scene.held() as gate:
         claiming.open()
-        house.send("job_of_nobody")
+        house.send_message()
         if gate.holds(HIDDEN.point) or gate.holds(REMOVING.point) or gate.holds(REMOVED.point):
             following.reached()  # it has not got the job
         # Else the deletion holds what a claim waits for.

@@ -37,6 +37,10 @@ class Gate:
         """Whether it stands at that point."""
         return self.stem.name.startswith(f"{point}@")
 
+    @property
+    def is_open(self) -> bool:
+        return self.stem.with_suffix(".go").exists()
+
     def open(self) -> None:
         for gate in (self, *self.together_with):
             gate.stem.with_suffix(".armed").unlink(missing_ok=True)

@@ -105,8 +105,8 @@ GUARDS = (
     Guard(
         "the sweep removes what the attempts before the lost one left",
         SWEEP,
-        "shipping.prefixes_up_to(job.run_id, job_id, token)",
-        "[shipping.prefix(job.run_id, job_id, token)]",
+        "program_events.prefixes_up_to(job.run_id, job_id, token)",
+        "[program_events.prefix(job.run_id, job_id, token)]",
         (
             "tests/service/test_results.py::test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before",
         ),

@@ -13,6 +13,9 @@ from tests.faults.guard import (
 )
 
 JOBS = "service/store/jobs.py"
+BROKER = "service/queue/celery_app.py"
+JOB_LOOP = "worker/supervision/job_loop.py"
+QUEUE_TESTS = "tests/service/test_queue_messages.py::"
 CHILD = "worker/supervision/program_process.py"
 
 GUARDS = (
@@ -104,18 +107,53 @@ GUARDS = (
         (f"{SUPERVISOR_TESTS}test_the_smaller_batch_is_kept_by_the_next_attempt",),
     ),
     Guard(
-        "wake-ups are sent again",
+        "the sweep sends a message to a queue where jobs wait",
         SWEEP,
-        "waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)",
-        "waiting: list[str] = []",
-        (row("broker_flushed-files"), row("message_never_sent-servers")),
+        "            kinds = jobs.queued_kinds(session)\n",
+        "            kinds: set[str] = set()\n",
+        (f"{QUEUE_TESTS}test_a_lost_message_is_sent_again_by_the_sweep",),
+    ),
+    Guard(
+        "messages do not pile up in a queue",
+        BROKER,
+        "if producer.channel.queue_declare(queue=queue).message_count < MAX_MESSAGES:",
+        "if True:",
+        (f"{QUEUE_TESTS}test_messages_do_not_pile_up",),
+    ),
+    Guard(
+        "an idle worker looks for jobs by itself",
+        JOB_LOOP,
+        "            if self._shutdown.requested.wait(LOOK_SECONDS):\n",
+        "            if self._shutdown.requested.wait():\n",
+        (f"{QUEUE_TESTS}test_an_idle_worker_finds_a_job_with_no_message_and_no_broker",),
+    ),
+    Guard(
+        "a worker works on one job at a time",
+        JOB_LOOP,
+        "        with self._lock:\n",
+        "        if True:\n",
+        (f"{QUEUE_TESTS}test_a_worker_works_on_one_job_at_a_time",),
+    ),
+    Guard(
+        "two workers claim two jobs",
+        JOBS,
+        "oldest.limit(1).with_for_update(skip_locked=True)",
+        "oldest.limit(1)",
+        (f"{QUEUE_TESTS}test_two_workers_claim_two_jobs_at_once",),
+    ),
+    Guard(
+        "jobs of a run that is being deleted are passed over",
+        JOBS,
+        "    return is_queued, col(Job.kind).in_(list(kinds)), ~of_deleted_run\n",
+        "    return is_queued, col(Job.kind).in_(list(kinds))\n",
+        (f"{QUEUE_TESTS}test_a_job_of_a_run_being_deleted_does_not_block_the_queue",),
     ),
     Guard(
         "a message is sent after the commit",
         "service/usecases/runs.py",
         "            idempotency.remember(session, key, run.id)\n",
         "            idempotency.remember(session, key, run.id)\n"
-        "            broker.enqueue(context.celery, job.id)\n",
+        "            celery_app.notify(context.celery, TRAIN.queue)\n",
         (f"{GUARD_TESTS}test_a_message_is_sent_when_its_job_is_there",),
     ),
     Guard(

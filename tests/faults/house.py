@@ -164,9 +164,9 @@ class House(Service):
         return next(part for part in self.workers if self._processes[part].pid == pid)
 
     def log_tail(self, about: str = "") -> str:
-        """What the processes said last: no tracebacks, and nothing about the harness's own jobs."""
+        """What the processes said last: no tracebacks."""
         lines = self.log.read_text(errors="replace").splitlines()
-        told = [line for line in lines if _TOLD.match(line) and "not claimed" not in line]
+        told = [line for line in lines if _TOLD.match(line)]
         return "\n".join([line for line in told if about in line][-40:])
 
     # -- the truth, asked without the API ------------------------------------------------------
@@ -179,9 +179,9 @@ class House(Service):
         with self.database.read() as session:
             return session.exec(select(Run.id).order_by(col(Run.created_at).desc())).first() or ""
 
-    def send(self, job_id: str) -> None:
-        """A wake-up for a job, as the API sends it."""
-        celery_app.enqueue(self._broker, job_id)
+    def send_message(self) -> None:
+        """Send a queue message, however many wait there."""
+        self._broker.send_task(celery_app.EXECUTE, queue=celery_app.QUEUE)
 
     # -- between two rows ----------------------------------------------------------------------
 
@@ -204,19 +204,18 @@ class House(Service):
         self.assert_workers_listen()
 
     def assert_workers_listen(self) -> None:
-        """Each worker takes messages: one that is held at a gate leaves the next to the other."""
-        gates = [self.gates.arm("before_claim") for _ in self.workers]
-
-        self.hold_both(gates, "job_of_nobody")
+        """Assert that each worker looks for jobs; one that is held leaves messages to others."""
+        gates = [self.gates.arm("before_look") for _ in self.workers]
+        self.hold_each(gates)
         for gate in gates:
             gate.open()
 
-    def hold_both(self, gates: list[Gate], job_id: str) -> None:
-        """Send wake-ups until a worker stands at each of the gates."""
+    def hold_each(self, gates: list[Gate]) -> None:
+        """Send messages until a worker stands at each of the gates."""
         while not all(gate.is_reached for gate in gates):
             # Again and again: a held worker takes one more message beforehand.
             for _ in gates:
-                self.send(job_id)
+                self.send_message()
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: all(gate.is_reached for gate in gates), 0.5)
 

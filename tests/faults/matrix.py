@@ -179,7 +179,7 @@ def rows() -> Iterator[Row]:
     for moment in (LOADING, STEP, SAVE, STORED, LAST, ENDED):
         yield Row(surroundings.machine_lost, (moment,), FILES if moment == STEP else None, **again)
 
-    # A message is a wake-up and nothing more.
+    # A message says that there is work on a queue, and nothing more.
     yield Row(messages.message_twice, (CLAIM,))
     yield Row(messages.message_often, (CLAIM,), FILES)
     yield Row(messages.message_never_sent, quick=SERVERS)

@@ -152,11 +152,15 @@ class Scene:
         return record_of(self.house, self.run_id)
 
     def worker(self) -> str:
-        """The worker that holds the job, or stands at the gate to claim it."""
+        """The worker that stands at the gate to claim the job, or else the one that has it."""
         job = self.job
-        if job.owner is not None:
-            return self.house.part_with(int(job.owner.split(":")[1]))
-        return self.house.part_with(self.gates[0].reached())
+        if job.owner is None or self._is_claiming():
+            return self.house.part_with(self.gates[0].reached())
+        return self.house.part_with(int(job.owner.split(":")[1]))
+
+    def _is_claiming(self) -> bool:
+        """Return True while a worker stands at the gate to claim the job: another may have it."""
+        return any(gate.holds("before_claim") and not gate.is_open for gate in self.gates)
 
     def program(self) -> psutil.Process:
         """The program of the present attempt."""
@@ -183,7 +187,7 @@ class Scene:
 
     def breaks(self) -> None:
         """Note that something is broken from now on, and how far the attempt has come."""
-        self.token_broken = self.job.token
+        self.token_broken = 0 if self._is_claiming() else self.job.token
         steps = [line["step"] for line in self.said() if line["type"] == "progress"]
         self.steps_done = max(steps, default=0)
         self.broken_at = time.time()

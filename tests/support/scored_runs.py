@@ -23,7 +23,7 @@ from service.store import jobs
 from service.store.datasets import get_dataset
 from service.store.runs import evaluations, get_run
 from service.store.tables import Evaluation, Job
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 LABELS = ("hate", "normal")
 Score = Callable[[Row], float]

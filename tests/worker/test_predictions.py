@@ -8,7 +8,7 @@ import pytest
 
 from service.fairness.stored import read_facts, read_predictions
 from worker.data.rows import Row
-from worker.scoring.predictions import labelled, read_probabilities, write_predictions
+from worker.scoring.predictions import labelled_predictions, read_probabilities, write_predictions
 
 LABELS = ["hate", "normal"]
 SCORED = [
@@ -40,7 +40,7 @@ def test_predictions_are_what_the_service_reads(tmp_path):
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", 12, 1)
     predictions, labels, _ = read_predictions(path, "hate")
     assert labels == LABELS
-    assert predictions == labelled(SCORED, LABELS, PROBABILITIES, "hate", 12)
+    assert predictions == labelled_predictions(SCORED, LABELS, PROBABILITIES, "hate", 12)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,20 @@
-"""Which weights are the best, and when to stop early."""
+"""Tracking of the best weights, and early stopping."""
 
 from service.domain.spec import TrainingSection
 from service.fairness.selection import Standing, better
 from worker.training.checkpoints import LoopState
 
 
-def judge(
+def update_best(
     state: LoopState, loss: float, training: TrainingSection, standing: Standing | None = None
 ) -> bool:
-    """Take note of a validation loss; True: these weights are the best so far.
+    """Record a validation loss; return True if these weights are the best so far.
 
-    Early stopping as transformers' EarlyStoppingCallback has it: patience counts evaluations that
-    are not better than the best so far by more than the threshold. Any improvement at all, however
-    small, is the new best.
+    Early stopping follows transformers' EarlyStoppingCallback: patience counts evaluations that
+    do not improve the best loss by more than the threshold. Any improvement, however small, is the
+    new best.
 
-    With a `standing` that decides which weights are the best, and the loss on stopping alone.
+    If a `standing` is passed, it determines the best weights, and the loss only affects stopping.
     """
     lowest = state.best_metric
     if lowest is None or lowest - loss > training.early_stopping_threshold:

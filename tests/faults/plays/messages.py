@@ -1,4 +1,4 @@
-"""Wake-ups that are lost, doubled or late, and workers that race."""
+"""Messages that are lost, doubled or late, and workers that race."""
 
 import contextlib
 import threading
@@ -12,7 +12,7 @@ from tests.faults.scene import Scene
 
 @play("message", "never sent: the API is killed between commit and sending", submits=True)
 def message_never_sent(scene: Scene) -> None:
-    gate = scene.house.gates.arm("before_enqueue")
+    gate = scene.house.gates.arm("before_notify")
     poster = threading.Thread(target=_post_in_vain, args=[scene])
     poster.start()
     gate.reached()
@@ -49,7 +49,7 @@ def broker_away(scene: Scene) -> None:
 def _deliver(scene: Scene, times: int) -> None:
     gate = scene.reach()
     for _ in range(times - 1):
-        scene.house.send(scene.job_id)
+        scene.house.send_message()
     scene.until(lambda job: job.token == 1)  # by the other worker
     gate.open()
 
@@ -68,8 +68,7 @@ def message_often(scene: Scene) -> None:
 def race(scene: Scene) -> None:
     gates = [scene.house.gates.arm("before_claim") for _ in WORKERS]
     scene.submit()
-
-    scene.house.hold_both(gates, scene.job_id)
+    scene.house.hold_each(gates)
     for gate in gates:
         gate.open()
 

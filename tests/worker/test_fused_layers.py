@@ -7,7 +7,7 @@ from torch import nn
 from service.domain.spec import LoraSection
 from tests.support.tiny_models import FAMILIES
 from tests.support.train_jobs import spec
-from worker.modeling.fused_layers import _Lora, make_lean
+from worker.modeling.fused_layers import _Lora, fuse_layers
 from worker.modeling.load import add_adapter, load_base, set_training
 
 
@@ -47,7 +47,7 @@ def filled(model):
 def pair(make, lora):
     """The model with layers as they come, and the one with lean ones; both with one adapter."""
     plain, lean = (filled(add_adapter(make(), lora, 1, "tiny")) for _ in range(2))
-    make_lean(lean)
+    fuse_layers(lean)
     return plain, lean
 
 
@@ -125,7 +125,7 @@ def test_the_generator_decides_and_evaluation_drops_nothing(load):
     model, _ = load("llama")
     model.requires_grad_(requires_grad=False)
     model = filled(add_adapter(model, adapter(lora_dropout=0.5), 1, "x"))
-    make_lean(model)
+    fuse_layers(model)
     assert result(model, 1)[0] == result(model, 1)[0] != result(model, 2)[0]
     set_training(model, training=False)
     ids = torch.arange(10, 30)[None]
@@ -152,11 +152,11 @@ class GemmaRMSNorm(nn.Module):
 
 
 def test_layers_that_compute_something_else_stay_as_they_are(load):
-    assert make_lean(GemmaRMSNorm()) == {"norm": 0, "mlp": 0, "lora": 0}
+    assert fuse_layers(GemmaRMSNorm()) == {"norm": 0, "mlp": 0, "lora": 0}
     model, _ = load("llama")
     model.requires_grad_(requires_grad=False)
     model = add_adapter(model, adapter(use_dora=True), 1, "x")
-    make_lean(model)
+    fuse_layers(model)
     lean = [name for name, m in model.named_modules() if "forward" in vars(m)]
     assert lean
     assert not [name for name in lean if name.endswith("_proj")]

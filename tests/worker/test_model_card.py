@@ -149,11 +149,11 @@ def test_it_says_which_threshold_to_use(rule):
     text, report = card(rule)
     (fitted,) = [one for one in report.thresholds if one.rule == "fitted"]
     if rule == "argmax":
-        assert "most probable label (argmax)" in text
+        assert "most probable label of a row (argmax)" in text
     else:
         assert f"is at least {fitted.threshold!r}" in text
     assert f"| fitted | {fitted.threshold:.6g} |" in text
-    assert "on 20 rows of the validation split (every limit holds there)" in text
+    assert "on 20 rows of the validation split (it satisfies every limit)" in text
 
 
 def test_without_a_report_there_is_no_index(tmp_path):

@@ -23,15 +23,18 @@ from service.domain.spec import LoraSection
 from tests.support.tiny_models import FAMILIES, SHAPE
 from tests.support.train_jobs import make_trainer, spec, stop_at
 from worker.data.tokenize import Example
-from worker.modeling.fused_layers import make_lean
+from worker.modeling.fused_layers import fuse_layers
 from worker.modeling.load import add_adapter, load_base, set_training
 from worker.runtime.events import Stopped
 from worker.training import checkpoints
 from worker.training.padded import Padded
 from worker.training.shared_prefix import packed_row
-from worker.training.shared_prefix.equivalence_check import choose, why_not
+from worker.training.shared_prefix.equivalence_check import (
+    choose_samples,
+    unsupported_packing_reason,
+)
 from worker.training.shared_prefix.method import SharedPrefix
-from worker.training.shared_prefix.packing import cut, find_groups, lay_out, width
+from worker.training.shared_prefix.packing import build_layout, find_groups, pack_samples, width
 
 CPU = torch.device("cpu")
 
@@ -63,8 +66,8 @@ def both(model, rows, train_on, budget=10**6):
     for method in (padded, packed):
         model.zero_grad(set_to_none=True)
         total = 0.0
-        with method.engaged():
-            for micro in method.cut(rows, 1 if method is packed else len(rows)):
+        with method.activated():
+            for micro in method.micro_batches(rows, 1 if method is packed else len(rows)):
                 loss = method.loss_sum(micro)
                 loss.backward()
                 total += loss.item()
@@ -98,7 +101,7 @@ def adapted(load):
 
 
 def filled(model, *, checkpointing):
-    make_lean(model)
+    fuse_layers(model)
     torch.manual_seed(11)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -139,7 +142,7 @@ def test_gradients_are_those_of_padded_rows(adapted, family, train_on, case):
 def test_also_with_gradient_checkpointing_and_several_packs(adapted, family):
     rows = samples(20)
     model = adapted(family, checkpointing=True)
-    assert len(SharedPrefix(model, "all", 120, CPU).cut(rows, 1)) > 2
+    assert len(SharedPrefix(model, "all", 120, CPU).micro_batches(rows, 1)) > 2
     assert distance(both(model, rows, "completion", 120)) < 1e-5
 
 
@@ -175,8 +178,8 @@ def test_also_with_adapters_on_experts(models_dir, targets, checkpointing, in_4b
 
 
 def test_logits_in_chunks_change_nothing(adapted, monkeypatch):
-    monkeypatch.setattr("worker.training.loss.LOGITS_AT_ONCE", 5)
-    monkeypatch.setattr("worker.training.loss.SOFTMAX_AT_ONCE", 2)
+    monkeypatch.setattr("worker.training.loss.LOGITS_CHUNK_SIZE", 5)
+    monkeypatch.setattr("worker.training.loss.SOFTMAX_CHUNK_SIZE", 2)
     assert distance(both(adapted("llama"), samples(), "all")) < 1e-5
 
 
@@ -190,7 +193,7 @@ def test_an_output_layer_that_learns_gets_its_gradient(adapted):
 
 
 def test_few_scores_at_once_change_nothing(adapted, monkeypatch):
-    monkeypatch.setattr(packed_row, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(packed_row, "MAX_BLOCK_SCORES", 1)
     assert distance(both(adapted("gpt_oss"), samples(), "completion")) < 1e-5
 
 
@@ -215,14 +218,14 @@ def test_groups_do_not_depend_on_the_order_of_rows():
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_packs_hold_every_row_once_within_the_budget(budget, parts):
     rows = samples(17) + samples(5, 22, 6)
-    packs = cut(rows, budget, parts)
+    packs = pack_samples(rows, budget, parts)
     held = [tuple(s.ids) for pack in packs for group in pack for s in group.samples]
     assert sorted(held) == sorted(tuple(row.ids) for row in rows)
     assert len(packs) >= parts
     for pack in packs:
         alone = sum(len(group.samples) for group in pack) == 1
         assert width(pack) <= budget or alone
-        assert len(lay_out(pack, "completion").ids) == width(pack)
+        assert len(build_layout(pack, "completion").ids) == width(pack)
     if budget == 333:
         widths = [width(pack) for pack in packs]
         assert min(widths) > 0.5 * max(widths)
@@ -230,9 +233,9 @@ def test_packs_hold_every_row_once_within_the_budget(budget, parts):
 
 def test_a_layout_gives_each_sample_its_own_positions():
     rows = samples(3)
-    layout = lay_out(cut(rows, 10**6)[0], "completion")
+    layout = build_layout(pack_samples(rows, 10**6)[0], "completion")
     [segment] = layout.segments
-    for begin, length in segment.rests:
+    for begin, length in segment.suffixes:
         assert layout.positions[begin : begin + length] == [*range(14, 14 + length)]
 
 
@@ -244,7 +247,7 @@ def test_the_check_passes_and_draws_nothing(adapted, family):
         Padded(model, "completion", 0, CPU),
     )
     before = torch.get_rng_state()
-    assert why_not(model, packed, padded, samples(), 2) is None
+    assert unsupported_packing_reason(model, packed, padded, samples(), 2) is None
     assert torch.equal(torch.get_rng_state(), before)
     assert not model.training
 
@@ -278,7 +281,9 @@ def trial(model, rows=2, step=None):
         SharedPrefix(model, "completion", 512, CPU),
         Padded(model, "completion", 0, CPU),
     )
-    return why_not(model, packed, padded, samples() if step is None else step, rows)
+    return unsupported_packing_reason(
+        model, packed, padded, samples() if step is None else step, rows
+    )
 
 
 def of_config(config, dtype=torch.float32, **lora):
@@ -302,11 +307,11 @@ GPT = {"vocab_size": 400, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions"
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (GPTJConfig(**GPT, rotary_dim=8), "cannot be exchanged"),
-        (BloomConfig(vocab_size=400, hidden_size=64, n_layer=2, n_head=4), "cannot be exchanged"),
+        (GPTJConfig(**GPT, rotary_dim=8), "cannot be replaced"),
+        (BloomConfig(vocab_size=400, hidden_size=64, n_layer=2, n_head=4), "cannot be replaced"),
         (SeedOssConfig(**SHAPE, residual_dropout=0.0), "dropout"),
         (Gemma2Config(**SHAPE, final_logit_softcapping=None), "softcap"),
-        (GraniteConfig(**SHAPE, logits_scaling=8.0), "does more to its logits"),
+        (GraniteConfig(**SHAPE, logits_scaling=8.0), "not those of the output layer alone"),
         (Qwen3_5TextConfig(**SHAPE, full_attention_interval=2), "linear_attention"),
     ],
     ids=["gptj", "bloom", "seed-oss", "gemma2", "granite", "qwen3.5"],
@@ -360,18 +365,18 @@ def test_a_mask_that_hides_a_few_tokens_is_noticed(dtype, rows, monkeypatch):
 def test_a_trial_has_long_rows_and_two_that_begin_alike():
     step = samples(40)
     longest = max(len(row.ids) for row in step)
-    assert max(len(row.ids) for row in choose(step)) == longest
+    assert max(len(row.ids) for row in choose_samples(step)) == longest
     strangers = [row for n in range(4) for row in samples(1, 6, n)]
-    assert max(len(group.samples) for group in find_groups(choose(strangers))) == 2
-    assert len(choose(samples(1))) == 2
+    assert max(len(group.samples) for group in find_groups(choose_samples(strangers))) == 2
+    assert len(choose_samples(samples(1))) == 2
 
 
 def test_a_trial_of_long_rows_is_of_few():
     step = [Example([7, *range(length)], length - 2) for length in (60, 50, 40, 30, 20)]
-    assert len(choose(step)) == 5
+    assert len(choose_samples(step)) == 5
     lengths = (1100, 1050, 1000, 950, 900)
     long = [Example([7, *range(length)], length - 2) for length in lengths]
-    assert [len(row.ids) - 1 for row in choose(long)] == [1100, 1000, 900]
+    assert [len(row.ids) - 1 for row in choose_samples(long)] == [1100, 1000, 900]
 
 
 def test_long_rows_take_no_square_of_scores(monkeypatch):
@@ -384,6 +389,6 @@ def test_long_rows_take_no_square_of_scores(monkeypatch):
     )
     [long] = samples(1, 3000)
     packed = SharedPrefix(model, "completion", 4096, CPU)
-    with packed.engaged():
-        packed.loss_sum(packed.cut([long], 1)[0]).backward()
-    assert max(held) <= packed_row.SCORES_AT_ONCE * 4
+    with packed.activated():
+        packed.loss_sum(packed.micro_batches([long], 1)[0]).backward()
+    assert max(held) <= packed_row.MAX_BLOCK_SCORES * 4

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
 from service.domain.job import Job
 from service.fairness import BiasReport
-from tests.support.given_answers import ODD
+from tests.support.fixed_predictions import ODD
 from tests.support.train_jobs import TEMPLATE, make_job, of_type, read_json, rows, run_here, spec
 from worker.runtime.events import StopSignal
 from worker.scoring import evaluate

@@ -54,8 +54,8 @@ def test_text_is_never_read_as_a_special_token(load, hostile):
             assert sum(one in added for one in kind) == 6  # the frame's alone
         prompt = tokens.prompt([("user", content)])
         assert sum(one in added for one in prompt.head + prompt.text + prompt.tail) == 3
-    assert tokenizer.decode(tokens.plain(hostile)) == hostile
-    assert added.isdisjoint(tokens.plain(hostile))
+    assert tokenizer.decode(tokens.encode_text(hostile)) == hostile
+    assert added.isdisjoint(tokens.encode_text(hostile))
     chat = [{"role": "user", "content": hostile}, {"role": "assistant", "content": hostile}]
     ids = Prompts(tokens, TEMPLATE, None).example(row(messages=chat, label=None), []).ids
     assert sum(one in added for one in ids) == 4
@@ -87,7 +87,7 @@ def test_training_and_scoring_cut_a_row_alike(tokenizer):
     made = prompts(tokenizer, 100)
     long = row(sentence(3, 200), label="normal")
     example = made.example(long, LABELS)
-    scored = made.fitted(long, made.label_answers(long, LABELS))
+    scored = made.fit_prompt(long, made.label_answers(long, LABELS))
     assert example.ids[: example.start] == scored
 
 
@@ -97,7 +97,7 @@ def test_an_instruction_that_does_not_fit_names_the_least_that_would(tokenizer):
         made.example(row("text"), LABELS)
     assert failure.value.reason == FailureReason.INVALID_SPEC
     assert "max_seq_length is 20" in failure.value.detail
-    least = int(failure.value.detail.split("at least ")[1].split()[0])
+    least = int(failure.value.detail.split("at least ")[1].split(",")[0])
     assert prompts(tokenizer, least).example(row("text"), LABELS) is not None
     with pytest.raises(ProgramFailure):
         prompts(tokenizer, least - 1).example(row("text"), LABELS)

@@ -1,4 +1,4 @@
-"""What stands beside a merged model's weights: configuration, tokenizer, chat template."""
+"""Files beside a merged model's weights: configuration, tokenizer, chat template."""
 
 import fnmatch
 import json
@@ -8,8 +8,8 @@ from typing import Any
 
 from worker.merging.streamed import Write, write_json
 
-# The base model's own, byte by byte: how a text becomes ids must not change. Its licence, too.
-_COPIED = (
+# Copied byte by byte from the base model, so that tokenization does not change; licences as well.
+_COPIED_FILES = (
     "generation_config.json",
     "tokenizer*.json",
     "special_tokens_map.json",
@@ -27,11 +27,13 @@ _COPIED = (
 )
 
 
-def write_others(base: Path, target: Path, dtype: str, write: Write) -> None:
-    """Write config.json for weights of `dtype` that are not quantized, and copy the rest."""
+def write_companion_files(base: Path, target: Path, dtype: str, write: Write) -> None:
+    """Write config.json for unquantized weights of `dtype`, and copy the other files."""
     write_json(write, target / "config.json", _config(base, dtype))
     for path in sorted(base.iterdir()):
-        if path.is_file() and any(fnmatch.fnmatchcase(path.name, one) for one in _COPIED):
+        if path.is_file() and any(
+            fnmatch.fnmatchcase(path.name, pattern) for pattern in _COPIED_FILES
+        ):
             _copy(write, path, target)
     if not (target / "generation_config.json").exists():
         from transformers import AutoConfig, GenerationConfig
@@ -53,7 +55,7 @@ def _config(base: Path, dtype: str) -> dict[str, Any]:
     config.pop("quantization_config", None)
     for section in (config, config.get("text_config")):
         if isinstance(section, dict):
-            # transformers 4 called it torch_dtype; with both the newer one counts.
+            # transformers 4 called it torch_dtype; if both are set, the newer name counts.
             section.pop("torch_dtype", None)
             section["dtype"] = dtype
     return config
