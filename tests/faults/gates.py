@@ -48,7 +48,7 @@ class Gate:
 
 
 class Gates:
-    """The gates of one installation, and what its processes have noted."""
+    """The gates of one installation, and what its processes have recorded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Gates:
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """For the processes of the service; what is on PYTHONPATH already comes after."""
         path = [str(INJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {"GATES_DIR": str(self.folder), "PYTHONPATH": os.pathsep.join(path)}
@@ -74,7 +74,7 @@ class Gates:
         wait_until((self.folder / f"{fact}.seen").exists, seconds)
 
     def limit_memory(self, **most: int) -> None:
-        """Let micro-batches of more rows run out of memory: train=…, eval=…"""
+        """Let micro-batches of more cases run out of memory: train=…, eval=…"""
         (self.folder / "memory.json").write_text(json.dumps(most))
 
     def clear(self) -> None:

@@ -293,6 +293,12 @@ def test_a_bucket_that_is_not_there(s3_server, bucket_url):
 def test_making_one_asks_nobody(monkeypatch):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
+
+    def refuse(*_):
+        raise AssertionError("a connection was made")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
     ArtifactStore("s3://bucket/prefix")
 
 

@@ -111,7 +111,7 @@ OWNER = """
 import sys, pathlib
 from worker.supervision import job_directory
 directory = pathlib.Path(sys.argv[1])
-with job_directory.held(directory):
+with job_directory.owned(directory):
     directory.mkdir()
     (directory / "file").write_text("x")
     print("ready", flush=True)
@@ -133,15 +133,15 @@ def owner_of(directory) -> subprocess.Popen[bytes]:
 
 def test_a_job_directory_is_swept_when_its_owner_was_killed_and_not_before(tmp_path):
     jobs_dir = tmp_path / "jobs"
-    assert job_directory.sweep(jobs_dir) == 0
+    assert job_directory.remove_abandoned(jobs_dir) == 0
     with owner_of(jobs_dir / "job_1-1") as owner:
-        assert job_directory.sweep(jobs_dir) == 0
+        assert job_directory.remove_abandoned(jobs_dir) == 0
         assert (jobs_dir / "job_1-1" / "file").exists()
         owner.kill()
     (jobs_dir / "job_0-1").mkdir()  # of a version without locks
     for stranger in ("thesis", "job_x", ".lock", "job_1-1.txt"):  # a person's own
         (jobs_dir / stranger).mkdir()
-    assert job_directory.sweep(jobs_dir) == 2
+    assert job_directory.remove_abandoned(jobs_dir) == 2
     left = {path.name for path in jobs_dir.iterdir()}
     assert left == {"thesis", "job_x", ".lock", "job_1-1.txt"}
 
@@ -154,8 +154,8 @@ def test_a_job_directory_is_gone_when_its_owner_is_done(tmp_path):
 
 
 def test_a_directory_held_in_this_process_is_not_swept(tmp_path):
-    with job_directory.held(tmp_path / "job_1-1"):
-        assert job_directory.sweep(tmp_path) == 0
+    with job_directory.owned(tmp_path / "job_1-1"):
+        assert job_directory.remove_abandoned(tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
 
 

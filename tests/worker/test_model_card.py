@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from service.domain.job import Job
-from service.fairness import Predictions, ReportMeta, build_report
+from service.fairness import Criteria, Predictions, ReportMeta, ScoredData, build_report
 from tests.support.train_jobs import TEMPLATE, spec
 from worker.training.model_card import model_card
 
@@ -58,13 +58,9 @@ def card(rule="argmax", name="my run", caps=None, report=True, **more):
         threshold=rule,
     )
     made = build_report(
-        predictions(),
-        meta=meta,
-        positive_label="hate",
-        validation=predictions("validation", wrong=0),
-        caps=run_spec.fairness.caps,
-        min_f1=0.6,
-        min_support=10,
+        ScoredData(tuned=predictions(), validation=predictions("validation", wrong=0)),
+        Criteria(positive_label="hate", caps=run_spec.fairness.caps, min_f1=0.6, min_support=10),
+        meta,
     )
     counts = {"train": 24, "test": 20}
     text = model_card(

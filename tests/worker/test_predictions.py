@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.fairness.stored import read_facts, read_predictions
+from service.fairness.stored import read_metadata, read_predictions
 from worker.data.rows import Row
 from worker.scoring.predictions import labelled_predictions, read_probabilities, write_predictions
 
@@ -30,7 +30,7 @@ def test_how_many_rows_were_cut_is_in_the_files_metadata(tmp_path, count):
     path = tmp_path / "base-test.parquet"
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None, count)
     assert json.loads(pq.read_schema(path).metadata[b"fairtune"]) == {"truncated": count}
-    assert read_facts(path) == {"truncated": count}
+    assert read_metadata(path) == {"truncated": count}
     assert read_probabilities(path, SCORED, LABELS, "hate", None) == PROBABILITIES
 
 

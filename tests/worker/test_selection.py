@@ -5,7 +5,7 @@ import torch
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
-from service.fairness.columns import MOST_PARTS
+from service.fairness.columns import MAX_PARTS
 from tests.support.fixed_predictions import ODD, answers, choosing
 from tests.support.train_jobs import events, of_type, read_json
 from worker.runtime.events import Stopped
@@ -130,7 +130,7 @@ def test_a_column_of_free_text_makes_no_thousands_of_series():
     chosen = Selection(fairness, fitted=False, score=lambda *_: predictions)
     _, values = chosen.measure(None, 3, None)
     series = [name for name in values if name.startswith("eval_fpr/")]
-    assert len(series) == MOST_PARTS
+    assert len(series) == MAX_PARTS
     assert {"eval_fpr/often", "eval_fpr/once 299"} <= set(series)
 
 

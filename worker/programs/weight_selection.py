@@ -10,7 +10,7 @@ from service.domain.states import FailureReason
 from worker.training.selection import Selection, infeasible_detail
 
 if TYPE_CHECKING:
-    from service.fairness.selection import Standing
+    from service.fairness.selection import CheckpointScore
     from worker.data.rows import Row
     from worker.data.tokenize import Prompts
     from worker.runtime.events import Reporter
@@ -55,7 +55,7 @@ def make_selection(
 
 
 def warn_if_infeasible(
-    best: Standing | None, fairness: FairnessSection, reporter: Reporter
+    best: CheckpointScore | None, fairness: FairnessSection, reporter: Reporter
 ) -> None:
     """Warn if the selected weights violate a cap or min_f1 on the validation rows."""
     if best is not None and not best.feasible:

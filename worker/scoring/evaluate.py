@@ -12,10 +12,19 @@ import torch
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
 from service.domain.task import Target
-from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
+from service.fairness import (
+    BiasReport,
+    Criteria,
+    Predictions,
+    ReportContext,
+    ReportMeta,
+    ScoredData,
+    build_report,
+    label_counts,
+)
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
-from service.fairness.stored import read_facts
+from service.fairness.stored import read_metadata
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
 from worker.modeling.load import set_training
@@ -239,7 +248,7 @@ class Scorer:
         Read from the predictions file, since an earlier attempt may have written it.
         """
         try:
-            count = read_facts(self._path(target, rows)).get("truncated")
+            count = read_metadata(self._path(target, rows)).get("truncated")
         except (ValueError, OSError) as error:
             log.warning("the number of truncated texts for %s is unknown: %s", target, error)
             return None
@@ -276,8 +285,24 @@ class Scorer:
         labelled_rows = [(row.label, row.group) for row in train if row.label is not None]
         assert tuned.split is not None
         return build_report(
-            tuned,
-            meta=ReportMeta(
+            ScoredData(
+                tuned=tuned,
+                base=base,
+                validation=validation,
+                train_counts=label_counts(
+                    (label for label, _ in labelled_rows), (group for _, group in labelled_rows)
+                )
+                if labelled_rows
+                else None,
+            ),
+            Criteria(
+                positive_label=fairness.positive_label,
+                caps=fairness.caps,
+                min_f1=fairness.min_f1,
+                confidence=fairness.confidence,
+                min_support=fairness.min_support,
+            ),
+            ReportMeta(
                 run_id=job.run_id,
                 base_model=spec.base_model,
                 template=job.template.name,
@@ -289,24 +314,14 @@ class Scorer:
                 checkpoint_step=tuned.checkpoint_step,
                 threshold=spec.evaluation.threshold,
             ),
-            positive_label=fairness.positive_label,
-            base=base,
-            validation=validation,
-            train_counts=label_counts(
-                (label for label, _ in labelled_rows), (group for _, group in labelled_rows)
-            )
-            if labelled_rows
-            else None,
-            caps=fairness.caps,
-            min_f1=fairness.min_f1,
-            confidence=fairness.confidence,
-            min_support=fairness.min_support,
-            shown=shown,
-            base_shown=base_shown,
-            without_label=without_label,
-            format_sample=format_sample,
-            dataset_warnings=[
-                ReportWarning(code=warning["code"], detail=warning["detail"])
-                for warning in job.dataset_warnings
-            ],
+            ReportContext(
+                shown=shown,
+                base_shown=base_shown,
+                without_label=without_label,
+                format_sample=format_sample,
+                dataset_warnings=[
+                    ReportWarning(code=warning["code"], detail=warning["detail"])
+                    for warning in job.dataset_warnings
+                ],
+            ),
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.fairness import Predictions
-from service.fairness.stored import COLUMNS, FACTS
+from service.fairness.stored import COLUMNS, METADATA_KEY
 from worker.data.rows import Row
 
 _ROUNDING = 1e-9
@@ -54,7 +54,7 @@ def write_predictions(
         )
     table = pa.table(columns)
     if truncated is not None:
-        table = table.replace_schema_metadata({FACTS: json.dumps({"truncated": truncated})})
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps({"truncated": truncated})})
     path.parent.mkdir(exist_ok=True)
     staging = path.with_suffix(".tmp")
     try:

@@ -22,6 +22,7 @@ from worker.runtime.out_of_memory import Batch
 from worker.runtime.ranks import describe_exit
 from worker.supervision import job_directory
 from worker.supervision.event_shipper import EventShipper, ShippingThread, StorageUnavailable
+from worker.supervision.job_preparation import JobPreparation
 from worker.supervision.kernel_oom import oom_kills
 from worker.supervision.lease import Lease
 from worker.supervision.oom_retry import halve_batch
@@ -29,6 +30,7 @@ from worker.supervision.program_process import ProgramProcess
 from worker.supervision.retry import RetryExhausted, RetryLimits, Shutdown, StorageRetry
 from worker.supervision.stall_detector import StallDetector, StallLimits
 from worker.supervision.transfer_progress import TransferProgress
+from worker.supervision.weights_cache import WeightsCache
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -74,7 +76,7 @@ class Supervisor:
             self.transfers,
             RetryLimits(settings.storage_patience_seconds, settings.stop_grace_seconds),
         )
-        self._cache = job_directory.cache_of(settings)
+        self._cache = WeightsCache.in_jobs_dir(settings.jobs_dir, settings.weights_cache_bytes)
         self._stop_sent = False
         """True if the last program was asked to stop."""
         self._heartbeat_missed = False
@@ -105,7 +107,7 @@ class Supervisor:
                     )
             finally:
                 with contextlib.suppress(Unavailable):
-                    self.storage_retry.after_abandoned(self.shipper.tidy)
+                    self.storage_retry.after_abandoned(self.shipper.remove_orphans)
         return self._returned_free
 
     def _attempt(self) -> None:
@@ -114,10 +116,10 @@ class Supervisor:
             self.storage_retry.run(
                 lambda: self._as_unavailable(lambda: stack.enter_context(self._own_directory()))
             )
-            job_directory.sweep(self.settings.jobs_dir)
+            job_directory.remove_abandoned(self.settings.jobs_dir)
             self._cache.trim()
             with contextlib.suppress(RetryExhausted):
-                self.storage_retry.run(self.shipper.tidy_before, _LOG_RETRY_SECONDS)
+                self.storage_retry.run(self.shipper.remove_earlier_orphans, _LOG_RETRY_SECONDS)
             try:
                 self.storage_retry.run(lambda: self._as_unavailable(self._prepare))
             except Damaged as error:
@@ -135,12 +137,12 @@ class Supervisor:
             self._finish(status)
 
     def _own_directory(self) -> contextlib.AbstractContextManager[None]:
-        return job_directory.held(self.directory)
+        return job_directory.owned(self.directory)
 
     def _prepare(self) -> None:
-        job_directory.prepare(
-            self.directory, self.settings, self.database, self.store, self.claim, self.transfers
-        )
+        JobPreparation(
+            self.directory, self.database, self.store, self.claim, self.transfers, self._cache
+        ).prepare(self.settings.models_dir)
 
     @staticmethod
     def _as_unavailable(action: Callable[[], T]) -> T:
@@ -229,8 +231,8 @@ class Supervisor:
         if status == EXIT_FAILED and failure and failure.reason == FailureReason.OUT_OF_MEMORY:
             batches = [failure.batch]
         elif self._memory_killed:  # training includes validation: either batch may be it
-            batches = ["train", "eval"] if self.shipper.batch_at_work == "train" else ["eval"]
-            batches = batches if self.shipper.batch_at_work else [None]
+            batches = ["train", "eval"] if self.shipper.current_batch == "train" else ["eval"]
+            batches = batches if self.shipper.current_batch else [None]
         else:
             return False
         if not any(
@@ -256,7 +258,7 @@ class Supervisor:
             self.storage_retry.run(self.shipper.ship_log, _LOG_RETRY_SECONDS)
         if not self.storage_retry.has_abandoned:  # else the log may yet be stored and recorded
             with contextlib.suppress(RetryExhausted):
-                self.storage_retry.run(self.shipper.tidy, _LOG_RETRY_SECONDS)
+                self.storage_retry.run(self.shipper.remove_orphans, _LOG_RETRY_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)
@@ -329,7 +331,7 @@ class Supervisor:
         if (
             reason == FailureReason.NO_SPACE
         ):  # the next attempt must not fail because of cached files
-            self._cache.empty()
+            self._cache.clear()
         if self.storage_retry.run(return_job) is None:
             raise Fenced(self.claim.job_id)
         self._returned_free = free

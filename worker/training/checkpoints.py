@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.domain.digests import sha256_of
-from service.fairness.selection import Standing
+from service.fairness.selection import CheckpointScore
 
 MANIFEST = "manifest.json"
 
@@ -64,7 +64,7 @@ class LoopState:
     """The lowest validation loss."""
     best_step: int | None = None
     """Step of the best weights, by the lowest loss or by `best_standing`."""
-    best_standing: Standing | None = None
+    best_standing: CheckpointScore | None = None
     """Validation results of the best weights; None unless the best weights are chosen by them."""
     log_history: list[dict[str, float]] = field(default_factory=list)
 
@@ -195,7 +195,7 @@ def read(directory: Path) -> CheckpointContent:
         loop = json.loads((directory / "loop_state.json").read_bytes())
         state = LoopState(**loop["state"])
         if (standing := loop["state"].get("best_standing")) is not None:
-            state.best_standing = Standing(**standing)
+            state.best_standing = CheckpointScore(**standing)
         return CheckpointContent(
             state=state,
             adapter=load_file(directory / "adapter_model.safetensors"),

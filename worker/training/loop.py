@@ -19,7 +19,7 @@ from service.domain.events import MetricsEvent, Progress
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
-from service.fairness.selection import Standing
+from service.fairness.selection import CheckpointScore
 from worker.data.tokenize import Example
 from worker.modeling.load import set_training
 from worker.runtime.disk_full import DiskSpace
@@ -256,7 +256,7 @@ class Trainer:
             "eval_samples_per_second": len(self.validation) / seconds,
         }
 
-    def _measure_selection(self) -> tuple[Standing | None, dict[str, float]]:
+    def _measure_selection(self) -> tuple[CheckpointScore | None, dict[str, float]]:
         """Return standing and metrics of the weights; (None, {}) if the loss alone decides."""
         if self.selection is None:
             return None, {}

@@ -10,8 +10,8 @@ from typing import Any
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
-from service.fairness.columns import parts
-from service.fairness.selection import Standing, standing
+from service.fairness.columns import partition
+from service.fairness.selection import CheckpointScore, score_checkpoint
 from service.fairness.thresholds import decide
 
 Score = Callable[[Any, int, Callable[[], None]], Predictions]
@@ -29,14 +29,14 @@ class Selection:
 
     def measure(
         self, model: Any, step: int, between_passes: Callable[[], None]
-    ) -> tuple[Standing, dict[str, float]]:
+    ) -> tuple[CheckpointScore, dict[str, float]]:
         """Score the current weights of `model`; return their standing and its metrics.
 
         Every rank must call it; all get the same result.
         """
         fairness = self.fairness
         predictions = self.score(model, step, between_passes)
-        validation = standing(
+        validation = score_checkpoint(
             predictions,
             fairness.positive_label,
             fairness.caps,
@@ -49,7 +49,7 @@ class Selection:
 
 
 def _metrics(
-    validation: Standing, predictions: Predictions, fairness: FairnessSection
+    validation: CheckpointScore, predictions: Predictions, fairness: FairnessSection
 ) -> Iterator[tuple[str, float]]:
     """Yield metrics by name, without undefined ones and groups beyond the report's limit."""
     positive_label = fairness.positive_label
@@ -64,7 +64,7 @@ def _metrics(
         yield "eval_threshold", validation.threshold
     yield "eval_feasible", float(validation.feasible)
     yield "eval_violation", validation.violation
-    reported_groups = parts(predictions.groups, {cap.group for cap in fairness.caps}).rows
+    reported_groups = partition(predictions.groups, {cap.group for cap in fairness.caps}).rows
     for group, rates in sorted(validation.rates.items()):
         if group not in reported_groups:
             continue
@@ -74,7 +74,7 @@ def _metrics(
                 yield f"eval_{metric}/{group}", value
 
 
-def infeasible_detail(best: Standing, fairness: FairnessSection) -> str:
+def infeasible_detail(best: CheckpointScore, fairness: FairnessSection) -> str:
     """Return the warning for chosen weights that violate a cap or min_f1 on validation."""
     broken = []
     if fairness.min_f1 is not None and (best.f1 is None or best.f1 < fairness.min_f1):

@@ -1,12 +1,15 @@
 """Tracking of the best weights, and early stopping."""
 
 from service.domain.spec import TrainingSection
-from service.fairness.selection import Standing, better
+from service.fairness.selection import CheckpointScore, is_better
 from worker.training.checkpoints import LoopState
 
 
 def update_best(
-    state: LoopState, loss: float, training: TrainingSection, standing: Standing | None = None
+    state: LoopState,
+    loss: float,
+    training: TrainingSection,
+    standing: CheckpointScore | None = None,
 ) -> bool:
     """Record a validation loss; return True if these weights are the best so far.
 
@@ -26,7 +29,7 @@ def update_best(
     lower = lowest is None or loss < lowest
     if lower:
         state.best_metric = loss
-    best = lower if standing is None else better(standing, state.best_standing)
+    best = lower if standing is None else is_better(standing, state.best_standing)
     if best:
         state.best_step, state.best_standing = state.step, standing
     return best

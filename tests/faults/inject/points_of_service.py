@@ -250,7 +250,7 @@ def after_end(finish: Any) -> Any:
 
 
 @wraps("worker.tasks", "make_worker")
-def worker_told(make_worker: Any) -> Any:
+def worker_terminated(make_worker: Any) -> Any:
     """Notes that the worker knows that it is to stop."""
 
     def made(*args: Any, **kwargs: Any) -> Any:
@@ -258,7 +258,7 @@ def worker_told(make_worker: Any) -> Any:
 
         worker = make_worker(*args, **kwargs)
         # After the product's own receiver: they are called in the order in which they connected.
-        signals.worker_shutting_down.connect(lambda **_: seen("worker_told"), weak=False)
+        signals.worker_shutting_down.connect(lambda **_: seen("worker_terminated"), weak=False)
         return worker
 
     return made

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import psutil
 
-from tests.faults.house import API, House
+from tests.faults.environment import API, Environment
 
 
-class Storm:
+class ChaosRun:
     """Strikes one thing at a time. Everything is done on the caller's thread, and counted."""
 
-    def __init__(self, house: House, seed: int) -> None:
-        self.house = house
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self.environment = environment
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.away: set[str] = set()
@@ -34,7 +34,7 @@ class Storm:
             self.kill_worker: 4,
             self.freeze_worker: 3,
             self.tell_worker: 3,
-            self.cut_worker_off: 2 if self.house.setting == "servers" else 0,
+            self.cut_worker_off: 2 if self.environment.setting == "servers" else 0,
             self.kill_api: 2,
             self.kill_broker: 1,
             self.cut_broker: 1,
@@ -55,15 +55,15 @@ class Storm:
             # With `everything`, what waits for a process to end is put off again and again.
 
     def _worker(self) -> str | None:
-        free = [worker for worker in self.house.workers if worker not in self.away]
+        free = [worker for worker in self.environment.workers if worker not in self.away]
         return self.random.choice(free) if free else None
 
     def _start(self, part: str) -> None:
-        self.house.start_part(part)
+        self.environment.start_part(part)
         self.away.discard(part)
 
     def _programs(self) -> list[psutil.Process]:
-        return [one for one in self.house.children() if one.status() != psutil.STATUS_ZOMBIE]
+        return [one for one in self.environment.children() if one.status() != psutil.STATUS_ZOMBIE]
 
     def kill_program(self) -> None:
         for program in self._programs()[:1]:
@@ -81,36 +81,36 @@ class Storm:
     def kill_worker(self) -> None:
         if worker := self._worker():
             self.away.add(worker)
-            self.house.kill(worker)
+            self.environment.kill(worker)
             self.done["worker: SIGKILL"] += 1
             self._after(0, 3, lambda: self._start(worker))
 
     def freeze_worker(self) -> None:
         if worker := self._worker():
             self.away.add(worker)
-            process = self.house.process(worker)
+            process = self.environment.process(worker)
             # A connection that is cut off holds its transaction open until it is given back, which
             # waits for this; and PostgreSQL ends one that stands still, as SQLite does not.
-            self.house.freeze(worker, anywhere=self.house.setting == "servers")
+            self.environment.freeze(worker, anywhere=self.environment.setting == "servers")
             self.done["worker: SIGSTOP"] += 1
 
             def resume() -> None:
                 _resume(process)
                 self.away.discard(worker)
 
-            self._after(0.5, 2.5 * self.house.settings.lease_seconds, resume)
+            self._after(0.5, 2.5 * self.environment.settings.lease_seconds, resume)
 
     def tell_worker(self) -> None:
         if worker := self._worker():
             self.away.add(worker)
-            self.house.tell(worker)
+            self.environment.tell(worker)
             self.done["worker: SIGTERM"] += 1
             if self.random.random() < 0.3:
-                self._after(0, 1, lambda: self.house.tell(worker))
+                self._after(0, 1, lambda: self.environment.tell(worker))
             self._after(1, 1, lambda: self._start_when_ended(worker))
 
     def _start_when_ended(self, worker: str) -> None:
-        if self.house.has_ended(worker):
+        if self.environment.has_ended(worker):
             self._start(worker)
         else:
             self._after(0.5, 0.5, lambda: self._start_when_ended(worker))
@@ -118,35 +118,35 @@ class Storm:
     def cut_worker_off(self) -> None:
         if worker := self._worker():
             self.away.add(worker)
-            self.house.outages.stall_database(worker)
+            self.environment.outages.stall_database(worker)
             self.done["worker: database connection stalled"] += 1
 
             def restore() -> None:
-                self.house.outages.restore()
+                self.environment.outages.restore()
                 self.away.discard(worker)
 
-            self._after(0.5, 2 * self.house.settings.lease_seconds, restore)
+            self._after(0.5, 2 * self.environment.settings.lease_seconds, restore)
 
     def kill_api(self) -> None:
         if API not in self.away:
             self.away.add(API)
-            self.house.kill(API)
+            self.environment.kill(API)
             self.done["API: SIGKILL"] += 1
             self._after(0, 2, lambda: self._start(API))
 
     def kill_broker(self) -> None:
-        self._take("broker", "killed and emptied", self.house.outages.kill_broker)
+        self._take("broker", "killed and emptied", self.environment.outages.kill_broker)
 
     def cut_broker(self) -> None:
-        self._take("broker", "cut off", self.house.outages.cut_broker)
+        self._take("broker", "cut off", self.environment.outages.cut_broker)
 
     def flush_broker(self) -> None:
         if "broker" not in self.away:
-            self.house.outages.flush_broker()
+            self.environment.outages.flush_broker()
             self.done["broker: emptied"] += 1
 
     def cut_database(self) -> None:
-        self._take("database", "cut off", self.house.outages.cut_database)
+        self._take("database", "cut off", self.environment.outages.cut_database)
 
     def _take(self, what: str, how: str, take: Callable[[], None]) -> None:
         if what in self.away:
@@ -156,10 +156,10 @@ class Storm:
         self.done[f"{what}: {how}"] += 1
 
         def restore() -> None:
-            self.house.outages.restore()
+            self.environment.outages.restore()
             self.away -= {"broker", "database"}
 
-        self._after(0.2, 2 * self.house.settings.lease_seconds, restore)
+        self._after(0.2, 2 * self.environment.settings.lease_seconds, restore)
 
 
 def _resume(process: psutil.Process) -> None:

@@ -1,4 +1,4 @@
-"""Guards that no row of the matrix could tell from a delay."""
+"""Guards of jobs whose absence would look like a delay in the fault matrix."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,17 +17,7 @@ from service.store import jobs
 from service.store.database import Database
 from service.store.jobs import Claim, Fenced
 from service.store.tables import Job
-from tests.faults.guards import GUARDS, ROOT
-from tests.faults.scene import BODY, dataset
-
-
-def test_every_guard_is_where_the_table_says() -> None:
-    for guard in GUARDS:
-        assert (ROOT / guard.file).read_text().count(guard.old) == 1, guard.name
-
-
-def test_no_guard_stands_in_the_table_twice() -> None:
-    assert len({guard.name for guard in GUARDS}) == len(GUARDS)
+from tests.faults.case_run import BODY, dataset
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.context import Context
 from service.domain.job_kinds import MERGE
-from tests.faults.deleting import Deletion
+from tests.faults.deletion import Deletion
 from tests.faults.invariants import leftovers
 from tests.support.merged_runs import publish
 
@@ -24,8 +24,8 @@ class MergedDeletion(Deletion):
 
     def prepare(self) -> None:
         self.run_id = self._trained()
-        context = Context.make(self.house.settings)
-        client = self.house.client
+        context = Context.make(self.environment.settings)
+        client = self.environment.client
         cancelled = client.post(f"/v1/runs/{self.run_id}/merged/cancel")
         assert cancelled.status_code == 200, cancelled.text
         self.kept_id = publish(context, client, self.run_id, dtype="float32")
@@ -37,7 +37,7 @@ class MergedDeletion(Deletion):
 
     def delete(self) -> int:
         query = {"merge_id": self.merge_id}
-        answer = self.house.client.delete(f"/v1/runs/{self.run_id}/merged", params=query)
+        answer = self.environment.client.delete(f"/v1/runs/{self.run_id}/merged", params=query)
         self.answers.append(answer.status_code)
         return answer.status_code
 
@@ -49,7 +49,7 @@ class MergedDeletion(Deletion):
 
     def assert_hidden(self) -> None:
         assert self._seen() == [404, 404, 404]
-        listed = self.house.client.get(f"/v1/runs/{self.run_id}/artifacts").json()["data"]
+        listed = self.environment.client.get(f"/v1/runs/{self.run_id}/artifacts").json()["data"]
         assert not [one for one in listed if self.merge_id in one["path"]]
         assert self._get("/merged").json()["id"] == self.kept_id
 
@@ -59,7 +59,7 @@ class MergedDeletion(Deletion):
         left = [row for row in self._rows(self.run_id) if row.startswith("artifact ")]
         assert not [row for row in left if self._job in row]
         assert self._rest() == self._run_before
-        found = leftovers(self.house)
+        found = leftovers(self.environment)
         assert not found, "\n".join(found)
 
     @property

@@ -12,17 +12,17 @@ from sqlmodel import col, select
 from service.domain.job_kinds import MERGE
 from service.domain.states import JobStatus
 from service.store.tables import Artifact, Job
+from tests.faults.case_run import CaseRun
 from tests.faults.gates import Gate
 from tests.faults.invariants import files, leftovers, numbering, stale_writes, state
 from tests.faults.record import ADAPTER, Record, record_of
-from tests.faults.scene import Scene
 
 Merged = dict[str, str]
 """File -> SHA-256 of what is downloaded, without the run's id, which stands in the card."""
 
 
 @dataclass
-class MergeScene(Scene):
+class MergeCaseRun(CaseRun):
     """The run is one that came to what the reference did: whatever is broken, a merge leaves it."""
 
     merged: Merged | None = None
@@ -30,7 +30,7 @@ class MergeScene(Scene):
     merge_id: str = field(init=False)
     _own_before: list[Any] = field(default_factory=list)
 
-    going_on: ClassVar = ("announced", {})
+    held_at: ClassVar = ("announced", {})
 
     def prepare(self) -> None:
         self.run_id = self._trained() or self._train()
@@ -47,29 +47,29 @@ class MergeScene(Scene):
                 Job.status == JobStatus.SUCCEEDED,
             )
         )
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             return session.exec(statement).first()
 
     def _train(self) -> str:
-        training = Scene(self.reference)
-        training.house, training.dataset_id = self.house, self.dataset_id
+        training = CaseRun(self.reference)
+        training.environment, training.dataset_id = self.environment, self.dataset_id
         training.submit()
         training.until_status(JobStatus.SUCCEEDED)
         return training.run_id
 
     def submit(self) -> None:
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             of_merges = select(Job.id).where(Job.kind == MERGE.name)
             earlier = len(list(session.exec(of_merges)))
         # One that is there already is not made again, and one file suffices for the model anyway.
         body = {"max_shard_size": f"{earlier + 1}MB"}
-        answer = self.house.client.post(f"/v1/runs/{self.run_id}/merged", json=body)
+        answer = self.environment.client.post(f"/v1/runs/{self.run_id}/merged", json=body)
         assert answer.status_code == 201, answer.text
         self.job_id, self.merge_id = answer.json()["job_id"], answer.json()["id"]
 
     @property
     def job(self) -> Job:
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             return session.get_one(Job, self.job_id)
 
     def measured(self) -> dict[str, float]:
@@ -78,7 +78,7 @@ class MergeScene(Scene):
         return found
 
     def record(self) -> Record:
-        return record_of(self.house, self.run_id, self.job_id)
+        return record_of(self.environment, self.run_id, self.job_id)
 
     def ask(self, what: str, **query: Any) -> None:
         super().ask(f"merged/{what}", merge_id=self.merge_id, **query)
@@ -89,13 +89,13 @@ class MergeScene(Scene):
             yield gate
 
     def check(self, end: str) -> None:
-        found = [*self._violations(end), *leftovers(self.house)]
+        found = [*self._violations(end), *leftovers(self.environment)]
         assert not found, "\n".join(found)
 
     # -- what users see ------------------------------------------------------------------------
 
     def _get(self, path: str, **query: Any) -> Any:
-        return self.house.client.get(f"/v1/runs/{self.run_id}{path}", params=query)
+        return self.environment.client.get(f"/v1/runs/{self.run_id}{path}", params=query)
 
     def downloaded(self) -> Merged:
         answer = self._get("/merged/download", merge_id=self.merge_id)
@@ -134,7 +134,7 @@ class MergeScene(Scene):
         yield from state(record, end)
         yield from numbering(record)
         yield from stale_writes(record)
-        yield from files(self.house, record)
+        yield from files(self.environment, record)
         if self._own() != self._own_before:
             yield f"the run was {self._own_before}, and is {self._own()}"
         rows = [one.path for one in record.artifacts if one.path.startswith("merged/")]

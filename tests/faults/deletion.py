@@ -14,10 +14,10 @@ from service.domain.job_kinds import MERGE
 from service.domain.states import JobStatus
 from service.store import jobs
 from service.store.tables import Idempotency, Job, Run
+from tests.faults.case_run import BODY
+from tests.faults.environment import API, Environment
 from tests.faults.gates import Gate
-from tests.faults.house import API, House
 from tests.faults.invariants import content_of, leftovers
-from tests.faults.scene import BODY
 from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish, leave_adapter, save
 
@@ -26,9 +26,9 @@ WORKER = "worker-1"
 
 @dataclass
 class Deletion:
-    """A row at work. No worker runs unless a play starts one: runs are trained by hand."""
+    """A case under way. No worker runs unless a scenario starts one: runs are trained by hand."""
 
-    house: House
+    environment: Environment
     dataset_id: str
     point: str
     """Where the API is held while it deletes."""
@@ -48,15 +48,15 @@ class Deletion:
 
     def prepare(self) -> None:
         self.run_id, self.other_id = self._trained(), self._trained()
-        cancelled = self.house.client.post(f"/v1/runs/{self.other_id}/merged/cancel")
+        cancelled = self.environment.client.post(f"/v1/runs/{self.other_id}/merged/cancel")
         assert cancelled.status_code == 200, cancelled.text  # no worker shall take it up
         self._other_before = [self._rows(self.other_id), self._files(self.other_id)]
         self._files_before = self._files(self.run_id)
 
     def _trained(self) -> str:
         """A run with checkpoints, metrics and an adapter, and with a merge that waits."""
-        context = Context.make(self.house.settings)
-        run_id = self.house.submit(dataset_id=self.dataset_id, **BODY)
+        context = Context.make(self.environment.settings)
+        run_id = self.environment.submit(dataset_id=self.dataset_id, **BODY)
         worker = Worker(context, run_id)
         worker.ship(worker.line(type="metrics", step=1, epoch=0, values={"loss": 1.0}))
         for step in (2, 4):
@@ -64,7 +64,7 @@ class Deletion:
         leave_adapter(worker)
         finish(worker)
         context.database.dispose()
-        answer = self.house.client.post(f"/v1/runs/{run_id}/merged", headers=_key(run_id))
+        answer = self.environment.client.post(f"/v1/runs/{run_id}/merged", headers=_key(run_id))
         assert answer.status_code == 201, answer.text
         return run_id
 
@@ -72,13 +72,13 @@ class Deletion:
     def waiting(self) -> str:
         """The id of the merge's job."""
         statement = select(Job.id).where(Job.run_id == self.run_id, Job.kind == MERGE.name)
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             return session.exec(statement).one()
 
     def queued(self) -> list[str]:
         """The jobs of the run that wait."""
         statement = select(Job.id).where(Job.run_id == self.run_id, Job.status == JobStatus.QUEUED)
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             return list(session.exec(statement))
 
     @contextlib.contextmanager
@@ -87,7 +87,7 @@ class Deletion:
 
         `before` is called when DELETE is under way, and may be what lets it come to the point.
         """
-        gate = self.house.gates.arm(self.point)
+        gate = self.environment.gates.arm(self.point)
         asking = threading.Thread(target=self._delete_if_it_lives)
         asking.start()
         if before is not None:
@@ -102,13 +102,13 @@ class Deletion:
             self.delete()
 
     def delete(self) -> int:
-        self.answers.append(self.house.client.delete(f"/v1/runs/{self.run_id}").status_code)
+        self.answers.append(self.environment.client.delete(f"/v1/runs/{self.run_id}").status_code)
         return self.answers[-1]
 
     @contextlib.contextmanager
     def asked(self, point: str) -> Iterator[Gate]:
         """While the API stands at that point with a request for a merge that is not there."""
-        gate = self.house.gates.arm(point)
+        gate = self.environment.gates.arm(point)
         asking = threading.Thread(target=self._ask)
         asking.start()
         gate.reached()
@@ -117,14 +117,16 @@ class Deletion:
         asking.join()
 
     def _ask(self) -> None:
-        answer = self.house.client.post(f"/v1/runs/{self.run_id}/merged", json={"checkpoint": 2})
+        answer = self.environment.client.post(
+            f"/v1/runs/{self.run_id}/merged", json={"checkpoint": 2}
+        )
         self.asked_answer = answer.status_code
 
     def kill_api(self, gate: Gate) -> None:
-        self.house.kill(API)
+        self.environment.kill(API)
         gate.open()
-        self.house.start_part(API)
-        self.house.ready()
+        self.environment.start_part(API)
+        self.environment.ready()
 
     # -- what must be so -----------------------------------------------------------------------
 
@@ -143,11 +145,11 @@ class Deletion:
             "/merged": {},
             "/evaluations": {"target": "base"},
         }.items():
-            asked = self.house.client.post(f"/v1/runs/{self.run_id}{path}", json=body)
+            asked = self.environment.client.post(f"/v1/runs/{self.run_id}{path}", json=body)
             assert asked.status_code == 404, path
-        listed = self.house.client.get("/v1/runs", params={"limit": 100}).json()["data"]
+        listed = self.environment.client.get("/v1/runs", params={"limit": 100}).json()["data"]
         assert self.run_id not in [one["id"] for one in listed]
-        with self.house.database.write() as session:
+        with self.environment.database.write() as session:
             waiting = session.exec(select(Job.id).where(Job.run_id == self.run_id)).all()
             claims = [jobs.claim(session, job_id, "nobody", 60) for job_id in waiting]
         assert not any(claims)
@@ -158,16 +160,16 @@ class Deletion:
         assert self._rows(self.run_id) == []
         assert self._files(self.run_id) == []
         assert [self._rows(self.other_id), self._files(self.other_id)] == self._other_before
-        found = leftovers(self.house)
+        found = leftovers(self.environment)
         assert not found, "\n".join(found)
 
     def _get(self, path: str) -> httpx.Response:
-        return self.house.client.get(f"/v1/runs/{self.run_id}{path}")
+        return self.environment.client.get(f"/v1/runs/{self.run_id}{path}")
 
     def _rows(self, run_id: str) -> list[str]:
         """Whatever any table says of a run."""
         found = []
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             for table in SQLModel.metadata.sorted_tables:
                 if "run_id" in table.columns:
                     rows = session.execute(select(table).where(table.c.run_id == run_id))
@@ -178,8 +180,8 @@ class Deletion:
         return sorted(found)
 
     def _files(self, run_id: str) -> list[Any]:
-        keys = sorted(one.key for one in self.house.store.entries(f"runs/{run_id}"))
-        return [(key, content_of(self.house, key)) for key in keys]
+        keys = sorted(one.key for one in self.environment.store.entries(f"runs/{run_id}"))
+        return [(key, content_of(self.environment, key)) for key in keys]
 
 
 def _key(run_id: str) -> dict[str, str]:

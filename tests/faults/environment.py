@@ -56,21 +56,21 @@ def _outages(setting: str, data: Path, server: Any) -> Outages:
     return OnFiles(data) if setting == "files" else OnBucket(data, server)
 
 
-def _find(store: ArtifactStore, environment: Mapping[str, str]) -> None:
+def _find(store: ArtifactStore, variables: Mapping[str, str]) -> None:
     """Lead a bucket's store to its server, which is done by variables, at the first use."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
+        for name, value in variables.items():
             patch.setenv(name, value)
         store.exists("anything")
 
 
-class House(Service):
+class Environment(Service):
     """Everything of one installation, and what can be done to it.
 
     `setting`: files (SQLite, Celery's filesystem transport, a directory as the store), servers
     (PostgreSQL and a Redis-protocol server), or bucket (as files, and an S3 server for the store).
 
-    `heal` brings back what a row of the matrix took away, `assert_idle` says whether it did.
+    `heal` brings back what a case of the matrix took away, `assert_idle` says whether it did.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class House(Service):
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         self.outages = _outages(setting, data, server)
-        self._environment: dict[str, str] = {}
+        self._variables: dict[str, str] = {}
         if isinstance(self.outages, OnBucket):
             fields["artifacts_url"] = f"s3://{server.bucket()}/faults"
-            self._environment = server.environment(self.outages.store_url)
-            self._environment |= {"PART_BYTES": str(PART_BYTES)}
+            self._variables = server.environment(self.outages.store_url)
+            self._variables |= {"PART_BYTES": str(PART_BYTES)}
         settings = Settings(
             data_dir=data,
             models_dir=models,
@@ -113,16 +113,16 @@ class House(Service):
 
     # -- the processes -------------------------------------------------------------------------
 
-    def start_part(self, part: str, **environment: str) -> None:
+    def start_part(self, part: str, **variables: str) -> None:
         """Start the API, or the worker of that name."""
-        given = self.gates.environment | self._environment | environment
+        given = self.gates.variables | self._variables | variables
         given |= {"FAIRTUNE_DATABASE_URL": self.outages.database_url(part)}
         if part in self._processes:
             self.parts.remove(self._processes[part])
             self._to_end.discard(part)
         self._processes[part] = self.start(part.partition("-")[0], **given)
 
-    def ready(self) -> "House":
+    def ready(self) -> "Environment":
         """Wait until the API answers; whether the workers live is another matter."""
         wait_until(self._answers, 60)
         return self
@@ -133,7 +133,7 @@ class House(Service):
             return self.client.get("/readyz").status_code == 200
         return False
 
-    def start_all(self) -> "House":
+    def start_all(self) -> "Environment":
         for part in (API, *self.workers):
             self.start_part(part)
         self.ready()
@@ -183,7 +183,7 @@ class House(Service):
         """Send a queue message, however many wait there."""
         self._broker.send_task(celery_app.EXECUTE, queue=celery_app.QUEUE)
 
-    # -- between two rows ----------------------------------------------------------------------
+    # -- between two cases ----------------------------------------------------------------------
 
     def heal(self) -> None:
         """Give back what was taken away; afterwards API and both workers work.
@@ -236,7 +236,7 @@ class House(Service):
                     found.append(process)
         return found
 
-    def demolish(self) -> None:
+    def close(self) -> None:
         """End everything, at once."""
         self.client.close()
         for process in self._processes.values():
@@ -251,7 +251,7 @@ class House(Service):
         self.outages.close()
 
     def freeze(self, part: str, *, anywhere: bool = False) -> None:
-        """SIGSTOP; not in the middle of a transaction, unless `anywhere`: rows differ in that."""
+        """SIGSTOP; not in the middle of a transaction, unless `anywhere`: cases differ in that."""
         while True:
             self.process(part).suspend()
             with contextlib.suppress(AssertionError):

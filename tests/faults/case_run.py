@@ -12,8 +12,8 @@ import psutil
 from service.domain.states import JobStatus
 from service.store.tables import Job
 from tests.faults.disks import Disk
+from tests.faults.environment import Environment
 from tests.faults.gates import Gate
-from tests.faults.house import House
 from tests.faults.invariants import leftovers, stale_writes, violations
 from tests.faults.record import Record, Reference, record_of
 from tests.support.installation import wait_until
@@ -79,13 +79,13 @@ def dataset() -> dict[str, bytes]:
 
 
 @dataclass
-class Scene:
-    """A row of the matrix at work. Plays use it; times are `time.time()`."""
+class CaseRun:
+    """A case of the matrix at work. Plays use it; times are `time.time()`."""
 
     reference: Reference | None = None
-    """The undisturbed run; None where the row changes what is computed."""
+    """The undisturbed run; None where the case changes what is computed."""
     moments: tuple["Moment", ...] = ()
-    house: House = field(init=False)
+    environment: Environment = field(init=False)
     dataset_id: str = field(init=False)
     disk: Disk | None = None
     """The small disk of this installation, where it has one."""
@@ -97,38 +97,38 @@ class Scene:
     token_broken: int = 0
     steps_done: int | None = None
     """By the attempt that was broken, when it was."""
-    asked_at: float | None = None
+    requested_at: float | None = None
     """When a user asked for something."""
 
-    going_on: ClassVar[tuple[str, dict[str, Any]]] = ("mid_step", {"step": 5})
+    held_at: ClassVar[tuple[str, dict[str, Any]]] = ("mid_step", {"step": 5})
     """Where the program is held, with what is so there, while its worker is."""
 
     def prepare(self) -> None:
         """What has to be there before anything is broken."""
 
     def arm(self) -> None:
-        """Put the row's gates up, and those that keep the program from running ahead of them."""
-        arm = self.house.gates.arm
+        """Put the case's gates up, and those that keep the program from running ahead of them."""
+        arm = self.environment.gates.arm
         for moment in self.moments:
             if moment.recorded and not self._pacers:
                 self._pacers.append((arm("mid_step", step=moment.recorded + 1), moment.recorded))
             with_it: tuple[Gate, ...] = ()
             if moment.point in _RECORDING:
                 # The program shall not finish meanwhile.
-                point, conditions = self.going_on
+                point, conditions = self.held_at
                 with_it = (arm(point, **conditions),)
             self.gates.append(arm(moment.point, *with_it, **moment.conditions))
 
     def submit(self) -> None:
-        self.follow(self.house.submit(dataset_id=self.dataset_id, **BODY))
+        self.follow(self.environment.submit(dataset_id=self.dataset_id, **BODY))
 
     def follow(self, run_id: str) -> None:
-        """This is the run that the scene is about."""
+        """This is the run that the case_run is about."""
         self.run_id = run_id
         self.job_id = self.job.id
 
     def reach(self) -> Gate:
-        """The row's one gate, once a process stands at it."""
+        """The case's one gate, once a process stands at it."""
         (gate,) = self.reach_each()
         return gate
 
@@ -146,17 +146,17 @@ class Scene:
 
     @property
     def job(self) -> Job:
-        return self.house.job_of(self.run_id)
+        return self.environment.job_of(self.run_id)
 
     def record(self) -> Record:
-        return record_of(self.house, self.run_id)
+        return record_of(self.environment, self.run_id)
 
     def worker(self) -> str:
         """The worker that stands at the gate to claim the job, or else the one that has it."""
         job = self.job
         if job.owner is None or self._is_claiming():
-            return self.house.part_with(self.gates[0].reached())
-        return self.house.part_with(int(job.owner.split(":")[1]))
+            return self.environment.part_with(self.gates[0].reached())
+        return self.environment.part_with(int(job.owner.split(":")[1]))
 
     def _is_claiming(self) -> bool:
         """Return True while a worker stands at the gate to claim the job: another may have it."""
@@ -165,7 +165,7 @@ class Scene:
     def program(self) -> psutil.Process:
         """The program of the present attempt."""
         folder = f"{self.job_id}-{self.job.token}"
-        for process in self.house.children():
+        for process in self.environment.children():
             with contextlib.suppress(psutil.Error):
                 if any(folder in part for part in process.cmdline()):
                     return process
@@ -173,19 +173,21 @@ class Scene:
 
     def said(self) -> list[dict[str, Any]]:
         """The whole lines that the present attempt's program has written so far."""
-        path = self.house.settings.jobs_dir / f"{self.job_id}-{self.job.token}" / "events.jsonl"
+        path = (
+            self.environment.settings.jobs_dir / f"{self.job_id}-{self.job.token}" / "events.jsonl"
+        )
         if not path.exists():
             return []
         return [json.loads(line) for line in path.read_text().splitlines(keepends=True)[:-1]]
 
     def newest_checkpoint(self, at_least: int) -> str | None:
         """What the newest recorded checkpoint's keys begin with, once its step is so high."""
-        checkpoints = record_of(self.house, self.run_id).checkpoints
+        checkpoints = record_of(self.environment, self.run_id).checkpoints
         if not checkpoints or checkpoints[-1].step < at_least:
             return None
         return checkpoints[-1].prefix
 
-    def breaks(self) -> None:
+    def mark_broken(self) -> None:
         """Note that something is broken from now on, and how far the attempt has come."""
         self.token_broken = 0 if self._is_claiming() else self.job.token
         steps = [line["step"] for line in self.said() if line["type"] == "progress"]
@@ -202,7 +204,7 @@ class Scene:
         with contextlib.suppress(AssertionError):
             self.until(lambda job: job.status in ends, seconds)
         job = self.job
-        why = f"waited for {statuses}; {job!r}\n{self.house.log_tail()}"
+        why = f"waited for {statuses}; {job!r}\n{self.environment.log_tail()}"
         assert job.status in statuses, why
 
     def until_taken_over(self) -> None:
@@ -215,19 +217,23 @@ class Scene:
         wait_until(lambda: time.monotonic() > end, seconds + 10)
 
     def outlast_lease(self) -> None:
-        self.outlast(self.house.settings.lease_seconds + 4 * self.house.settings.sweep_seconds)
+        self.outlast(
+            self.environment.settings.lease_seconds + 4 * self.environment.settings.sweep_seconds
+        )
 
     # -- what a user asks ----------------------------------------------------------------------
 
     def ask(self, what: str, **query: Any) -> None:
         """POST /v1/runs/{id}/cancel, pause, resume or retry."""
-        self.asked_at = time.time()
-        answer = self.house.client.post(f"/v1/runs/{self.run_id}/{what}", params=query)
+        self.requested_at = time.time()
+        answer = self.environment.client.post(f"/v1/runs/{self.run_id}/{what}", params=query)
         assert answer.status_code == 200, answer.text
 
     def check(self, end: str) -> None:
         """Assert that everything is as it must be after the run came to `end`."""
-        found = violations(self.house, self.run_id, end, self.reference) + leftovers(self.house)
+        found = violations(self.environment, self.run_id, end, self.reference) + leftovers(
+            self.environment
+        )
         assert not found, "\n".join(found)
 
     # -- what came of it -----------------------------------------------------------------------
@@ -238,10 +244,10 @@ class Scene:
         found: dict[str, float] = {"stale writes": len(list(stale_writes(record)))}
         if self.broken_at is not None:
             found |= self._after_break(record)
-        if self.asked_at is not None:
-            ends = [event for event in record.statuses if self._at(event) > self.asked_at]
+        if self.requested_at is not None:
+            ends = [event for event in record.statuses if self._at(event) > self.requested_at]
             if ends:
-                found["obeyed"] = self._at(ends[0]) - self.asked_at
+                found["obeyed"] = self._at(ends[0]) - self.requested_at
         return found
 
     def _after_break(self, record: Record) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Checks and reports for developers; nothing of the product imports them."""
