@@ -1,0 +1,1 @@
+"""Checks for developers; not part of the package."""
