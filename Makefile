@@ -12,7 +12,7 @@ COMPOSE ?= docker compose
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium) $(foreach name,chromium google-chrome google-chrome-stable chromium-browser,$(shell command -v $(name))))
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo serve check format test faults guards soak bench bench-evaluation browser-test compose-test clean
+.PHONY: help install demo serve check format test test-all faults mutants soak bench bench-evaluation browser-test chromium compose-test clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -29,25 +29,28 @@ check: .venv/.installed-dev ## format, lint, types, import contracts
 format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-test: .venv/.installed-dev ## every test; needs no system service
-	$(PYTEST)
+test: .venv/.installed-dev ## the tests that every change must pass, in some ten minutes; needs no system service
+	$(PYTEST) -m "not extended"
+test-all: .venv/.installed-browser chromium ## every test but those of the other targets: all model families, processes, full disks, quick fault cases, a real browser
+	CHROMIUM="$(CHROMIUM)" $(PYTEST) tests tests/browser
 faults: .venv/.installed-dev ## break everything at every moment on both settings; rewrites tests/faults/results
 	rm -rf build/faults
 	@# The page is written when rows fail, too, and says which.
-	$(PYTEST) tests/faults --faults all --faults-outcomes build/faults; played=$$?; \
-	$(FAULTS).report build/faults && exit $$played
-	$(FAULTS).guards
-guards: .venv/.installed-dev ## take each guard away and see a test go red
-	$(FAULTS).guards
+	$(PYTEST) tests/faults --faults all --faults-outcomes build/faults; executed=$$?; \
+	$(FAULTS).report build/faults && exit $$executed
+mutants: .venv/.installed-mutants ## change the modules that guard correctness line by line and see tests fail; writes tests/faults/results/mutants.md
+	$(BIN)/mutmut run
+	$(BIN)/python -m tools.mutants
 soak: .venv/.installed-dev ## MINUTES=15 of runs under random kills; SETTING=files, SEED=… to choose, RECORD=1 to note
 	$(FAULTS).soak --minutes $(MINUTES) --setting $(SETTING) $(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record)
 bench: .venv/.installed-bench ## training speed against the original way and TRL, in some 40 minutes; BENCH="--quick" and the like
 	$(BIN)/python -m benchmarks.throughput $(BENCH)
 bench-evaluation: .venv/.installed ## scoring against generating on DATA=FILE (unified JSON), in some 15 minutes
 	$(BIN)/python -m benchmarks.evaluation $(DATA) $(BENCH)
-browser-test: .venv/.installed-browser ## the report's pages in a real Chromium; CHROMIUM=/path/to/one
-	@test -x "$(CHROMIUM)" || { echo "No Chromium found: install the Debian package chromium (apt-get install chromium), or name one: make browser-test CHROMIUM=/path/to/it"; exit 1; }
+browser-test: .venv/.installed-browser chromium ## the report's pages in a real Chromium; CHROMIUM=/path/to/one
 	CHROMIUM="$(CHROMIUM)" $(PYTEST) tests/browser
+chromium:
+	@test -x "$(CHROMIUM)" || { echo "No Chromium found: install the Debian package chromium (apt-get install chromium), or name one: make $(MAKECMDGOALS) CHROMIUM=/path/to/it"; exit 1; }
 compose-test: .venv/bin/python ## the containers from a build to a bias report, broken on the way; COMPOSE, KEEP=1, RECORD=1
 	$(PIP) httpx
 	$(BIN)/python tests/compose/drive.py --compose "$(COMPOSE)" $(if $(KEEP),--keep) $(if $(RECORD),--record)
@@ -71,6 +74,10 @@ clean: ## remove what make made; .fairtune with your data stays
 
 .venv/.installed-browser: .venv/.installed-dev
 	$(PIP) --editable '.[browser]'
+	@touch $@
+
+.venv/.installed-mutants: .venv/.installed-dev
+	$(PIP) --editable '.[mutants]'
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed

@@ -16,7 +16,7 @@ from service.domain.job_kinds import queue_names
 _UNSET = Path("/dev/null")
 
 DEVELOPMENT_PASSWORD = "fairtune-development-only"  # noqa: S105 - public on purpose
-"""What docker-compose.yml gives the database unless told otherwise."""
+"""The database's default password in docker-compose.yml."""
 
 
 class Settings(BaseSettings):
@@ -26,9 +26,7 @@ class Settings(BaseSettings):
         env_prefix="FAIRTUNE_", env_file=".env", extra="ignore", frozen=True
     )
 
-    data_dir: Path = Field(
-        Path(".fairtune"), description="Everything below lies here unless it is set."
-    )
+    data_dir: Path = Field(Path(".fairtune"), description="Parent directory of the defaults below.")
     database_url: str = Field(
         "", description="sqlite:///PATH or postgresql://…; default: DATA_DIR/fairtune.db"
     )
@@ -39,98 +37,110 @@ class Settings(BaseSettings):
         "", description="file:///PATH or s3://BUCKET/PREFIX; default: DATA_DIR/artifacts"
     )
     models_dir: Path = Field(
-        _UNSET, description="Base models by directory name; default: DATA_DIR/models"
+        _UNSET,
+        description="Directory of base models, one subdirectory each; default: DATA_DIR/models",
     )
     jobs_dir: Path = Field(
-        _UNSET, description="The worker's own job directories; default: DATA_DIR/jobs"
+        _UNSET, description="Directory of the worker's job directories; default: DATA_DIR/jobs"
     )
     host: str = Field(
         "127.0.0.1",
-        description="Address the API listens on; other than loopback it takes an API key.",
+        description="Address that the API listens on; any other than loopback requires an API key.",
     )
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
     allowed_models: Annotated[list[str], NoDecode] = Field(
-        ["*"], description="Glob patterns of base models that a run may name: A,B or a JSON list."
+        ["*"], description="Glob patterns of the base models that runs may use: A,B or a JSON list."
     )
-    max_upload_bytes: int = Field(1 << 30, ge=1, description="Largest dataset upload.")
-    max_body_bytes: int = Field(1 << 20, ge=1, description="Largest body of any other request.")
+    max_upload_bytes: int = Field(1 << 30, ge=1, description="Maximum size of a dataset upload.")
+    max_body_bytes: int = Field(
+        1 << 20, ge=1, description="Maximum size of any other request body."
+    )
     request_timeout_seconds: float = Field(
         60,
         gt=0,
-        description="A request whose headers, or whose body, take longer is given up; for an "
-        "upload it is the pause between two parts of the file that counts.",
+        description="Maximum time for a request's headers, and for its body; for an upload, the "
+        "maximum pause between two parts of the file.",
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
-        description="Origins whose pages may call the API from a browser: A,B or a JSON list.",
+        description="Origins whose web pages may call the API: A,B or a JSON list.",
     )
     wait_seconds: float = Field(
         120,
         ge=0,
-        description="How long a process that starts waits for the database, its schema and the "
-        "broker before it ends with status 1; 0: not at all.",
+        description="How long a starting process waits for the database, its schema and the broker "
+        "before it exits with status 1; 0: no waiting.",
     )
     queues: Annotated[list[str], NoDecode] = Field(
         queue_names(),
-        description="What a worker takes: A,B or a JSON list. One that takes predictions alone "
-        "answers them while others train.",
+        description="Queues of a worker: A,B or a JSON list. A worker for predictions only answers "
+        "them while others train.",
     )
     environment: Literal["development", "production"] = Field(
         "development",
-        description="production refuses the passwords meant for development, and wants an API key "
-        "on loopback too.",
+        description="production refuses the development passwords, and requires an API key on "
+        "loopback too.",
     )
     lease_seconds: float = Field(
-        120, gt=0, description="A worker unheard of for so long loses its job to another."
+        120,
+        gt=0,
+        description="If a worker has not renewed its lease for this long, another worker takes "
+        "over its job.",
     )
     poll_seconds: float = Field(
-        0.5, gt=0, description="How often a supervisor looks at its program's events."
+        0.5, gt=0, description="Interval at which a supervisor reads its program's events."
     )
     sweep_seconds: float = Field(
-        10, gt=0, description="How often lost messages and expired leases are looked for."
+        10, gt=0, description="Interval of the search for expired leases and waiting jobs."
     )
     stop_grace_seconds: float = Field(
-        60, gt=0, description="From TERM to KILL for a program that is told to stop."
+        60, gt=0, description="Time between TERM and KILL when a program is stopped."
     )
     startup_limit_seconds: float = Field(
         3600,
         gt=0,
-        description="A program that says nothing for so long before its first step, while it "
-        "downloads or loads a model, counts as stalled and is killed.",
+        description="A program without progress for this long before its first step, while it "
+        "downloads or loads a model, is considered stalled and killed.",
     )
     step_limit_seconds: float = Field(
-        1800, gt=0, description="The same between two steps, or two signs of life of an evaluation."
+        1800, gt=0, description="The same limit between two steps of a training or an evaluation."
     )
     checkpoint_limit_seconds: float = Field(
-        900, gt=0, description="The same while a checkpoint or the result is written."
+        900, gt=0, description="The same limit while a checkpoint or the result is written."
     )
     storage_patience_seconds: float = Field(
         3600,
         gt=0,
-        description="How long a worker whose program has ended holds on to a job of whose files "
-        "nothing more gets into the store, before it gives the job back.",
+        description="How long a worker whose program has ended tries to upload the job's files "
+        "without any progress before it returns the job to the queue.",
     )
 
     store_quota_bytes: int = Field(
-        0, ge=0, description="New runs are refused once the store's files take so much; 0: never."
+        0,
+        ge=0,
+        description="New runs are refused once the artifact store has this size; 0: no limit.",
     )
     weights_cache_bytes: int = Field(
         20_000_000_000,
         ge=0,
-        description="What a worker keeps, below JOBS_DIR, of the weights in a bucket that "
-        "evaluations and predictions use; 0: nothing, each fetches them anew.",
+        description="Size of a worker's cache, in JOBS_DIR, of weights from a bucket for "
+        "evaluations and predictions; 0: no cache, each job downloads them.",
     )
     checkpoint_days: float = Field(
         0,
         ge=0,
-        description="Checkpoints of ended runs go after so many days; 0: never. Results stay.",
+        description="Checkpoints of ended runs are deleted after this many days; 0: never. Results "
+        "are kept.",
     )
 
     log_format: Literal["console", "json"] = Field(
-        "console", description="Lines to read, coloured on a terminal, or one JSON object a line."
+        "console",
+        description="console: readable lines, coloured on a terminal; json: one JSON object per "
+        "line.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least important lines of ours to log; of libraries: from warning on."
+        "info",
+        description="Minimum level of Fairtune's own log lines; libraries log warnings and errors.",
     )
 
     @field_validator("database_url")
@@ -171,7 +181,7 @@ class Settings(BaseSettings):
     @classmethod
     def _some_models(cls, value: list[str]) -> list[str]:
         if not value:
-            raise ValueError("no run could name a model: write * for every one, or patterns")
+            raise ValueError("an empty list would allow no model: write * for all, or patterns")
         return value
 
     @field_validator("queues")
@@ -194,16 +204,17 @@ class Settings(BaseSettings):
             for name in ("database_url", "broker_url"):
                 if DEVELOPMENT_PASSWORD in settings_urls.passwords_in(getattr(self, name)):
                     raise ValueError(
-                        f"FAIRTUNE_{name.upper()} has the password that is meant for development "
-                        "and known to everybody; choose another, or set "
-                        "FAIRTUNE_ENVIRONMENT=development"
+                        f"FAIRTUNE_{name.upper()} has the public development password; choose "
+                        "another, or set FAIRTUNE_ENVIRONMENT=development"
                     )
         return self
 
     @model_validator(mode="after")
     def _polls_within_the_lease(self) -> Self:
         if self.poll_seconds * 4 > self.lease_seconds:
-            raise ValueError("FAIRTUNE_POLL_SECONDS may be a quarter of FAIRTUNE_LEASE_SECONDS")
+            raise ValueError(
+                "FAIRTUNE_POLL_SECONDS must be at most a quarter of FAIRTUNE_LEASE_SECONDS"
+            )
         return self
 
     @model_validator(mode="after")
@@ -214,15 +225,15 @@ class Settings(BaseSettings):
             "broker_url": (root / "broker").as_uri(),
             "artifacts_url": (root / "artifacts").as_uri(),
         }
-        for name, value in defaults.items():
+        for name, default in defaults.items():
             if not getattr(self, name):
-                object.__setattr__(self, name, value)
+                object.__setattr__(self, name, default)
         for name in ("models_dir", "jobs_dir"):
-            given: Path = getattr(self, name)
-            path = root / name.removesuffix("_dir") if given == _UNSET else given.expanduser()
+            value: Path = getattr(self, name)
+            path = root / name.removesuffix("_dir") if value == _UNSET else value.expanduser()
             object.__setattr__(self, name, path.resolve())
         object.__setattr__(self, "data_dir", root)
-        # `postgres://` is what hosting sites hand out; the driver is always psycopg 3.
+        # Hosting providers use `postgres://`; the driver is always psycopg 3.
         for prefix in ("postgres://", "postgresql://"):
             if self.database_url.startswith(prefix):
                 url = "postgresql+psycopg://" + self.database_url.removeprefix(prefix)
@@ -231,14 +242,14 @@ class Settings(BaseSettings):
 
     @property
     def data_dir_option(self) -> str:
-        """What leads another `fairtune` command to this database, where a directory says which."""
+        """Return the option that makes another `fairtune` command use the same SQLite database."""
         if self.database_url != f"sqlite:///{self.data_dir / 'fairtune.db'}":
             return ""
         return f" --data-dir {shlex.quote(str(self.data_dir))}"
 
     @cached_property
     def variables(self) -> dict[str, str]:
-        """The same settings as FAIRTUNE_* variables, for a child process."""
+        """Return the settings as FAIRTUNE_* variables, for a child process."""
         return {
             f"FAIRTUNE_{name.upper()}": json.dumps(value) if isinstance(value, list) else str(value)
             for name, value in self.model_dump(mode="json").items()

@@ -1,4 +1,4 @@
-"""What the URLs among the settings must be like. No message shows a URL: it may hold a password."""
+"""Validation of the URLs in the settings. No message shows a URL: it may contain a password."""
 
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -10,9 +10,7 @@ _DATABASES = "use sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
 
 
 def check_database(url: str) -> None:
-    """Raises ValueError unless `url` names a database that outlives a process, and a driver of
-    ours.
-    """
+    """Check that `url` has a supported driver and a persistent database. Raises ValueError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -21,13 +19,13 @@ def check_database(url: str) -> None:
         raise ValueError(_DATABASES)
     if parsed.drivername == "sqlite":
         path = parsed.database or ""
-        # Each process would have a database of its own in its memory.
+        # An in-memory database would exist once per process.
         if path in ("", ":memory:") or path.startswith("file:") or parsed.host or parsed.query:
             raise ValueError("write sqlite:///PATH with the path of a file, and nothing after it")
 
 
 def check_store(url: str) -> None:
-    """Raises ValueError unless `url` names a directory, or a bucket and no more than a prefix."""
+    """Check that `url` names a directory, or a bucket with at most a prefix. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         return
@@ -35,18 +33,18 @@ def check_store(url: str) -> None:
         raise ValueError("use file:///PATH or s3://BUCKET/PREFIX")
     if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(
-            "write s3://BUCKET/PREFIX and nothing else: the endpoint and the credentials come from "
+            "write only s3://BUCKET/PREFIX: the endpoint and the credentials come from "
             "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     path = unquote(parts.path).strip("/")
     if path and any(part in ("", ".", "..") for part in path.split("/")):
-        raise ValueError(f"{path!r} is no prefix: write names with single slashes between them")
+        raise ValueError(f"{path!r} is not a prefix: write names separated by single slashes")
 
 
 def unambiguous(url: str) -> str:
-    """`url` itself. Raises ValueError where a password would be taken for a part of the address.
+    """Return `url`. Raises ValueError if a password would be parsed as a part of the address.
 
-    The end of one with an unescaped @ would be shown to everybody as the name of an unknown host.
+    The end of a password with an unescaped @ would appear in messages as an unknown host name.
     """
     parts = urlsplit(url)
     if parts.netloc.count("@") > 1:
@@ -61,24 +59,23 @@ def unambiguous(url: str) -> str:
 
 
 def passwords_in(url: str) -> list[str]:
-    """Where a database's or a broker's URL can hold one."""
+    """Return the passwords in a URL of a database or a broker."""
     parts = urlsplit(url)
     return [unquote(parts.password or ""), *parse_qs(parts.query).get("password", [])]
 
 
 def check_origin(origin: str) -> None:
-    """Raises ValueError unless `origin` is one as browsers send it (RFC 6454, section 6.2)."""
+    """Check that browsers send `origin` in this form (RFC 6454, section 6.2). Raises ValueError."""
     if "*" in origin:
         raise ValueError(
-            "name each origin: with * any page, in any browser that reaches the server, could use "
-            "it"
+            "list each origin: with * any page in any browser that reaches the server could use it"
         )
     parts = urlsplit(origin)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{origin!r} is no origin: write https://HOST or https://HOST:PORT")
+        raise ValueError(f"{origin!r} is not an origin: write https://HOST or https://HOST:PORT")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     default = {"http": 80, "https": 443}[parts.scheme]
     port = "" if parts.port in (None, default) else f":{parts.port}"
-    sent = f"{parts.scheme}://{host.encode('idna').decode()}{port}"
-    if origin != sent:
-        raise ValueError(f"no browser sends the origin {origin!r}: write {sent!r}")
+    normalized = f"{parts.scheme}://{host.encode('idna').decode()}{port}"
+    if origin != normalized:
+        raise ValueError(f"no browser sends the origin {origin!r}: write {normalized!r}")

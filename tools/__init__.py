@@ -1,1 +1,1 @@
-"""Checks for developers; not part of the package."""
+"""Checks and reports for developers; nothing of the product imports them."""

@@ -68,7 +68,7 @@ def _items(work: Work, base: "Base", rows: "Sequence[Row]") -> tuple[list[str], 
     items = []
     for row in rows:
         answers = prompts.label_answers(row, labels)
-        items.append(Item(prompts.fitted(row, answers), answers))
+        items.append(Item(prompts.fit_prompt(row, answers), answers))
     return labels, items, tokens
 
 
@@ -88,7 +88,7 @@ def _fairtune(
 
     from worker.modeling.load import set_training
     from worker.scoring.labels import score
-    from worker.scoring.predictions import predicted
+    from worker.scoring.predictions import predicted_label
 
     training = work.run_spec().training
     set_training(base.model, training=False)
@@ -103,7 +103,7 @@ def _fairtune(
             pad=tokens.pad,
             token_budget=training.per_device_eval_batch_size * training.max_seq_length,
             device=torch.device("cpu"),
-            fell_back=notes.append,
+            on_fallback=notes.append,
         )
         return time.monotonic() - began, values, labels
 
@@ -117,7 +117,7 @@ def _fairtune(
         "sample_rows": len(sample),
         "seconds": whole,
         "rows": len(rows),
-        "labels": [predicted(labels, one) for one in values],
+        "labels": [predicted_label(labels, one) for one in values],
         "apart": max(
             abs(a - b)
             for one, other in zip(values, again, strict=True)
@@ -176,10 +176,10 @@ class _Answering:
     """transformers' `generate` as its documentation has it for batches."""
 
     def __init__(self, base: "Base", items: "Sequence[Item]", tokens: Any) -> None:
-        from worker.scoring.generation import MORE
+        from worker.scoring.generation import EXTRA_TOKENS
 
         self._base, self._pad, self._eos = base, tokens.pad, tokens.eos
-        self._limit = MORE + max(len(answer) for answer in items[0].answers)
+        self._limit = EXTRA_TOKENS + max(len(answer) for answer in items[0].answers)
         self._stops = self._at_the_end_of_json(items[0].answers)
 
     def batch(self, items: "Sequence[Item]") -> list[list[int]]:

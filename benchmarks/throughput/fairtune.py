@@ -55,8 +55,9 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
     imports.load(model, in_4bit=True)
     import bitsandbytes  # noqa: F401 - loaded with the weights; here it counts among the imports
 
-    from worker.programs import train
-    from worker.programs.load_model import load
+    from worker.programs.build import make_trainer
+    from worker.programs.load_model import load_base
+    from worker.programs.run_data import Examples
     from worker.runtime.disk_full import DiskSpace
     from worker.runtime.distributed import World
     from worker.runtime.events import StopSignal
@@ -80,11 +81,11 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
         completions=work.completions,
     )
     program = Program(directory, job, listener, stop, DiskSpace(listener, stop), RankGroup())
-    base, accelerator = load(program, model)
+    base = load_base(model, spec, Path(work.models_dir), listener)
     rows = examples(work, base.tokenizer)
     pad = base.tokenizer.pad_token_id
     board: Any = SimpleNamespace(write=lambda _values, _step: None)
-    trainer = train._trainer(program, base, accelerator, World(), rows, [], pad, board)
+    trainer = make_trainer(program, base.model, World(), Examples(rows, []), pad, board)
     redraw(trainer.model, work.adapter_seed)
     make_step = trainer._step
 

@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
-from service.api import problems
+from service.api import openapi, problems
 from service.api.dependencies import known_query
 from service.api.middleware.auth import Authenticate, bearer
 from service.api.middleware.body_limit import BodyLimit
@@ -18,9 +18,12 @@ from service.api.middleware.request_log import RequestLog
 from service.api.middleware.security_headers import PAGES, SecurityHeaders, cors
 from service.api.responses.event_feed import Feed
 from service.api.routes import (
+    artifacts,
     catalog,
+    checkpoints,
     datasets,
     evaluations,
+    events,
     health,
     keys,
     merges,
@@ -28,7 +31,8 @@ from service.api.routes import (
     predictions,
     promotions,
     reports,
-    results,
+    run_control,
+    run_metrics,
     runs,
 )
 from service.context import Context
@@ -37,8 +41,8 @@ from service.queue.sweep import Sweeper
 from service.settings import Settings
 
 DESCRIPTION = """
-Fine-tune a language model into a classifier and learn, with confidence intervals, whom it gets
-wrong. Upload a dataset, start a run on it, poll the run, fetch its bias report.
+Fine-tune a language model into a classifier and measure, with confidence intervals, which groups it
+misclassifies. Upload a dataset, start a run on it, poll the run, and get its bias report.
 """
 
 
@@ -64,21 +68,25 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=[
-            {"name": "datasets", "description": "Labelled texts to train and test on."},
-            {"name": "runs", "description": "Start a fine-tuning run, follow it, steer it."},
-            {"name": "results", "description": "Checkpoints, files, evaluations."},
-            {"name": "reports", "description": "Bias reports, also asked for again; comparisons."},
-            {"name": "releases", "description": "Names that runs are served by."},
-            {"name": "catalog", "description": "Presets, templates and models to name in a run."},
-            {"name": "keys", "description": "API keys: who may call. For admins."},
-            {"name": "health", "description": "Is the service alive and ready?"},
+            {"name": "datasets", "description": "Labelled texts for training and testing."},
+            {"name": "runs", "description": "Start, follow and control fine-tuning runs."},
+            {
+                "name": "results",
+                "description": "Checkpoints, files, evaluations, merged models, predictions.",
+            },
+            {"name": "reports", "description": "Bias reports and comparisons of models."},
+            {"name": "releases", "description": "Release names of runs."},
+            {"name": "catalog", "description": "Presets, templates and base models for runs."},
+            {"name": "keys", "description": "API keys; for admins only."},
+            {"name": "health", "description": "Liveness, readiness and metrics."},
         ],
     )
     app.state.context = context
     app.state.probes = health.probes(context)
     app.state.monitoring = Monitoring(context.database)
     problems.install(app)
-    # The last one added sees a request first. CORS before keys: a browser asks leave without one.
+    # The last one added sees a request first. CORS before authentication: preflight requests have
+    # no key.
     app.add_middleware(
         Authenticate,
         database=context.database,
@@ -87,14 +95,23 @@ def create_app(settings: Settings) -> FastAPI:
     )
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors(settings.cors_origins))
-    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(
+        BodyLimit,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        timeout_seconds=settings.request_timeout_seconds,
+    )
     app.add_middleware(RequestLog, monitoring=app.state.monitoring)
     app.add_middleware(SecurityHeaders)
     app.include_router(health.router, dependencies=[Depends(known_query)])
     for module in (
         datasets,
         runs,
-        results,
+        run_control,
+        events,
+        run_metrics,
+        artifacts,
+        checkpoints,
         evaluations,
         merges,
         predictions,
@@ -107,12 +124,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(
             module.router,
             dependencies=[Depends(bearer), Depends(known_query)],
-            responses=problems.PROTECTED,
+            responses=openapi.PROTECTED,
         )
 
-    problems.describe(app)
+    openapi.install(app)
 
-    for route in app.routes:  # the library's documentation pages, which it gives GET alone
+    for route in app.routes:  # the library serves its documentation pages for GET only
         if isinstance(route, APIRoute) and route.path in PAGES:
             route.methods = {"GET", "HEAD"}
 

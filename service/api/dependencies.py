@@ -1,8 +1,9 @@
-"""What routes are given."""
+"""Parameters and dependencies that routes share."""
 
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
@@ -15,61 +16,80 @@ from service.domain.errors import InvalidRequest, pointer_of
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT
 
-Limit = Annotated[int, Query(ge=1, le=200, description="At most so many.")]
-After = Annotated[str | None, Query(description="The `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Maximum number of items.")]
+After = Annotated[
+    str | None, Query(description="Value of `next` from the previous page; omit for the first.")
+]
 KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         max_length=255,
-        description="Send the same key again and nothing is made twice: the first answer's thing "
-        "comes back. Another body under the same key is refused with 422.",
+        description="Repeating a request with the same key returns the resource created by the "
+        "first request instead of creating another. Using the key with a different body is "
+        "refused with 422.",
     ),
 ]
 
 
+RunId = Annotated[str, Path(description="Identifier of the run.")]
+DatasetId = Annotated[str, Path(description="Identifier of the dataset.")]
 Step = Annotated[int, Path(ge=0, le=2**31 - 1, description="Optimizer step.")]
-EventNumber = Annotated[int, Query(ge=0, le=2**31 - 1, description="Events numbered above this.")]
+Tail = Annotated[
+    int | None, Query(ge=1, le=100_000, description="Return only this many lines from the end.")
+]
+Redirect = Annotated[
+    bool,
+    Query(
+        description="If the files are in a bucket, answer 307 with a link to the file that expires "
+        "after 15 minutes and needs no API key; no effect if they are in a directory."
+    ),
+]
+DryRun = Annotated[bool, Query(description="Validate and plan only; nothing is stored or started.")]
 
 
-# Those that read nothing but the request are async: for others FastAPI takes a thread each.
+# Dependencies that only read the request are async: FastAPI runs others in a thread each.
 
 
 async def known_query(request: Request) -> None:
-    """Refuse a query parameter that the route does not know: a misspelt one would do nothing. And
-    one that is sent twice where the route takes one value: the first would do nothing.
+    """Refuse an unknown query parameter, and a repeated one of which the route takes one value.
+
+    Both would be ignored silently otherwise.
     """
     route = request.scope["route"]
-    known = {field.alias: field.field_info.annotation for field in route.dependant.query_params}
-    sent = Counter(name for name, _ in request.query_params.multi_items())
-    for name, times in sent.items():
-        if name not in known:
-            has = ", ".join(known) if known else "none"
-            detail = f"not a parameter of this call; it has {has}"
-            raise InvalidRequest.at(pointer_of(["query", name]), detail)
-        if times > 1 and not _takes_several(known[name]):
+    fields = {field.alias: field.field_info.annotation for field in route.dependant.query_params}
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    for name, count in counts.items():
+        if name not in fields:
+            raise unknown_parameter(name, fields)
+        if count > 1 and not _is_list(fields[name]):
             raise InvalidRequest.at(pointer_of(["query", name]), "the parameter was sent twice")
 
 
-def _takes_several(annotation: Any) -> bool:
+def unknown_parameter(name: str, names: Iterable[str]) -> InvalidRequest:
+    detail = f"unknown parameter; this call takes {', '.join(names) or 'none'}"
+    return InvalidRequest.at(pointer_of(["query", name]), detail)
+
+
+def _is_list(annotation: Any) -> bool:
     return any(get_origin(kind) is list for kind in (annotation, *get_args(annotation)))
 
 
 async def known_form(request: Request) -> None:
-    """Refuse a form field that the route does not know, and one that is sent twice."""
-    seen: set[str] = set()
-    known = [field.alias for field in request.scope["route"].dependant.body_params]
+    """Refuse an unknown form field and a repeated one."""
+    previous: set[str] = set()
+    names = [field.alias for field in request.scope["route"].dependant.body_params]
     for name, _ in (await request.form()).multi_items():
-        if name not in known:
-            detail = f"not a field of this form; it has {', '.join(known)}"
+        if name not in names:
+            detail = f"unknown field; this form has {', '.join(names)}"
             raise InvalidRequest.at(pointer_of([name]), detail)
-        if name in seen:
+        if name in previous:
             raise InvalidRequest.at(pointer_of([name]), "the field was sent twice")
-        seen.add(name)
+        previous.add(name)
 
 
 async def no_body(request: Request) -> None:
-    """Refuse a body where the call takes none: what it asks for would be ignored."""
+    """Refuse a body where the call takes none: it would be ignored."""
     if (await request.body()).strip() not in (b"", b"{}"):
         raise InvalidRequest.at("", "this call takes no body; its options are query parameters")
 
@@ -95,15 +115,15 @@ Who = Annotated[Caller, Depends(get_caller)]
 def idempotency_key(
     who: Caller, route: str, key: str | None, body_hash: str
 ) -> IdempotencyKey | None:
-    """The caller's own: what another API key sent is another's. Raises InvalidRequest if blank."""
+    """Return the key, scoped to the caller's API key. Raises InvalidRequest if it is blank."""
     if key is None:
         return None
     if not key.strip():
-        raise InvalidRequest.at("/header/Idempotency-Key", "the key is blank; leave it out")
+        raise InvalidRequest.at("/header/Idempotency-Key", "the key is blank; omit the header")
     return IdempotencyKey(who.key_id or DEFAULT_PROJECT, route, key, body_hash)
 
 
 def hash_of(body: Any) -> str:
-    """The same for the same JSON value, however it is written."""
+    """Return a hash of the JSON value, independent of its formatting and the order of its keys."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

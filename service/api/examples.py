@@ -1,4 +1,4 @@
-"""Worked examples for Swagger UI."""
+"""Request examples for Swagger UI."""
 
 from fastapi.openapi.models import Example
 
@@ -7,7 +7,7 @@ _DATASET = "ds_01jz8x0m3c9v5k2q7w4t6y8n1a"
 RUNS: dict[str, Example] = {
     "quick": Example(
         summary="A quick test on the bundled model",
-        description="The dataset_id is what POST /v1/datasets answered.",
+        description="The dataset_id is the `id` that POST /v1/datasets returned.",
         value={
             "name": "first run",
             "preset": "quick_test",
@@ -24,8 +24,8 @@ RUNS: dict[str, Example] = {
         },
     ),
     "caps": Example(
-        summary="Release caps of your own",
-        description="Each cap's group must be in the dataset.",
+        summary="Custom release caps",
+        description="The dataset must contain each cap's group.",
         value={
             "preset": "default",
             "base_model": "smollm2-135m-instruct",
@@ -41,7 +41,7 @@ RUNS: dict[str, Example] = {
         },
     ),
     "large": Example(
-        summary="The published best: rank 64 on gpt-oss-20b",
+        summary="The best published configuration: rank 64 on gpt-oss-20b",
         value={"preset": "high_capacity", "dataset_id": _DATASET, "tags": ["release-candidate"]},
     ),
 }
@@ -49,23 +49,24 @@ RUNS: dict[str, Example] = {
 EVALUATIONS: dict[str, Example] = {
     "adapter": Example(
         summary="The run's adapter on another dataset",
-        description="Under the run's template, on all rows of the dataset's test split.",
+        description="With the run's template, on all rows of the dataset's test split.",
         value={"dataset_id": _DATASET},
     ),
     "checkpoint": Example(
         summary="A checkpoint on 200 validation rows",
-        description="The same 200 for every checkpoint; GET …/checkpoints lists the steps.",
+        description="The 200 rows are the same for every checkpoint. GET …/checkpoints lists the "
+        "steps.",
         value={"target": "checkpoint", "step": 90, "split": "validation", "max_samples": 200},
     ),
     "base": Example(
-        summary="The base model under a long template",
+        summary="The base model with a long template",
         value={"target": "base", "template": "hate_speech_policy"},
     ),
 }
 
 MERGES: dict[str, Example] = {
     "adapter": Example(
-        summary="The run's adapter, in bfloat16", description="In files of 5 GB at most.", value={}
+        summary="The run's adapter, in bfloat16", description="Files have at most 5 GB.", value={}
     ),
     "checkpoint": Example(
         summary="A checkpoint, in smaller files",
@@ -73,59 +74,84 @@ MERGES: dict[str, Example] = {
         value={"checkpoint": 90, "max_shard_size": "2GB"},
     ),
     "as_trained": Example(
-        summary="Into the weights that the training saw",
-        description="The base model's weights after a way through 4 bits: nearest to the adapter.",
+        summary="Merge into the dequantized weights",
+        description="The base weights after 4-bit quantization, as training used them: closest to "
+        "the adapter's scores.",
         value={"base_weights": "dequantized", "dtype": "float32"},
     ),
 }
 
 PREDICTIONS: dict[str, Example] = {
     "adapter": Example(
-        summary="Two texts, as the run decides",
+        summary="Two texts, with the run's threshold",
         value={"texts": ["They are welcome here.", "They should all be gone."]},
     ),
     "merged": Example(
-        summary="With the merged model, positive from 0.7 on",
+        summary="With the merged model and a threshold of 0.7",
         value={"texts": ["They are welcome here."], "target": "merged", "threshold": 0.7},
     ),
 }
 
 CLONES: dict[str, Example] = {
-    "same": Example(summary="The same again", value={}),
+    "same": Example(summary="An identical run", value={}),
     "slower": Example(
         summary="A third of the learning rate, another seed",
-        description="What one does after a run that diverged.",
+        description="A common next step after a run diverged.",
         value={"name": "slower", "seed": 7, "training": {"learning_rate": 7e-5}},
     ),
 }
 
 REPORTS: dict[str, Example] = {
-    "same": Example(summary="As the run has it", value={}),
+    "same": Example(summary="The run's settings", value={}),
     "strict": Example(
-        summary="Stricter caps, surer limits, a threshold of your own",
-        description="Exploratory: it gates nothing.",
+        summary="Stricter caps, higher confidence, a custom threshold",
+        description="The report is exploratory and gates nothing.",
         value={
             "caps": [{"group": "lgbtq", "metric": "fpr", "max": 0.1}],
             "confidence": 0.99,
             "threshold": 0.7,
         },
     ),
-    "fitted": Example(
-        summary="At the threshold that validation gives", value={"threshold": "fitted"}
-    ),
+    "fitted": Example(summary="The threshold fitted on validation", value={"threshold": "fitted"}),
 }
 
 PROMOTIONS: dict[str, Example] = {
     "gated": Example(
-        summary="Where the certifying report passes",
+        summary="A run whose certifying report passes",
         value={"name": "hate-en", "stage": "production"},
     ),
     "override": Example(
-        summary="All the same",
+        summary="Override a report that does not pass",
         value={
             "name": "hate-en",
             "stage": "staging",
-            "override": {"reason": "For the moderators' trial, behind a human check (T-314)."},
+            "override": {"reason": "Trial with moderators, behind human review (T-314)."},
+        },
+    ),
+}
+
+DATASETS: dict[str, Example] = {
+    "splits": Example(
+        summary="One file per split",
+        description="With curl: `-F name='my posts' -F train=@train.jsonl -F test=@test.jsonl`. A "
+        "row is one JSON object per line with `text`, `label` and `group`.",
+        value={
+            "name": "my posts",
+            "train": '{"text": "They are welcome here.", "label": "normal", "group": "mexican"}\n'
+            '{"text": "They should all be gone.", "label": "hate", "group": "mexican"}\n',
+            "test": '{"text": "Good neighbours.", "label": "normal", "group": "mexican"}\n',
+        },
+    ),
+    "mapping": Example(
+        summary="One CSV file with its own column names",
+        description="With curl: `-F name='moderation log' -F file=@log.csv -F mapping='{…}'`. The "
+        "column `split` assigns rows to train, validation and test.",
+        value={
+            "name": "moderation log",
+            "file": "comment,class,split\nGood neighbours.,fine,train\nGo away.,toxic,train\n",
+            "format": "csv",
+            "mapping": '{"text": "comment", "label": "class", "labels": ["toxic", "fine"]}',
+            "on_invalid": "drop",
         },
     ),
 }

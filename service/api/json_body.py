@@ -1,4 +1,4 @@
-"""JSON bodies, read strictly: what another reader could understand otherwise is refused."""
+"""Strict parsing of JSON bodies: ambiguous ones are refused."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,7 +12,7 @@ from service.domain.errors import BadRequest
 
 
 class JsonRoute(APIRoute):
-    """A route whose JSON body names each key once, in UTF-8, nested no deeper than can be read."""
+    """A route that refuses JSON with duplicate keys, not in UTF-8, or nested too deeply."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -25,7 +25,7 @@ class JsonRoute(APIRoute):
 
 class _Request(Request):
     async def json(self) -> Any:
-        """Raises JSONDecodeError, which FastAPI reports; and HTTPException, which it lets pass."""
+        """Parse the body. Raises JSONDecodeError, which FastAPI reports, and HTTPException."""
         try:
             return DECODER.decode((await self.body()).decode("utf-8-sig"))
         except DuplicateKeyError as error:

@@ -12,14 +12,14 @@ from service.ops import startup
 from service.settings import Settings
 from service.usecases import api_keys
 
-# Open event streams hold the server on TERM; after this they are cut, and clients resume.
+# Open event streams delay the shutdown; after this time they are closed, and clients resume.
 _GRACE_SECONDS = 3
-# Far more than an API for a team has, even if each follows a run's events.
-_MOST_CONNECTIONS = 2000
+# Far more than a team's API has, even if everybody follows a run's events.
+_MAX_CONNECTIONS = 2000
 
 
 def serve(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Wait for what is needed, then serve until told to stop. Raises RefusedToStart, SystemExit."""
+    """Wait for database and broker, then serve until stopped. Raises RefusedToStart, SystemExit."""
     logs.configure("api", settings.log_format, settings.log_level)
     startup.wait_for("api", settings)
     app = create_app(settings)
@@ -28,22 +28,23 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         app,
         host=settings.host,
         port=settings.port,
-        log_config=None,  # through ours
+        log_config=None,  # our own configuration
         log_level="warning",
         ws="none",
         http=bounded_protocol(settings.request_timeout_seconds),
-        limit_concurrency=_most_connections(),
-        access_log=False,  # service.api.middleware.request_log knows more of a request
+        limit_concurrency=_max_connections(),
+        access_log=False,  # service.api.middleware.request_log logs more of a request
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=None if listener is None else [listener])
 
 
-def _most_connections() -> int:
-    """Connections above this are answered 503: files, the database and the broker need room too.
+def _max_connections() -> int:
+    """Return the number of connections above which the answer is 503.
 
-    A process that has no descriptor left fails in the middle of requests that it has taken.
+    Half of the file descriptors are for files, the database and the broker: a process without any
+    left fails in the middle of accepted requests.
     """
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_CONNECTIONS if allowed < 0 else min(_MOST_CONNECTIONS, allowed // 2)
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MAX_CONNECTIONS if descriptors < 0 else min(_MAX_CONNECTIONS, descriptors // 2)

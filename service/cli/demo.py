@@ -1,4 +1,4 @@
-"""`fairtune demo`: the whole path on the bundled sample and model, through the HTTP API."""
+"""`fairtune demo`: fine-tune the bundled model on the bundled sample through the HTTP API."""
 
 import contextlib
 import hashlib
@@ -33,9 +33,9 @@ RUN: dict[str, Any] = {
     "name": "demo",
     "preset": "quick_test",
     "base_model": "smollm2-135m-instruct",
-    # The preset is meant for thousands of rows. 360 rows are 23 of its steps, less than its warm-up
-    # of 50; a model as small as this one spends them on learning the form of the answer alone. So:
-    # 90 small steps at a higher rate. Memory is no matter at 135 million parameters.
+    # The preset is for thousands of rows. 360 rows are 23 of its steps, fewer than its warm-up of
+    # 50; a model this small needs them just to learn the format of the answer. Hence 90 small steps
+    # at a higher learning rate. With 135 million parameters memory does not matter.
     "training": {
         "num_train_epochs": 2,
         "learning_rate": 2e-3,
@@ -63,10 +63,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def service(settings: Settings) -> Iterator[httpx.Client]:
-    """Run `fairtune up` and give a client of it; stops it at the end.
+    """Run `fairtune up`, yield a client for it, and stop it at the end.
 
-    It takes a port of its own: a service that is running already is left alone. What it says goes
-    to service.log in the data directory: a progress bar has the terminal.
+    It listens on a free port, so that it does not disturb a running service. Its output goes to
+    service.log in the data directory, since the progress bar uses the terminal.
     """
     settings = Settings(**(settings.model_dump() | {"host": "127.0.0.1", "port": free_port()}))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -91,30 +91,32 @@ def service(settings: Settings) -> Iterator[httpx.Client]:
                     if client.get("/readyz").status_code == 200:
                         break
                 time.sleep(0.1)
-            with _let_in(client, settings):
+            with _authenticated(client, settings.database_url):
                 yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        with process:  # waits, then closes the lifeline
+        with process:  # waits, then closes its standard input
             pass
 
 
 @contextlib.contextmanager
-def _let_in(client: httpx.Client, settings: Settings) -> Iterator[None]:
-    """Give the client a key of its own for the while, where the service asks for keys."""
-    database = Database(settings.database_url)
+def _authenticated(client: httpx.Client, database_url: str) -> Iterator[None]:
+    """Give the client a temporary API key if the service requires keys."""
+    database = Database(database_url)
     try:
         with database.read() as session:
             is_open = not key_rows.any_made(session)
         if is_open:
             yield
             return
-        made = api_keys.create(database, f"demo {secrets.token_hex(4)}", Role.OPERATOR, 24 * 3600)
-        client.headers["Authorization"] = f"Bearer {made.token}"
+        new_key = api_keys.create(
+            database, f"demo {secrets.token_hex(4)}", Role.OPERATOR, 24 * 3600
+        )
+        client.headers["Authorization"] = f"Bearer {new_key.token}"
         try:
             yield
         finally:
-            api_keys.revoke(database, made.key.row.id)
+            api_keys.revoke(database, new_key.key.row.id)
     finally:
         database.dispose()
 
@@ -126,11 +128,11 @@ def _checked(response: httpx.Response) -> Any:
 
 
 def upload_sample(client: httpx.Client) -> dict[str, Any]:
-    """Upload the bundled sample; the same bytes make one dataset however often this is called."""
+    """Upload the bundled sample; repeated calls return the same dataset."""
     folder = resources.files("service.datasets.sample")
     contents = {split: (folder / f"{split}.jsonl").read_bytes() for split in SPLITS}
     digest = hashlib.sha256(b"".join(contents.values())).hexdigest()
-    answer: dict[str, Any] = _checked(
+    dataset: dict[str, Any] = _checked(
         client.post(
             "/v1/datasets",
             data={"name": "sample"},
@@ -138,11 +140,11 @@ def upload_sample(client: httpx.Client) -> dict[str, Any]:
             headers={"Idempotency-Key": f"demo-{digest}"},
         )
     )
-    return answer
+    return dataset
 
 
 def _follow(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
-    """Show a bar until the run has ended; return the run."""
+    """Show a progress bar until the run has ended; return the run."""
     columns = (
         TextColumn("{task.description:<11}"),
         BarColumn(bar_width=30),
@@ -176,30 +178,30 @@ def _follow(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-def _show(client: httpx.Client, settings: Settings, run: dict[str, Any], seconds: float) -> None:
+def _show(client: httpx.Client, artifacts_url: str, run: dict[str, Any], seconds: float) -> None:
     report = BiasReport.model_validate(_checked(client.get(f"/v1/runs/{run['id']}/bias-report")))
     console.print()
     console.print(render_text(report), markup=False, soft_wrap=True)
     files = _checked(client.get(f"/v1/runs/{run['id']}/artifacts"))["data"]
     console.print()
-    console.print(f"Done in {seconds:.0f} s. {len(files)} files, the adapter among them, lie in")
-    console.print(f"  {_place(settings, run['id'])}", soft_wrap=True)
-    console.print("See them in the API: make serve, then")
+    console.print(f"Done in {seconds:.0f} s. {len(files)} files, including the adapter, are in")
+    console.print(f"  {_adapter_location(artifacts_url, run['id'])}", soft_wrap=True)
+    console.print("To use the API: make serve, then")
     console.print(f"  curl http://127.0.0.1:8000/v1/runs/{run['id']}/bias-report", soft_wrap=True)
 
 
-def _place(settings: Settings, run_id: str) -> str:
-    """Where the adapter lies, as exactly as can be said without asking a bucket."""
-    url = urlsplit(settings.artifacts_url)
+def _adapter_location(artifacts_url: str, run_id: str) -> str:
+    """Return the adapter's directory; of a bucket only the run's prefix, without a request."""
+    url = urlsplit(artifacts_url)
     if url.scheme == "s3":
-        return f"{settings.artifacts_url.rstrip('/')}/runs/{run_id}"
+        return f"{artifacts_url.rstrip('/')}/runs/{run_id}"
     folder = Path(unquote(url.path)) / "runs" / run_id
     return str(next(folder.rglob("adapter_model.safetensors"), folder).parent)
 
 
 def run(settings: Settings) -> int:
     """Return the exit status."""
-    # A TERM is taken as Ctrl-C is: the run is cancelled and the service stopped.
+    # TERM is handled like Ctrl-C: the run is cancelled and the service stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     console.print("Starting the API and one worker …")
@@ -207,8 +209,8 @@ def run(settings: Settings) -> int:
         dataset = upload_sample(client)
         rows = dataset["stats"]["splits"]
         console.print(
-            f"Dataset {dataset['id']}: {rows['train']['rows']} rows to train on, "
-            f"{rows['validation']['rows']} to validate, {rows['test']['rows']} to test"
+            f"Dataset {dataset['id']}: {rows['train']['rows']} rows for training, "
+            f"{rows['validation']['rows']} for validation, {rows['test']['rows']} for testing"
         )
         started = _checked(client.post("/v1/runs", json=RUN | {"dataset_id": dataset["id"]}))
         console.print(f"Run {started['id']}: {RUN['preset']} on {RUN['base_model']}")
@@ -223,5 +225,5 @@ def run(settings: Settings) -> int:
             console.print(f"The run {ended['status']}: {failure['reason']}. {failure['detail']}")
             console.print(failure["advice"])
             return 1
-        _show(client, settings, ended, time.monotonic() - began)
+        _show(client, settings.artifacts_url, ended, time.monotonic() - began)
     return 0

@@ -1,4 +1,4 @@
-"""What stands in the way of a command, in a line instead of a traceback."""
+"""Error messages of commands: one line instead of a traceback."""
 
 from typing import Any, NoReturn
 
@@ -13,10 +13,10 @@ _PATHS = "FAIRTUNE_DATA_DIR, or the URL that names it"
 
 
 class PlainGroup(TyperGroup):
-    """Says on standard error what whoever runs a command can mend, and where to look.
+    """Prints errors that the user can correct on standard error, with the setting to check.
 
-    The exit status is 2 where settings forbid the start, 1 else. Any other error is one of ours and
-    keeps its traceback.
+    The exit status is 2 if settings forbid the start, else 1. Any other error is a bug and keeps
+    its traceback.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -34,13 +34,13 @@ class PlainGroup(TyperGroup):
             reason = getattr(error, "orig", None) or error
             refuse(f"the database cannot be used: {reason}", see=_DATABASE)
         except BrokenPipeError:
-            raise  # of `fairtune keys list | head`, say: click ends it quietly
+            raise  # as in `fairtune keys list | head`: click exits quietly
         except OSError as error:
             refuse(f"{error.strerror or error}: {error.filename}", see=_PATHS)
 
 
 def refuse(detail: str, *, see: str | None = None, status: int = 1) -> NoReturn:
-    """Say why, without a password that a library put into its message. Raises Exit."""
+    """Print the reason, with passwords in it masked, and exit. Raises Exit."""
     line = logs.mask(" ".join(detail.split()))
     typer.echo(line if see is None else f"{line}; see {see}", err=True)
     raise typer.Exit(status) from None

@@ -1,4 +1,4 @@
-"""The command line: fairtune gc, export. Both work on the database and the store themselves."""
+"""`fairtune gc` and `export`; they access the database and the artifact store directly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ import typer
 from service.cli.errors import refuse
 from service.cli.keys import DataDir, migrated, parse_duration
 from service.cli.settings import read_settings
+from service.cli.tables import print_table
 from service.domain.job_kinds import MERGE
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _opened(data_dir: Path | None) -> Iterator[tuple["Database", "ArtifactStore"]]:
-    """The migrated database and its store. Raises Exit."""
+    """Open the migrated database and its artifact store. Raises Exit."""
     from service.artifacts import ArtifactStore, StoreAway
 
     settings = read_settings(data_dir=data_dir)
@@ -33,62 +34,60 @@ def _opened(data_dir: Path | None) -> Iterator[tuple["Database", "ArtifactStore"
 
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+        bool, typer.Option("--dry-run", help="List what would be removed without removing it.")
     ] = False,
     older_than: Annotated[
         int,
         typer.Option(
             parser=parse_duration,
             metavar="DURATION",
-            help="Leave younger files alone, whose rows may be on their way: 12h, 7d, 2w.",
+            help="Keep younger files, whose rows may not be committed yet: 12h, 7d, 2w.",
         ),
     ] = "24h",  # type: ignore[assignment]  # the parser's input
     data_dir: DataDir = None,
 ) -> None:
-    """Find files that no row knows and rows whose files are gone; say which, and remove them."""
+    """Remove orphaned files, and rows whose files are missing, after listing them."""
     from service.usecases import retention
 
     with _opened(data_dir) as (database, store):
-        found = retention.look(database, store, older_than)
-        _say(found)
-        if found and not dry_run:
-            retention.collect(database, store, found)
-            typer.echo("They are removed; a dataset's row stays where its file is gone.")
-        elif found:
+        garbage = retention.look(database, store, older_than)
+        if not garbage:
+            typer.echo("There is nothing to remove.")
+            return
+        print_table(("KIND", "NAME", "BYTES", "MODIFIED"), _rows(garbage))
+        if garbage.unknown:
+            total = sum(entry.size for entry in garbage.unknown)
+            typer.echo(f"{len(garbage.unknown)} files of {total} bytes")
+        if dry_run:
             typer.echo("Nothing was removed.")
+            return
+        retention.collect(database, store, garbage)
+        typer.echo("Removed, except for rows of datasets whose file is missing.")
 
 
-def _say(found: "Garbage") -> None:
-    if not found:
-        typer.echo("There is nothing to remove.")
-    for run_id in found.half_deleted:
-        typer.echo(f"run, its deletion was cut short: {run_id}")
-    for job in found.half_deleted_merges:
-        typer.echo(
-            f"merged model, its deletion was cut short: {MERGE.result_id(job.id)} of {job.run_id}"
-        )
-    for entry in found.unknown:
-        what = "half of a file" if entry.half else "file, no row knows it"
-        typer.echo(f"{what}: {entry.key} ({entry.size} bytes, {entry.modified:%Y-%m-%dT%H:%M:%SZ})")
-    for row in found.lost:
-        typer.echo(f"row, its files are gone: {row.what}")
-    if found.unknown:
-        total = sum(entry.size for entry in found.unknown)
-        typer.echo(f"{len(found.unknown)} files of {total} bytes")
+def _rows(garbage: "Garbage") -> Iterator[tuple[str, str, str, str]]:
+    for run_id in garbage.half_deleted:
+        yield "run with an incomplete deletion", run_id, "", ""
+    for job in garbage.half_deleted_merges:
+        name = f"{MERGE.result_id(job.id)} of {job.run_id}"
+        yield "merged model with an incomplete deletion", name, "", ""
+    for entry in garbage.unknown:
+        kind = "incomplete file" if entry.half else "file without a row"
+        yield kind, entry.key, str(entry.size), f"{entry.modified:%Y-%m-%dT%H:%M:%SZ}"
+    for row in garbage.lost:
+        yield "row without its files", row.what, "", ""
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="The run's id.")],
-    to: Annotated[Path, typer.Option(help="A directory that is not there yet, or empty.")],
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    to: Annotated[Path, typer.Option(help="Target directory; must be new or empty.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Write a run's adapter, model card and figures as a model hub takes them."""
+    """Export a run's adapter, model card and metrics in the layout of a model hub."""
     from service.usecases import export as exports
 
     with _opened(data_dir) as (database, store):
-        written = exports.export(database, store, run, to)
-    for path in written:
+        paths = exports.export(database, store, run, to)
+    for path in paths:
         typer.echo(path)
-    typer.echo(
-        f"{len(written)} files in {to}. To publish them: hf upload REPOSITORY {to}", err=True
-    )
+    typer.echo(f"{len(paths)} files in {to}. To publish them: hf upload REPOSITORY {to}", err=True)

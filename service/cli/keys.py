@@ -1,4 +1,4 @@
-"""The command line: fairtune keys create, list, revoke. Works on the database itself."""
+"""`fairtune keys create`, `list` and `revoke`; they access the database directly."""
 
 import re
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import typer
 
 from service.cli.errors import refuse
 from service.cli.settings import read_settings
+from service.cli.tables import print_table
 from service.domain.access import Role
 from service.settings import Settings
 
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
     from service.usecases.api_keys import Made
 
 DataDir = Annotated[
-    Path | None, typer.Option(help="As given to `fairtune up`; default: FAIRTUNE_DATA_DIR.")
+    Path | None, typer.Option(help="Data directory of `fairtune up`; default: FAIRTUNE_DATA_DIR.")
 ]
-app = typer.Typer(no_args_is_help=True, help="API keys: make, list and revoke them.")
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 _UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 _DURATION = re.compile(r"([0-9]{1,6})([hdw])")
 
 
 def parse_duration(text: str) -> int:
-    """Seconds of `12h`, `90d` or `4w`. How long is too long is not decided here."""
+    """Return the seconds of `12h`, `90d` or `4w`; without an upper limit."""
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
         raise typer.BadParameter(
-            f"{text!r} is no duration; write a number and h, d or w: 12h, 90d, 4w"
+            f"{text!r} is not a duration; write a number and h, d or w: 12h, 90d, 4w"
         )
     return int(match[1]) * _UNITS[match[2]]
 
@@ -45,7 +46,7 @@ def _database(data_dir: Path | None) -> Iterator["Database"]:
 
 @contextmanager
 def migrated(settings: Settings) -> Iterator["Database"]:
-    """The migrated database. Nothing is made where there is none. Raises Exit."""
+    """Open the migrated database; a missing one is not created. Raises Exit."""
     from service.store import migrate
     from service.store.database import Database, sqlite_file
 
@@ -56,7 +57,7 @@ def migrated(settings: Settings) -> Iterator["Database"]:
     database = Database(settings.database_url)
     try:
         if not migrate.is_current(database):
-            refuse(f"The database is not at this version's schema; {remedy}")
+            refuse(f"The database does not have this version's schema; {remedy}")
         yield database
     finally:
         database.dispose()
@@ -65,13 +66,13 @@ def migrated(settings: Settings) -> Iterator["Database"]:
 @app.command()
 def create(
     name: Annotated[
-        str, typer.Argument(help="Stands in the events of what the key does; used once.")
+        str, typer.Argument(help="Name of the key; events record it. A name is never reused.")
     ],
     role: Annotated[
         Role,
         typer.Option(
-            help="viewer reads and may ask for reports; operator also writes; admin also manages "
-            "keys."
+            help="viewer may read and request reports; operator may also write; admin may also "
+            "manage keys."
         ),
     ],
     expires: Annotated[
@@ -79,46 +80,54 @@ def create(
         typer.Option(
             parser=parse_duration,
             metavar="DURATION",
-            help="After how long: 12h, 90d, 4w. Never, if left out.",
+            help="Lifetime of the key: 12h, 90d, 4w; by default it never expires.",
         ),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print its token, this once. The token alone goes to standard output."""
+    """Create an API key and print its token, once. Standard output has only the token."""
     from service.usecases import api_keys as keys
 
     with _database(data_dir) as database:
-        made = keys.create(database, name, role, expires)
-    row = made.key.row
+        new_key = keys.create(database, name, role, expires)
+    row = new_key.key.row
     until = "" if row.expires_at is None else f", until {_time(row.expires_at)}"
-    typer.echo(f"Key {row.id}, {row.role}{until}. It is shown this once; keep it safe:", err=True)
-    typer.echo(made.token)
+    typer.echo(
+        f"Key {row.id}, {row.role}{until}. Its token is shown only once; store it safely:", err=True
+    )
+    typer.echo(new_key.token)
     typer.echo("Send it as `Authorization: Bearer ft_…`.", err=True)
 
 
 @app.command(name="list")
 def list_(data_dir: DataDir = None) -> None:
-    """Every key, newest first. Tokens are kept nowhere and cannot be shown."""
+    """List all API keys, newest first. Tokens are not stored and cannot be shown."""
     from service.store import keys
 
     with _database(data_dir) as database, database.read() as session:
-        found, _ = keys.page(session, limit=None, after=None)
-    table = [("ID", "NAME", "ROLE", "STATE", "CREATED", "EXPIRES", "LAST USED")]
-    for row, state in found:
-        times = (row.created_at, row.expires_at, row.last_used_at)
-        table.append((row.id, row.name, row.role, state.value, *map(_time, times)))  # type: ignore[arg-type]  # three times
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        typer.echo(line.rstrip())
+        rows, _ = keys.page(session, limit=None, after=None)
+    headers = ("ID", "NAME", "ROLE", "STATE", "CREATED", "EXPIRES", "LAST USED")
+    print_table(
+        headers,
+        [
+            (
+                row.id,
+                row.name,
+                row.role,
+                state.value,
+                *map(_time, (row.created_at, row.expires_at, row.last_used_at)),
+            )
+            for row, state in rows
+        ],
+    )
 
 
 @app.command()
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its id or its name.")],
+    key: Annotated[str, typer.Argument(help="Id or name of the key.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Revoke a key, for good and from the next request on."""
+    """Revoke an API key permanently, effective with the next request."""
     from service.usecases import api_keys as keys
 
     with _database(data_dir) as database:
@@ -126,14 +135,15 @@ def revoke(
     typer.echo(f"The key {row.name!r} ({row.id}) is revoked.")
 
 
-def announce_first(made: "Made | None") -> None:
-    """What `fairtune migrate --first-key` says."""
-    if made is None:
-        typer.echo("There are API keys already: no first one was made.")
+def announce_first(new_key: "Made | None") -> None:
+    """Print the outcome of `fairtune migrate --first-key`."""
+    if new_key is None:
+        typer.echo("There are API keys already: no first key was created.")
         return
-    typer.echo(f"The first API key, {made.key.row.name!r} (admin), shown this once; keep it safe:")
-    typer.echo(made.token)
-    typer.echo("Send it as `Authorization: Bearer ft_…`; `fairtune keys create` makes others.")
+    name = new_key.key.row.name
+    typer.echo(f"The first API key, {name!r} (admin), is shown only once; store it safely:")
+    typer.echo(new_key.token)
+    typer.echo("Send it as `Authorization: Bearer ft_…`; `fairtune keys create` creates others.")
 
 
 def _time(value: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""The command line: fairtune up, api, worker, migrate, keys, predict, gc, export."""
+"""The command line: fairtune up, demo, api, worker, migrate, keys, predict, gc, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,21 +16,21 @@ app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
     add_completion=False,
-    help="Fine-tune language models into classifiers and learn whom they get wrong.",
+    help="Fine-tune language models into classifiers and measure which groups they misclassify.",
 )
-app.add_typer(cli_keys.app, name="keys")
-app.command()(files.gc)
-app.command()(files.export)
-app.command("predict")(predict.predict)
 
 Host = Annotated[
-    str | None, typer.Option(help="Address to listen on; other than loopback it takes an API key.")
+    str | None,
+    typer.Option(help="Address to listen on; any other than loopback requires an API key."),
 ]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
 Lifeline = Annotated[
     bool, typer.Option(parent_pipe.OPTION, hidden=True, help="Stop when standard input closes.")
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Directory for all data; default: FAIRTUNE_DATA_DIR or .fairtune."),
+]
 
 
 @app.command()
@@ -38,14 +38,14 @@ def up(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
-    held: Lifeline = False,
+    lifeline: Lifeline = False,
 ) -> None:
-    """Everything on one machine: database, queue, API and one worker. Ctrl-C stops it."""
+    """Start everything on one machine: database, queue, API and one worker. Ctrl-C stops it."""
     from service.cli import up as stack
 
     settings = read_settings(host=host, port=port, data_dir=data_dir)
-    if held:
-        parent_pipe.hold()
+    if lifeline:
+        parent_pipe.stop_with_parent()
     raise typer.Exit(stack.run(settings))
 
 
@@ -58,25 +58,25 @@ def demo(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def api(host: Host = None, port: Port = None, held: Lifeline = False) -> None:
-    """The HTTP API alone."""
+def api(host: Host = None, port: Port = None, lifeline: Lifeline = False) -> None:
+    """Start the HTTP API only."""
     from service.api.server import serve
 
     settings = read_settings(host=host, port=port)
-    if held:
-        parent_pipe.hold()
+    if lifeline:
+        parent_pipe.stop_with_parent()
     serve(settings)
 
 
 @app.command()
-def worker(held: Lifeline = False) -> None:
-    """One worker: takes jobs from the queue until it is told to stop."""
+def worker(lifeline: Lifeline = False) -> None:
+    """Start one worker, which runs queued jobs until it is stopped."""
     from importlib import import_module
 
     settings = read_settings()
-    if held:
-        parent_pipe.hold()
-    # By name: the control plane does not depend on the data plane, which may not be installed.
+    if lifeline:
+        parent_pipe.stop_with_parent()
+    # Imported by name: the control plane must not depend on the data plane, which is optional.
     try:
         tasks = import_module("worker.tasks")
     except ModuleNotFoundError as error:
@@ -90,12 +90,13 @@ def migrate(
     first_key: Annotated[
         bool,
         typer.Option(
-            "--first-key", help="Then make an admin's API key if none was ever made, and print it."
+            "--first-key",
+            help="Also create an admin's API key, if there has never been a key, and print it.",
         ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Bring the database to this version's schema."""
+    """Migrate the database to this version's schema."""
     from service.observability import logs
     from service.ops import startup
     from service.store import migrate as migrations
@@ -106,14 +107,14 @@ def migrate(
     logs.configure("migrate", settings.log_format, settings.log_level)
     startup.wait_for("migrate", settings)
     database = Database(settings.database_url)
-    said = "The database is at this version's schema."
+    message = "The database has this version's schema."
     if first_key:
-        made = api_keys.migrate_with_first(database)
-        typer.echo(said)
-        cli_keys.announce_first(made)
+        new_key = api_keys.migrate_with_first(database)
+        typer.echo(message)
+        cli_keys.announce_first(new_key)
     else:
         migrations.upgrade(database)
-        typer.echo(said)
+        typer.echo(message)
     database.dispose()
 
 
@@ -126,11 +127,19 @@ def _version(value: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
 
+
+app.command("predict")(predict.predict)
+app.add_typer(cli_keys.app, name="keys")
+app.command()(files.export)
+app.command()(files.gc)
 
 if __name__ == "__main__":
     app()

@@ -1,4 +1,4 @@
-"""`fairtune predict`: what a run's model makes of texts, asked of a running server over HTTP."""
+"""`fairtune predict`: classify texts with a run's model through a running server."""
 
 import json
 import sys
@@ -14,141 +14,147 @@ from service.domain.states import RESTING, JobStatus
 
 _POLL_SECONDS = 0.5
 _UNCLAIMED_SECONDS = 10.0
-"""Predictions that are queued for longer are worth a word: a free worker has them at once."""
+"""Time in the queue after which a message is printed; a free worker starts immediately."""
 
-_WHO_TAKES_THEM = (
-    "A worker that takes the queue predictions may be missing or busy (FAIRTUNE_QUEUES says what a "
-    "worker takes)."
+_NO_WORKER = (
+    "No worker of the queue predictions may be running, or all are busy (FAIRTUNE_QUEUES sets the "
+    "queues of a worker)."
 )
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="The run's id.")],
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="What is to be classified; left out: each line of --file is one."),
+        typer.Argument(help="Texts to classify; alternatively use --file."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with a text on each line; - is standard input.")
+        Path | None, typer.Option(help="File with one text per line; - reads standard input.")
     ] = None,
     url: Annotated[
-        str, typer.Option(help="Where the server is.", envvar="FAIRTUNE_URL")
+        str, typer.Option(help="Address of the server.", envvar="FAIRTUNE_URL")
     ] = "http://127.0.0.1:8000",
     key: Annotated[
-        str | None, typer.Option(help="API key, where the server has any.", envvar="FAIRTUNE_KEY")
+        str | None, typer.Option(help="API key, if the server requires one.", envvar="FAIRTUNE_KEY")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="adapter (as it is left out), checkpoint or merged.")
+        str | None,
+        typer.Option(help="Which weights to use: adapter (default), checkpoint or merged."),
     ] = None,
-    step: Annotated[int | None, typer.Option(help="Of the checkpoint.")] = None,
-    template: Annotated[str | None, typer.Option(help="Left out: the run's.")] = None,
+    step: Annotated[int | None, typer.Option(help="Optimizer step of the checkpoint.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt template; default: the run's.")
+    ] = None,
     threshold: Annotated[
-        str | None, typer.Option(help="argmax, or a number from 0 to 1; left out: the run's.")
+        str | None,
+        typer.Option(
+            help="argmax, or the minimum score of a positive text from 0 to 1; default: the run's."
+        ),
     ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Wait so long for all of them together; left out: until they are there.",
+            help="Maximum time to wait for all predictions; default: no limit.",
         ),
     ] = None,
 ) -> None:
-    """Classify texts with a run's model: one JSON object a line, in their order."""
-    asked = _texts(texts, file)
+    """Classify texts with a run's model; prints one JSON object per text, in order."""
+    inputs = _read_texts(texts, file)
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
     options["threshold"] = _threshold(threshold)
     body = {name: value for name, value in options.items() if value is not None}
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    patience = _Patience(run, timeout)
+    wait = _Wait(run, timeout)
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         try:
-            for start in range(0, len(asked), MOST_TEXTS):
-                part = asked[start : start + MOST_TEXTS]
-                _print(part, _predicted(client, run, body | {"texts": part}, patience))
+            for start in range(0, len(inputs), MOST_TEXTS):
+                batch = inputs[start : start + MOST_TEXTS]
+                _print(batch, _predict_batch(client, run, body | {"texts": batch}, wait))
         except httpx.TransportError as error:
-            _refuse(f"{url} does not answer ({error}): name the server with --url")
+            _refuse(f"{url} does not answer ({error}); set the server's address with --url")
         except httpx.InvalidURL as error:
             _refuse(f"--url {url}: {error}")
 
 
-def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
+def _read_texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if texts and file is not None:
-        _refuse("give texts or --file, not both")
+        _refuse("use either texts or --file, not both")
     if file is None:
-        found = texts or []
+        lines = texts or []
     else:
         try:
             content = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             _refuse(f"--file {file}: {error}")
-        found = content.split("\n")
-    found = [text for text in found if text.strip()]
-    if not found:
-        _refuse("there is no text: give some, or --file")
-    return found
+        lines = content.split("\n")
+    inputs = [line for line in lines if line.strip()]
+    if not inputs:
+        _refuse("there is no text: add texts as arguments, or use --file")
+    return inputs
 
 
-def _threshold(given: str | None) -> str | float | None:
-    if given is None or given == "argmax":
-        return given
+def _threshold(option: str | None) -> str | float | None:
+    if option is None or option == "argmax":
+        return option
     try:
-        return float(given)
+        return float(option)
     except ValueError:
-        _refuse(f"--threshold {given}: give argmax or a number from 0 to 1")
+        _refuse(f"--threshold {option}: use argmax or a number from 0 to 1")
 
 
-class _Patience:
-    """How long the whole command waits, and what it says meanwhile."""
+class _Wait:
+    """The command's time limit, and its message about predictions that stay queued."""
 
     def __init__(self, run: str, timeout: float | None) -> None:
         self._run = run
         self._timeout = timeout
         self._began = time.monotonic()
-        self._has_spoken = False
+        self._has_warned = False
 
-    def look(self, found: dict[str, Any], since: float) -> None:
-        """Say once that nobody takes up what was asked for at `since`. Raises Exit in the end."""
+    def check(self, job: dict[str, Any], since: float) -> None:
+        """Warn once if no worker starts the job submitted at `since`. Raises Exit on timeout."""
         now = time.monotonic()
-        is_queued = found["status"] == JobStatus.QUEUED
-        place = found["queue_position"] if is_queued else None
-        at_place = "" if place is None else f" at place {place}"
+        is_queued = job["status"] == JobStatus.QUEUED
+        position = job["queue_position"] if is_queued else None
+        at_position = "" if position is None else f" at position {position}"
         if self._timeout is not None and now - self._began >= self._timeout:
-            path = f"/v1/runs/{self._run}/predictions/{found['id']}"
+            path = f"/v1/runs/{self._run}/predictions/{job['id']}"
             _refuse(
-                f"--timeout: after {self._timeout:g} s {found['id']} is {found['status']}"
-                f"{at_place}. It goes on: GET {path} reads it later, POST {path}/cancel ends it."
-                + (f" {_WHO_TAKES_THEM}" if is_queued else "")
+                f"--timeout: after {self._timeout:g} s {job['id']} is {job['status']}"
+                f"{at_position}. It continues: read it with GET {path}, cancel it with POST "
+                f"{path}/cancel." + (f" {_NO_WORKER}" if is_queued else "")
             )
-        if is_queued and not self._has_spoken and now - since > _UNCLAIMED_SECONDS:
-            self._has_spoken = True
+        if is_queued and not self._has_warned and now - since > _UNCLAIMED_SECONDS:
+            self._has_warned = True
             typer.echo(
-                f"{found['id']} has been queued for {now - since:.0f} s{at_place}, and no worker "
-                f"has picked it up yet. {_WHO_TAKES_THEM}",
+                f"{job['id']} has been queued for {now - since:.0f} s{at_position}, and no worker "
+                f"has started it. {_NO_WORKER}",
                 err=True,
             )
 
     def pause(self) -> None:
-        left = _POLL_SECONDS
+        seconds = _POLL_SECONDS
         if self._timeout is not None:
-            left = min(left, self._began + self._timeout - time.monotonic())
-        time.sleep(max(0, left))
+            seconds = min(seconds, self._began + self._timeout - time.monotonic())
+        time.sleep(max(0, seconds))
 
 
-def _predicted(
-    client: httpx.Client, run: str, body: dict[str, Any], patience: _Patience
+def _predict_batch(
+    client: httpx.Client, run: str, body: dict[str, Any], wait: _Wait
 ) -> dict[str, Any]:
-    """The finished predictions."""
-    found = _checked(client.post(f"/v1/runs/{run}/predictions", json=body))
-    asked = time.monotonic()
-    while found["status"] not in RESTING:
-        patience.look(found, asked)
-        patience.pause()
-        found = _checked(client.get(f"/v1/runs/{run}/predictions/{found['id']}"))
-    if found["status"] != JobStatus.SUCCEEDED:
-        failure = found["failure"] or {"detail": found["status"], "advice": ""}
+    """Return the finished predictions."""
+    job = _checked(client.post(f"/v1/runs/{run}/predictions", json=body))
+    since = time.monotonic()
+    while job["status"] not in RESTING:
+        wait.check(job, since)
+        wait.pause()
+        job = _checked(client.get(f"/v1/runs/{run}/predictions/{job['id']}"))
+    if job["status"] != JobStatus.SUCCEEDED:
+        failure = job["failure"] or {"detail": job["status"], "advice": ""}
         _refuse(f"{failure['detail']} {failure['advice']}")
-    return found
+    return job
 
 
 def _checked(response: httpx.Response) -> dict[str, Any]:
@@ -158,17 +164,17 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
         except (ValueError, KeyError, TypeError):
             detail = response.text[:300]
         _refuse(f"{response.status_code}: {detail}")
-    answer: dict[str, Any] = response.json()
-    return answer
+    body: dict[str, Any] = response.json()
+    return body
 
 
-def _print(texts: list[str], found: dict[str, Any]) -> None:
-    for text, one in zip(texts, found["predictions"], strict=True):
+def _print(texts: list[str], job: dict[str, Any]) -> None:
+    for text, prediction in zip(texts, job["predictions"], strict=True):
         line = {
             "text": text,
-            "label": one["label"],
-            "score": one["score"],
-            "threshold": found["threshold"],
+            "label": prediction["label"],
+            "score": prediction["score"],
+            "threshold": job["threshold"],
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
 

@@ -1,4 +1,4 @@
-"""Settings for a command: what is wrong with them is said by variable, without a traceback."""
+"""Settings of a command; invalid ones are reported by variable, without a traceback."""
 
 import typer
 from pydantic import ValidationError
@@ -6,14 +6,15 @@ from pydantic import ValidationError
 from service.settings import Settings
 
 
-def read_settings(**given: object) -> Settings:
-    """The settings, with options that were `given` (not None) over them. Exits with 2."""
+def read_settings(**options: object) -> Settings:
+    """Return the settings, overridden by `options` that are not None. Exits with 2 on errors."""
+    overrides = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # checked by pydantic
+        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
         for item in error.errors():
             name = "_".join(str(part) for part in item["loc"]).upper()
-            said = item["msg"].removeprefix("Value error, ")
-            # What concerns several settings names them itself.
-            typer.echo(f"FAIRTUNE_{name}: {said}" if name else said, err=True)
+            message = item["msg"].removeprefix("Value error, ")
+            # An error about several settings names them itself.
+            typer.echo(f"FAIRTUNE_{name}: {message}" if name else message, err=True)
         raise typer.Exit(2) from None

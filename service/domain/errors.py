@@ -37,6 +37,11 @@ def pointer_of(location: Iterable[str | int]) -> str:
     return "".join(f"/{escaped(str(part))}" for part in location)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, cut to 300 characters; else its type's name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing that is wrong.

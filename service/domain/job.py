@@ -16,7 +16,20 @@ LOG_FILE = "training.log"
 DATASET_FILE = "dataset.parquet"
 BIAS_REPORT_FILE = "bias_report.json"
 CARD_FILE = "README.md"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_FILES = ("adapter_config.json", ADAPTER_WEIGHTS_FILE)
+
+# Directories below a job directory.
+CHECKPOINTS_DIR = "checkpoints"
+EVALUATIONS_DIR = "evaluations"
+TENSORBOARD_DIR = "tensorboard"
+ADAPTER_DIR = "adapter"
+MERGED_DIR = "merged"
+
+
+def checkpoint_path(step: int) -> str:
+    """Return the directory of a step's checkpoint, relative to the job directory."""
+    return f"{CHECKPOINTS_DIR}/checkpoint-{step}"
 
 
 class Job(BaseModel):

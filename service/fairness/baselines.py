@@ -1,4 +1,4 @@
-"""What no model at all would say: every row positive, or every row as its group mostly is."""
+"""Trivial baselines: always positive, and the majority label of each row's group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LabelCounts: TypeAlias = Mapping[str | None, Mapping[str, int]]
 def label_counts(
     labels: Iterable[str], groups: Iterable[str | None]
 ) -> dict[str | None, dict[str, int]]:
-    """Count a split's rows by group and label. The two are parallel, one entry per row."""
+    """Count a split's rows by group and label; the arguments are parallel, one entry per row."""
     counts: dict[str | None, dict[str, int]] = {}
     for (group, label), rows in Counter(zip(groups, labels, strict=True)).items():
         counts.setdefault(group, {})[label] = rows
@@ -23,12 +23,12 @@ def label_counts(
 def group_majority(
     groups: Iterable[str | None], train: LabelCounts, positive_label: str
 ) -> list[bool]:
-    """Whether each row is called positive by the majority of its group's training rows.
+    """Predict each row as the majority of its group's training rows; True: positive.
 
-    Labels are first reduced to positive against the rest. A row whose group is missing, unknown to
-    the training split or tied there takes the whole split's majority; a tie there is positive.
+    Labels are first reduced to positive versus other. A row without a group, or whose group is tied
+    or absent in the training split, gets the majority of the whole split; a tie there is positive.
     """
-    # Positives minus the rest, per group.
+    # Positives minus others, per group.
     balance = {
         group: sum(rows if label == positive_label else -rows for label, rows in counts.items())
         for group, counts in train.items()

@@ -1,18 +1,18 @@
-"""Intervals from rows drawn again with replacement (Efron 1979), vectorised.
+"""Vectorised bootstrap intervals (Efron 1979).
 
-A figure is computed on `RESAMPLES` draws of as many rows as there are, and q are the
-(1 - confidence) / 2 and (1 + confidence) / 2 quantiles of what came out. `percentile` intervals
-are [q1, q2]. A figure that errors can only push up from 0, as the largest of several differences or
-a sum of distances, comes out too high on the rows and higher still on draws of them: its percentile
-interval does not hold 0 when 0 is true. It gets the `basic` interval (Davison and Hinkley 1997,
-section 5.2), [2 x figure - q2, 2 x figure - q1], which takes that bias off.
+A figure is computed on `RESAMPLES` resamples of the rows; q1 and q2 are the (1 - confidence) / 2
+and (1 + confidence) / 2 quantiles of the results. The `percentile` interval is [q1, q2]. A figure
+that sampling errors can only increase, such as the largest of several differences or a sum of
+distances, is biased upwards on the rows and more so on their resamples: its percentile interval
+excludes 0 even if the true value is 0. Such a figure gets the `basic` interval (Davison and Hinkley
+1997, section 5.2), [2 x figure - q2, 2 x figure - q1], which corrects for that bias.
 
-A figure that depends on counts alone is computed from counts drawn from the multinomial
-distribution, which is what counts of drawn rows follow: no row is copied. Draws in which the figure
-cannot be computed are left out. Where no draw differs from another the data cannot say how sure the
-figure is, and the ends are None.
+Counts of resampled rows follow the multinomial distribution, so a figure that depends on counts
+alone is computed from drawn counts, without copying rows. Resamples in which the figure cannot be
+computed are excluded. If every resample gives the same value, the data does not tell the
+uncertainty of the figure, and the interval is None.
 
-The seed alone decides the draws, and they do not depend on the order of the rows.
+The resamples depend on the seed alone, not on the order of the rows.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     Generator: TypeAlias = np.random.Generator
 
 RESAMPLES = 2000
-"""Draws; the ends of a 95% interval are then some 50 draws from either side."""
+"""Resamples; about 50 of them lie outside each end of a 95% interval."""
 
-MOST_STEPS = 2048
-"""Different scores up to which every one is kept apart; more are put together, see `steps`."""
+MAX_STEPS = 2048
+"""Maximum number of distinct scores without rounding; see `group_by_score`."""
 
-AT_ONCE = 2**21
-"""Counts held in memory at once."""
+MAX_COUNTS_IN_MEMORY = 2**21
+"""Maximum number of drawn counts in memory."""
 
 
 class Interval(NamedTuple):
@@ -49,7 +49,7 @@ NO_INTERVAL = Interval(None, None)
 
 
 def percentile(drawn: Floats, confidence: float) -> Interval:
-    """The interval that the draws of one figure give; NaN where it could not be computed."""
+    """Return the percentile interval of a figure; `drawn` is NaN where it cannot be computed."""
     import numpy as np
 
     defined = drawn[~np.isnan(drawn)]
@@ -60,9 +60,9 @@ def percentile(drawn: Floats, confidence: float) -> Interval:
 
 
 def basic(drawn: Floats, figure: float, confidence: float) -> Interval:
-    """The same for a figure from 0 to 1, from its value on the rows themselves.
+    """Return the basic interval of a figure in [0, 1]; `figure` is its value on the rows.
 
-    The ends are kept within that and, where they would leave out the figure, moved to it.
+    The ends are clipped to [0, 1], and moved to the figure where they would exclude it.
     """
     lower, upper = percentile(drawn, confidence)
     if lower is None or upper is None:
@@ -73,7 +73,7 @@ def basic(drawn: Floats, figure: float, confidence: float) -> Interval:
 
 
 def f1_interval(counts: Confusion, confidence: float, seed: int) -> Interval:
-    """Of F1, from drawn confusion counts."""
+    """Return the percentile interval of F1, from drawn confusion counts."""
     import numpy as np
 
     tp, fp, fn, _ = draw_confusion(counts, np.random.default_rng(seed)).T
@@ -82,7 +82,7 @@ def f1_interval(counts: Confusion, confidence: float, seed: int) -> Interval:
 
 
 def draw_confusion(counts: Confusion, generator: Generator) -> Ints:
-    """Counts of drawn rows: TP, FP, FN and TN in the columns, a draw a line."""
+    """Draw confusion counts: columns TP, FP, FN and TN, one row per resample."""
     import numpy as np
 
     cells = np.array(
@@ -96,43 +96,43 @@ def draw_confusion(counts: Confusion, generator: Generator) -> Ints:
     return generator.multinomial(cells.sum(), cells / cells.sum(), size=RESAMPLES)
 
 
-class Steps(NamedTuple):
-    """Rows put together by score, rising; columns are parallel, one entry per step."""
+class ScoreSteps(NamedTuple):
+    """Rows grouped by ascending score; the columns are parallel, one entry per step."""
 
     positives: Ints
     negatives: Ints
     gap_positives: Floats
-    """Mean of 1 - score over the step's positive rows."""
+    """Mean of 1 - score over the positive rows of the step."""
     gap_negatives: Floats
-    """Mean of 0 - score over its negative rows."""
+    """Mean of 0 - score over the negative rows of the step."""
     bins: Sequence[int]
-    """Where each calibration bin that has rows begins."""
+    """Index of the first step of each non-empty calibration bin."""
 
 
-def steps(truth: Bools, scores: Floats) -> Steps:
-    """Put rows of one score together; of more than `MOST_STEPS` scores, neighbours too.
+def group_by_score(truth: Bools, scores: Floats) -> ScoreSteps:
+    """Group rows with the same score; with more than `MAX_STEPS` scores, neighbours as well.
 
-    A step then holds about the same number of rows as any other and never reaches over one of the
-    calibration bins' edges, so that calibration errors stay exact.
+    Steps of several scores have about the same number of rows. No step crosses an edge of a
+    calibration bin, so calibration errors stay exact.
     """
     import numpy as np
 
-    distinct, place, rows = np.unique(scores, return_inverse=True, return_counts=True)
+    distinct, step_of_row, rows = np.unique(scores, return_inverse=True, return_counts=True)
     bins = calibration_bin(distinct)
-    # Both parts rise with the score, so that their sum tells any two steps apart.
+    # Both terms rise with the score, so their sum identifies the step.
     step = bins + (
         np.arange(len(distinct))
-        if len(distinct) <= MOST_STEPS
-        else (np.cumsum(rows) - rows) * MOST_STEPS // len(scores)
+        if len(distinct) <= MAX_STEPS
+        else (np.cumsum(rows) - rows) * MAX_STEPS // len(scores)
     )
     _, first, step = np.unique(step, return_index=True, return_inverse=True)
-    place = step[place]
-    positives = np.bincount(place, weights=truth)
-    negatives = np.bincount(place, weights=~truth)
+    step_of_row = step[step_of_row]
+    positives = np.bincount(step_of_row, weights=truth)
+    negatives = np.bincount(step_of_row, weights=~truth)
     with np.errstate(invalid="ignore"):
-        gap_positives = np.bincount(place, weights=truth * (1 - scores)) / positives
-        gap_negatives = np.bincount(place, weights=~truth * -scores) / negatives
-    return Steps(
+        gap_positives = np.bincount(step_of_row, weights=truth * (1 - scores)) / positives
+        gap_negatives = np.bincount(step_of_row, weights=~truth * -scores) / negatives
+    return ScoreSteps(
         positives.astype(np.int64),
         negatives.astype(np.int64),
         np.nan_to_num(gap_positives),
@@ -144,44 +144,46 @@ def steps(truth: Bools, scores: Floats) -> Steps:
 def score_intervals(
     truth: Bools, scores: Floats, auc: float | None, error: float, confidence: float, seed: int
 ) -> tuple[Interval, Interval]:
-    """Percentile interval of the area under the ROC curve, basic one of the calibration error.
+    """Return the percentile interval of the ROC AUC and the basic one of the calibration error.
 
-    `auc` (None: one class) and `error` are the figures on the rows themselves. Where scores were
-    put together (`steps`), the drawn areas count their pairs as ties; all of them are moved by what
-    that did to `auc`.
+    `auc` (None: one class) and `error` are the figures on the rows. If scores were grouped
+    (`group_by_score`), the drawn areas count pairs within a step as ties; the areas are shifted by
+    the difference that this makes to `auc`.
     """
     import numpy as np
 
-    put = steps(truth, scores)
+    steps = group_by_score(truth, scores)
     areas, errors = [], []
-    for positives, negatives in _draw_steps(put, np.random.default_rng(seed)):
+    for positives, negatives in _draw_steps(steps, np.random.default_rng(seed)):
         areas.append(_area(positives, negatives))
-        gaps = positives * put.gap_positives + negatives * put.gap_negatives
-        by_bin = np.add.reduceat(gaps, put.bins, axis=1)
+        gaps = positives * steps.gap_positives + negatives * steps.gap_negatives
+        by_bin = np.add.reduceat(gaps, steps.bins, axis=1)
         errors.append(np.abs(by_bin).sum(axis=1) / len(scores))
     calibration = basic(np.concatenate(errors), error, confidence)
     if auc is None:
         return NO_INTERVAL, calibration
-    moved = auc - _area(put.positives[None], put.negatives[None])
-    # Moving them may push a draw past the ends by what is rounded.
-    areas_drawn = np.clip(np.concatenate(areas) + moved, 0, 1)
+    shift = auc - _area(steps.positives[None], steps.negatives[None])
+    # The shift may push an area out of [0, 1] by a rounding error.
+    areas_drawn = np.clip(np.concatenate(areas) + shift, 0, 1)
     return percentile(areas_drawn, confidence), calibration
 
 
-def _draw_steps(put: Steps, generator: Generator) -> Iterator[tuple[Ints, Ints]]:
-    """Drawn rows per step, positive and negative ones, a draw a line; some draws at a time."""
+def _draw_steps(steps: ScoreSteps, generator: Generator) -> Iterator[tuple[Ints, Ints]]:
+    """Yield batches of drawn positive and negative rows per step, one line per resample."""
     import numpy as np
 
-    cells = np.concatenate([put.positives, put.negatives])
-    total, many = cells.sum(), max(1, AT_ONCE // len(cells))
-    for start in range(0, RESAMPLES, many):
-        drawn = generator.multinomial(total, cells / total, size=min(many, RESAMPLES - start))
-        yield drawn[:, : len(put.positives)], drawn[:, len(put.positives) :]
+    cells = np.concatenate([steps.positives, steps.negatives])
+    total, batch = cells.sum(), max(1, MAX_COUNTS_IN_MEMORY // len(cells))
+    for start in range(0, RESAMPLES, batch):
+        drawn = generator.multinomial(total, cells / total, size=min(batch, RESAMPLES - start))
+        yield drawn[:, : len(steps.positives)], drawn[:, len(steps.positives) :]
 
 
 def _area(positives: Ints, negatives: Ints) -> Floats:
-    """Chance that a positive row is on a higher step than a negative one, ties counted one half;
-    NaN where either class is missing. One line per draw.
+    """Return the ROC AUC of each resample; NaN where a class is missing.
+
+    This is the probability that a positive row is on a higher step than a negative one, with ties
+    counted as one half.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""A split's rows as arrays: what is true of them, what two models said, which belong together."""
+"""Columns of a split as arrays: true labels, binary predictions, and partitions of the rows."""
 
 from __future__ import annotations
 
@@ -16,83 +16,85 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.int64]
 
-MOST_PARTS = 200
-"""Groups, sources or finer labels that a report holds at most, so that a column of free text
-cannot make it a hundred megabytes. Groups that a cap names are among them in any case."""
+MAX_PARTS = 200
+"""Maximum number of groups, sources or finer labels in a report, so that a column of free text
+cannot make it a hundred megabytes large. Groups with a cap are always included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
-    """One model's answers, positive label against the rest; one entry per row."""
+class BinaryPredictions:
+    """One model's predictions, positive label versus all others; one entry per row."""
 
     called: Bools
-    """Whether the row was called positive."""
+    """True where the row is predicted positive."""
     scores: Floats
-    """The positive label's probability."""
+    """Probability of the positive label."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """The rows of each value of a column, by name; rows without a value are in none."""
+class Partition:
+    """Rows by the value of a column; rows without a value belong to no part."""
 
     rows: dict[str, Ints]
-    """Row numbers, rising, of each part that is reported."""
+    """Ascending row numbers of each reported part, by value."""
     values: int
-    """Different values in the column, reported or not."""
+    """Number of distinct values in the column, reported or not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """The rows under report. Arrays are parallel, one entry per row."""
+    """The evaluated rows. Arrays are parallel, one entry per row."""
 
     truth: Bools
-    """Whether the row has the positive label."""
-    tuned: Answers
-    base: Answers | None
-    groups: Parts
-    sources: Parts
-    details: Parts
+    """True where the row has the positive label."""
+    tuned: BinaryPredictions
+    base: BinaryPredictions | None
+    groups: Partition
+    sources: Partition
+    details: Partition
     confidence: float
     min_support: int
 
 
 def equal(column: Sequence[str | None], value: str) -> Bools:
-    """Which entries are `value`."""
+    """Return a mask of the entries that equal `value`."""
     import numpy as np
 
-    return np.fromiter((each == value for each in column), dtype=np.bool_, count=len(column))
+    return np.fromiter((entry == value for entry in column), dtype=np.bool_, count=len(column))
 
 
-def answers(predictions: Predictions, positive_label: str) -> Answers:
-    """The model's answers with its predictions as they are."""
+def binary_predictions(predictions: Predictions, positive_label: str) -> BinaryPredictions:
+    """Return the predicted labels as positive versus other, with the scores."""
     import numpy as np
 
-    return Answers(
+    return BinaryPredictions(
         called=equal(predictions.predictions, positive_label),
         scores=np.array(predictions.scores, dtype=np.float64),
     )
 
 
-def at_threshold(model: Answers, threshold: float) -> Answers:
-    """The same scores, called positive from the threshold on."""
-    return Answers(called=model.scores >= threshold, scores=model.scores)
+def at_threshold(model: BinaryPredictions, threshold: float) -> BinaryPredictions:
+    """Return predictions that are positive where the score is at least `threshold`."""
+    return BinaryPredictions(called=model.scores >= threshold, scores=model.scores)
 
 
-def parts(column: Sequence[str | None], keep: Collection[str] = ()) -> Parts:
-    """Which rows belong to which value, in O(n log n).
+def partition(column: Sequence[str | None], required: Collection[str] = ()) -> Partition:
+    """Group the row numbers by value, in O(n log n).
 
-    Of more than `MOST_PARTS` values those in `keep` and then the largest are kept, of equally large
-    ones the first by name.
+    A column with more than `MAX_PARTS` values keeps those in `required` and then the largest;
+    ties are broken by name.
     """
     import numpy as np
 
     names = sorted({value for value in column if value is not None})
-    number: dict[str | None, int] = {name: place for place, name in enumerate(names)}
-    places = np.fromiter((number.get(value, -1) for value in column), np.int64, count=len(column))
-    order = np.argsort(places, kind="stable")
-    ends = np.searchsorted(places[order], np.arange(len(names) + 1))
+    number: dict[str | None, int] = {name: index for index, name in enumerate(names)}
+    numbers = np.fromiter((number.get(value, -1) for value in column), np.int64, count=len(column))
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[order], np.arange(len(names) + 1))
     rows = {
         name: order[start:end] for name, start, end in zip(names, ends[:-1], ends[1:], strict=True)
     }
-    kept = sorted(rows, key=lambda name: (name not in keep, -len(rows[name]), name))[:MOST_PARTS]
-    return Parts(rows={name: rows[name] for name in sorted(kept)}, values=len(names))
+    ranked = sorted(rows, key=lambda name: (name not in required, -len(rows[name]), name))
+    return Partition(
+        rows={name: rows[name] for name in sorted(ranked[:MAX_PARTS])}, values=len(names)
+    )

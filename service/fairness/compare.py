@@ -1,18 +1,26 @@
-"""Several models on the same rows, side by side: a pure function, as the bias report is."""
+"""Compare several models on the same rows: a pure function, like the bias report."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from service.fairness import criteria, metrics, rates, verdicts
 from service.fairness.baselines import LabelCounts
-from service.fairness.columns import Answers, Parts, answers, equal, parts
+from service.fairness.columns import (
+    BinaryPredictions,
+    Partition,
+    binary_predictions,
+    equal,
+    partition,
+)
+from service.fairness.compare_warnings import comparison_warnings
 from service.fairness.paired import holm, paired
 from service.fairness.predictions import Predictions
 from service.fairness.schema import CapVerdict, ReportWarning
+from service.fairness.schema_base import Rule
 from service.fairness.schema_compare import (
     Compared,
     ComparedCap,
@@ -21,7 +29,7 @@ from service.fairness.schema_compare import (
     Pair,
     WorstExcess,
 )
-from service.fairness.schema_detail import GroupRates, Rule
+from service.fairness.schema_verdicts import GroupRates
 
 if TYPE_CHECKING:
     from service.fairness.columns import Bools
@@ -29,12 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "compare", "pareto_front"]
 
 Point: TypeAlias = tuple[float | None, float | None]
-"""F1 (more is better) and the worst excess over a cap (less is better)."""
+"""F1 (higher is better) and the worst excess over a cap (lower is better)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model. `predictions` are decided by `rule` already; the rest is said about it."""
+    """One model; `predictions` are those under its decision rule `rule`."""
 
     entry: str
     predictions: Predictions
@@ -62,32 +70,32 @@ def compare(
     train_counts: LabelCounts | None = None,
     warnings: Iterable[ReportWarning] = (),
 ) -> Comparison:
-    """Hold every model against the same caps on the same rows, and every two against each other.
+    """Evaluate every model against the same caps, and test every pair of models for a difference.
 
-    `train_counts` says which groups the data has elsewhere: a cap on one that this split lacks is
-    inconclusive, on any other it is not applicable. `warnings` are put before those found here.
+    `train_counts` tells which other groups the data has: the verdict on a capped group that this
+    split lacks is inconclusive if the group occurs there, otherwise not applicable. `warnings`
+    precede the warnings of the comparison itself.
 
-    Raises ValueError where there are fewer than two entries, where two have the same name, where
-    the confidence is not in [0.5, 1), and where the rows are not the same in the same order: it
-    names the entry that differs from the first one, and in what.
+    Raises ValueError if there are fewer than two entries, if two have the same name, if the
+    confidence is not in [0.5, 1), or if the entries do not cover the same rows in the same order;
+    the message names the entry that differs from the first one and the first difference.
     """
     rates.check_confidence(confidence)
     _check(entries)
-    rows, asked = entries[0].predictions, tuple(caps)
+    rows, caps = entries[0].predictions, tuple(caps)
     truth = equal(rows.labels, positive_label)
-    models = [answers(one.predictions, positive_label) for one in entries]
-    groups = parts(rows.groups, {cap.group for cap in asked})
-    measured = [
-        _measure(entry, model, truth, groups, asked, confidence, train_counts or {})
+    models = [binary_predictions(entry.predictions, positive_label) for entry in entries]
+    groups = partition(rows.groups, {cap.group for cap in caps})
+    compared = [
+        _measure(entry, model, truth, groups, caps, confidence, train_counts or {})
         for entry, model in zip(entries, models, strict=True)
     ]
-    # Without caps that apply the second figure is the same for all: the F1 alone counts.
-    free = not any(cap.observed is not None for one in measured for cap in one.caps)
+    # Without an applicable cap the second coordinate is the same for all: F1 alone counts.
+    uncapped = not any(cap.observed is not None for model in compared for cap in model.caps)
     front = pareto_front(
-        [(one.f1.value, 0.0 if free else one.worst_excess.value) for one in measured]
+        [(model.f1.value, 0.0 if uncapped else model.worst_excess.value) for model in compared]
     )
-    found = [*_fitted_here(entries, split)]
-    found += _warnings(len(entries), split, truth, groups, min_support)
+    fitted = [entry.entry for entry in entries if entry.rule == "fitted"]
     return Comparison(
         data=ComparisonData(
             dataset_hash=dataset_hash,
@@ -98,47 +106,50 @@ def compare(
         ),
         positive_label=positive_label,
         confidence=confidence,
-        caps=tuple(ComparedCap(group=cap.group, metric=cap.metric, max=cap.max) for cap in asked),
+        caps=tuple(ComparedCap(group=cap.group, metric=cap.metric, max=cap.max) for cap in caps),
         min_f1=min_f1,
         settings_of=settings_of,
         entries=tuple(
-            one.model_copy(update={"pareto": on_front})
-            for one, on_front in zip(measured, front, strict=True)
+            model.model_copy(update={"pareto": on_front})
+            for model, on_front in zip(compared, front, strict=True)
         ),
         pairs=_pairs(entries, [truth == model.called for model in models]),
-        warnings=(*warnings, *found),
+        warnings=(
+            *warnings,
+            *comparison_warnings(len(entries), fitted, split, truth, groups, min_support),
+        ),
     )
 
 
 def _check(entries: Sequence[Entry]) -> None:
     if len(entries) < 2:
-        raise ValueError(f"a comparison is of at least two models, not {len(entries)}")
-    first, *others = entries
-    for number, one in enumerate(others, 1):
-        if one.entry in {earlier.entry for earlier in entries[:number]}:
-            raise ValueError(f"{one.entry} is named twice")
-        ours, theirs = first.predictions, one.predictions
-        if len(ours) != len(theirs):
+        raise ValueError(f"a comparison needs at least two models, not {len(entries)}")
+    reference, *others = entries
+    for number, entry in enumerate(others, 1):
+        if entry.entry in {earlier.entry for earlier in entries[:number]}:
+            raise ValueError(f"{entry.entry} is named twice")
+        expected, actual = reference.predictions, entry.predictions
+        if len(expected) != len(actual):
             raise ValueError(
-                f"{one.entry} has other rows than {first.entry}: {len(theirs)} instead of "
-                f"{len(ours)}"
+                f"{entry.entry} does not have the same rows as {reference.entry}: {len(actual)} "
+                f"instead of {len(expected)}"
             )
-        for name in ("ids", "labels", "groups"):
+        for column in ("ids", "labels", "groups"):
             for row, (left, right) in enumerate(
-                zip(getattr(ours, name), getattr(theirs, name), strict=True)
+                zip(getattr(expected, column), getattr(actual, column), strict=True)
             ):
                 if left != right:
                     raise ValueError(
-                        f"{one.entry} has other rows than {first.entry}: the {name} differ, first "
-                        f"in row {row} ({right!r} instead of {left!r})"
+                        f"{entry.entry} does not have the same rows as {reference.entry}: the "
+                        f"{column} differ, first in row {row} ({right!r} instead of {left!r})"
                     )
 
 
 def _measure(
     entry: Entry,
-    model: Answers,
+    model: BinaryPredictions,
     truth: Bools,
-    groups: Parts,
+    groups: Partition,
     caps: Sequence[verdicts.Cap],
     confidence: float,
     train: LabelCounts,
@@ -150,7 +161,7 @@ def _measure(
         counts = rates.confusion(truth[rows], model.called[rows])
         fpr, fnr = rates.fpr(counts, confidence), rates.fnr(counts, confidence)
         by_group.append(GroupRates(group=name, fpr=fpr, fnr=fnr))
-    judged = criteria.judge(caps, by_group, train, confidence)
+    cap_verdicts = criteria.judge_caps(caps, by_group, train, confidence)
     return Compared(
         entry=entry.entry,
         run_id=entry.run_id,
@@ -168,28 +179,28 @@ def _measure(
         fpr=overall.fpr,
         fnr=overall.fnr,
         groups=tuple(by_group),
-        caps=judged,
-        caps_verdict=verdicts.summarise(judged),
-        worst_excess=_worst_excess(judged),
-        pareto=False,  # until all are measured
+        caps=cap_verdicts,
+        caps_verdict=verdicts.summarise(cap_verdicts),
+        worst_excess=_worst_excess(cap_verdicts),
+        pareto=False,  # set when all models are measured
     )
 
 
 def _worst_excess(caps: Sequence[CapVerdict]) -> WorstExcess:
-    over = [(cap.observed - cap.max, cap) for cap in caps if cap.observed is not None]
-    if not over:
-        reason = "no cap was asked for"
-        if caps:
-            reason = "no cap is on a group with rows to count"
+    excesses = [(cap.observed - cap.max, cap) for cap in caps if cap.observed is not None]
+    if not excesses:
+        reason = "no capped group has rows to count" if caps else "there are no caps"
         return WorstExcess(value=None, group=None, metric=None, reason=reason)
-    value, worst = max(over, key=lambda pair: pair[0])
+    value, worst = max(excesses, key=lambda pair: pair[0])
     return WorstExcess(value=value, group=worst.group, metric=worst.metric)
 
 
 def pareto_front(points: Sequence[Point]) -> list[bool]:
-    """Whether each point is on the front: no other is as good in both figures and better in one.
+    """Return, for each point, True if it is on the Pareto front of F1 and worst excess.
 
-    Equal points are on it together. A point without either figure is not, and bars no other.
+    A point is on the front if no point is at least as good in both coordinates and better in one.
+    Equal points are on it together. A point with a missing coordinate is not on the front and
+    dominates no other.
     """
 
     def is_dominated(f1: float, excess: float) -> bool:
@@ -204,53 +215,16 @@ def pareto_front(points: Sequence[Point]) -> list[bool]:
     ]
 
 
-def _pairs(entries: Sequence[Entry], right: Sequence[Bools]) -> tuple[Pair, ...]:
-    """McNemar's exact test of every two, p_holm over all of them."""
-    both = list(itertools.combinations(range(len(entries)), 2))
-    tests = [paired(right[one], right[two]) for one, two in both]
+def _pairs(entries: Sequence[Entry], correct: Sequence[Bools]) -> tuple[Pair, ...]:
+    """Return McNemar's exact test for every pair, with `p_holm` adjusted over all pairs."""
+    pairs = list(itertools.combinations(range(len(entries)), 2))
+    tests = [paired(correct[first], correct[second]) for first, second in pairs]
     adjusted = holm([test.p_value for test in tests])
     return tuple(
         Pair(
-            first=entries[one].entry,
-            second=entries[two].entry,
+            first=entries[first].entry,
+            second=entries[second].entry,
             paired=test.model_copy(update={"p_holm": p_holm}),
         )
-        for (one, two), test, p_holm in zip(both, tests, adjusted, strict=True)
+        for (first, second), test, p_holm in zip(pairs, tests, adjusted, strict=True)
     )
-
-
-def _fitted_here(entries: Sequence[Entry], split: str) -> Iterator[ReportWarning]:
-    fitted = [one.entry for one in entries if one.rule == "fitted"]
-    if split == "validation" and fitted:
-        yield ReportWarning(
-            code="threshold_fitted_here",
-            detail=f"The thresholds of {', '.join(fitted)} were fitted on these very rows: figures "
-            "at them are better than they would be on others.",
-        )
-
-
-def _warnings(
-    models: int, split: str, truth: Bools, groups: Parts, min_support: int
-) -> Iterator[ReportWarning]:
-    if split == "test":
-        yield ReportWarning(
-            code="choosing_on_test",
-            detail=f"The best of {models} models on these rows looks better there than it is: "
-            "choose on the validation split, and let the test split judge what was chosen.",
-        )
-    if truth.all() or not truth.any():
-        yield ReportWarning(
-            code="one_class",
-            detail="Every row is of one class: FPR or FNR and AUC cannot be computed.",
-        )
-    for name, rows in groups.rows.items():
-        if len(rows) < min_support:
-            yield ReportWarning(
-                code="small_group", detail=f"{name} has {len(rows)} rows, fewer than {min_support}."
-            )
-    if groups.values > len(groups.rows):
-        yield ReportWarning(
-            code="groups_left_out",
-            detail=f"Of {groups.values} groups the {len(groups.rows)} largest, and those with a "
-            "cap, are shown.",
-        )

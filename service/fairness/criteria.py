@@ -1,23 +1,44 @@
-"""What a release is held to: caps, the least F1, and the original's criterion of success."""
+"""Release criteria: caps on error rates, the minimum F1, and the original success criterion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from service.fairness import rates, verdicts
 from service.fairness.baselines import LabelCounts
 from service.fairness.schema import CapVerdict, MinF1, OverallMetrics, RateEstimate, ReportMeta
-from service.fairness.schema_detail import GroupRates, Success
+from service.fairness.schema_verdicts import GroupRates, Success
 
 
-def judge(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """How a model is evaluated: its positive label, and the criteria that it must meet."""
+
+    positive_label: str
+    caps: Sequence[verdicts.Cap] = ()
+    min_f1: float | None = None
+    confidence: float = 0.95
+    """Level of the two-sided intervals and, separately, of each one-sided limit."""
+    min_support: int = 30
+    """Rows; a smaller group is marked as a small sample."""
+    threshold: float | None = None
+    """Threshold of the rule `given`; None for the other rules."""
+    bootstrap_seed: int = 0
+    """Seed of the bootstrap resamples; it changes no point estimate."""
+
+
+def judge_caps(
     caps: Iterable[verdicts.Cap],
     groups: Sequence[GroupRates],
     train: LabelCounts,
     confidence: float,
 ) -> tuple[CapVerdict, ...]:
-    """A verdict on every cap. A group that only the training split has is inconclusive."""
+    """Return a verdict on every cap.
+
+    The verdict on a group that occurs in the training split only is inconclusive.
+    """
     by_name = {group.group: group for group in groups}
 
     def observed(cap: verdicts.Cap) -> RateEstimate | None:
@@ -29,29 +50,30 @@ def judge(
     return tuple(verdicts.judge_cap(cap, observed(cap), confidence) for cap in caps)
 
 
-def min_f1(least: float | None, overall: OverallMetrics) -> MinF1 | None:
-    """F1 against the least asked for; None if none was."""
-    if least is None:
+def min_f1(minimum: float | None, overall: OverallMetrics) -> MinF1 | None:
+    """Compare F1 with the required minimum; return None if no minimum is required."""
+    if minimum is None:
         return None
     value = overall.f1.value
     if value is None:
-        return MinF1(min_f1=least, value=None, verdict=None, reason=overall.f1.reason)
-    return MinF1(min_f1=least, value=value, verdict="met" if value >= least else "not_met")
+        return MinF1(min_f1=minimum, value=None, verdict=None, reason=overall.f1.reason)
+    return MinF1(min_f1=minimum, value=value, verdict="met" if value >= minimum else "not_met")
 
 
 def success(
-    tuned: OverallMetrics, base: OverallMetrics | None, least: float | None, meta: ReportMeta
+    tuned: OverallMetrics, base: OverallMetrics | None, minimum: float | None, meta: ReportMeta
 ) -> Success:
-    """The tuned model against the base model, each under its own template, and the least F1.
+    """Compare the tuned model's F1 with the base model's and with the required minimum.
 
-    Falling short of the least F1 is enough for `not_met`, with or without a base model.
+    Each model is scored with its own template. An F1 below the minimum suffices for `not_met`,
+    with or without a base model.
     """
     after, before = tuned.f1.value, None if base is None else base.f1.value
     verdict: Literal["met", "not_met"] | None = None
     reason = None
     if after is None:
         reason = f"tuned: {tuned.f1.reason}"
-    elif least is not None and after < least:
+    elif minimum is not None and after < minimum:
         verdict = "not_met"
     elif base is None:
         reason = "the base model was not scored"
@@ -65,7 +87,7 @@ def success(
         tuned_f1=after,
         base_f1=before,
         difference=None if after is None or before is None else after - before,
-        min_f1=least,
+        min_f1=minimum,
         verdict=verdict,
         reason=reason,
     )

@@ -1,4 +1,4 @@
-"""What the report's plots are drawn from: ROC curves, score histograms, a sweep of thresholds."""
+"""Data of the report's plots: ROC curves, score histograms, and a threshold sweep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from service.fairness.calibration import calibration
 from service.fairness.columns import Split
 from service.fairness.schema import Estimate
-from service.fairness.schema_detail import Curves, RocCurve, ScoreHistogram, Sweep
+from service.fairness.schema_curves import Curves, RocCurve, ScoreHistogram, Sweep
 from service.fairness.thresholds import called_at
 
 if TYPE_CHECKING:
@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 ROC_POINTS = 200
 HISTOGRAM_BINS = 20
 SWEEP_STEPS = 100
-"""Steps from threshold 0 to 1: one more threshold than that."""
+"""Steps from threshold 0 to 1; there is one threshold more than steps."""
 
 
 def curves(split: Split, error: Estimate) -> Curves:
-    """Of the model under report: all rows first, then each group by name.
+    """Return the plot data of the model under report: all rows first, then each group by name.
 
-    `error` is the calibration error of all rows.
+    `error` is the calibration error over all rows.
     """
     truth, scores = split.truth, split.tuned.scores
-    named = [(None, truth, scores)] + [
+    subsets = [(None, truth, scores)] + [
         (name, truth[rows], scores[rows]) for name, rows in split.groups.rows.items()
     ]
-    drawn = (roc(*each) for each in named)
+    roc_curves = (roc(*subset) for subset in subsets)
     return Curves(
-        roc=tuple(curve for curve in drawn if curve is not None),
-        histograms=tuple(histogram(*each) for each in named),
+        roc=tuple(curve for curve in roc_curves if curve is not None),
+        histograms=tuple(histogram(*subset) for subset in subsets),
         calibration=calibration(truth, scores, split.confidence, error),
         sweep=sweep(split),
     )
 
 
 def roc(group: str | None, truth: Bools, scores: Floats) -> RocCurve | None:
-    """The curve's corners, thinned to at most `ROC_POINTS` at equal distances along it, its ends
-    among them; None of a single class.
+    """Return the corners of the ROC curve; None for rows of a single class.
+
+    A longer curve is thinned to `ROC_POINTS` points at equal distances, including both ends.
     """
     import numpy as np
     from sklearn.metrics import roc_curve
@@ -49,25 +50,25 @@ def roc(group: str | None, truth: Bools, scores: Floats) -> RocCurve | None:
     fpr, tpr, _ = roc_curve(truth, scores)
     if len(fpr) > ROC_POINTS:
         along = fpr + tpr
-        kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], ROC_POINTS)))
-        fpr, tpr = fpr[kept], tpr[kept]
+        thinned = np.unique(np.searchsorted(along, np.linspace(0, along[-1], ROC_POINTS)))
+        fpr, tpr = fpr[thinned], tpr[thinned]
     return RocCurve(group=group, fpr=tuple(fpr.tolist()), tpr=tuple(tpr.tolist()))
 
 
 def histogram(group: str | None, truth: Bools, scores: Floats) -> ScoreHistogram:
-    """Rows by score, in `HISTOGRAM_BINS` bins that are closed on the right, the first on both."""
+    """Count rows by score in `HISTOGRAM_BINS` bins, closed on the right (the first on both)."""
     import numpy as np
 
-    places = np.searchsorted(np.linspace(0, 1, HISTOGRAM_BINS + 1)[1:-1], scores)
+    bin_of_row = np.searchsorted(np.linspace(0, 1, HISTOGRAM_BINS + 1)[1:-1], scores)
     return ScoreHistogram(
         group=group,
-        positives=tuple(np.bincount(places[truth], minlength=HISTOGRAM_BINS).tolist()),
-        negatives=tuple(np.bincount(places[~truth], minlength=HISTOGRAM_BINS).tolist()),
+        positives=tuple(np.bincount(bin_of_row[truth], minlength=HISTOGRAM_BINS).tolist()),
+        negatives=tuple(np.bincount(bin_of_row[~truth], minlength=HISTOGRAM_BINS).tolist()),
     )
 
 
 def sweep(split: Split) -> Sweep:
-    """Figures at thresholds of equal distance. What cannot be computed at one is None there."""
+    """Return figures at equidistant thresholds; a figure that cannot be computed is None."""
     import numpy as np
 
     thresholds = np.arange(SWEEP_STEPS + 1) / SWEEP_STEPS

@@ -1,4 +1,4 @@
-"""How well a model does over all rows of a split, positive label against the rest."""
+"""Overall metrics of a split, positive label versus all others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from service.fairness import rates
 from service.fairness.schema import Differences, Estimate, OverallMetrics
-from service.fairness.schema_base import NO_INTERVAL_MADE
+from service.fairness.schema_base import NO_INTERVAL_COMPUTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,12 +23,12 @@ CALIBRATION_BINS = 15
 def overall_metrics(
     truth: Bools, called: Bools, scores: Floats | None, confidence: float
 ) -> OverallMetrics:
-    """Every overall figure. `scores` are probabilities of the positive label, None without any.
+    """Return every overall figure; `scores` are probabilities of the positive label, or None.
 
     The three arrays are parallel, one entry per row, and not empty.
     """
     counts = rates.confusion(truth, called)
-    no_scores = Estimate(value=None, reason="no scores, only predictions")
+    no_scores = Estimate(value=None, reason="there are no scores")
     return OverallMetrics(
         confusion=counts,
         accuracy=rates.accuracy(counts, confidence),
@@ -43,7 +43,7 @@ def overall_metrics(
 
 
 def unknown_metrics(reason: str) -> OverallMetrics:
-    """The figures of a model that there are no predictions of."""
+    """Return null figures, with the reason, for a model without predictions."""
     rate, figure = rates.unknown_rate(reason), Estimate(value=None, reason=reason)
     return OverallMetrics(
         confusion=None,
@@ -59,16 +59,16 @@ def unknown_metrics(reason: str) -> OverallMetrics:
 
 
 def f1(truth: Bools, called: Bools) -> Estimate:
-    """2TP / (2TP + FP + FN), the positive label's F1; null when no row is or is called positive."""
+    """Return F1 = 2TP / (2TP + FP + FN); null if no row is positive or predicted positive."""
     from sklearn.metrics import f1_score
 
     if not (truth.any() or called.any()):
-        return Estimate(value=None, reason="no row is positive or was called positive")
+        return Estimate(value=None, reason="no row is positive or predicted positive")
     return _plain(float(f1_score(truth, called, zero_division=0.0)))
 
 
 def auc(truth: Bools, scores: Floats) -> Estimate:
-    """Chance that a positive row scores above a negative one, ties counted one half."""
+    """Return the probability that a positive row outscores a negative one; a tie counts 1/2."""
     from sklearn.metrics import roc_auc_score
 
     if truth.all() or not truth.any():
@@ -77,13 +77,13 @@ def auc(truth: Bools, scores: Floats) -> Estimate:
 
 
 def calibration_error(truth: Bools, scores: Floats) -> Estimate:
-    """Expected calibration error of the positive label's probability, a fraction.
+    """Return the expected calibration error of the positive label's probability, a fraction.
 
     Guo et al. 2017 ("On Calibration of Modern Neural Networks"), equation 3: the mean over rows of
-    |share of positives - mean score| in the row's bin. The bins are `CALIBRATION_BINS` of equal
-    width over [0, 1], closed on the right, the first on the left too; empty ones weigh nothing.
-    Taken on the positive label's probability rather than on that of the predicted label, so that it
-    does not move with the decision threshold.
+    |share of positives - mean score| in the row's bin. There are `CALIBRATION_BINS` bins of equal
+    width over [0, 1], closed on the right, the first on both sides; empty bins do not count. The
+    error uses the positive label's probability instead of the predicted label's, so that it does
+    not depend on the decision threshold.
     """
     import numpy as np
     from sklearn.calibration import calibration_curve
@@ -96,19 +96,19 @@ def calibration_error(truth: Bools, scores: Floats) -> Estimate:
 
 
 def calibration_bin(scores: Floats) -> Ints:
-    """Which of the bins of `calibration_error` each score lies in, from 0."""
+    """Return the index, from 0, of each score's bin in `calibration_error`."""
     import numpy as np
 
     return np.searchsorted(np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1], scores)
 
 
 def _plain(value: float) -> Estimate:
-    """A figure as it is; `intervals` gives those of a whole split an interval."""
-    return Estimate(value=value, interval_reason=NO_INTERVAL_MADE)
+    """Return a figure without an interval; `intervals` adds one to those of a whole split."""
+    return Estimate(value=value, interval_reason=NO_INTERVAL_COMPUTED)
 
 
 def differences(tuned: OverallMetrics, base: OverallMetrics) -> Differences:
-    """Tuned minus base, figure by figure; null, with the reason, where either is null."""
+    """Return tuned minus base for each figure; null, with the reason, if either is null."""
 
     def minus(name: str) -> Estimate:
         after, before = getattr(tuned, name), getattr(base, name)

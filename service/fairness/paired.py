@@ -1,4 +1,4 @@
-"""Base model against tuned model on the same rows: McNemar's exact test, Holm over the groups."""
+"""Paired comparison of two models: McNemar's exact test, with Holm's adjustment over groups."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.fairness.columns import Split
-from service.fairness.schema_detail import BeforeAfter, GroupPaired, Paired
+from service.fairness.schema_verdicts import BeforeAfter, GroupPaired, Paired
 
 if TYPE_CHECKING:
     from service.fairness.columns import Bools
 
 
 def before_after(split: Split) -> BeforeAfter | None:
-    """Whether training changed which rows are called right; None without a base model."""
+    """Compare base and tuned model row by row; return None without a base model."""
     if split.base is None:
         return None
     first = split.base.called == split.truth
@@ -30,10 +30,10 @@ def before_after(split: Split) -> BeforeAfter | None:
 
 
 def paired(first: Bools, second: Bools) -> Paired:
-    """Two models by which rows each got right; the arrays are parallel, one entry per row.
+    """Return McNemar's exact test (1947) of two models; True marks a row that a model got right.
 
-    The p-value is the exact two-sided one of McNemar's test: were neither model better, each row
-    that one alone got right would be either's by the toss of a coin.
+    The two-sided p-value is that of a binomial test with probability 1/2 on the rows that exactly
+    one of the models got right. The arrays are parallel, one entry per row.
     """
     from scipy.stats import binomtest
 
@@ -50,13 +50,13 @@ def paired(first: Bools, second: Bools) -> Paired:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted so that each may be held against the level that all share (Holm 1979).
+    """Return p-values adjusted by Holm's step-down method (1979), in the given order.
 
-    The i-th smallest of m is multiplied by m - i + 1, is no smaller than those before it and at
-    most 1.
+    Comparing each with a level controls the family-wise error rate at that level. The i-th smallest
+    of m is multiplied by m - i + 1, then raised to the largest before it, and is at most 1.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda one: p_values[one])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted

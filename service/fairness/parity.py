@@ -1,4 +1,4 @@
-"""How far apart the groups are: fairlearn's differences, with bootstrap intervals."""
+"""Parity between groups: fairlearn's differences, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from service.fairness.bootstrap import RESAMPLES, basic, draw_confusion
 from service.fairness.schema import Confusion, GroupReport
 from service.fairness.schema_base import DRAWS_AGREE
-from service.fairness.schema_detail import Parity, ParityDifference, ParityReport
+from service.fairness.schema_groups import Parity, ParityDifference, ParityReport
 
 if TYPE_CHECKING:
     from service.fairness.columns import Floats, Ints
 
 Rates: TypeAlias = "dict[str, Floats]"
-"""One or many draws of each rate, by the rate's field in `Parity`."""
+"""One or more resamples of each rate, by the name of its field in `Parity`."""
 
 REASONS = {"false_positive_rate": "no negative rows", "true_positive_rate": "no positive rows"}
 
@@ -22,7 +22,7 @@ REASONS = {"false_positive_rate": "no negative rows", "true_positive_rate": "no 
 def parity_report(
     groups: tuple[GroupReport, ...], confidence: float, seed: int
 ) -> ParityReport | None:
-    """Both models' differences over the groups of the report; None of fewer than two."""
+    """Return both models' differences between the groups; None if there are fewer than two."""
     if len(groups) < 2:
         return None
     tuned = {group.group: group.tuned.confusion for group in groups}
@@ -35,12 +35,12 @@ def parity_report(
 
 
 def parity(groups: Mapping[str, Confusion], confidence: float, seed: int) -> Parity:
-    """Largest minus smallest of each rate over the groups that have it (Agarwal et al. 2018;
-    fairlearn's `demographic_parity_difference` and `equalized_odds_difference`).
+    """Return the largest minus the smallest rate over the groups (Agarwal et al. 2018; fairlearn's
+    `demographic_parity_difference` and `equalized_odds_difference`).
 
-    fairlearn takes the rate of a group with nothing to count for 0; here such a group is left out.
-    Rows are drawn within each group, so that groups keep their sizes. In a draw that leaves a group
-    nothing to count, the difference is over the others.
+    fairlearn uses 0 for the rate of a group without rows to count; here such a group is excluded.
+    Rows are resampled within each group, so groups keep their sizes. In a resample that leaves a
+    group without rows to count, the difference is between the other groups.
     """
     import numpy as np
 
@@ -57,19 +57,21 @@ def parity(groups: Mapping[str, Confusion], confidence: float, seed: int) -> Par
                 left_out[group] = REASONS[name]
                 continue
             measured.setdefault(name, {})[group] = float(value[0])
-            nothing = np.full(RESAMPLES, np.nan)
-            highest[name] = np.fmax(highest.get(name, nothing), drawn[name])
-            lowest[name] = np.fmin(lowest.get(name, nothing), drawn[name])
+            undefined = np.full(RESAMPLES, np.nan)
+            highest[name] = np.fmax(highest.get(name, undefined), drawn[name])
+            lowest[name] = np.fmin(lowest.get(name, undefined), drawn[name])
             counted[name] = counted.get(name, 0) + ~np.isnan(drawn[name])
-    apart = {
+    spreads = {
         name: np.where(counted[name] > 1, highest[name] - lowest[name], np.nan) for name in measured
     }
-    made = {
-        name: _difference(measured.get(name, {}), apart.get(name), confidence)
+    differences = {
+        name: _difference(measured.get(name, {}), spreads.get(name), confidence)
         for name in ("demographic_parity", "false_positive_rate", "true_positive_rate")
     }
     return Parity(
-        **made, equalized_odds=_equalized_odds(made, apart, confidence), left_out=left_out
+        **differences,
+        equalized_odds=_equalized_odds(differences, spreads, confidence),
+        left_out=left_out,
     )
 
 
@@ -83,7 +85,7 @@ def _cells(counts: Confusion) -> tuple[int, int, int, int]:
 
 
 def _rates(tp: Ints, fp: Ints, fn: Ints, tn: Ints) -> Rates:
-    """Each rate per draw; NaN over nothing."""
+    """Return each rate per resample; NaN where there are no rows to count."""
     import numpy as np
 
     with np.errstate(invalid="ignore"):
@@ -95,9 +97,9 @@ def _rates(tp: Ints, fp: Ints, fn: Ints, tn: Ints) -> Rates:
 
 
 def _difference(
-    measured: Mapping[str, float], apart: Floats | None, confidence: float
+    measured: Mapping[str, float], spreads: Floats | None, confidence: float
 ) -> ParityDifference:
-    if len(measured) < 2 or apart is None:
+    if len(measured) < 2 or spreads is None:
         return ParityDifference(
             value=None,
             lower=None,
@@ -106,11 +108,11 @@ def _difference(
             lowest=None,
             reason="fewer than two groups have this rate",
         )
-    # Of groups with the same rate the first by name.
+    # Ties are broken by name.
     highest = max(measured, key=lambda group: measured[group])
     lowest = min(measured, key=lambda group: measured[group])
     value = measured[highest] - measured[lowest]
-    lower, upper = basic(apart, value, confidence)
+    lower, upper = basic(spreads, value, confidence)
     return ParityDifference(
         value=value,
         lower=lower,
@@ -122,16 +124,16 @@ def _difference(
 
 
 def _equalized_odds(
-    made: Mapping[str, ParityDifference], apart: Rates, confidence: float
+    differences: Mapping[str, ParityDifference], spreads: Rates, confidence: float
 ) -> ParityDifference:
     import numpy as np
 
-    fpr, tpr = made["false_positive_rate"], made["true_positive_rate"]
+    fpr, tpr = differences["false_positive_rate"], differences["true_positive_rate"]
     if fpr.value is None or tpr.value is None:
         return fpr if fpr.value is None else tpr
     worse = fpr if fpr.value >= tpr.value else tpr
     assert worse.value is not None
-    drawn = np.maximum(apart["false_positive_rate"], apart["true_positive_rate"])
+    drawn = np.maximum(spreads["false_positive_rate"], spreads["true_positive_rate"])
     lower, upper = basic(drawn, worse.value, confidence)
     why = DRAWS_AGREE if lower is None else None
     return worse.model_copy(update={"lower": lower, "upper": upper, "interval_reason": why})

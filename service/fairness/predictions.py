@@ -1,4 +1,4 @@
-"""What a model said about a split: parallel columns, checked once, read many times."""
+"""Predictions of one model on one split: parallel columns, validated once."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 ROUNDING = 1e-6
-"""How far outside [0, 1] a probability may lie and still be taken for rounding (and clipped)."""
+"""Tolerance outside [0, 1] within which a probability is clipped as a rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """One model's answers on one split, one entry per row in every column.
+    """One model's predictions on one split, one entry per row in every column.
 
-    `scores` holds the probability of the positive label, in [0, 1]. `label_scores`, where given,
-    holds one such column per label. `predictions` is the label decided on, by whatever threshold.
-    `split` and `checkpoint_step` say where the rows and the weights came from.
+    `scores` holds the probability of the positive label, in [0, 1]; `label_scores`, if present,
+    one such column per label. `predictions` holds the predicted labels under any decision rule.
+    `split` and `checkpoint_step` identify the rows and the weights.
 
-    Any sequence is taken and kept as a tuple. Raises ValueError, naming the first row at fault,
-    when there are no rows, when columns differ in length, when an id, label or prediction is not
-    text (or a group, source or detail neither text nor None), or when a score is NaN, infinite or
-    outside [0, 1] by more than `ROUNDING`.
+    Sequences are stored as tuples. Raises ValueError, naming the first invalid row, if there are no
+    rows, if columns differ in length, if an id, label or prediction is not text (or a group, source
+    or detail neither text nor None), or if a score is NaN, infinite or outside [0, 1] by more than
+    `ROUNDING`.
     """
 
     ids: Sequence[str]
@@ -58,9 +58,10 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def same_rows_as(self, other: Predictions) -> bool:
-        """Whether both have the same ids, labels and groups in the same order."""
-        return self.ids == other.ids and self.labels == other.labels and self.groups == other.groups
+    def same_rows_as(self, predictions: Predictions) -> bool:
+        """Return True if both have the same ids, labels and groups in the same order."""
+        columns = ("ids", "labels", "groups")
+        return all(getattr(self, name) == getattr(predictions, name) for name in columns)
 
     def _check_length(self, name: str, length: int) -> None:
         if length != len(self.ids):
@@ -69,8 +70,8 @@ class Predictions:
     def _check_text(self, name: str, column: Sequence[object], *, optional: bool) -> None:
         for row, value in enumerate(column):
             if not isinstance(value, str) and not (optional and value is None):
-                wanted = "text or None" if optional else "text"
-                raise ValueError(f"{name}: {self._row(row)} has {value!r}, not {wanted}")
+                expected = "text or None" if optional else "text"
+                raise ValueError(f"{name}: {self._row(row)} has {value!r}, not {expected}")
 
     def _row(self, row: int) -> str:
         return f"row {row} (id {self.ids[row]!r})"

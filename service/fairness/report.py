@@ -1,190 +1,146 @@
-"""Predictions in, bias report out: a pure function, the same answer for the same input."""
+"""Build a bias report from predictions: a pure function with the same output for the same input."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from service.fairness import criteria, metrics, rates, rules, verdicts
+from service.fairness import criteria, metrics, rates, rules
 from service.fairness.baselines import LabelCounts, group_majority
-from service.fairness.columns import Answers, Split, answers, equal, parts
+from service.fairness.columns import Split, binary_predictions, equal, partition
+from service.fairness.criteria import Criteria
 from service.fairness.curves import curves
-from service.fairness.intervals import ScoreFigures, overall_figures, score_figures
+from service.fairness.intervals import overall_figures, score_figures
 from service.fairness.mistakes import worst_mistakes
 from service.fairness.paired import before_after
 from service.fairness.parity import parity_report
-from service.fairness.predictions import Predictions
+from service.fairness.report_inputs import ReportContext, ScoredData, check_inputs
 from service.fairness.report_warnings import report_warnings
 from service.fairness.schema import (
     Baselines,
     BiasReport,
-    FormatSample,
     Overall,
-    OverallMetrics,
     ReportData,
     ReportMeta,
     ReportSettings,
-    ReportWarning,
-    Shown,
 )
+from service.fairness.schema_base import Rule
+from service.fairness.schema_verdicts import AtThreshold
 from service.fairness.strata import functional, group_reports, strata
 
-__all__ = ["BiasReport", "ReportMeta", "build_report"]
+__all__ = ["BiasReport", "Criteria", "ReportContext", "ReportMeta", "ScoredData", "build_report"]
+
+NO_CONTEXT = ReportContext()
 
 
 def build_report(
-    tuned: Predictions,
-    *,
-    meta: ReportMeta,
-    positive_label: str,
-    base: Predictions | None = None,
-    validation: Predictions | None = None,
-    train_counts: LabelCounts | None = None,
-    caps: Iterable[verdicts.Cap] = (),
-    min_f1: float | None = None,
-    confidence: float = 0.95,
-    min_support: int = 30,
-    threshold: float | None = None,
-    shown: Shown | None = None,
-    base_shown: Shown | None = None,
-    without_label: int | None = None,
-    validation_is_sample: bool = False,
-    format_sample: FormatSample | None = None,
-    dataset_warnings: Iterable[ReportWarning] = (),
-    bootstrap_seed: int = 0,
+    data: ScoredData, required: Criteria, meta: ReportMeta, context: ReportContext = NO_CONTEXT
 ) -> BiasReport:
-    """Report on `tuned`, beside `base` on the same rows where the base model was scored.
+    """Return the bias report on `data.tuned`, with the base model beside it if it was scored.
 
-    The predictions of both are the most probable labels (argmax). `meta.threshold` says by which
-    rule the headline figures of `tuned` are taken: by these, at the threshold fitted on
-    `validation` (the same model's predictions on that split), or at the `threshold` given. Every
-    rule's verdicts are in the report in any case.
+    `meta.threshold` names the decision rule of the headline figures: argmax, the threshold fitted
+    on `data.validation`, or `required.threshold`. The report holds the verdicts under every rule.
 
-    `train_counts` (see `baselines.label_counts`) teaches the group-majority baseline and says which
-    groups the data has: a capped group seen there but not in this split is inconclusive, one seen
-    nowhere is not applicable. `confidence` is that of the two-sided intervals and, by itself, of
-    each one-sided limit. `min_support` is in rows. `shown`, `base_shown`, `without_label` (rows
-    that were scored and are not in `tuned`), `format_sample` and `dataset_warnings` are passed on,
-    with a warning where they call for one; so is `validation_is_sample`, whether `validation` is of
-    a part of its split's rows alone. `bootstrap_seed` decides the bootstrap's draws alone.
-
-    Raises ValueError when the confidence is not in [0.5, 1), when `base` is about other rows than
-    `tuned`, when the split or step that the predictions carry is not the one in `meta`, or when
-    the rule that `meta` names lacks its threshold or its rows to fit one on.
+    Raises ValueError if the confidence is not in [0.5, 1), if the base model was scored on other
+    rows, if the split or the step of the predictions is not the one in `meta`, or if the rule in
+    `meta` has no threshold or no rows to fit one on.
     """
-    rates.check_confidence(confidence)
-    _check_origin(tuned, base, validation, meta)
-    _check_rule(meta, threshold, validation)
-    asked = rules.Asked(tuple(caps), min_f1, train_counts or {})
-    decided = rules.decided(
-        answers(tuned, positive_label), threshold, validation, positive_label, asked
+    rates.check_confidence(required.confidence)
+    check_inputs(data, meta, required)
+    tuned, positive_label = data.tuned, required.positive_label
+    decisions = rules.apply_rules(
+        binary_predictions(tuned, positive_label), data.validation, required
     )
     split = Split(
         truth=equal(tuned.labels, positive_label),
-        tuned=decided[meta.threshold].answers,
-        base=None if base is None else answers(base, positive_label),
-        groups=parts(tuned.groups, {cap.group for cap in asked.caps}),
-        sources=parts(tuned.sources),
-        details=parts(tuned.details),
-        confidence=confidence,
-        min_support=min_support,
+        tuned=decisions[meta.threshold].predictions,
+        base=None if data.base is None else binary_predictions(data.base, positive_label),
+        groups=partition(tuned.groups, {cap.group for cap in required.caps}),
+        sources=partition(tuned.sources),
+        details=partition(tuned.details),
+        confidence=required.confidence,
+        min_support=required.min_support,
     )
-
-    def figures(model: Answers, scored: ScoreFigures) -> OverallMetrics:
-        return overall_figures(split.truth, model, scored, confidence, bootstrap_seed)
-
-    scored = score_figures(split.truth, split.tuned.scores, confidence, bootstrap_seed)
-    thresholds = [
-        rules.verdict_under(rule, split, figures(rule.answers, scored), asked)
-        for rule in decided.values()
-    ]
-    if validation is None:
-        thresholds.insert(1, rules.not_fitted(asked))
-    headline = next(each for each in thresholds if each.rule == meta.threshold)
-    overall = Overall(tuned=headline.overall, base=None, difference=None)
-    if split.base is not None:
-        scored = score_figures(split.truth, split.base.scores, confidence, bootstrap_seed)
-        before = figures(split.base, scored)
-        overall = Overall(
-            tuned=headline.overall,
-            base=before,
-            difference=metrics.differences(headline.overall, before),
-        )
+    thresholds = _verdicts_by_rule(decisions, split, required, data.train_counts or {})
+    headline = next(entry for entry in thresholds if entry.rule == meta.threshold)
+    overall = _overall(headline, split, required.bootstrap_seed)
     groups = group_reports(split)
-    data = ReportData(
-        rows=len(tuned),
-        positives=int(split.truth.sum()),
-        negatives=int((~split.truth).sum()),
-        without_label=without_label,
-        without_group=sum(group is None for group in tuned.groups),
-        labels=dict(sorted(Counter(tuned.labels).items())),
-    )
     report = BiasReport(
         meta=meta,
-        shown=shown,
-        base_shown=None if base is None else base_shown,
+        shown=context.shown,
+        base_shown=None if data.base is None else context.base_shown,
         settings=ReportSettings(
             positive_label=positive_label,
-            confidence=confidence,
-            min_support=min_support,
+            confidence=required.confidence,
+            min_support=required.min_support,
             threshold=headline.threshold,
-            bootstrap_seed=bootstrap_seed,
+            bootstrap_seed=required.bootstrap_seed,
         ),
-        data=data,
-        success=criteria.success(overall.tuned, overall.base, min_f1, meta),
+        data=ReportData(
+            rows=len(tuned),
+            positives=int(split.truth.sum()),
+            negatives=int((~split.truth).sum()),
+            without_label=context.without_label,
+            without_group=sum(group is None for group in tuned.groups),
+            labels=dict(sorted(Counter(tuned.labels).items())),
+        ),
+        success=criteria.success(overall.tuned, overall.base, required.min_f1, meta),
         overall=overall,
         groups=groups,
         by_source=strata(split, split.sources),
         by_detail=strata(split, split.details),
         functional=functional(split, tuned.labels),
-        parity=parity_report(groups, confidence, bootstrap_seed),
+        parity=parity_report(groups, required.confidence, required.bootstrap_seed),
         before_after=before_after(split),
-        baselines=_baselines(tuned.groups, split, train_counts, positive_label),
+        baselines=_baselines(tuned.groups, split, data.train_counts, positive_label),
         caps=headline.caps,
         caps_verdict=headline.caps_verdict,
         min_f1=headline.min_f1,
-        thresholds=tuple(thresholds),
+        thresholds=thresholds,
         curves=curves(split, overall.tuned.calibration_error),
         worst_mistakes=worst_mistakes(tuned, positive_label, split.truth, split.tuned),
-        format_sample=format_sample,
+        format_sample=context.format_sample,
         warnings=(),
     )
-    return report.model_copy(
-        update={
-            "warnings": tuple(
-                report_warnings(
-                    report,
-                    split,
-                    validation,
-                    dataset_warnings,
-                    validation_is_sample=validation_is_sample,
-                )
-            )
-        }
+    warnings = report_warnings(report, split, data, context.dataset_warnings)
+    return report.model_copy(update={"warnings": tuple(warnings)})
+
+
+def _verdicts_by_rule(
+    decisions: dict[Rule, rules.Decision],
+    split: Split,
+    required: Criteria,
+    train: LabelCounts,
+) -> tuple[AtThreshold, ...]:
+    """Return the verdicts under each rule: argmax, fitted, then given if there is a threshold."""
+    confidence, seed = required.confidence, required.bootstrap_seed
+    # Every rule uses the same scores, hence the same AUC and calibration error.
+    scored = score_figures(split.truth, split.tuned.scores, confidence, seed)
+    entries = [
+        rules.verdict_under(
+            decision,
+            split,
+            overall_figures(split.truth, decision.predictions, scored, confidence, seed),
+            required,
+            train,
+        )
+        for decision in decisions.values()
+    ]
+    if "fitted" not in decisions:
+        entries.insert(1, rules.not_fitted(required))
+    return tuple(entries)
+
+
+def _overall(headline: AtThreshold, split: Split, seed: int) -> Overall:
+    if split.base is None:
+        return Overall(tuned=headline.overall, base=None, difference=None)
+    scored = score_figures(split.truth, split.base.scores, split.confidence, seed)
+    base = overall_figures(split.truth, split.base, scored, split.confidence, seed)
+    return Overall(
+        tuned=headline.overall,
+        base=base,
+        difference=metrics.differences(headline.overall, base),
     )
-
-
-def _check_origin(
-    tuned: Predictions, base: Predictions | None, validation: Predictions | None, meta: ReportMeta
-) -> None:
-    if base is not None and not tuned.same_rows_as(base):
-        raise ValueError("base and tuned predictions are not about the same rows in the same order")
-    for predictions in (tuned, base):
-        if predictions is not None and predictions.split not in (None, meta.split):
-            raise ValueError(f"predictions are of {predictions.split!r}, meta says {meta.split!r}")
-    for predictions in (tuned, validation):
-        step = None if predictions is None else predictions.checkpoint_step
-        if step not in (None, meta.checkpoint_step):
-            raise ValueError(f"predictions are of step {step}, meta says {meta.checkpoint_step}")
-
-
-def _check_rule(meta: ReportMeta, threshold: float | None, validation: Predictions | None) -> None:
-    if (meta.threshold == "given") != (threshold is not None):
-        raise ValueError(f"meta.threshold is {meta.threshold!r}, but threshold is {threshold}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be in [0, 1], not {threshold}")
-    if meta.threshold == "fitted" and validation is None:
-        raise ValueError("meta.threshold is 'fitted', but there are no validation predictions")
 
 
 def _baselines(
@@ -198,7 +154,7 @@ def _baselines(
     truth = split.truth
     always = metrics.overall_metrics(truth, np.ones_like(truth), None, split.confidence)
     if not train:
-        majority = metrics.unknown_metrics("the training split's labels were not given")
+        majority = metrics.unknown_metrics("the labels of the training split are not known")
         return Baselines(always_positive=always, group_majority=majority)
     called = np.array(group_majority(groups, train, positive_label))
     return Baselines(

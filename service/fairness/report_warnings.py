@@ -1,40 +1,43 @@
-"""What a reader of a bias report must know before believing its figures."""
+"""Warnings of a bias report: reasons why a figure may be less reliable than it looks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from service.fairness.columns import MOST_PARTS, Parts, Split
+from service.fairness.columns import MAX_PARTS, Partition, Split
 from service.fairness.predictions import Predictions
-from service.fairness.schema import BiasReport, ReportWarning
+from service.fairness.report_inputs import ScoredData
+from service.fairness.schema import BiasReport, CapVerdict, ReportWarning
+from service.fairness.wording import agree, count
 
 
 def report_warnings(
     report: BiasReport,
     split: Split,
-    validation: Predictions | None,
+    data: ScoredData,
     dataset_warnings: Iterable[ReportWarning],
-    *,
-    validation_is_sample: bool = False,
 ) -> Iterator[ReportWarning]:
-    """Warn of every figure of `report` that is less than it seems; the dataset's own come last.
+    """Yield the warnings that apply to `report`, then those of its dataset.
 
-    `split` holds the rows that it is about, `validation` those that its threshold was fitted on:
-    all of their split's, or a sample.
+    `split` holds the evaluated rows, `data.validation` the rows that the threshold was fitted on.
     """
     if report.meta.exploratory:
-        yield warn("exploratory", "Asked for with other settings than the run's: gates nothing.")
-    yield from _of_the_split(report.meta.split)
-    yield from _of_the_input(report)
-    yield from _of_the_answers(report)
-    yield from _of_the_groups(report)
-    yield from _of_the_threshold(report, validation, is_sample=validation_is_sample)
-    for column, what, parts in [
+        yield warn(
+            "exploratory",
+            "This report is exploratory: its settings, model or split differ from those that "
+            "certify the run. It does not gate a release.",
+        )
+    yield from _split_warnings(report.meta.split)
+    yield from _input_warnings(report)
+    yield from _prediction_warnings(report)
+    yield from _group_warnings(report)
+    yield from _threshold_warnings(report, data)
+    for column, plural, partition in [
         ("groups", "groups", split.groups),
         ("sources", "sources", split.sources),
         ("details", "finer labels", split.details),
     ]:
-        yield from _cut(column, what, parts)
+        yield from _omitted_parts(column, plural, partition)
     yield from dataset_warnings
 
 
@@ -42,143 +45,166 @@ def warn(code: str, detail: str) -> ReportWarning:
     return ReportWarning(code=code, detail=detail)
 
 
-def _of_the_split(split: str) -> Iterator[ReportWarning]:
-    """The test split alone tells what the model does with rows that had no part in making it."""
-    had = {
-        "train": "the model was trained on these rows",
-        "validation": "the checkpoint, or a threshold, may have been chosen by these rows",
+def _split_warnings(split: str) -> Iterator[ReportWarning]:
+    """Warn of rows that may have influenced the model; only the test split is free of them."""
+    influence = {
+        "train": "the model may have been trained on these rows",
+        "validation": "the checkpoint or the threshold may have been chosen on these rows",
     }.get(split)
-    if had is not None:
+    if influence is not None:
         yield warn(
             "not_certifying_split",
-            f"This is the {split} split: {had}, and the figures are better than on others.",
+            f"This is the {split} split: {influence}, so the figures are likely to be better than "
+            "on unseen rows.",
         )
 
 
-def _of_the_input(report: BiasReport) -> Iterator[ReportWarning]:
-    data, shown = report.data, report.shown
+def _input_warnings(report: BiasReport) -> Iterator[ReportWarning]:
+    data, shown, base_shown = report.data, report.shown, report.base_shown
     if data.without_label:
         yield warn(
             "rows_without_label",
-            f"{data.without_label} rows that were scored have no label: they are in no figure.",
+            f"{count(data.without_label, 'scored row')} "
+            f"{agree(data.without_label, 'has no label and is', 'have no label and are')} not "
+            "included in any figure.",
         )
     if report.meta.max_samples is not None:
         yield warn(
             "rows_sampled",
-            f"At most {report.meta.max_samples} rows of the split were scored (max_samples): the "
-            "figures are of that sample.",
+            "The figures are based on a sample of the split: at most "
+            f"{count(report.meta.max_samples, 'row')} (max_samples).",
         )
     if not data.positives or not data.negatives:
-        yield warn("one_class", "Every row is of one class: FPR or FNR and AUC cannot be computed.")
+        yield warn(
+            "one_class",
+            f"All rows are of one class: AUC and {'FPR' if data.positives else 'FNR'} cannot be "
+            "computed.",
+        )
     if shown is not None and shown.group:
-        yield warn("group_shown", "The prompt told the model each row's group.")
+        yield warn("group_shown", "The prompt states each row's group.")
     if shown is not None and shown.truncated:
         yield warn(
             "rows_truncated",
-            f"{shown.truncated} rows of the split were too long: the ends of their texts were cut "
-            "off.",
+            f"The end of the text was cut off in {count(shown.truncated, 'row')} of the split, "
+            "because the prompt was too long.",
         )
-    if report.base_shown is not None and report.base_shown.group:
-        yield warn("base_group_shown", "The base model's prompt told it each row's group.")
-    if report.base_shown is not None and report.base_shown.truncated:
+    if base_shown is not None and base_shown.group:
+        yield warn("base_group_shown", "The base model's prompt states each row's group.")
+    if base_shown is not None and base_shown.truncated:
         yield warn(
             "base_rows_truncated",
-            f"For the base model {report.base_shown.truncated} rows were too long: the ends of "
-            "their texts were cut off.",
+            "For the base model, the end of the text was cut off in "
+            f"{count(base_shown.truncated, 'row')} of the split, because the prompt was too long.",
         )
 
 
-def _of_the_answers(report: BiasReport) -> Iterator[ReportWarning]:
+def _prediction_warnings(report: BiasReport) -> Iterator[ReportWarning]:
     tuned, positive = report.overall.tuned, report.settings.positive_label
     assert tuned.confusion is not None
     called = tuned.confusion.true_positive + tuned.confusion.false_positive
     if called == report.data.rows:
-        yield warn("one_prediction", f"The model calls every row {positive!r}.")
+        yield warn("one_prediction", f"The model predicts {positive!r} for every row.")
     elif not called:
-        yield warn("one_prediction", f"The model calls no row {positive!r}.")
-    least = report.baselines.always_positive.f1.value
-    if tuned.f1.value is not None and least is not None and tuned.f1.value <= least:
+        yield warn("one_prediction", f"The model never predicts {positive!r}.")
+    baseline = report.baselines.always_positive.f1.value
+    if tuned.f1.value is not None and baseline is not None and tuned.f1.value <= baseline:
         yield warn(
             "below_baseline",
-            f"F1 {tuned.f1.value:.4f} is not above the {least:.4f} of calling every row "
-            f"{positive!r}.",
+            f"F1 is {tuned.f1.value:.4f}, which is not above the {baseline:.4f} of predicting "
+            f"{positive!r} for every row.",
         )
     sample = report.format_sample
-    if sample is not None and sample.outside.numerator:
+    if sample is not None and (outside := sample.outside.numerator):
         yield warn(
             "answers_outside_format",
-            f"{sample.outside.numerator} of {sample.rows} freely written answers were no label: "
-            "the figures are of label scores, which always name one.",
+            f"{outside} of {count(sample.rows, 'freely generated answer')} "
+            f"{agree(outside, 'was', 'were')} not a label. The figures use the labels' scores, "
+            "which always select a label.",
         )
 
 
-def _of_the_groups(report: BiasReport) -> Iterator[ReportWarning]:
-    data, least = report.data, report.settings.min_support
+def _group_warnings(report: BiasReport) -> Iterator[ReportWarning]:
+    data, min_support = report.data, report.settings.min_support
     if not report.groups:
-        yield warn("no_groups", "No row has a group: the report cannot say whom the model fails.")
+        yield warn("no_groups", "No row has a group, so the report has no figures by group.")
     elif data.without_group:
         yield warn(
             "rows_without_group",
-            f"{data.without_group} of {data.rows} rows have no group and count overall only.",
+            f"{data.without_group:,} of {count(data.rows, 'row')} "
+            f"{agree(data.without_group, 'has no group and is', 'have no group and are')} included "
+            "in the overall figures only.",
         )
     for group in report.groups:
         if group.small_sample:
-            yield warn("small_group", f"{group.group} has {group.n} rows, fewer than {least}.")
+            yield warn(
+                "small_group",
+                f"{group.group} has {count(group.n, 'row')}, fewer than {min_support:,}.",
+            )
     for cap in report.caps:
         if cap.verdict == "not_applicable":
-            yield warn("cap_not_applicable", f"The data has no group {cap.group!r} for its cap.")
+            yield warn(
+                "cap_not_applicable",
+                f"There is a cap on the {cap.metric.upper()} of group {cap.group!r}, but the data "
+                "has no such group.",
+            )
 
 
-def _of_the_threshold(
-    report: BiasReport, validation: Predictions | None, *, is_sample: bool
-) -> Iterator[ReportWarning]:
-    fitted = next(each for each in report.thresholds if each.rule == "fitted")
+def _threshold_warnings(report: BiasReport, data: ScoredData) -> Iterator[ReportWarning]:
+    fitted = next(entry for entry in report.thresholds if entry.rule == "fitted")
+    validation = data.validation
     if fitted.fit is None or validation is None:
-        yield warn("threshold_not_fitted", f"No threshold could be fitted: {fitted.reason}.")
+        yield warn("threshold_not_fitted", f"No threshold was fitted: {fitted.reason}.")
         return
     fit, positive = fitted.fit, report.settings.positive_label
-    if is_sample:
+    if data.validation_is_sample:
         yield warn(
             "fitted_on_sample",
-            f"The fitted threshold is of a sample of {fit.rows} labelled rows of the {fit.split} "
-            "split, not of all of them.",
+            f"The threshold was fitted on a sample of the {fit.split} split "
+            f"({count(fit.rows, 'labelled row')}), not on all of its rows.",
         )
     if fit.split == report.meta.split:
         yield warn(
             "threshold_fitted_here",
-            f"The fitted threshold was fitted on the {fit.split} split, which this report is "
-            "about: figures at it are better than they would be on other rows.",
+            f"The threshold was fitted on the {fit.split} split, which is also the split of this "
+            "report: the figures at this threshold are likely to be better than on other rows.",
         )
     if positive not in validation.labels:
         yield warn(
             "fit_without_positives",
-            f"The {fit.split} split has no {positive!r} row: the threshold fitted on it means "
-            "little.",
+            f"The {fit.split} split has no {positive!r} rows, so the threshold fitted on it is not "
+            "meaningful.",
         )
     if not fit.feasible:
         yield warn(
             "fit_infeasible",
-            f"No threshold holds every cap and the least F1 on the {fit.split} split; the fitted "
-            f"one passes them by {fit.violation:.4f} in all, the least there is.",
+            f"No threshold satisfies every cap and the minimum F1 on the {fit.split} split. The "
+            f"fitted threshold has the smallest total violation, {fit.violation:.4f}.",
         )
-    rows = {
+    yield from _caps_without_rows(fitted.caps, fit.split, validation, positive)
+
+
+def _caps_without_rows(
+    caps: Iterable[CapVerdict], fit_split: str, validation: Predictions, positive: str
+) -> Iterator[ReportWarning]:
+    """Warn of caps that the fit could not consider, for lack of rows of that group and class."""
+    present = {
         (group, "fnr" if label == positive else "fpr")
         for group, label in zip(validation.groups, validation.labels, strict=True)
     }
-    for cap in fitted.caps:
-        if (cap.group, cap.metric) not in rows and cap.verdict != "not_applicable":
-            among = "negative" if cap.metric == "fpr" else "positive"
+    for cap in caps:
+        if (cap.group, cap.metric) not in present and cap.verdict != "not_applicable":
+            kind = "negative" if cap.metric == "fpr" else "positive"
             yield warn(
                 "cap_not_in_validation",
-                f"The {fit.split} split has no {among} rows of {cap.group}: the threshold was "
-                f"fitted without its cap on {cap.metric.upper()}.",
+                f"The {fit_split} split has no {kind} rows of {cap.group}, so the threshold was "
+                f"fitted without the cap on its {cap.metric.upper()}.",
             )
 
 
-def _cut(column: str, what: str, parts: Parts) -> Iterator[ReportWarning]:
-    if parts.values > len(parts.rows):
+def _omitted_parts(column: str, plural: str, partition: Partition) -> Iterator[ReportWarning]:
+    if partition.values > len(partition.rows):
         yield warn(
             f"many_{column}",
-            f"The data has {parts.values:,} {what}; the report holds the {MOST_PARTS} with the "
-            "most rows" + (", those that a cap names among them." if column == "groups" else "."),
+            f"The data has {partition.values:,} {plural}. The report includes the {MAX_PARTS} "
+            "with the most rows" + (" and those with a cap." if column == "groups" else "."),
         )

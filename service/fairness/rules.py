@@ -1,66 +1,65 @@
-"""The whole verdict under each way of turning scores into predictions: argmax, fitted, given."""
+"""Decision rules (argmax, fitted threshold, given threshold) and the verdicts under each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.fairness import criteria, metrics, rates, verdicts
 from service.fairness.baselines import LabelCounts
-from service.fairness.columns import Answers, Split, at_threshold
+from service.fairness.columns import BinaryPredictions, Split, at_threshold
+from service.fairness.criteria import Criteria
 from service.fairness.predictions import Predictions
 from service.fairness.schema import OverallMetrics
-from service.fairness.schema_detail import AtThreshold, GroupRates, Rule, ThresholdFit
+from service.fairness.schema_base import Rule
+from service.fairness.schema_verdicts import AtThreshold, GroupRates, ThresholdFit
 from service.fairness.thresholds import fit_threshold
 
-NOT_FITTED = "no labelled validation rows were given to fit a threshold on"
+NOT_FITTED = "there are no labelled validation predictions to fit a threshold on"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the model is held to."""
-
-    caps: Sequence[verdicts.Cap]
-    min_f1: float | None
-    train: LabelCounts
-    """Rows of the training split; says which groups the data has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """One rule, with what it came to on the rows under report."""
+class Decision:
+    """A decision rule and the predictions that it gives on the evaluated rows."""
 
     rule: Rule
-    answers: Answers
+    predictions: BinaryPredictions
     threshold: float | None = None
     fit: ThresholdFit | None = None
 
 
-def decided(
-    argmax: Answers,
-    given: float | None,
-    validation: Predictions | None,
-    positive_label: str,
-    asked: Asked,
-) -> dict[Rule, Decided]:
-    """The rules that there are answers under: fitted only with rows to fit on, given if asked."""
-    made: dict[Rule, Decided] = {"argmax": Decided("argmax", argmax)}
+def apply_rules(
+    argmax: BinaryPredictions, validation: Predictions | None, required: Criteria
+) -> dict[Rule, Decision]:
+    """Return a decision for every rule that can be applied.
+
+    The fitted rule needs validation predictions, the given rule a threshold in `required`.
+    """
+    decisions: dict[Rule, Decision] = {"argmax": Decision("argmax", argmax)}
     if validation is not None:
-        threshold, fit = fit_threshold(validation, positive_label, asked.caps, asked.min_f1)
-        answers = at_threshold(argmax, threshold)
-        made["fitted"] = Decided("fitted", answers, threshold, fit)
-    if given is not None:
-        made["given"] = Decided("given", at_threshold(argmax, given), given)
-    return made
+        threshold, fit = fit_threshold(
+            validation, required.positive_label, required.caps, required.min_f1
+        )
+        decisions["fitted"] = Decision("fitted", at_threshold(argmax, threshold), threshold, fit)
+    if required.threshold is not None:
+        predictions = at_threshold(argmax, required.threshold)
+        decisions["given"] = Decision("given", predictions, required.threshold)
+    return decisions
 
 
 def verdict_under(
-    decision: Decided, split: Split, overall: OverallMetrics, asked: Asked
+    decision: Decision,
+    split: Split,
+    overall: OverallMetrics,
+    required: Criteria,
+    train: LabelCounts,
 ) -> AtThreshold:
-    """Figures, caps and least F1 under one rule; `overall` are all rows' figures under it."""
+    """Return the figures and verdicts under one rule; `overall` holds its figures on all rows.
+
+    `train` (rows of the training split by group) tells which other groups the data has.
+    """
     groups = []
     for name, rows in split.groups.rows.items():
-        counts = rates.confusion(split.truth[rows], decision.answers.called[rows])
+        counts = rates.confusion(split.truth[rows], decision.predictions.called[rows])
         groups.append(
             GroupRates(
                 group=name,
@@ -68,21 +67,21 @@ def verdict_under(
                 fnr=rates.fnr(counts, split.confidence),
             )
         )
-    judged = criteria.judge(asked.caps, groups, asked.train, split.confidence)
+    cap_verdicts = criteria.judge_caps(required.caps, groups, train, split.confidence)
     return AtThreshold(
         rule=decision.rule,
         threshold=decision.threshold,
         fit=decision.fit,
         overall=overall,
         groups=tuple(groups),
-        caps=judged,
-        caps_verdict=verdicts.summarise(judged),
-        min_f1=criteria.min_f1(asked.min_f1, overall),
+        caps=cap_verdicts,
+        caps_verdict=verdicts.summarise(cap_verdicts),
+        min_f1=criteria.min_f1(required.min_f1, overall),
     )
 
 
-def not_fitted(asked: Asked) -> AtThreshold:
-    """What stands in place of the fitted threshold where there was nothing to fit it on."""
+def not_fitted(required: Criteria) -> AtThreshold:
+    """Return the entry of the fitted rule for a report without validation predictions."""
     overall = metrics.unknown_metrics(NOT_FITTED)
     return AtThreshold(
         rule="fitted",
@@ -93,5 +92,5 @@ def not_fitted(asked: Asked) -> AtThreshold:
         groups=(),
         caps=(),
         caps_verdict="not_applicable",
-        min_f1=criteria.min_f1(asked.min_f1, overall),
+        min_f1=criteria.min_f1(required.min_f1, overall),
     )

@@ -1,10 +1,9 @@
-"""The bias report's form, version 2: what the API answers and what is stored.
+"""Bias report, schema version 2: the format that the API returns and that is stored.
 
-Every figure that cannot be computed is null and says why beside it; 0 always means a measured 0.
-Rates and probabilities are fractions in [0, 1], counts are rows. Data with more than two labels is
-reduced to the positive label against the rest before anything is counted. The headline figures
-(overall, groups, caps, …) are those at the report's own threshold rule (meta.threshold);
-`thresholds` has the verdicts under every rule.
+A figure that cannot be computed is null, with a reason beside it; 0 is always a measured 0. Rates
+and probabilities are fractions in [0, 1], counts are rows. Data with more than two labels is
+reduced to the positive label versus all others first. The headline figures (overall, groups, caps,
+…) use the decision rule in `meta.threshold`; `thresholds` has the verdicts under every rule.
 """
 
 from __future__ import annotations
@@ -16,29 +15,23 @@ from pydantic import Field
 from service.fairness.schema_base import (
     Confusion,
     Estimate,
+    Metric,
     OverallMetrics,
-    Part,
     RateEstimate,
+    ReportModel,
+    Rule,
     Verdict,
 )
-from service.fairness.schema_detail import (
-    AtThreshold,
-    BeforeAfter,
+from service.fairness.schema_curves import Curves, FormatSample, Mistake
+from service.fairness.schema_groups import (
     Calibration,
-    CapVerdict,
-    Curves,
-    FormatSample,
     Functionality,
     GroupMetrics,
     GroupReport,
-    Metric,
-    MinF1,
-    Mistake,
     ParityReport,
-    Rule,
     Stratum,
-    Success,
 )
+from service.fairness.schema_verdicts import AtThreshold, BeforeAfter, CapVerdict, MinF1, Success
 
 __all__ = [
     "AtThreshold",
@@ -66,168 +59,201 @@ __all__ = [
 ]
 
 
-class Differences(Part):
-    """Tuned minus base, per figure; null where either is null."""
+class Differences(ReportModel):
+    """Tuned minus base for each metric; null if either is null."""
 
-    accuracy: Estimate = Field(description="Difference of accuracies.")
-    precision: Estimate = Field(description="Difference of precisions.")
-    recall: Estimate = Field(description="Difference of recalls.")
-    fpr: Estimate = Field(description="Difference of false-positive rates.")
-    fnr: Estimate = Field(description="Difference of false-negative rates.")
-    f1: Estimate = Field(description="Difference of F1 scores.")
-    auc: Estimate = Field(description="Difference of areas under the ROC curve.")
-    calibration_error: Estimate = Field(description="Difference of expected calibration errors.")
-
-
-class Overall(Part):
-    """The whole split, before and after training."""
-
-    tuned: OverallMetrics = Field(description="The model under report.")
-    base: OverallMetrics | None = Field(description="The base model; null when it was not scored.")
-    difference: Differences | None = Field(description="Tuned minus base; null without a base.")
+    accuracy: Estimate = Field(description="Difference of the accuracies.")
+    precision: Estimate = Field(description="Difference of the precisions.")
+    recall: Estimate = Field(description="Difference of the recalls.")
+    fpr: Estimate = Field(description="Difference of the false-positive rates.")
+    fnr: Estimate = Field(description="Difference of the false-negative rates.")
+    f1: Estimate = Field(description="Difference of the F1 scores.")
+    auc: Estimate = Field(description="Difference of the areas under the ROC curve.")
+    calibration_error: Estimate = Field(
+        description="Difference of the expected calibration errors."
+    )
 
 
-class Baselines(Part):
-    """What no model at all would reach on the same rows."""
+class Overall(ReportModel):
+    """Metrics over the whole split, before and after training."""
 
-    always_positive: OverallMetrics = Field(description="Calling every row positive.")
+    tuned: OverallMetrics = Field(description="Metrics of the model under report.")
+    base: OverallMetrics | None = Field(
+        description="Metrics of the base model; null if it was not scored."
+    )
+    difference: Differences | None = Field(
+        description="Tuned minus base; null if the base model was not scored."
+    )
+
+
+class Baselines(ReportModel):
+    """Metrics of trivial baselines on the same rows."""
+
+    always_positive: OverallMetrics = Field(
+        description="Metrics of predicting every row as positive."
+    )
     group_majority: OverallMetrics = Field(
-        description="Calling every row by its group's majority in the training split, or the whole "
-        "split's where the group is unknown there, tied or missing. A tie there is positive."
+        description="Metrics of predicting each row as the majority of its group's training rows, "
+        "or of the whole training split if the group is missing, tied or absent there. A tie of "
+        "the whole split is positive."
     )
     majority_positive: dict[str, bool] | None = Field(
         default=None,
-        description="Whether group_majority calls a group's rows positive, by group; null where "
-        "the training split's labels are not known.",
+        description="By group, true if group_majority predicts its rows as positive; null if the "
+        "labels of the training split are not known.",
     )
 
 
-class ReportWarning(Part):
-    """Something a reader of the figures must know."""
+class ReportWarning(ReportModel):
+    """A reason why figures may be less reliable than they look."""
 
-    code: str = Field(description="A stable word for it.")
-    detail: str = Field(description="A sentence.")
+    code: str = Field(description="Stable code of the warning.")
+    detail: str = Field(description="The warning as a sentence.")
 
 
-class Shown(Part):
-    """What a model was given to read."""
+class Shown(ReportModel):
+    """Prompt of a model."""
 
-    system: str | None = Field(description="The template's system turn; null: none, or chats.")
-    user: str | None = Field(description="Its user turn, $text for the row; null: rows are chats.")
-    completion: str | None = Field(description="Its answer, $label for the label's word.")
-    group: bool = Field(description="Whether the prompt told the model the row's group.")
+    system: str | None = Field(
+        description="System turn of the template; null if it has none, or if the rows are chats."
+    )
+    user: str | None = Field(
+        description="User turn of the template, with $text for the row's text; null if the rows "
+        "are chats."
+    )
+    completion: str | None = Field(
+        description="Answer of the template, with $label for the label's word; null if the rows "
+        "are chats."
+    )
+    group: bool = Field(description="True if the prompt states the row's group.")
     truncated: int | None = Field(
-        description="Rows of the split whose text's end was cut off to fit; null: not known."
+        description="Number of rows of the split whose text was truncated; null if unknown."
     )
 
 
-class ReportMeta(Part):
-    """Where the predictions came from."""
+class ReportMeta(ReportModel):
+    """Origin of the predictions."""
 
-    run_id: str | None = Field(default=None, description="The run; null outside of one.")
+    run_id: str | None = Field(default=None, description="Id of the run; null outside of a run.")
     evaluation_id: str | None = Field(
         default=None,
-        description="The stored evaluation that it was made from; null in the report that a run "
-        "writes at its end, before its evaluations have ids.",
+        description="Id of the stored evaluation; null in the report that a run writes when it "
+        "ends, before its evaluations have ids.",
     )
     base_model: str = Field(description="Name of the base model.")
     target: Literal["base", "adapter", "checkpoint", "merged"] = Field(
-        default="adapter", description="The model under report."
+        default="adapter", description="Kind of model under report."
     )
     template: str = Field(description="Prompt template of the model under report.")
     base_template: str | None = Field(
-        default=None, description="Prompt template of the base model beside it, if it was scored."
+        default=None, description="Prompt template of the base model; null if it was not scored."
     )
-    dataset_id: str | None = Field(default=None, description="The dataset that the rows are from.")
-    split: str = Field(description="Split that the rows are from.")
+    dataset_id: str | None = Field(default=None, description="Id of the dataset of the rows.")
+    split: str = Field(description="Split of the rows.")
     max_samples: int | None = Field(
-        default=None, description="Rows of the split scored at most; null: all of them."
+        default=None, description="Maximum number of rows that were scored; null if all were."
     )
     checkpoint_step: int | None = Field(default=None, description="Optimizer step of the weights.")
     threshold: Rule = Field(
         default="argmax",
-        description="How scores became predictions in the headline figures. The base model's, "
-        "which nobody fitted anything to, are always by argmax.",
+        description="Decision rule of the headline figures. The base model's figures always use "
+        "argmax, because no threshold is fitted for it.",
     )
     exploratory: bool = Field(
         default=False,
-        description="Whether it was asked for with other settings than the run's, or of another "
-        "model or split than the one that certifies the run; gates nothing.",
+        description="True if the settings, the model or the split differ from those that certify "
+        "the run. An exploratory report does not gate a release.",
     )
 
 
-class ReportSettings(Part):
-    """What the figures were asked for with."""
+class ReportSettings(ReportModel):
+    """Settings of the report."""
 
-    positive_label: str = Field(description="The label that counts as positive.")
-    confidence: float = Field(ge=0.5, lt=1, description="Of intervals and one-sided limits.")
-    min_support: int = Field(ge=0, description="Rows below which a group is called small.")
+    positive_label: str = Field(description="Label that counts as positive.")
+    confidence: float = Field(
+        ge=0.5, lt=1, description="Confidence of the intervals and of each one-sided limit."
+    )
+    min_support: int = Field(
+        ge=0, description="Minimum number of rows of a group that is not a small sample."
+    )
     threshold: float | None = Field(
-        default=None, description="The score from which a row is called positive; null: argmax."
+        default=None, description="Minimum score of a predicted positive; null for argmax."
     )
-    bootstrap_seed: int = Field(default=0, description="Of the bootstrap resamples.")
+    bootstrap_seed: int = Field(default=0, description="Seed of the bootstrap resamples.")
 
 
-class ReportData(Part):
-    """What the figures were computed on."""
+class ReportData(ReportModel):
+    """Rows on which the figures were computed."""
 
-    rows: int = Field(ge=1, description="Labelled rows of the split, each of them counted.")
+    rows: int = Field(ge=1, description="Number of scored rows with a label.")
     positives: int = Field(ge=0, description="Rows with the positive label.")
     negatives: int = Field(ge=0, description="Rows with another label.")
     without_label: int | None = Field(
         default=None,
         ge=0,
-        description="Rows that were scored and have no label: in no figure; null: not known.",
+        description="Scored rows without a label, which no figure includes; null if unknown.",
     )
-    without_group: int = Field(ge=0, description="Rows without a group: in the overall only.")
-    labels: dict[str, int] = Field(description="Rows per label, as in the data.")
+    without_group: int = Field(
+        ge=0, description="Rows without a group, which only the overall figures include."
+    )
+    labels: dict[str, int] = Field(description="Number of rows by label, as in the data.")
 
 
-class BiasReport(Part):
-    """How good a classifier is, whom it fails, how sure that is, and whether the caps hold."""
+class BiasReport(ReportModel):
+    """Bias report of a classifier: metrics overall and by group, their uncertainty, and verdicts
+    on caps.
+    """
 
-    schema_version: Literal[2] = Field(default=2, description="Version of this form.")
-    meta: ReportMeta = Field(description="Where the predictions came from.")
+    schema_version: Literal[2] = Field(default=2, description="Version of this schema.")
+    meta: ReportMeta = Field(description="Origin of the predictions.")
     shown: Shown | None = Field(
-        description="What the model under report was given to read; null: not known."
+        description="Prompt of the model under report; null if it is not known."
     )
     base_shown: Shown | None = Field(
         default=None,
-        description="What the base model beside it was; null: not known, or it was not scored.",
+        description="Prompt of the base model; null if it is not known or was not scored.",
     )
-    settings: ReportSettings = Field(description="What the figures were asked for with.")
-    data: ReportData = Field(description="What the figures were computed on.")
-    success: Success = Field(description="The original's criterion of success, as one figure.")
-    overall: Overall = Field(description="All rows, before and after training.")
-    groups: tuple[GroupReport, ...] = Field(description="Per group, by name.")
-    by_source: tuple[Stratum, ...] = Field(description="Per source, by name; empty without any.")
+    settings: ReportSettings = Field(description="Settings of the report.")
+    data: ReportData = Field(description="Rows on which the figures were computed.")
+    success: Success = Field(description="Success criterion of the original scripts.")
+    overall: Overall = Field(description="Metrics over all rows, before and after training.")
+    groups: tuple[GroupReport, ...] = Field(description="Metrics by group, sorted by name.")
+    by_source: tuple[Stratum, ...] = Field(
+        description="Metrics by source, sorted by name; empty if no row has a source."
+    )
     by_detail: tuple[Stratum, ...] = Field(
-        description="Per finer label, by name; empty without any."
+        description="Metrics by finer label, sorted by name; empty if no row has one."
     )
     functional: tuple[Functionality, ...] = Field(
-        description="Accuracy per finer label and group; empty without finer labels."
+        description="Accuracy by finer label and group; empty if no row has a finer label."
     )
     parity: ParityReport | None = Field(
-        description="How far apart the groups are; null with fewer than two groups."
+        description="Differences between the groups; null if there are fewer than two groups."
     )
     before_after: BeforeAfter | None = Field(
-        description="Base against tuned, row by row; null when the base model was not scored."
+        description="Base model versus tuned model, row by row; null if the base model was not "
+        "scored."
     )
-    baselines: Baselines = Field(description="What no model at all would reach.")
-    caps: tuple[CapVerdict, ...] = Field(description="Every cap with its verdict, as asked for.")
+    baselines: Baselines = Field(description="Metrics of trivial baselines.")
+    caps: tuple[CapVerdict, ...] = Field(description="Verdict on every cap, in the given order.")
     caps_verdict: Verdict = Field(
-        description="fail if any cap fails; pass if every applicable cap passes; not_applicable if "
-        "none applies; else inconclusive."
+        description="Verdict on all caps: fail if any cap fails, pass if every applicable cap "
+        "passes, not_applicable if no cap applies, otherwise inconclusive."
     )
-    min_f1: MinF1 | None = Field(description="F1 against the least asked for; null if none was.")
+    min_f1: MinF1 | None = Field(
+        description="Comparison with the required minimum F1; null if there is none."
+    )
     thresholds: tuple[AtThreshold, ...] = Field(
-        description="The verdicts by argmax, by the fitted threshold, and by the given one if any."
+        description="Figures and verdicts under each decision rule: argmax, the fitted threshold, "
+        "and the given threshold if there is one."
     )
-    curves: Curves | None = Field(description="What the plots are drawn from; null without scores.")
+    curves: Curves | None = Field(description="Data of the plots; null if there are no scores.")
     worst_mistakes: tuple[Mistake, ...] = Field(
-        description="The wrong rows that the model was surest of, the surest first; at most 30."
+        description="Incorrectly predicted rows, the most confident first; at most 30."
     )
     format_sample: FormatSample | None = Field(
-        description="How often a freely written answer is outside the format; null: not sampled."
+        description="Freely generated answers on a sample of the rows; null if none were generated."
     )
-    warnings: tuple[ReportWarning, ...] = Field(description="What a reader must know.")
+    warnings: tuple[ReportWarning, ...] = Field(
+        description="Reasons why figures may be less reliable than they look."
+    )

@@ -1,4 +1,4 @@
-"""Stored predictions (Parquet, as the worker writes them) back into what a report is made from."""
+"""Read stored predictions (Parquet files that the worker writes) as inputs of a report."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ COLUMNS = (
     "checkpoint",
 )
 PROBABILITY = "probability:"
-"""Before a label in the name of the column with its probabilities."""
-FACTS = b"fairtune"
-"""Key of the file's metadata under which the writer says what the columns do not."""
+"""Prefix of the name of a label's column of probabilities."""
+METADATA_KEY = b"fairtune"
+"""Key of the Parquet metadata that holds the writer's additional facts as JSON."""
 
 
-class Read(NamedTuple):
+class StoredPredictions(NamedTuple):
     predictions: Predictions | None
-    """Of the labelled rows; None where no row has a label."""
+    """Predictions on the labelled rows; None if no row has a label."""
     labels: list[str]
-    """Those of the probability columns, in the file's order."""
+    """Labels of the probability columns, in the order of the file."""
     without_label: int
-    """Rows."""
+    """Number of rows without a label."""
 
 
-def read_predictions(source: Path | BinaryIO, positive_label: str) -> Read:
-    """What a predictions file holds.
+def read_predictions(source: Path | BinaryIO, positive_label: str) -> StoredPredictions:
+    """Return the contents of a predictions file, with the positive label's probability as score.
 
-    The scores are the positive label's. Raises ValueError where the file is no such file,
-    lacks that label, or mixes splits or checkpoints; OSError.
+    Raises ValueError if it is not a predictions file, if it lacks that label, or if it mixes splits
+    or checkpoints. Raises OSError if it cannot be read.
     """
     table = _open(source).read()
     names = [name for name in table.column_names if name.startswith(PROBABILITY)]
@@ -46,49 +46,50 @@ def read_predictions(source: Path | BinaryIO, positive_label: str) -> Read:
     if missing := [name for name in COLUMNS if name not in table.column_names]:
         raise ValueError(f"not a predictions file: it has no column {missing[0]!r}")
     if positive_label not in labels:
-        raise ValueError(f"the predictions are over {labels}, not over {positive_label!r}")
+        raise ValueError(f"the predictions have the labels {labels}, but not {positive_label!r}")
     columns: dict[str, list[Any]] = table.to_pydict()
-    kept = [row for row, label in enumerate(columns["label"]) if label is not None]
-    if not kept:
-        return Read(None, labels, len(columns["label"]))
+    rows = [row for row, label in enumerate(columns["label"]) if label is not None]
+    if not rows:
+        return StoredPredictions(None, labels, len(columns["label"]))
 
-    def of(name: str) -> list[Any]:
-        return [columns[name][row] for row in kept]
+    def labelled(name: str) -> list[Any]:
+        return [columns[name][row] for row in rows]
 
-    def the(name: str) -> Any:
+    def single_value(name: str) -> Any:
         values = set(columns[name])
         if len(values) > 1:
-            raise ValueError(f"the file's rows are of more than one {name}")
+            raise ValueError(f"the rows of the file have more than one {name}")
         return values.pop()
 
-    return Read(
+    return StoredPredictions(
         Predictions(
-            ids=of("id"),
-            labels=of("label"),
-            groups=of("group"),
-            sources=of("source"),
-            details=of("detail"),
-            predictions=of("prediction"),
-            scores=of(PROBABILITY + positive_label),
-            label_scores={label: of(PROBABILITY + label) for label in labels},
-            split=the("split"),
-            checkpoint_step=the("checkpoint"),
+            ids=labelled("id"),
+            labels=labelled("label"),
+            groups=labelled("group"),
+            sources=labelled("source"),
+            details=labelled("detail"),
+            predictions=labelled("prediction"),
+            scores=labelled(PROBABILITY + positive_label),
+            label_scores={label: labelled(PROBABILITY + label) for label in labels},
+            split=single_value("split"),
+            checkpoint_step=single_value("checkpoint"),
         ),
         labels,
-        len(columns["label"]) - len(kept),
+        len(columns["label"]) - len(rows),
     )
 
 
-def read_facts(source: Path | BinaryIO) -> dict[str, Any]:
-    """What the file's writer said of it beside its rows ({"truncated": rows}); {} without any.
+def read_metadata(source: Path | BinaryIO) -> dict[str, Any]:
+    """Return the writer's additional facts ({"truncated": rows}); {} if there are none.
 
-    Raises ValueError where the file is not readable as Parquet or says something else; OSError.
+    Raises ValueError if the file is not Parquet or the facts are not a JSON object, and OSError if
+    it cannot be read.
     """
-    written = (_open(source).metadata.metadata or {}).get(FACTS, b"{}")
-    facts = json.loads(written)
-    if not isinstance(facts, dict):
-        raise ValueError("the predictions file's metadata are no JSON object")  # noqa: TRY004 - data
-    return facts
+    content = (_open(source).metadata.metadata or {}).get(METADATA_KEY, b"{}")
+    metadata = json.loads(content)
+    if not isinstance(metadata, dict):
+        raise ValueError("the metadata of the predictions file is not a JSON object")  # noqa: TRY004 - data
+    return metadata
 
 
 def _open(source: Path | BinaryIO) -> Any:

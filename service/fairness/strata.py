@@ -1,4 +1,4 @@
-"""How two models treat parts of the rows: groups, sources, finer labels."""
+"""Figures by stratum: groups, sources, finer labels and functionalities."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from service.fairness import rates
 from service.fairness.auc import group_aucs
 from service.fairness.calibration import calibration
-from service.fairness.columns import Answers, Parts, Split
+from service.fairness.columns import BinaryPredictions, Partition, Split
 from service.fairness.schema import GroupMetrics, GroupReport, RateEstimate
-from service.fairness.schema_detail import FunctionalCell, Functionality, Stratum
+from service.fairness.schema_groups import FunctionalCell, Functionality, Stratum
 
 if TYPE_CHECKING:
     from service.fairness.columns import Ints
 
 
 def group_reports(split: Split) -> tuple[GroupReport, ...]:
-    """One report per group, by name."""
+    """Return one report per group, by name."""
     aucs = group_aucs(split.truth, split.tuned.scores, split.groups)
     return tuple(
         GroupReport(
@@ -34,9 +34,9 @@ def group_reports(split: Split) -> tuple[GroupReport, ...]:
     )
 
 
-def strata(split: Split, parts: Parts) -> tuple[Stratum, ...]:
-    """Counts and error rates of each part, by name."""
-    return tuple(_stratum(split, name, rows) for name, rows in parts.rows.items())
+def strata(split: Split, partition: Partition) -> tuple[Stratum, ...]:
+    """Return counts and error rates of each part, by name."""
+    return tuple(_stratum(split, name, rows) for name, rows in partition.rows.items())
 
 
 def _stratum(split: Split, name: str, rows: Ints) -> Stratum:
@@ -52,8 +52,8 @@ def _stratum(split: Split, name: str, rows: Ints) -> Stratum:
     )
 
 
-def measure(split: Split, model: Answers, rows: Ints) -> GroupMetrics:
-    """Counts and error rates of a model on some of the rows."""
+def measure(split: Split, model: BinaryPredictions, rows: Ints) -> GroupMetrics:
+    """Return counts and error rates of a model on a subset of the rows."""
     counts = rates.confusion(split.truth[rows], model.called[rows])
     return GroupMetrics(
         confusion=counts,
@@ -64,41 +64,41 @@ def measure(split: Split, model: Answers, rows: Ints) -> GroupMetrics:
 
 
 def functional(split: Split, labels: Sequence[str]) -> tuple[Functionality, ...]:
-    """Accuracy per finer label, and within each per group, both by name.
+    """Return the accuracy per finer label and, within each, per group; both by name.
 
-    `labels` are the rows' own, as in the data.
+    `labels` are the original labels of the rows, before they are reduced to positive versus other.
     """
     import numpy as np
 
-    number = {name: place for place, name in enumerate(split.groups.rows)}
-    places = np.full(len(split.truth), -1)
+    number = {name: index for index, name in enumerate(split.groups.rows)}
+    group_numbers = np.full(len(split.truth), -1)
     for name, rows in split.groups.rows.items():
-        places[rows] = number[name]
+        group_numbers[rows] = number[name]
 
-    def right(model: Answers, rows: Ints) -> RateEstimate:
+    def accuracy(model: BinaryPredictions, rows: Ints) -> RateEstimate:
         hits = int((split.truth[rows] == model.called[rows]).sum())
         return rates.rate(hits, len(rows), split.confidence, empty="no rows")
 
-    made = []
+    functionalities = []
     for name, rows in split.details.rows.items():
-        order = rows[np.argsort(places[rows], kind="stable")]
-        ends = np.searchsorted(places[order], np.arange(len(number) + 1))
+        order = rows[np.argsort(group_numbers[rows], kind="stable")]
+        ends = np.searchsorted(group_numbers[order], np.arange(len(number) + 1))
         cells = tuple(
             FunctionalCell(
-                group=group, n=int(end - start), accuracy=right(split.tuned, order[start:end])
+                group=group, n=int(end - start), accuracy=accuracy(split.tuned, order[start:end])
             )
             for group, start, end in zip(number, ends[:-1], ends[1:], strict=True)
             if end > start
         )
-        only = {labels[row] for row in rows}
-        made.append(
+        labels_of_rows = {labels[row] for row in rows}
+        functionalities.append(
             Functionality(
                 name=name,
                 n=len(rows),
-                label=only.pop() if len(only) == 1 else None,
-                tuned=right(split.tuned, rows),
-                base=None if split.base is None else right(split.base, rows),
+                label=labels_of_rows.pop() if len(labels_of_rows) == 1 else None,
+                tuned=accuracy(split.tuned, rows),
+                base=None if split.base is None else accuracy(split.base, rows),
                 by_group=cells,
             )
         )
-    return tuple(made)
+    return tuple(functionalities)

@@ -1,9 +1,8 @@
-"""A bias report as two CSV tables, in the columns that the original scripts wrote.
+"""Bias report as two CSV tables, with the columns of the original scripts.
 
-One line per strategy: base, tuned (argmax, whatever the headline rule), tuned_fitted and
-tuned_given where there is such a threshold, always_positive, group_majority. A cell is empty where
-the figure cannot be computed. Lines end as RFC 4180 has it, with CR and LF: only then does Python's
-writer put a name with either of them in quotes.
+One line per strategy: base, tuned (always argmax), tuned_fitted and tuned_given (if there is such a
+threshold), always_positive, group_majority. A cell is empty if the figure cannot be computed. Lines
+end in CR LF, as in RFC 4180: only then does Python's writer quote a name that contains either.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ BIAS = (
 
 
 def performance_csv(report: BiasReport) -> str:
-    """performance_metrics.csv: a line per strategy, three columns more for each group, by name."""
+    """Return performance_metrics.csv: a line per strategy, with three more columns per group."""
     header: list[object] = [*PERFORMANCE]
     for group in report.groups:
         header += [f"{group.group}_{column}" for column in ("fpr", "fnr", "samples")]
@@ -55,7 +54,7 @@ def performance_csv(report: BiasReport) -> str:
 
 
 def bias_csv(report: BiasReport) -> str:
-    """bias_metrics.csv: a line per strategy and group, by name."""
+    """Return bias_metrics.csv: a line per strategy and group."""
     lines: list[list[object]] = [list(BIAS)]
     for strategy, _, groups in _strategies(report):
         for group in report.groups:
@@ -65,7 +64,7 @@ def bias_csv(report: BiasReport) -> str:
 
 
 def _strategies(report: BiasReport) -> Iterator[tuple[str, OverallMetrics, dict[str, Confusion]]]:
-    """Each strategy's name, its figures over all rows, and its counts of the groups that it has."""
+    """Yield the name of each strategy, its overall figures, and its counts by group."""
     base = {group.group: group.base.confusion for group in report.groups if group.base is not None}
     if report.overall.base is not None:
         yield "base", report.overall.base, base
@@ -99,7 +98,7 @@ def _counts_under(under: AtThreshold) -> dict[str, Confusion]:
 
 
 def _all_called(positives: int, negatives: int, positive: bool) -> Confusion:
-    """Counts of rows that are all called positive, or all not."""
+    """Return the counts if all rows are predicted positive, or all negative."""
     return Confusion(
         true_positive=positives if positive else 0,
         true_negative=0 if positive else negatives,
@@ -139,6 +138,6 @@ def _csv(lines: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """The value; text that a spreadsheet would run as a formula with an apostrophe before it."""
+    """Return the value; text that a spreadsheet would run as a formula gets an apostrophe first."""
     runs = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if runs else value

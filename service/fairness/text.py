@@ -13,7 +13,7 @@ from service.fairness.schema import (
     Metric,
     RateEstimate,
 )
-from service.fairness.schema_detail import ParityDifference
+from service.fairness.schema_groups import ParityDifference
 
 WIDTH = 100
 NAME = 16

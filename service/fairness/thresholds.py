@@ -1,4 +1,4 @@
-"""One global threshold on the positive label's score, fitted on validation under the caps."""
+"""Fit one global threshold on the positive label's score to validation rows, under the caps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.fairness.columns import equal
 from service.fairness.predictions import Predictions
-from service.fairness.schema_detail import ThresholdFit
+from service.fairness.schema_verdicts import ThresholdFit
 from service.fairness.verdicts import Cap
 
 if TYPE_CHECKING:
@@ -22,14 +22,15 @@ def fit_threshold(
     caps: Iterable[Cap] = (),
     min_f1: float | None = None,
 ) -> tuple[float, ThresholdFit]:
-    """The threshold of the best F1 on `validation` among those that hold every cap and `min_f1`.
+    """Return the threshold with the highest F1 that satisfies every cap and `min_f1`.
 
-    Point estimates alone decide: a cap holds where the rate is at most its max. A rate that cannot
-    be computed (no such rows) breaks no cap; an F1 that cannot be computed counts as lower than any
-    and falls short of `min_f1` by all of it. Where no threshold holds everything, that of the least
-    violation is taken, of several the one with the best F1. What is still undecided goes to the
-    threshold nearest to 0.5, of two equally near to the higher, which calls fewer rows positive.
-    Takes O(n log n) and as much again per cap.
+    If no threshold satisfies all of them, return the one with the smallest total violation, among
+    several the one with the highest F1. Remaining ties go to the threshold closest to 0.5, then to
+    the higher one, which predicts fewer positives.
+
+    Point estimates decide: a cap is satisfied if the rate is at most `max`. A rate that cannot be
+    computed (no such rows) violates no cap; an F1 that cannot be computed ranks last and counts as
+    0 against `min_f1`. Takes O(n log n), and the same again per cap.
     """
     import numpy as np
 
@@ -61,17 +62,17 @@ def fit_threshold(
 
 
 def candidates(scores: Floats) -> Floats:
-    """A threshold for every set of rows that one can call positive, rising.
+    """Return one threshold for every possible set of predicted positives, in ascending order.
 
-    They lie halfway between neighbouring scores, between 0 and the lowest (all rows positive) and
-    between the highest and 1 (none).
+    Thresholds are the midpoints between adjacent scores, between 0 and the lowest score (all rows
+    positive), and between the highest score and 1 (no row positive).
     """
     import numpy as np
 
     ends = np.concatenate([[0.0], np.unique(scores), [1.0]])
     low, high = ends[:-1], ends[1:]
     middle: Floats = low + (high - low) / 2
-    # Between neighbouring floats there is nothing: the upper one then, and past 1 the next above.
+    # Adjacent floats have no midpoint: use the upper one, and above 1 the next float.
     middle[1:] = np.where(middle[1:] > low[1:], middle[1:], high[1:])
     if middle[-1] <= low[-1]:
         middle[-1] = np.nextafter(low[-1], 2)
@@ -79,42 +80,43 @@ def candidates(scores: Floats) -> Floats:
 
 
 def called_at(scores: Floats, thresholds: Floats) -> Ints:
-    """How many of the scores are at or above each threshold."""
+    """Count the scores that are at or above each threshold."""
     import numpy as np
 
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
 
 
 def decide(predictions: Predictions, positive_label: str, threshold: float) -> Predictions:
-    """The same rows and scores, called positive where the score is at least `threshold`; any other
-    row gets the label that `otherwise` names.
+    """Return the predictions at a threshold: positive where the score is at least `threshold`.
+
+    Any other row gets its `fallback_label`.
     """
-    other = otherwise(predictions, positive_label)
+    fallback = fallback_label(predictions, positive_label)
     return dataclasses.replace(
         predictions,
         predictions=[
-            positive_label if score >= threshold else other(row)
+            positive_label if score >= threshold else fallback(row)
             for row, score in enumerate(predictions.scores)
         ],
     )
 
 
-def otherwise(predictions: Predictions, positive_label: str) -> Callable[[int], str]:
-    """What a row is called, by its number, where it is not called positive.
+def fallback_label(predictions: Predictions, positive_label: str) -> Callable[[int], str]:
+    """Return a function from row number to the label of a row that is not predicted positive.
 
-    Its most probable other label, of equally probable ones the first in sorted order. Without the
-    labels' scores, its own prediction if that is not the positive label, else the only other label
-    in the data; where there is no single one, "not " and the positive label.
+    This is the most probable other label; ties are broken by name. Without label scores it is the
+    predicted label if that is not the positive one, otherwise the only other label in the data, or
+    "not <positive label>" if there are several.
     """
     columns = sorted((predictions.label_scores or {}).items())
     columns = [(label, scores) for label, scores in columns if label != positive_label]
     if columns:
         return lambda row: max(columns, key=lambda column: column[1][row])[0]
-    seen = {*predictions.labels, *predictions.predictions} - {positive_label}
-    only = seen.pop() if len(seen) == 1 else f"not {positive_label}"
+    labels = {*predictions.labels, *predictions.predictions} - {positive_label}
+    single_label = labels.pop() if len(labels) == 1 else f"not {positive_label}"
 
-    def own(row: int) -> str:
+    def fallback(row: int) -> str:
         predicted = predictions.predictions[row]
-        return only if predicted == positive_label else predicted
+        return single_label if predicted == positive_label else predicted
 
-    return own
+    return fallback

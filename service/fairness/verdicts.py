@@ -1,4 +1,4 @@
-"""Whether a group's error rate is shown to be under its cap, and what it would take to show it."""
+"""Verdicts on caps by one-sided Clopper-Pearson limits, and the rows needed to reach one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from service.fairness.rates import check_confidence, clopper_pearson_limits
 from service.fairness.schema import CapVerdict, Metric, RateEstimate, Verdict
 
 MAX_FURTHER = 1_000_000
-"""Rows: past this many further ones, a verdict is said not to be settled by more data."""
+"""Rows: a verdict that needs more further rows than this counts as out of reach."""
 
 TIE = 1e-9
-"""A limit this near the cap lies on it, whatever the last digits of its computation say."""
+"""Limits this close to the cap count as equal to it, because of rounding errors."""
 
 
 class Cap(Protocol):
-    """A bound on a group's error rate; anything with these three attributes is one."""
+    """Protocol of a cap, the maximum of a group's error rate."""
 
     @property
     def group(self) -> str: ...
@@ -27,11 +27,12 @@ class Cap(Protocol):
     def max(self) -> float: ...
 
 
-def judge(count: int, total: int, cap: float, confidence: float) -> Verdict:
-    """pass, fail or inconclusive, by one-sided Clopper-Pearson limits at the confidence.
+def check_criterion(count: int, total: int, cap: float, confidence: float) -> Verdict:
+    """Return pass, fail or inconclusive by one-sided Clopper-Pearson limits at the confidence.
 
-    The chance of `pass` where the true rate is at or over the cap, and of `fail` where it is at or
-    under it, is at most 1 - confidence each. `total` must be positive.
+    pass: upper limit < cap. fail: lower limit > cap. If the true rate is at or above the cap,
+    `pass` has a probability of at most 1 - confidence; likewise `fail` if it is at or below the
+    cap. `total` must be positive.
     """
     lower, upper = clopper_pearson_limits(count, total, confidence)
     return _compare(lower, upper, cap)
@@ -42,29 +43,30 @@ def _compare(lower: float, upper: float, cap: float) -> Verdict:
 
 
 def further_needed(count: int, total: int, cap: float, confidence: float) -> int | None:
-    """The fewest further rows, at the observed rate, that would turn `inconclusive` into a verdict.
+    """Return the minimum number of further rows, at the observed rate, that would settle a verdict.
 
-    That is the least m >= 1 with `judge(K, N, cap, confidence)` settled, where N = total + m and
-    the errors are K = count x N / total, rounded against the verdict: up where the observed rate is
-    under the cap and `pass` is sought, down where it is over and `fail` is. Because of the rounding
-    the limits jump with each further error, so a few more rows than m may be unsettled again.
-    None when the observed rate is the cap itself or when m would exceed `MAX_FURTHER`.
+    This is the smallest m >= 1 for which `check_criterion(K, N, cap, confidence)` is not
+    inconclusive, where N = total + m and K = count x N / total, rounded against the verdict: up if
+    the observed rate is below the cap (`pass` is possible), down if it is above (`fail`). Because
+    of the rounding the limits jump with each further error, so that slightly more rows than m may
+    be inconclusive again. Returns None if the observed rate equals the cap or if m would exceed
+    `MAX_FURTHER`.
     """
     check_confidence(confidence)
     if count / total == cap:
         return None
     if count / total < cap:
         return _further_to_pass(count, total, cap, confidence)
-    return _further_to_pass(total - count, total, 1 - cap, confidence)  # fail, seen mirrored
+    return _further_to_pass(total - count, total, 1 - cap, confidence)  # fail is the mirror image
 
 
 def _further_to_pass(count: int, total: int, cap: float, confidence: float) -> int | None:
-    """`further_needed` for pass.
+    """Return `further_needed` for the verdict `pass`.
 
-    The upper limit is a quantile of Beta(K + 1, N - K), which takes the unrounded K as well and
-    then falls steadily with N: bisection finds the first N that can settle. Rounding K up can only
-    raise the limit, so the answer is there or above, in one of the next stretches of N that share a
-    K. Within a stretch the limit falls with N again: its last N says whether it holds the answer.
+    The upper limit is a quantile of Beta(K + 1, N - K). For the unrounded K it falls monotonically
+    with N, so bisection finds the first N that can settle. Rounding K up can only raise the limit,
+    so the answer is at this N or later, in one of the next intervals of N with the same K. Within
+    such an interval the limit falls with N again: its last N tells whether it holds the answer.
     """
     from scipy.special import betaincinv
 
@@ -72,25 +74,23 @@ def _further_to_pass(count: int, total: int, cap: float, confidence: float) -> i
         return bool(betaincinv(errors + 1, rows - errors, confidence) < cap - TIE)
 
     last = total + MAX_FURTHER
-    candidates = range(total + 1, last + 1)
-    rows = candidates.start + bisect_left(
-        candidates, True, key=lambda n: settled(count * n / total, n)
-    )
+    totals = range(total + 1, last + 1)
+    rows = totals.start + bisect_left(totals, True, key=lambda n: settled(count * n / total, n))
     while rows <= last:
         errors = -(-count * rows // total)
         end = min(last, errors * total // count) if count else last
         if settled(errors, end):
-            stretch = range(rows, end + 1)
-            return rows + bisect_left(stretch, True, key=lambda n: settled(errors, n)) - total
+            same_errors = range(rows, end + 1)
+            return rows + bisect_left(same_errors, True, key=lambda n: settled(errors, n)) - total
         rows = end + 1
     return None
 
 
 def judge_cap(cap: Cap, observed: RateEstimate | None, confidence: float) -> CapVerdict:
-    """The verdict on a cap, given the group's rate, or None where the data has no such group.
+    """Return the verdict on a cap from the group's rate; None: the data has no such group.
 
-    A group that is in the data but has nothing to count is `inconclusive`, not `not_applicable`: a
-    release must not slip through because its test split left the group out.
+    A group that is in the data but has no rows to count is `inconclusive`, not `not_applicable`:
+    a release must not pass because its test split lacks the group.
     """
     lower: float | None = None
     upper: float | None = None
@@ -111,11 +111,11 @@ def judge_cap(cap: Cap, observed: RateEstimate | None, confidence: float) -> Cap
             if needed is not None:
                 settles = "pass" if observed.value < cap.max else "fail"
             elif observed.value == cap.max:
-                reason = (
-                    "the observed rate is the cap itself: more rows at this rate settle nothing"
-                )
+                reason = "the observed rate equals the cap: more rows at this rate cannot settle it"
             else:
-                reason = f"more than {MAX_FURTHER:,} further rows at the observed rate are needed"
+                reason = (
+                    f"more than {MAX_FURTHER:,} further rows at the observed rate would be needed"
+                )
     return CapVerdict(
         group=cap.group,
         metric=cap.metric,
@@ -133,7 +133,7 @@ def judge_cap(cap: Cap, observed: RateEstimate | None, confidence: float) -> Cap
 
 
 def summarise(verdicts: Iterable[CapVerdict]) -> Verdict:
-    """One verdict on all caps: fail if any fails, pass only if every applicable one passes."""
+    """Return one verdict on all caps: fail if any fails, pass if every applicable cap passes."""
     applicable = {cap.verdict for cap in verdicts} - {"not_applicable"}
     if not applicable:
         return "not_applicable"

@@ -92,7 +92,7 @@ def _needs(process: Process, settings: Settings) -> Iterator[_Need]:
     yield _Need("schema", schema)
     if process != "migrate":
         yield _Need("artifact store", store)
-        # The API takes runs without one: a message is only a wake-up, and the sweep sends it later.
+        # The API accepts runs without one: workers find queued jobs in the database too.
         yield _Need("broker", messages, is_vital=process == "worker")
 
 

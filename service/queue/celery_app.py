@@ -1,4 +1,4 @@
-"""The Celery application. A message is only a wake-up; SQL is the truth."""
+"""The Celery application. A message says that there is work on a queue; SQL is the truth."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
 
 from service.domain.errors import Unavailable
 from service.domain.job_kinds import JOBS_QUEUE
@@ -15,6 +16,12 @@ from service.settings import Settings
 
 EXECUTE = "fairtune.execute"
 QUEUE = JOBS_QUEUE
+
+MAX_MESSAGES = 16
+"""Messages in a queue from which on no more are sent: each lets a worker take all jobs that wait,
+and workers beyond that number find the jobs by themselves."""
+
+_BROKER_ERRORS = (KombuError, OperationalError, RedisError, OSError)
 
 
 def folder_of(settings: Settings) -> Path | None:
@@ -47,8 +54,7 @@ def make_app(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        # Taken and acknowledged at once: a message lost is only a delay, and one that comes twice
-        # finds the job claimed.
+        # Acknowledged on receipt: a lost message only delays a job, and a doubled one finds none.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -60,11 +66,17 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def enqueue(app: Celery, job_id: str, queue: str = QUEUE) -> None:
-    """Wake a worker for `job_id`; only after the commit that queued it. Raises Unavailable."""
+def notify(app: Celery, queue: str) -> None:
+    """Send a message that says there is work on `queue`; only after the commit that queued the job.
+
+    Sends none while MAX_MESSAGES wait there, so that they do not pile up in a queue that no worker
+    serves. Raises Unavailable.
+    """
     try:
-        app.send_task(EXECUTE, args=[job_id], queue=queue)
-    except (KombuError, OperationalError, OSError) as error:
+        with app.producer_pool.acquire(block=True) as producer:
+            if producer.channel.queue_declare(queue=queue).message_count < MAX_MESSAGES:
+                app.send_task(EXECUTE, queue=queue, producer=producer)
+    except _BROKER_ERRORS as error:
         raise Unavailable("the broker cannot be reached", error) from error
 
 
@@ -76,5 +88,5 @@ def check(app: Celery) -> None:
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
-    except (KombuError, OperationalError, OSError) as error:
+    except _BROKER_ERRORS as error:
         raise Unavailable("the broker cannot be reached", error) from error

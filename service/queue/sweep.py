@@ -9,7 +9,7 @@ from celery import Celery
 
 from service.artifacts import ArtifactStore
 from service.domain.errors import Unavailable
-from service.domain.job_kinds import job_kind, names_in
+from service.domain.job_kinds import job_kind
 from service.domain.lease import RENEWAL_SECONDS
 from service.domain.states import FailureReason
 from service.queue import celery_app, filesystem_transport
@@ -21,8 +21,6 @@ log = structlog.get_logger()
 
 
 _EXPIRY_SECONDS = 3600.0
-# A queued job is woken again after this many sweeps without a claim.
-_PATIENCE = 3
 
 
 class Sweeper:
@@ -35,17 +33,13 @@ class Sweeper:
         store: ArtifactStore,
         app: Celery,
         beat: Callable[[], None] = lambda: None,
-        idle_seconds: Callable[[], float] = lambda: 0,
     ) -> None:
-        """`beat` is called after each round of the thread, one that failed too. `idle_seconds` says
-        for how long this process has waited for a job; 0 where it takes none, or has one.
-        """
+        """`beat` is called after each round of the thread, including a failed one."""
         self.settings = settings
         self.database = database
         self.store = store
         self.app = app
         self._beat = beat
-        self._idle_seconds = idle_seconds
         self._seen: dict[tuple[str, int], float] = {}
         """Leases that were expired at the last look, and since when."""
         self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
@@ -79,7 +73,7 @@ class Sweeper:
                 return
 
     def sweep(self) -> None:
-        """Return expired leases to the queue and wake workers for jobs that nobody picked up.
+        """Return jobs with expired leases to the queue; send a message to queues where jobs wait.
 
         Raises Unavailable where the database cannot be reached, or could not until now: leases are
         old then because nobody could renew them, and the caller gives their owners time to do so.
@@ -93,7 +87,7 @@ class Sweeper:
         for lease in expired:
             if lease not in self._seen:
                 with self.database.write() as session:
-                    jobs.touch(session, lease[0])
+                    jobs.rewrite_expired_lease(session, lease[0])
                 self._seen[lease] = time.monotonic()
         for lease, since in self._seen.items():
             if time.monotonic() - since >= self._renewal_seconds:
@@ -103,26 +97,20 @@ class Sweeper:
                     raise
                 except Exception:
                     log.exception("lease not taken back", job_id=lease[0])
-        with self.database.write() as session:
-            if self._idle_seconds() > self.settings.sweep_seconds * _PATIENCE:
-                # Nothing is left in its queues, so wake-ups for what waits there were lost; and
-                # none piles up where it takes each at once.
-                jobs.hurry(session, names_in(self.settings.queues))
-            waiting = jobs.unclaimed(session, self.settings.sweep_seconds * _PATIENCE)
-            kinds = jobs.kinds_of(session, waiting)
-        for number, job_id in enumerate(waiting):
-            try:
-                celery_app.enqueue(self.app, job_id, job_kind(kinds[job_id]).queue)
-            except Unavailable as error:
-                log.warning("nobody woken", error=error.detail)
-                with self.database.write() as session:
-                    for unsent in waiting[number:]:
-                        jobs.not_woken(session, unsent)
-                break
+        self._notify()
         folder = celery_app.folder_of(self.settings)
         if folder is not None:
             filesystem_transport.sweep(folder)
         self._expire()
+
+    def _notify(self) -> None:
+        with self.database.read() as session:
+            kinds = jobs.queued_kinds(session)
+        try:
+            for queue in sorted({job_kind(kind).queue for kind in kinds}):
+                celery_app.notify(self.app, queue)
+        except Unavailable as error:
+            log.warning("no queue message sent", error=error.detail)
 
     def _expire(self) -> None:
         """Once an hour, checkpoints that are older than was asked for."""

@@ -58,12 +58,11 @@ def pause(session: Session, job: Job, by: str | None = None) -> None:
 def resume(session: Session, job: Job, by: str | None = None) -> bool:
     """Put a paused job back into the queue; take back a pause that has not happened yet.
 
-    Returns whether it was queued now, so that a worker is to be woken. Raises Conflict.
+    Returns True if it was queued now, so that a queue message is to be sent. Raises Conflict.
     """
     job = _lock(session, job)
     if job.status == JobStatus.PAUSED:
         jobs.switch_status(session, job, JobStatus.QUEUED, sources=(JobStatus.PAUSED,), by=by)
-        jobs.woken(session, job.id)
         return True
     if job.status == JobStatus.RUNNING and job.request == JobRequest.PAUSE:
         _ask(session, job, None, by)
@@ -102,4 +101,3 @@ def retry(session: Session, job: Job, by: str | None = None) -> None:
             JobStatus.CANCELLED: "clone it to run it again",
         }.get(JobStatus(job.status), "there is nothing to retry")
         raise Conflict(f"only a failed run can be retried; this one is {job.status}: {remedy}")
-    jobs.woken(session, job.id)

@@ -1,14 +1,14 @@
 """Jobs: who may work on one, and the one function that changes a status."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, or_, update
+from sqlalchemy import ColumnElement, delete, exists, func, update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import NotFound
 from service.domain.ids import new_id
-from service.domain.job_kinds import JobKind, job_kind, names_in
+from service.domain.job_kinds import KINDS, JobKind, job_kind, names_in
 from service.domain.states import (
     FailureReason,
     JobRequest,
@@ -24,10 +24,6 @@ from service.store.tables import Artifact, Job, Run
 
 MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
-
-# Of the wait before a wake-up is sent again.
-_DOUBLINGS = 5
-_LONGEST_WAIT = 600.0
 
 
 class Fenced(Exception):
@@ -63,9 +59,7 @@ def create(
     )
     session.add(job)
     session.flush()
-    session.execute(
-        update(Job).where(col(Job.id) == job.id).values(queued_at=db_now(), enqueued_at=db_now())
-    )
+    session.execute(update(Job).where(col(Job.id) == job.id).values(queued_at=db_now()))
     status = {"status": JobStatus.QUEUED.value, "job_id": job.id, "kind": kind.name}
     if by is not None:
         status["by"] = by
@@ -112,8 +106,7 @@ def switch_status(
         values |= {"owner": None, "lease_expires_at": None, "eta_seconds": None}
         values |= {"request": None, "requested_by": None}
     if to == JobStatus.QUEUED:
-        # Not woken for yet: whoever commits this may do so, and else the next sweep will.
-        values |= {"queued_at": db_now(), "enqueued_at": None, "resent": 0, "finished_at": None}
+        values |= {"queued_at": db_now(), "finished_at": None}
         # Where a worker or the sweep gives it back, it is still that request's job.
         if (request_id := request_context.request_id()) is not None:
             values["request_id"] = request_id
@@ -146,22 +139,46 @@ def switch_status(
     return True
 
 
-def claim(
-    session: Session,
-    job_id: str,
-    owner: str,
-    lease_seconds: float,
-    kinds: Collection[str] | None = None,
+def has_queued(session: Session, kinds: Collection[str]) -> bool:
+    """Return True if `claim_next` would find a job. Takes no lock."""
+    return session.exec(select(Job.id).where(*_claimable(kinds)).limit(1)).first() is not None
+
+
+def queued_kinds(session: Session) -> set[str]:
+    """Return the names of the kinds of the jobs that wait for a worker."""
+    return set(session.exec(select(Job.kind).where(*_claimable(KINDS)).distinct()))
+
+
+def claim_next(
+    session: Session, owner: str, lease_seconds: float, kinds: Collection[str]
 ) -> Claim | None:
-    """Take a queued job of one of these kinds (None: any): a lease and a new fencing token. None
-    where it is not to be had.
+    """Claim the oldest queued job of these kinds. None where no job waits.
+
+    On PostgreSQL a job that another worker is claiming is passed over, so that two workers take two
+    jobs; on SQLite they claim one after the other.
     """
+    oldest = select(Job.id).where(*_claimable(kinds)).order_by(col(Job.queued_at), col(Job.id))
+    job_id = session.exec(oldest.limit(1).with_for_update(skip_locked=True)).first()
+    return None if job_id is None else claim(session, job_id, owner, lease_seconds)
+
+
+def _claimable(kinds: Iterable[str]) -> tuple[ColumnElement[bool], ...]:
+    """Conditions of a queued job of one of these kinds, whose run is not being deleted."""
+    of_deleted_run = exists().where(
+        col(Run.id) == col(Job.run_id), col(Run.deleted_at).is_not(None)
+    )
+    is_queued = col(Job.status) == JobStatus.QUEUED
+    return is_queued, col(Job.kind).in_(list(kinds)), ~of_deleted_run
+
+
+def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Claim | None:
+    """Take a queued job: a lease and a new fencing token. None where it cannot be claimed."""
     job = session.get(Job, job_id)
-    if job is None or (kinds is not None and job.kind not in kinds):
+    if job is None:
         return None
     run = session.get(Run, job.run_id, populate_existing=True)
     if run is None or run.deleted_at is not None:
-        return None  # asked for while the run was being deleted
+        return None  # requested while the run was being deleted
     taken = switch_status(
         session,
         job,
@@ -252,43 +269,6 @@ def give_back(
     return to if changed else None
 
 
-def unclaimed(session: Session, older_than: float, limit: int = 100) -> list[str]:
-    """Queued jobs whose last wake-up is `older_than` seconds ago; marks them as woken anew.
-
-    Twice as long ago with each that was sent again, up to ten minutes: in a queue that nobody
-    serves wake-ups stay, and would pile up. Which of them was lost nobody knows (see `hurry`).
-    """
-    is_first = col(Job.enqueued_at).is_(None)
-    overdue: list[ColumnElement[bool]] = [is_first]
-    for times in range(_DOUBLINGS + 1):
-        wait = max(older_than, min(older_than * 2**times, _LONGEST_WAIT))
-        so_often = col(Job.resent) == times if times < _DOUBLINGS else col(Job.resent) >= times
-        overdue.append(and_(so_often, col(Job.enqueued_at) < db_now(-wait)))
-    waiting = select(Job.id).where(Job.status == JobStatus.QUEUED, or_(*overdue))
-    statement = (
-        update(Job)
-        .where(
-            # Those that were never woken for, and then the longest ago, so that none is left out.
-            col(Job.id).in_(waiting.order_by(col(Job.enqueued_at).nulls_first()).limit(limit)),
-            col(Job.status) == JobStatus.QUEUED,
-        )
-        .values(
-            enqueued_at=db_now(),
-            resent=case((is_first, col(Job.resent)), else_=col(Job.resent) + 1),
-        )
-        .returning(col(Job.id))
-    )
-    return [row[0] for row in session.execute(statement).all()]
-
-
-def hurry(session: Session, kinds: Collection[str]) -> None:
-    """Have wake-ups for waiting jobs of these kinds sent again as soon as at first."""
-    statement = update(Job).where(
-        col(Job.status) == JobStatus.QUEUED, col(Job.kind).in_(list(kinds)), col(Job.resent) > 0
-    )
-    session.execute(statement.values(resent=0))
-
-
 def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
     """Running jobs whose lease has run out by the database's clock, with their tokens."""
     statement = select(Job.id, Job.token).where(
@@ -297,15 +277,20 @@ def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
     return list(session.exec(statement.limit(limit)))
 
 
-def touch(session: Session, job_id: str) -> None:
-    """Write something into a running job's row: proof that the database takes writes.
+def rewrite_expired_lease(session: Session, job_id: str) -> None:
+    """Set an expired lease's expiry to the present: proof that the database takes writes.
 
-    A time that means nothing while it runs; SQLite does not write what is the same.
+    The lease stays expired and its owner may still renew it. The time differs from the one before,
+    since SQLite does not write a value that stays the same.
     """
     session.execute(
         update(Job)
-        .where(col(Job.id) == job_id, col(Job.status) == JobStatus.RUNNING)
-        .values(enqueued_at=db_now())
+        .where(
+            col(Job.id) == job_id,
+            col(Job.status) == JobStatus.RUNNING,
+            col(Job.lease_expires_at) < db_now(),
+        )
+        .values(lease_expires_at=db_now(-0.001))  # before every later reading of the clock
     )
 
 
@@ -324,18 +309,10 @@ def hold_expired(session: Session, job_id: str, token: int) -> Job | None:
     return session.exec(statement).one_or_none()
 
 
-def woken(session: Session, job_id: str) -> None:
-    """Note that a wake-up is being sent, so that the sweep sends none beside it."""
-    session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=db_now()))
-
-
-def not_woken(session: Session, job_id: str) -> None:
-    """Take back that a wake-up was sent: the broker was away, and may have lost those before."""
-    session.execute(update(Job).where(col(Job.id) == job_id).values(enqueued_at=None, resent=0))
-
-
-def kinds_of(session: Session, job_ids: Collection[str]) -> dict[str, str]:
-    return dict(session.exec(select(Job.id, Job.kind).where(col(Job.id).in_(job_ids))).all())
+def is_queued(session: Session, job_id: str) -> bool:
+    """Return True if the job waits for a worker; False also where it was deleted."""
+    statement = select(Job.id).where(Job.id == job_id, Job.status == JobStatus.QUEUED)
+    return session.exec(statement).first() is not None
 
 
 def queue_position(session: Session, job: Job) -> int | None:

@@ -144,10 +144,6 @@ class Job(SQLModel, table=True):
     failure_detail: str | None = None
     created_at: datetime = _created()
     queued_at: datetime | None = _time()
-    enqueued_at: datetime | None = _time()
-    """When the last wake-up was sent; the sweep sends another where nobody came."""
-    resent: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
-    """How many wake-ups the sweep has sent since the job was queued, each after a longer wait."""
     started_at: datetime | None = _time()
     finished_at: datetime | None = _time()
     deleted_at: datetime | None = _time()

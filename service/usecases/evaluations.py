@@ -30,7 +30,7 @@ def submit(
     *,
     by: str | None = None,
 ) -> tuple[Found, bool]:
-    """Store the evaluation's queued job, then wake a worker. `by`: who asks.
+    """Store the evaluation's queued job, then send a queue message. `by`: who asks.
 
     Returns the evaluation, and whether it was made now (False: the key was used before). The run
     itself stays as it is, whatever comes of it. Raises NotFound, InvalidRequest, and Conflict where

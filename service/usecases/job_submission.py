@@ -1,4 +1,4 @@
-"""A job asked for on a run: stored once for each Idempotency-Key, then a worker is woken."""
+"""A job asked for on a run: stored once for each Idempotency-Key, then a queue message."""
 
 import contextlib
 from collections.abc import Callable
@@ -60,6 +60,6 @@ def submit(
     if (job := order.job) is not None:
         log.info("job queued", run_id=run_id, job_id=job.id)
         with contextlib.suppress(Unavailable):
-            celery_app.enqueue(context.celery, job.id, job_kind(job.kind).queue)
+            celery_app.notify(context.celery, job_kind(job.kind).queue)
     with context.database.read() as session:
         return find(session, run_id, order.id), job is not None

@@ -27,7 +27,7 @@ def submit(
     *,
     by: str | None = None,
 ) -> tuple[FoundMerge, bool]:
-    """Store the merge's queued job, then wake a worker. `by`: who asks.
+    """Store the merge's queued job, then send a queue message. `by`: who asks.
 
     Returns the merge, and whether it was made now (False: the key was used before, or a merge of
     the same weights with the same parameters is there or under way). The run itself stays as it

@@ -35,7 +35,7 @@ def submit(
     *,
     by: str | None = None,
 ) -> tuple[FoundPrediction, bool]:
-    """Store the queued job, then wake a worker. `by`: who asks.
+    """Store the queued job, then send a queue message. `by`: who asks.
 
     Returns the predictions to be, and whether they were made now (False: the key was used
     before). Raises NotFound, InvalidRequest, and Conflict where the run has nothing to predict

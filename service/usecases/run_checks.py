@@ -7,7 +7,7 @@ from service.domain.errors import InvalidRequest
 from service.domain.evaluation import report_split
 from service.domain.spec import Cap, RunSpec
 from service.fairness.rates import clopper_pearson_limits
-from service.fairness.verdicts import MAX_FURTHER, further_needed, judge
+from service.fairness.verdicts import MAX_FURTHER, check_criterion, further_needed
 
 
 def chooses_on_validation(spec: RunSpec) -> bool:
@@ -87,7 +87,7 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
     for cap in caps:
         rows = _countable(cap, spec, stats.splits[split])
         confidence = spec.fairness.confidence
-        if rows and judge(0, rows, cap.max, confidence) == "pass":
+        if rows and check_criterion(0, rows, cap.max, confidence) == "pass":
             continue
         has = f"the {split} split has {rows} {_kind(cap, rows)} of the group {cap.group}"
         if rows:
@@ -113,7 +113,7 @@ def _countable(cap: Cap, spec: RunSpec, split: SplitStats) -> int:
 def _needed(cap: Cap, rows: int, confidence: float) -> str:
     """How many rows would do, if there were no error among them."""
     start = max(rows, 1)
-    if not rows and judge(0, 1, cap.max, confidence) == "pass":
+    if not rows and check_criterion(0, 1, cap.max, confidence) == "pass":
         return "1 is needed at least"
     further = further_needed(0, start, cap.max, confidence)
     if further is None:

@@ -1,5 +1,6 @@
 """Use cases on a run that is there: cancel, pause, resume, retry. `by` is who asks, if known."""
 
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -7,8 +8,9 @@ from sqlmodel import Session
 
 from service.context import Context
 from service.domain.errors import Unavailable
+from service.domain.job_kinds import TRAIN
 from service.queue import celery_app
-from service.store import events, job_control, jobs
+from service.store import events, job_control
 from service.store import runs as rows
 from service.store.events import NewEvent
 from service.store.rewind import Dropped, rewind
@@ -34,7 +36,7 @@ def resume(context: Context, run_id: str, *, by: str | None = None) -> tuple[Run
         queued = job_control.resume(session, job, by)
         rows.lock(session, run)  # not where it is being deleted
     if queued:
-        _wake(context, job)
+        _notify(context, job)
     with context.database.read() as session:
         return rows.get_run(session, run_id)
 
@@ -56,7 +58,7 @@ def retry(
             events.append(session, run.id, job.id, [NewEvent("rewound", {"step": 0})])
     for one in dropped:  # after the commit: no row may name files that are gone
         context.store.delete_tree(one.prefix)
-    _wake(context, job)
+    _notify(context, job)
     with context.database.read() as session:
         return rows.get_run(session, run_id)
 
@@ -74,11 +76,8 @@ def _steer(
         return rows.get_run(session, run_id)
 
 
-def _wake(context: Context, job: Job) -> None:
-    """Wake a worker for a job that was queued; where the broker is away the next sweep does it."""
+def _notify(context: Context, job: Job) -> None:
+    """Send a queue message for a job; while the broker is unreachable workers find it without."""
     log.info("job queued", run_id=job.run_id, job_id=job.id)
-    try:
-        celery_app.enqueue(context.celery, job.id)
-    except Unavailable:
-        with context.database.write() as session:
-            jobs.not_woken(session, job.id)
+    with contextlib.suppress(Unavailable):
+        celery_app.notify(context.celery, TRAIN.queue)

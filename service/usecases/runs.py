@@ -234,10 +234,10 @@ def submit(
     *,
     by: str | None = None,
 ) -> tuple[Run, Job, bool]:
-    """Store the run with its queued job in one commit, then wake a worker. `by`: who asks.
+    """Store the run with its queued job in one commit, then send a queue message. `by`: who asks.
 
     Returns the run, its job, and whether it was made now (False: the key was used before). A
-    broker that is away delays the run but does not lose it: the sweep wakes a worker later.
+    broker that is unreachable does not lose the run: an idle worker finds it in the database.
     Raises InvalidRequest, QuotaExceeded.
     """
     return _make(context, key, by, lambda session: (_checked(context, session, body)[0], None))
@@ -318,6 +318,6 @@ def _make(
             return (*rows.get_run(session, made), False)
     log.info("job queued", run_id=run.id, job_id=job.id)
     with contextlib.suppress(Unavailable):
-        celery_app.enqueue(context.celery, job.id)
+        celery_app.notify(context.celery, TRAIN.queue)
     with context.database.read() as session:
         return (*rows.get_run(session, run.id), True)

@@ -134,7 +134,7 @@ class Drive:
     def began(self, container: str) -> bool:
         """Whether an attempt at the run began in this container."""
         return any(
-            line.get("run_id") == self.run_id and line["event"] == "attempt begins"
+            line.get("run_id") == self.run_id and line["event"] == "attempt started"
             for line in self.stack.events(container)
         )
 

@@ -22,12 +22,14 @@ def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
     with contextlib.redirect_stderr(None):
         assert demo.run(settings) == 0
     shown = capsys.readouterr().out
-    assert "360 rows to train on, 120 to validate" in shown.replace("\n", " ").replace("  ", " ")
+    assert "360 rows for training, 120 for validation" in shown.replace("\n", " ").replace(
+        "  ", " "
+    )
     for expected in ("Overall", "always hate", "False-positive rate", "False-negative rate"):
         assert expected in shown
     for group in ("lgbtq", "mexican", "middle_east"):
         assert re.search(rf"{group} +FPR under", shown)
-    folder = re.search(r"lie in\n +(.+)\n", shown)
+    folder = re.search(r"are in\n +(.+)\n", shown)
     assert folder is not None
     assert "with space" in folder[1]
     assert "adapter_model.safetensors" in [

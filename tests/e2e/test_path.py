@@ -114,15 +114,15 @@ def check_logs(service, run_id, job_id) -> None:
     if service.settings.log_format == "console":
         ids = f"run_id={run_id} job_id={job_id} token=1 request_id=the-request"
         assert ids in program[0]
-        assert "program begins" in program[0]
-        assert [line for line in log if "attempt begins" in line and ids in line]
+        assert "program started" in program[0]
+        assert [line for line in log if "attempt started" in line and ids in line]
         return
     said = [json.loads(line) for line in program]
-    assert said[0]["event"] == "program begins"
+    assert said[0]["event"] == "program started"
     assert {line["part"] for line in said} == {"train"}
     lines = [json.loads(line) for line in log]
     worker = [line for line in lines if line["part"] == "worker" and "run_id" in line]
-    assert [line["event"] for line in worker] == ["attempt begins", "attempt ended"]
+    assert [line["event"] for line in worker] == ["attempt started", "attempt ended"]
     for line in said + worker:
         given = [line[name] for name in ("run_id", "job_id", "token", "request_id")]
         assert given == [run_id, job_id, 1, "the-request"]

@@ -1,4 +1,4 @@
-"""One installation per setting, kept for all rows on it that leave it whole."""
+"""One installation per setting, kept for all cases on it that leave it whole."""
 
 import fcntl
 import json
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.houses import Houses
-from tests.faults.merging import Merged, MergeScene
+from tests.faults.case_run import CaseRun
+from tests.faults.environments import Environments
+from tests.faults.merge_case_run import MergeCaseRun, Merged
 from tests.faults.record import Reference, record_of
-from tests.faults.scene import Scene
 from tests.support.s3_server import S3Server
 from tests.support.tiny_models import make_models
 
@@ -44,19 +44,19 @@ def bucket_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def houses(
+def environments(
     tmp_path_factory: pytest.TempPathFactory, models: Path, request: pytest.FixtureRequest
-) -> Iterator[Houses]:
+) -> Iterator[Environments]:
     servers = {
         "servers": lambda: request.getfixturevalue("postgres"),
         "bucket": lambda: request.getfixturevalue("bucket_server"),
     }
-    made = Houses(tmp_path_factory.mktemp("houses"), models, servers)
+    made = Environments(tmp_path_factory.mktemp("environments"), models, servers)
     yield made
-    made.demolish()
+    made.close()
 
 
-def made_once(path: Path, make: Callable[[], str]) -> str:
+def create_once(path: Path, make: Callable[[], str]) -> str:
     """What `make` returns, for every test process and every setting."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -66,40 +66,40 @@ def made_once(path: Path, make: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def reference(houses: Houses, shared: Path) -> Reference:
+def reference(environments: Environments, shared: Path) -> Reference:
     """The undisturbed run."""
 
     def make() -> str:
-        scene = Scene()
-        with houses.open("files") as (scene.house, scene.dataset_id):
-            scene.submit()
-            scene.until_status("succeeded")
-            scene.check("succeeded")
-            return record_of(scene.house, scene.run_id).reference().dump()
+        case_run = CaseRun()
+        with environments.open("files") as (case_run.environment, case_run.dataset_id):
+            case_run.submit()
+            case_run.until_status("succeeded")
+            case_run.check("succeeded")
+            return record_of(case_run.environment, case_run.run_id).reference().dump()
 
-    return Reference.load(made_once(shared / "reference.json", make))
+    return Reference.load(create_once(shared / "reference.json", make))
 
 
 @pytest.fixture(scope="session")
-def merged(houses: Houses, reference: Reference, shared: Path) -> Merged:
+def merged(environments: Environments, reference: Reference, shared: Path) -> Merged:
     """The undisturbed merge of such a run."""
 
     def make() -> str:
-        scene = MergeScene(reference)
-        with houses.open("files") as (scene.house, scene.dataset_id):
-            scene.prepare()
-            scene.submit()
-            scene.until_status("succeeded")
-            scene.check("succeeded")
-            return json.dumps(scene.downloaded())
+        case_run = MergeCaseRun(reference)
+        with environments.open("files") as (case_run.environment, case_run.dataset_id):
+            case_run.prepare()
+            case_run.submit()
+            case_run.until_status("succeeded")
+            case_run.check("succeeded")
+            return json.dumps(case_run.downloaded())
 
-    made: Merged = json.loads(made_once(shared / "merged.json", make))
+    made: Merged = json.loads(create_once(shared / "merged.json", make))
     return made
 
 
 @pytest.fixture(scope="session")
 def outcomes(request: pytest.FixtureRequest) -> Path | None:
-    """Where each row leaves what came of it, if anywhere."""
+    """Where each case leaves what came of it, if anywhere."""
     folder: Path | None = request.config.getoption("--faults-outcomes")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

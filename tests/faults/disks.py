@@ -45,14 +45,14 @@ def run_where_mounting_is_allowed(test: str, *options: str) -> None:
     """Run one test in a user and mount namespace of its own, where this user counts as root.
 
     Raises AssertionError where it fails, or where the system allows no such namespace: then only
-    root can play this row.
+    root can scenario this case.
     """
     assert shutil.which("unshare"), "mounting a small disk needs root, or unshare of util-linux"
     command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-m", "pytest"]
-    environment = {key: text for key, text in os.environ.items() if "PYTEST" not in key}
+    variables = {key: text for key, text in os.environ.items() if "PYTEST" not in key}
     done = subprocess.run(
         [*command, test, *options],
-        env=environment,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -37,6 +37,10 @@ class Gate:
         """Whether it stands at that point."""
         return self.stem.name.startswith(f"{point}@")
 
+    @property
+    def is_open(self) -> bool:
+        return self.stem.with_suffix(".go").exists()
+
     def open(self) -> None:
         for gate in (self, *self.together_with):
             gate.stem.with_suffix(".armed").unlink(missing_ok=True)
@@ -44,7 +48,7 @@ class Gate:
 
 
 class Gates:
-    """The gates of one installation, and what its processes have noted."""
+    """The gates of one installation, and what its processes have recorded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +56,7 @@ class Gates:
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """For the processes of the service; what is on PYTHONPATH already comes after."""
         path = [str(INJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {"GATES_DIR": str(self.folder), "PYTHONPATH": os.pathsep.join(path)}
@@ -70,7 +74,7 @@ class Gates:
         wait_until((self.folder / f"{fact}.seen").exists, seconds)
 
     def limit_memory(self, **most: int) -> None:
-        """Let micro-batches of more rows run out of memory: train=…, eval=…"""
+        """Let micro-batches of more cases run out of memory: train=…, eval=…"""
         (self.folder / "memory.json").write_text(json.dumps(most))
 
     def clear(self) -> None:

@@ -16,7 +16,7 @@ from service.domain.merge import merged_folder
 from service.domain.states import RESTING, TRANSITIONS, JobStatus
 from service.store import program_events
 from service.store.tables import Run
-from tests.faults.house import House
+from tests.faults.environment import Environment
 from tests.faults.record import ADAPTER, Record, Reference, Series, record_of
 from tests.support.installation import wait_until
 
@@ -26,25 +26,25 @@ TIDY_SECONDS = 20
 
 
 def violations(
-    house: House, run_id: str, end: str, reference: Reference | None, behind: int = 0
+    environment: Environment, run_id: str, end: str, reference: Reference | None, behind: int = 0
 ) -> list[str]:
     """What is not as it must be, after the run came to `end`; [] is the answer hoped for.
 
     Without a `reference` the run's values are not compared, everything else is. A run that was
     cancelled or paused has its newest checkpoint at most `behind` steps before its last one.
     """
-    record = record_of(house, run_id)
+    record = record_of(environment, run_id)
     found = [
         *state(record, end),
         *numbering(record),
         *stale_writes(record),
         *_series(record),
-        *files(house, record),
+        *files(environment, record),
     ]
     if reference is not None:
         found += _same(record, reference)
     if end in (JobStatus.CANCELLED, JobStatus.PAUSED):
-        found += _kept(house, record, behind)
+        found += _kept(environment, record, behind)
     return found
 
 
@@ -172,18 +172,18 @@ def _series(record: Record) -> Iterator[str]:
         yield "the events do not add up to the series"
 
 
-def files(house: House, record: Record) -> Iterator[str]:
+def files(environment: Environment, record: Record) -> Iterator[str]:
     for key, size, digest in record.files():
-        if not house.store.exists(key):
+        if not environment.store.exists(key):
             yield f"{key} is not in the store"
-        elif content_of(house, key) != Stored(size, digest):
+        elif content_of(environment, key) != Stored(size, digest):
             yield f"{key} is not what its row says"
 
 
-def content_of(house: House, key: str) -> Stored:
+def content_of(environment: Environment, key: str) -> Stored:
     """What the store has under a key."""
     digest, size = hashlib.sha256(), 0
-    for chunk in house.store.chunks(key):
+    for chunk in environment.store.chunks(key):
         digest.update(chunk)
         size += len(chunk)
     return Stored(size, digest.hexdigest())
@@ -219,7 +219,7 @@ def _same(record: Record, reference: Reference) -> Iterator[str]:
             yield f"the evaluations are {scores}, undisturbed {reference.evaluations}"
 
 
-def _kept(house: House, record: Record, behind: int) -> Iterator[str]:
+def _kept(environment: Environment, record: Record, behind: int) -> Iterator[str]:
     """What was learned is in a checkpoint that can be downloaded."""
     last = record.job.step
     step = max((one.step for one in record.checkpoints), default=0)
@@ -227,39 +227,39 @@ def _kept(house: House, record: Record, behind: int) -> Iterator[str]:
         yield f"stopped at step {last}, with the newest checkpoint at {step}"
     if not step:
         return
-    answer = house.client.get(
+    answer = environment.client.get(
         f"/v1/runs/{record.run.id}/checkpoints/{step}/download", params={"path": ADAPTER}
     )
     if answer.status_code != 200 or not answer.content:
         yield f"checkpoint {step} cannot be downloaded: {answer.status_code}"
 
 
-def leftovers(house: House) -> list[str]:
+def leftovers(environment: Environment) -> list[str]:
     """Processes and files that nobody owns, once there was time to tidy."""
     try:
-        wait_until(lambda: not _leftovers(house), TIDY_SECONDS)
+        wait_until(lambda: not _leftovers(environment), TIDY_SECONDS)
     except AssertionError:
-        return _leftovers(house)
+        return _leftovers(environment)
     return []
 
 
-def _leftovers(house: House) -> list[str]:
-    found = [f"the process {child.pid} is left" for child in house.children()]
-    with house.database.read() as session:
+def _leftovers(environment: Environment) -> list[str]:
+    found = [f"the process {child.pid} is left" for child in environment.children()]
+    with environment.database.read() as session:
         named = set()
         for run_id in session.exec(select(Run.id)):
             named |= program_events.keys_of(session, run_id)
-    for one in house.store.entries():
+    for one in environment.store.entries():
         if one.half is not None:
             found.append(f"half of {one.key} is in the store")
         elif one.key.startswith("runs/") and one.key not in named:
             found.append(f"{one.key} in the store belongs to no row")
         elif PurePosixPath(one.key).name.startswith("."):
             found.append(f"{one.key} is left in the store")
-    jobs_dir = house.settings.jobs_dir
+    jobs_dir = environment.settings.jobs_dir
     if jobs_dir.is_dir():
         found += [f"{path.name} is left in the jobs directory" for path in jobs_dir.iterdir()]
-    if house.setting != "servers":
-        messages = house.settings.data_dir / "broker" / "messages"
+    if environment.setting != "servers":
+        messages = environment.settings.data_dir / "broker" / "messages"
         found += [f"{path.name} is left in the broker" for path in messages.glob(".*")]
     return found

@@ -1,8 +1,8 @@
 """The fault matrix: what breaks, how, when, and what is promised all the same.
 
-After every row the same must hold, whatever broke (invariants.py): one final state, reached; events
-without gap; one contiguous series of metrics; weights bit-equal to the undisturbed run's; no write
-by an attempt that has lost the job; nothing left over. What a row adds to that:
+After every case the same must hold, whatever broke (invariants.py): one final state, reached;
+events without gap; one contiguous series of metrics; weights bit-equal to the undisturbed run's;
+no write by an attempt that has lost the job; nothing left over. What a case adds to that:
 
     end       the state that the run reaches
     attempts  how many count against its limits: one that was told to stop, or paused, does not
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.plays import messages, processes, space, surroundings, users
-from tests.faults.plays.play import Play
-from tests.faults.scene import SAVE_STEPS
+from tests.faults.case_run import SAVE_STEPS
+from tests.faults.scenarios import messages, processes, space, surroundings, users
+from tests.faults.scenarios.scenario import Scenario
 
 FILES = "files"
 """SQLite, and Celery's filesystem transport."""
@@ -67,11 +67,11 @@ ENDED = Moment("ended, not recorded", "after_end", recorded=4)
 
 
 @dataclass(frozen=True)
-class Row:
-    play: Play
+class Case:
+    scenario: Scenario
     when: tuple[Moment, ...] = ()
     quick: str | None = None
-    """The setting on which plain `make test` plays it too."""
+    """The setting on which plain `make test` scenarios it too."""
     on: tuple[str, ...] = BOTH
     end: str = "succeeded"
     attempts: int = 1
@@ -79,7 +79,7 @@ class Row:
     same: bool = True
     """Whether the values are those of the undisturbed run, as far as it came."""
     settings: dict[str, float] = field(default_factory=dict)
-    """Of the workers, where they differ from house.TIMES."""
+    """Of the workers, where they differ from environment.TIMES."""
     job: str = "train"
     """What the job is that it happens to."""
 
@@ -90,79 +90,83 @@ class Row:
     @property
     def id(self) -> str:
         if len(self.when) > 1:
-            return f"{self.play.name}-each"
-        return "-".join([self.play.name, *(moment.point for moment in self.when)])
+            return f"{self.scenario.name}-each"
+        return "-".join([self.scenario.name, *(moment.point for moment in self.when)])
 
 
 AT_ANY_TIME = (CLAIM, LOADING, STEP, SAVE, STORED, ENDED)
 
 
-def together(play: Play, quick: str, moments: tuple[Moment, ...] = AT_ANY_TIME) -> Iterator[Row]:
+def together(
+    scenario: Scenario, quick: str, moments: tuple[Moment, ...] = AT_ANY_TIME
+) -> Iterator[Case]:
     """What breaks leaves the attempt alone: a run can go through several moments, or have one."""
-    yield Row(play, moments, quick, on=(quick,))
+    yield Case(scenario, moments, quick, on=(quick,))
     for moment in AT_ANY_TIME:
-        yield Row(play, (moment,))
+        yield Case(scenario, (moment,))
 
 
-def rows() -> Iterator[Row]:
+def cases() -> Iterator[Case]:
     # A program that dies is started again from its last checkpoint, as an attempt that counts.
     again: dict[str, Any] = {"attempts": 2, "lost": SAVE_STEPS}
-    yield Row(processes.program_killed, (LOADING,), FILES, **again)
-    yield Row(processes.program_killed, (STEP,), SERVERS, **again)
-    yield Row(processes.program_killed, (SAVE,), FILES, **again)
-    yield Row(processes.program_killed, (SAVED,), SERVERS, **again)
-    yield Row(processes.program_killed, (LAST,), FILES, **again)
+    yield Case(processes.program_killed, (LOADING,), FILES, **again)
+    yield Case(processes.program_killed, (STEP,), SERVERS, **again)
+    yield Case(processes.program_killed, (SAVE,), FILES, **again)
+    yield Case(processes.program_killed, (SAVED,), SERVERS, **again)
+    yield Case(processes.program_killed, (LAST,), FILES, **again)
 
     # One that stands still is killed when its limit is over.
     step, checkpoint = {"step_limit_seconds": 4}, {"checkpoint_limit_seconds": 4}
-    yield Row(processes.program_frozen, (LOADING,), settings={"startup_limit_seconds": 15}, **again)
-    yield Row(processes.program_frozen, (STEP,), FILES, settings=step, **again)
-    yield Row(processes.program_frozen, (SAVE,), settings=checkpoint, **again)
-    yield Row(processes.program_frozen, (SAVED,), settings=checkpoint, **again)
-    yield Row(processes.program_frozen, (LAST,), settings=checkpoint | step, **again)
-    yield Row(processes.program_hangs, (LOADING,), settings={"startup_limit_seconds": 15}, **again)
-    yield Row(processes.program_hangs, (STEP,), settings=step, **again)
-    yield Row(processes.program_hangs, (SAVE,), settings=checkpoint, **again)
+    yield Case(
+        processes.program_frozen, (LOADING,), settings={"startup_limit_seconds": 15}, **again
+    )
+    yield Case(processes.program_frozen, (STEP,), FILES, settings=step, **again)
+    yield Case(processes.program_frozen, (SAVE,), settings=checkpoint, **again)
+    yield Case(processes.program_frozen, (SAVED,), settings=checkpoint, **again)
+    yield Case(processes.program_frozen, (LAST,), settings=checkpoint | step, **again)
+    yield Case(processes.program_hangs, (LOADING,), settings={"startup_limit_seconds": 15}, **again)
+    yield Case(processes.program_hangs, (STEP,), settings=step, **again)
+    yield Case(processes.program_hangs, (SAVE,), settings=checkpoint, **again)
 
     # A worker that dies, or is thought dead: its lease runs out, and another takes the job.
-    yield Row(processes.worker_killed, (CLAIM,))
-    yield Row(processes.worker_killed, (LOADING,), FILES, **again)
-    yield Row(processes.worker_killed, (STEP,), SERVERS, **again)
-    yield Row(processes.worker_killed, (SAVE,), FILES, **again)
-    yield Row(processes.worker_killed, (UPLOAD,), SERVERS, **again)
-    yield Row(processes.worker_killed, (STORED,), **again)
-    yield Row(processes.worker_killed, (RECORDING,), **again)
-    yield Row(processes.worker_killed, (LAST,), **again)
-    yield Row(processes.worker_killed, (ENDED,), SERVERS, **again)
-    yield Row(processes.worker_zombie, (CLAIM,), FILES)
-    yield Row(processes.worker_zombie, (LOADING,), **again)
-    yield Row(processes.worker_zombie, (STEP,), FILES, **again)
-    yield Row(processes.worker_zombie, (SAVE,), **again)
-    yield Row(processes.worker_zombie, (UPLOAD,), **again)
-    yield Row(processes.worker_zombie, (STORED,), SERVERS, **again)
+    yield Case(processes.worker_killed, (CLAIM,))
+    yield Case(processes.worker_killed, (LOADING,), FILES, **again)
+    yield Case(processes.worker_killed, (STEP,), SERVERS, **again)
+    yield Case(processes.worker_killed, (SAVE,), FILES, **again)
+    yield Case(processes.worker_killed, (UPLOAD,), SERVERS, **again)
+    yield Case(processes.worker_killed, (STORED,), **again)
+    yield Case(processes.worker_killed, (RECORDING,), **again)
+    yield Case(processes.worker_killed, (LAST,), **again)
+    yield Case(processes.worker_killed, (ENDED,), SERVERS, **again)
+    yield Case(processes.worker_zombie, (CLAIM,), FILES)
+    yield Case(processes.worker_zombie, (LOADING,), **again)
+    yield Case(processes.worker_zombie, (STEP,), FILES, **again)
+    yield Case(processes.worker_zombie, (SAVE,), **again)
+    yield Case(processes.worker_zombie, (UPLOAD,), **again)
+    yield Case(processes.worker_zombie, (STORED,), SERVERS, **again)
     # A frozen process keeps all of SQLite locked, and nobody else can do anything about it.
-    yield Row(processes.worker_zombie, (RECORDING,), on=(SERVERS,), **again)
-    yield Row(processes.worker_zombie, (LAST,), **again)
-    yield Row(processes.worker_zombie, (ENDED,), **again)
-    yield Row(processes.worker_cut_off, (CLAIM,), on=(SERVERS,))
+    yield Case(processes.worker_zombie, (RECORDING,), on=(SERVERS,), **again)
+    yield Case(processes.worker_zombie, (LAST,), **again)
+    yield Case(processes.worker_zombie, (ENDED,), **again)
+    yield Case(processes.worker_cut_off, (CLAIM,), on=(SERVERS,))
     for moment in (LOADING, STEP, SAVE, STORED, RECORDING, LAST, ENDED):
         quick = SERVERS if moment == RECORDING else None
-        yield Row(processes.worker_cut_off, (moment,), quick, on=(SERVERS,), **again)
+        yield Case(processes.worker_cut_off, (moment,), quick, on=(SERVERS,), **again)
 
-    # A worker that is told to stop gives its job back, at no cost; at the end it finishes.
-    yield Row(processes.worker_told, (CLAIM,))
-    yield Row(processes.worker_told, (LOADING,))
-    yield Row(processes.worker_told, (STEP,), SERVERS, lost=0)
-    yield Row(processes.worker_told, (SAVE,), lost=0)
-    yield Row(processes.worker_told, (STORED,), lost=0)
-    yield Row(processes.worker_told, (LAST,))
-    yield Row(processes.worker_told, (ENDED,))
-    yield Row(processes.worker_told_twice, (CLAIM,))
-    yield Row(processes.worker_told_twice, (LOADING,))
+    # A worker that is told to stop returns its job to the queue at no cost; at the end it finishes.
+    yield Case(processes.worker_terminated, (CLAIM,))
+    yield Case(processes.worker_terminated, (LOADING,))
+    yield Case(processes.worker_terminated, (STEP,), SERVERS, lost=0)
+    yield Case(processes.worker_terminated, (SAVE,), lost=0)
+    yield Case(processes.worker_terminated, (STORED,), lost=0)
+    yield Case(processes.worker_terminated, (LAST,))
+    yield Case(processes.worker_terminated, (ENDED,))
+    yield Case(processes.worker_terminated_twice, (CLAIM,))
+    yield Case(processes.worker_terminated_twice, (LOADING,))
     for moment in (STEP, SAVE, STORED, LAST):
         quick = FILES if moment == STEP else None
-        yield Row(processes.worker_told_twice, (moment,), quick, lost=SAVE_STEPS)
-    yield Row(processes.worker_told_twice, (ENDED,))
+        yield Case(processes.worker_terminated_twice, (moment,), quick, lost=SAVE_STEPS)
+    yield Case(processes.worker_terminated_twice, (ENDED,))
 
     # What everything stands on comes and goes: the run goes on.
     yield from together(surroundings.api_killed, SERVERS)
@@ -170,67 +174,79 @@ def rows() -> Iterator[Row]:
     yield from together(surroundings.broker_cut, SERVERS, (LOADING, STEP))
     yield from together(surroundings.database_cut, FILES)
     yield from together(surroundings.database_stalled, SERVERS, (STEP, STORED))
-    yield Row(surroundings.database_cut, (RECORDING,), on=(SERVERS,))
-    yield Row(surroundings.answer_lost, (RECORDED,), FILES)
+    yield Case(surroundings.database_cut, (RECORDING,), on=(SERVERS,))
+    yield Case(surroundings.answer_lost, (RECORDED,), FILES)
     for moment in (LOADING, STEP, STORED):
-        yield Row(surroundings.api_frozen, (moment,))
-        yield Row(surroundings.machine_suspended, (moment,), SERVERS if moment == STEP else None)
-    yield Row(surroundings.machine_lost, (CLAIM,))
+        yield Case(surroundings.api_frozen, (moment,))
+        yield Case(surroundings.machine_suspended, (moment,), SERVERS if moment == STEP else None)
+    yield Case(surroundings.machine_lost, (CLAIM,))
     for moment in (LOADING, STEP, SAVE, STORED, LAST, ENDED):
-        yield Row(surroundings.machine_lost, (moment,), FILES if moment == STEP else None, **again)
+        yield Case(surroundings.machine_lost, (moment,), FILES if moment == STEP else None, **again)
 
-    # A message is a wake-up and nothing more.
-    yield Row(messages.message_twice, (CLAIM,))
-    yield Row(messages.message_often, (CLAIM,), FILES)
-    yield Row(messages.message_never_sent, quick=SERVERS)
-    yield Row(messages.broker_flushed, quick=FILES)
-    yield Row(messages.broker_away)
-    yield Row(messages.race, quick=SERVERS)
-    yield Row(messages.clock_skew, (STEP,), SERVERS, **again)
+    # A message says that there is work on a queue, and nothing more.
+    yield Case(messages.message_twice, (CLAIM,))
+    yield Case(messages.message_often, (CLAIM,), FILES)
+    yield Case(messages.message_never_sent, quick=SERVERS)
+    yield Case(messages.broker_flushed, quick=FILES)
+    yield Case(messages.broker_away)
+    yield Case(messages.race, quick=SERVERS)
+    yield Case(messages.clock_skew, (STEP,), SERVERS, **again)
 
     # A checkpoint that is not what was written is passed over for the one before.
     damaged: dict[str, Any] = {"attempts": 2, "lost": 2 * SAVE_STEPS}
-    yield Row(space.checkpoint_truncated, (LATER,), FILES, **damaged)
-    yield Row(space.checkpoint_tampered, (LATER,), **damaged)
-    yield Row(space.checkpoint_deleted, (LATER,), **damaged)
+    yield Case(space.checkpoint_truncated, (LATER,), FILES, **damaged)
+    yield Case(space.checkpoint_tampered, (LATER,), **damaged)
+    yield Case(space.checkpoint_deleted, (LATER,), **damaged)
 
     # A full disk delays what has to be written there, and ends nothing.
-    yield Row(space.store_full, (STEP,), FILES)
-    yield Row(space.jobs_full, (STEP,), FILES)
-    yield Row(space.everything_full, (STEP,), FILES, on=(FILES,))
+    yield Case(space.store_full, (STEP,), FILES)
+    yield Case(space.jobs_full, (STEP,), FILES)
+    yield Case(space.everything_full, (STEP,), FILES, on=(FILES,))
 
     # Memory: smaller micro-batches in a fresh process, or an answer.
-    yield Row(space.memory_short, quick=SERVERS, same=False)
-    yield Row(space.memory_short_for_evaluation, same=False)
-    yield Row(space.memory_none, end="failed", same=False)
+    yield Case(space.memory_short, quick=SERVERS, same=False)
+    yield Case(space.memory_short_for_evaluation, same=False)
+    yield Case(space.memory_none, end="failed", same=False)
 
     # What a user asks for happens at the next step, unless the result is being written.
     for moment in (CLAIM, LOADING, STEP, SAVE, STORED):
         quick = FILES if moment == STEP else None
-        yield Row(users.cancelled, (moment,), quick, end="cancelled", attempts=0)
-    yield Row(users.cancelled_too_late, (LAST,))
-    yield Row(users.cancelled_too_late, (ENDED,))
-    yield Row(users.paused, (CLAIM,))
-    yield Row(users.paused, (LOADING,))
-    yield Row(users.paused, (STEP,), SERVERS)
-    yield Row(users.paused, (SAVE,))
-    yield Row(users.paused, (STORED,))
-    yield Row(users.paused_too_late, (LAST,))
-    yield Row(users.paused_too_late, (ENDED,))
-    yield Row(users.retried, (STEP,), FILES)
+        yield Case(users.cancelled, (moment,), quick, end="cancelled", attempts=0)
+    yield Case(users.cancelled_too_late, (LAST,))
+    yield Case(users.cancelled_too_late, (ENDED,))
+    yield Case(users.paused, (CLAIM,))
+    yield Case(users.paused, (LOADING,))
+    yield Case(users.paused, (STEP,), SERVERS)
+    yield Case(users.paused, (SAVE,))
+    yield Case(users.paused, (STORED,))
+    yield Case(users.paused_too_late, (LAST,))
+    yield Case(users.paused_too_late, (ENDED,))
+    yield Case(users.retried, (STEP,), FILES)
 
     # An upload that is cut short shows nothing, and nothing of it is left.
     for moment in (UNSTORED, ASIDE):
-        yield Row(processes.worker_killed, (moment,), **again)
+        yield Case(processes.worker_killed, (moment,), **again)
     for moment in (BEGUN, PART, PARTS, STORED):
-        yield Row(processes.worker_killed, (moment,), on=(BUCKET,), **again)
-        yield Row(processes.worker_zombie, (moment,), on=(BUCKET,), **again)
+        yield Case(processes.worker_killed, (moment,), on=(BUCKET,), **again)
+        yield Case(processes.worker_zombie, (moment,), on=(BUCKET,), **again)
     for moment in (LOADING, BEGUN, PART, PARTS, ENDED):
         quick = BUCKET if moment == PART else None
-        yield Row(surroundings.bucket_cut, (moment,), quick, on=(BUCKET,))
+        yield Case(surroundings.bucket_cut, (moment,), quick, on=(BUCKET,))
     for moment in (BEGUN, PART, ENDED):
-        yield Row(surroundings.bucket_stalled, (moment,), on=(BUCKET,))
-        yield Row(surroundings.bucket_slow, (moment,), on=(BUCKET,))
+        yield Case(surroundings.bucket_stalled, (moment,), on=(BUCKET,))
+        yield Case(surroundings.bucket_slow, (moment,), on=(BUCKET,))
 
 
-ROWS = tuple(rows())
+CASES = tuple(cases())
+
+ESSENTIAL = {
+    "program_killed-mid_save-files",
+    "worker_killed-mid_step-servers",
+    "database_cut-each-files",
+    "message_never_sent-servers",
+    "checkpoint_truncated-mid_step-files",
+    "store_full-mid_step-files",
+    "memory_short-servers",
+    "paused-mid_step-servers",
+}
+"""One case of each kind, by test id: those that every change must pass."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from service.store.tables import Artifact, Checkpoint, Evaluation, Event, Job, Metric, Run
-from tests.faults.house import House
+from tests.faults.environment import Environment
 
 ADAPTER = "adapter_model.safetensors"
 LEARNED = (ADAPTER, "optimizer.safetensors")
@@ -102,6 +102,6 @@ class Record:
         return {one["path"]: one["sha256"] for one in checkpoint.files if one["path"] in LEARNED}
 
 
-def record_of(house: House, run_id: str, job_id: str | None = None) -> Record:
-    with house.database.read() as session:
+def record_of(environment: Environment, run_id: str, job_id: str | None = None) -> Record:
+    with environment.database.read() as session:
         return Record(session, run_id, job_id)

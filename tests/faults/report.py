@@ -2,8 +2,8 @@
 
 python -m tests.faults.report FOLDER
 
-FOLDER is where `pytest --faults-outcomes FOLDER` has left what came of each row. Of rows that were
-not played this time it stays what came of them last; the page names the days.
+FOLDER is where `pytest --faults-outcomes FOLDER` left the outcome of each case. Cases that were not
+executed this time keep their last outcome; the page names the days.
 """
 
 import json
@@ -15,11 +15,11 @@ from statistics import median
 from typing import Any
 
 from service.store.database import IDLE_IN_TRANSACTION_MS
-from tests.faults.deletion_rows import DELETION_ROWS, MERGED_DELETION_ROWS
-from tests.faults.house import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
-from tests.faults.matrix import RECORDING, ROWS, SETTINGS, Row
-from tests.faults.merge_rows import MERGE_ROWS
-from tests.faults.scene import SAVE_STEPS, STEPS
+from tests.faults.case_run import SAVE_STEPS, STEPS
+from tests.faults.deletion_cases import DELETION_CASES, MERGED_DELETION_CASES
+from tests.faults.environment import LEASE_SECONDS, NOTICED_SECONDS, SWEEP_SECONDS
+from tests.faults.matrix import CASES, RECORDING, SETTINGS, Case
+from tests.faults.merge_cases import MERGE_CASES
 from tests.support.pages import table, write
 
 RESULTS = Path(__file__).with_name("results")
@@ -29,49 +29,52 @@ NAMES = {
     "bucket": "SQLite, files, S3",
 }
 PARTS = {
-    "A run": ROWS,
-    "A merge": MERGE_ROWS,
-    "A run's deletion": DELETION_ROWS,
-    "A merged model's deletion, alone": MERGED_DELETION_ROWS,
+    "A run": CASES,
+    "A merge": MERGE_CASES,
+    "A run's deletion": DELETION_CASES,
+    "A merged model's deletion, alone": MERGED_DELETION_CASES,
 }
 
 Outcome = dict[str, Any]
 Key = tuple[str, str, str]
-"""Job, row, setting."""
+"""Job, case, setting."""
 
 LOST_WORKER = ("worker_killed", "worker_zombie", "worker_cut_off", "machine_lost", "clock_skew")
 
 
 PLANNED: list[Key] = [
-    (row.job, row.id, setting) for rows in PARTS.values() for row in rows for setting in row.on
+    (case.job, case.id, setting)
+    for cases in PARTS.values()
+    for case in cases
+    for setting in case.on
 ]
 
 
 def read(folder: Path) -> dict[Key, Outcome]:
-    """What came of every row that there is, as far as it was ever played."""
+    """What came of every case that there is, as far as it was ever executed."""
     found = json.loads((RESULTS / "faults.json").read_text())
     found += [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    newest = {(one["job"], one["row"], one["setting"]): one for one in found}
+    newest = {(one["job"], one["case"], one["setting"]): one for one in found}
     return {key: newest[key] for key in PLANNED if key in newest}
 
 
-def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
+def matrix(all_rows: tuple[Case, ...], outcomes: dict[Key, Outcome]) -> str:
     """One line for each way in which something breaks, with all its moments."""
     lines = []
-    plays = {row.play.name: row.play for row in all_rows}
-    settings = [one for one in SETTINGS if any(one in row.on for row in all_rows)]
-    for name, play in plays.items():
-        rows = [row for row in all_rows if row.play.name == name]
-        moments = dict.fromkeys(moment.name for row in rows for moment in row.when)
-        cells = [play.what, play.how, ", ".join(moments) or "-", promise(rows)]
+    scenarios = {case.scenario.name: case.scenario for case in all_rows}
+    settings = [one for one in SETTINGS if any(one in case.on for case in all_rows)]
+    for name, scenario in scenarios.items():
+        cases = [case for case in all_rows if case.scenario.name == name]
+        moments = dict.fromkeys(moment.name for case in cases for moment in case.when)
+        cells = [scenario.what, scenario.how, ", ".join(moments) or "-", promise(cases)]
         for setting in settings:
             planned = [
-                outcomes.get((row.job, row.id, setting)) for row in rows if setting in row.on
+                outcomes.get((case.job, case.id, setting)) for case in cases if setting in case.on
             ]
-            played = [one for one in planned if one is not None]
-            passed = sum(one["outcome"] == "passed" for one in played)
-            missing = len(planned) - len(played)
-            cell = f"{passed} of {len(played)}" if played or not missing else ""
+            executed = [one for one in planned if one is not None]
+            passed = sum(one["outcome"] == "passed" for one in executed)
+            missing = len(planned) - len(executed)
+            cell = f"{passed} of {len(executed)}" if executed or not missing else ""
             cell += f" ({missing} not executed)" if missing else ""
             cells.append(cell.strip() if planned else "n/a")
         lines.append(cells)
@@ -79,12 +82,12 @@ def matrix(all_rows: tuple[Row, ...], outcomes: dict[Key, Outcome]) -> str:
     return table(head, lines)
 
 
-def promise(rows: list[Row]) -> str:
-    words = [" or ".join(dict.fromkeys(row.end for row in rows))]
-    attempts = sorted({row.attempts for row in rows if row.end != "deleted"})
+def promise(cases: list[Case]) -> str:
+    words = [" or ".join(dict.fromkeys(case.end for case in cases))]
+    attempts = sorted({case.attempts for case in cases if case.end != "deleted"})
     if attempts:
         words.append(f"attempts: {' or '.join(map(str, attempts))}")
-    lost = [row.lost for row in rows if row.lost is not None]
+    lost = [case.lost for case in cases if case.lost is not None]
     if lost:
         words.append(f"steps lost ≤ {max(lost)}")
     return "; ".join(words)
@@ -93,13 +96,13 @@ def promise(rows: list[Row]) -> str:
 def times(outcomes: Iterable[Outcome]) -> str:
     known = [one for one in outcomes if "measured" in one]
 
-    def of(figure: str, *plays: str, frozen: bool = False) -> list[float]:
-        # In the middle of a transaction a frozen worker keeps the job's row from everyone.
+    def of(figure: str, *scenarios: str, frozen: bool = False) -> list[float]:
+        # In the middle of a transaction a frozen worker keeps the job's case from everyone.
         return [
             one["measured"][figure]
             for one in known
-            if one["play"] in plays and figure in one["measured"]
-            if frozen == (one["play"] != "worker_killed" and one["when"] == RECORDING.name)
+            if one["scenario"] in scenarios and figure in one["measured"]
+            if frozen == (one["scenario"] != "worker_killed" and one["when"] == RECORDING.name)
         ]
 
     lease = f"lease + 2 sweeps + 2 renewals = {NOTICED_SECONDS:.1f} s"
@@ -125,9 +128,9 @@ def times(outcomes: Iterable[Outcome]) -> str:
             "s",
         ),
         (
-            "a worker told to stop has given its job back",
+            "a worker told to stop has returned its job to the queue",
             "one step",
-            of("noticed", "worker_told"),
+            of("noticed", "worker_terminated"),
             "s",
         ),
         ("a cancel or a pause is obeyed", "10 s + one step", of("obeyed", "cancelled"), "s"),
@@ -168,9 +171,9 @@ def main(folder: Path) -> None:
         f"Executed: {', '.join(f'{count} on {day}' for day, count in sorted(days.items()))}."
     )
     text = [head, times(outcomes.values())]
-    text += [f"{name}:\n\n{matrix(rows, outcomes)}" for name, rows in PARTS.items()]
+    text += [f"{name}:\n\n{matrix(cases, outcomes)}" for name, cases in PARTS.items()]
     if failed:
-        names = "\n".join(f"- {job}, {row}, {NAMES[setting]}" for job, row, setting in failed)
+        names = "\n".join(f"- {job}, {case}, {NAMES[setting]}" for job, case, setting in failed)
         text.append(f"Failed:\n\n{names}")
     listed = list(outcomes.values())
     (RESULTS / "faults.json").write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n")

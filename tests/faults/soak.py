@@ -22,13 +22,13 @@ from sqlmodel import select
 
 from service.domain.states import FailureReason, JobRequest, JobStatus
 from service.store.tables import Job
-from tests.faults.house import House
+from tests.faults.case_run import BODY, SAVE_STEPS, dataset
+from tests.faults.chaos import ChaosRun
+from tests.faults.environment import Environment
 from tests.faults.invariants import leftovers, violations
 from tests.faults.matrix import BOTH
 from tests.faults.record import Reference, record_of
 from tests.faults.report import NAMES, RESULTS
-from tests.faults.scene import BODY, SAVE_STEPS, dataset
-from tests.faults.storm import Storm
 from tests.support.installation import wait_until
 from tests.support.pages import table, write
 from tests.support.tiny_models import make_models
@@ -50,12 +50,12 @@ MAY_FAIL = {FailureReason.CRASHED, FailureReason.WORKER_LOST, FailureReason.STAL
 
 
 class Soak:
-    def __init__(self, house: House, seed: int) -> None:
-        self.house = house
-        self.storm = Storm(house, seed)
-        self.random = self.storm.random
-        self.done = self.storm.done
-        self.found: list[str] = []
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self.environment = environment
+        self.chaos = ChaosRun(environment, seed)
+        self.random = self.chaos.random
+        self.done = self.chaos.done
+        self.violations: list[str] = []
         self.references: dict[int, Reference] = {}
         self.dataset_id = ""
 
@@ -63,17 +63,17 @@ class Soak:
 
     def prepare(self) -> None:
         """A run of each seed that nobody disturbs."""
-        self.dataset_id = self.house.upload(dataset())
+        self.dataset_id = self.environment.upload(dataset())
         made = {seed: self._submit(seed) for seed in SEEDS}
         for seed, run_id in made.items():
-            wait_until(lambda at=run_id: self.house.job_of(at).status in ENDED, 120)
-            self.references[seed] = record_of(self.house, run_id).reference()
+            wait_until(lambda at=run_id: self.environment.job_of(at).status in ENDED, 120)
+            self.references[seed] = record_of(self.environment, run_id).reference()
 
     def _submit(self, seed: int) -> str:
-        return self.house.submit(dataset_id=self.dataset_id, **BODY | {"seed": seed})
+        return self.environment.submit(dataset_id=self.dataset_id, **BODY | {"seed": seed})
 
     def _jobs(self) -> list[Job]:
-        with self.house.database.read() as session:
+        with self.environment.database.read() as session:
             return list(session.exec(select(Job)))
 
     def keep_busy(self) -> None:
@@ -94,10 +94,12 @@ class Soak:
 
     def _steer(self, what: str, job: Job) -> None:
         def post() -> None:
-            answer = self.house.client.post(f"/v1/runs/{job.run_id}/{what}")
+            answer = self.environment.client.post(f"/v1/runs/{job.run_id}/{what}")
             # 409: it was done meanwhile. 503: the database is being held up.
             if answer.status_code not in (200, 409, 503):
-                self.found.append(f"{what} was answered {answer.status_code}: {answer.text[:300]}")
+                self.violations.append(
+                    f"{what} was answered {answer.status_code}: {answer.text[:300]}"
+                )
             self.done[f"user: {what}"] += answer.status_code == 200
 
         self._ask(post)
@@ -110,7 +112,7 @@ class Soak:
             self.done["requests that the API did not answer"] += 1
         except AssertionError as error:  # not 201: the database is held up
             if "unavailable" not in str(error):
-                self.found.append(f"a run was not accepted: {error}")
+                self.violations.append(f"a run was not accepted: {error}")
 
     # -- the whole -----------------------------------------------------------------------------
 
@@ -118,18 +120,18 @@ class Soak:
         end = time.monotonic() + seconds
         next_strike = 0.0
         while time.monotonic() < end:
-            self.storm.take_back()
-            self.house.assert_nobody_ended(self.storm.away)
+            self.chaos.take_back()
+            self.environment.assert_nobody_ended(self.chaos.away)
             self.keep_busy()
             if time.monotonic() > next_strike:
-                self.storm.strike()
+                self.chaos.strike()
                 next_strike = time.monotonic() + self.random.uniform(0.5, 5)
             time.sleep(0.1)  # the pace of the soak; nothing waits for it
 
     def finish(self) -> Counter[str]:
         """Let everything come to its end, and check it; the runs by final state."""
-        self.storm.take_back(everything=True)
-        self.house.heal()
+        self.chaos.take_back(everything=True)
+        self.environment.heal()
 
         def over() -> bool:
             jobs = self._jobs()
@@ -141,28 +143,30 @@ class Soak:
         try:
             wait_until(over, FINISH_SECONDS)
         except AssertionError:
-            self.found += [
+            self.violations += [
                 f"not at its end: {job!r}" for job in self._jobs() if job.status not in ENDED
             ]
-        self.house.heal()
+        self.environment.heal()
         ends: Counter[str] = Counter()
         for job in self._jobs():
             ends[job.status] += 1
-            reference = self.references[record_of(self.house, job.run_id).run.spec["seed"]]
-            said = violations(self.house, job.run_id, job.status, reference, behind=SAVE_STEPS)
+            reference = self.references[record_of(self.environment, job.run_id).run.spec["seed"]]
+            said = violations(
+                self.environment, job.run_id, job.status, reference, behind=SAVE_STEPS
+            )
             if job.status == JobStatus.FAILED and job.failure_reason not in MAY_FAIL:
                 said.append(f"failed: {job.failure_reason}, {job.failure_detail}")
-            self.found += [f"{job.run_id}: {one}" for one in said]
-        self.found += leftovers(self.house)
+            self.violations += [f"{job.run_id}: {one}" for one in said]
+        self.violations += leftovers(self.environment)
         return ends
 
-    def tell_about_violations(self) -> None:
+    def print_violations(self) -> None:
         """Print what the log and the events say about the runs that are not as they must be."""
-        told = "\n".join(self.found)
+        told = "\n".join(self.violations)
         for run_id in [job.run_id for job in self._jobs()]:
             if run_id in told:
-                print(self.house.log_tail(run_id))
-                for event in record_of(self.house, run_id).events:
+                print(self.environment.log_tail(run_id))
+                for event in record_of(self.environment, run_id).events:
                     if event.type in ("status", "rewound", "warning", "checkpoint"):
                         said = {
                             k: v for k, v in event.data.items() if k in ("status", "step", "detail")
@@ -174,10 +178,11 @@ def summary(soak: Soak, ends: Counter[str], seed: int, minutes: float) -> str:
     done = [[what, str(count)] for what, count in sorted(soak.done.items())]
     runs = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
     head = (
-        f"{minutes:g} minutes on {NAMES[soak.house.setting]}, {len(WORKERS)} workers, seed {seed}. "
-        f"{sum(ends.values())} runs: {runs}. Violated invariants: {len(soak.found)}."
+        f"{minutes:g} minutes on {NAMES[soak.environment.setting]}, {len(WORKERS)} workers, "
+        f"seed {seed}. "
+        f"{sum(ends.values())} runs: {runs}. Violated invariants: {len(soak.violations)}."
     )
-    found = "\n".join(f"- {one}" for one in soak.found)
+    found = "\n".join(f"- {one}" for one in soak.violations)
     return "\n\n".join([head, table(["what was done", "times"], done), found]).strip()
 
 
@@ -193,25 +198,27 @@ def main() -> int:
         folder = Path(name)
         models = make_models(folder / "models")
         postgres = _postgres(folder) if given.setting == "servers" else None
-        house = House(given.setting, folder / "house", models, postgres, WORKERS, **LIMITS)
+        environment = Environment(
+            given.setting, folder / "environment", models, postgres, WORKERS, **LIMITS
+        )
         try:
-            soak = Soak(house.start_all(), given.seed)
+            soak = Soak(environment.start_all(), given.seed)
             soak.prepare()
             soak.run(given.minutes * 60)
             ends = soak.finish()
             text = summary(soak, ends, given.seed, given.minutes)
-            soak.tell_about_violations()
+            soak.print_violations()
         finally:
-            house.demolish()
+            environment.close()
             if postgres is not None:
                 postgres.cleanup()
     print(text)
     if given.record:
         fields = {"minutes": given.minutes, "setting": given.setting, "seed": given.seed}
-        fields |= {"done": soak.done, "runs": ends, "violations": soak.found}
+        fields |= {"done": soak.done, "runs": ends, "violations": soak.violations}
         (RESULTS / "soak.json").write_text(json.dumps(fields, indent=1) + "\n")
         write(RESULTS / "soak.md", "The soak: outcome", "make soak RECORD=1", text)
-    return int(bool(soak.found))
+    return int(bool(soak.violations))
 
 
 def _postgres(folder: Path) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.gates import Gates
+from tests.faults.matrix import CASES, ESSENTIAL
 from tests.faults.proxy import Proxy
 from tests.support.installation import wait_until
 
@@ -21,16 +22,16 @@ for module in sitecustomize.WRAPS:
 
 
 def test_every_place_of_a_gate_is_there(tmp_path: Path) -> None:
-    environment = os.environ | Gates(tmp_path / "gates").environment | {"PYTHONWARNINGS": "ignore"}
-    subprocess.run([sys.executable, "-c", MODULES], env=environment, check=True)
+    variables = os.environ | Gates(tmp_path / "gates").variables | {"PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", MODULES], env=variables, check=True)
 
 
 def test_a_place_that_is_gone_is_a_loud_error(tmp_path: Path) -> None:
     gone = "import sitecustomize as s; s.WRAPS = {'json': [('no_such', print)]}; import json.tool"
-    environment = os.environ | Gates(tmp_path / "gates").environment
+    variables = os.environ | Gates(tmp_path / "gates").variables
     code = f"import sys; sys.modules.pop('json', None); {gone}"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False
     )
     assert "AttributeError" in done.stderr
     assert "no_such" in done.stderr
@@ -40,23 +41,23 @@ def test_a_gate_holds_the_first_that_comes_by_and_no_other(tmp_path: Path) -> No
     gates = Gates(tmp_path / "gates")
     gate = gates.arm("here", step=2)
     code = "from sitecustomize import reach; reach('here', step=1); reach('here', step=2)"
-    environment = os.environ | gates.environment
-    first = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    variables = os.environ | gates.variables
+    first = subprocess.Popen([sys.executable, "-c", code], env=variables)
     assert gate.reached() == first.pid
     assert first.poll() is None
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True, timeout=30)
     gate.open()
     assert first.wait(timeout=30) == 0
 
 
 def test_a_clock_can_be_ahead(tmp_path: Path) -> None:
     code = "import time; print(time.time())"
-    environment = os.environ | Gates(tmp_path / "gates").environment
+    variables = os.environ | Gates(tmp_path / "gates").variables
     now, ahead = (
         float(
             subprocess.run(
                 [sys.executable, "-c", code],
-                env=environment | {"SKEW_SECONDS": str(skew)},
+                env=variables | {"SKEW_SECONDS": str(skew)},
                 capture_output=True,
                 check=True,
             ).stdout
@@ -123,3 +124,9 @@ def test_a_proxy_forwards_stalls_slows_down_cuts_and_restores(echo) -> None:
         assert _ask(connection) == b"hello"
     proxy.close()
     wait_until(lambda: not proxy.connections, 5)
+
+
+def test_every_essential_case_is_one_of_the_quick_ones() -> None:
+    quick = {f"{case.id}-{case.quick}" for case in CASES if case.quick}
+    assert quick >= ESSENTIAL
+    assert len(ESSENTIAL) == 8

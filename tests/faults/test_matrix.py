@@ -1,43 +1,45 @@
-"""The rows of the matrix, each a test. `--faults all` plays every row on every setting."""
+"""The cases of the matrix, each a test. `--faults all` executes every case on every setting."""
 
 import contextlib
 from pathlib import Path
 
 import pytest
 
+from tests.faults.case_run import CaseRun
 from tests.faults.disks import can_mount, run_where_mounting_is_allowed
-from tests.faults.houses import Houses
-from tests.faults.matrix import ROWS, Row
-from tests.faults.playing import chosen, noted, play
+from tests.faults.environments import Environments
+from tests.faults.execution import execute, recorded_outcome, selected_cases
+from tests.faults.matrix import CASES, Case
 from tests.faults.record import Reference
-from tests.faults.scene import Scene
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    metafunc.parametrize(("row", "setting"), chosen(metafunc.config, ROWS))
+    metafunc.parametrize(("case", "setting"), selected_cases(metafunc.config, CASES))
 
 
-def test_row(
-    row: Row,
+def test_case(
+    case: Case,
     setting: str,
-    houses: Houses,
+    environments: Environments,
     reference: Reference,
     outcomes: Path | None,
     shared: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    if row.play.disk is not None and not can_mount():
+    if case.scenario.disk is not None and not can_mount():
         assert setting == "files", "root alone can give a PostgreSQL installation a small disk"
         options = ["--faults", "all", "--faults-shared", str(shared)]
         options += [] if outcomes is None else ["--faults-outcomes", str(outcomes.resolve())]
         run_where_mounting_is_allowed(request.node.nodeid, *options)
         return
-    scene = Scene(reference if row.same else None, row.when)
-    with noted(outcomes, row, setting) as told, contextlib.ExitStack() as stack:
-        if row.play.disk is None:
-            scene.house, scene.dataset_id = stack.enter_context(houses.open(setting, row.settings))
-        else:
-            scene.house, scene.dataset_id, scene.disk = stack.enter_context(
-                houses.open_on_disk(setting, row.play.disk)
+    case_run = CaseRun(reference if case.same else None, case.when)
+    with recorded_outcome(outcomes, case, setting) as outcome, contextlib.ExitStack() as stack:
+        if case.scenario.disk is None:
+            case_run.environment, case_run.dataset_id = stack.enter_context(
+                environments.open(setting, case.settings)
             )
-        play(row, scene, told)
+        else:
+            case_run.environment, case_run.dataset_id, case_run.disk = stack.enter_context(
+                environments.open_on_disk(setting, case.scenario.disk)
+            )
+        execute(case, case_run, outcome)

@@ -1,32 +1,32 @@
-"""What breaks while a merge is under way, each row a test. `--faults all` plays every row."""
+"""What breaks while a merge is under way, each case a test. `--faults all` executes every case."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.faults.houses import Houses
-from tests.faults.matrix import Row
-from tests.faults.merge_rows import MERGE_ROWS
-from tests.faults.merging import Merged, MergeScene
-from tests.faults.playing import chosen, noted, play
+from tests.faults.environments import Environments
+from tests.faults.execution import execute, recorded_outcome, selected_cases
+from tests.faults.matrix import Case
+from tests.faults.merge_case_run import MergeCaseRun, Merged
+from tests.faults.merge_cases import MERGE_CASES
 from tests.faults.record import Reference
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    metafunc.parametrize(("row", "setting"), chosen(metafunc.config, MERGE_ROWS))
+    metafunc.parametrize(("case", "setting"), selected_cases(metafunc.config, MERGE_CASES))
 
 
-def test_row(
-    row: Row,
+def test_case(
+    case: Case,
     setting: str,
-    houses: Houses,
+    environments: Environments,
     reference: Reference,
     merged: Merged,
     outcomes: Path | None,
 ) -> None:
-    scene = MergeScene(reference, row.when, merged=merged)
+    case_run = MergeCaseRun(reference, case.when, merged=merged)
     with (
-        noted(outcomes, row, setting) as told,
-        houses.open(setting, row.settings) as (scene.house, scene.dataset_id),
+        recorded_outcome(outcomes, case, setting) as outcome,
+        environments.open(setting, case.settings) as (case_run.environment, case_run.dataset_id),
     ):
-        play(row, scene, told)
+        execute(case, case_run, outcome)

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from service.api.app import create_app
 from service.context import Context
 from service.settings import Settings
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 @pytest.fixture(autouse=True)

@@ -172,7 +172,7 @@ def test_a_part_of_the_rows_is_not_the_same_rows(client, scored):
     two.add(right, "checkpoint", "test", step=30, rows=two.of("test")[:100])
     answer = compared(client, one, f"{two.run_id}@30")
     assert answer.status_code == 422
-    assert f"{two.run_id}@30 has other rows" in answer.json()["detail"]
+    assert f"{two.run_id}@30 does not have the same rows" in answer.json()["detail"]
 
 
 def test_positive_labels_that_differ_are_refused(client, scored):

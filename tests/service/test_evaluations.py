@@ -13,7 +13,7 @@ from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
 from tests.support.attempts import House, in_background
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import wait_until
 from tests.support.trained_runs import finish, leave_adapter, save
 
@@ -100,11 +100,11 @@ def test_what_is_left_out_is_the_runs_own(client, trained):
     assert client.get(f"/v1/runs/{trained}").json() == run
 
 
-def test_a_wake_up_is_sent_for_it(context, client, trained):
-    woken = celery_app.folder_of(context.settings) / "messages"
-    before = len(list(woken.glob("*.msg")))
+def test_a_message_is_sent_for_it(context, client, trained):
+    messages = celery_app.folder_of(context.settings) / "messages"
+    before = len(list(messages.glob("*.msg")))
     ask(client, trained)
-    assert len(list(woken.glob("*.msg"))) == before + 1
+    assert len(list(messages.glob("*.msg"))) == before + 1
 
 
 def test_before_its_training_the_base_model_is_all_that_a_run_has(context, client, run_id):
@@ -697,7 +697,7 @@ def test_a_worker_told_to_stop_gives_it_back_at_no_cost(client, house):
     working = house(client)
     attempt = in_background(working.attempt(UNTIL_TOLD))
     wait_until(lambda: working.job.step == 1)
-    working.shutdown.tell()
+    working.shutdown.request()
     attempt.join(timeout=20)
     assert (working.job.status, working.job.attempts) == ("queued", 0)
 

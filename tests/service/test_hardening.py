@@ -646,7 +646,7 @@ def test_an_upgrade_that_is_asked_for_is_no_news(served):
 @pytest.mark.parametrize(("files", "connections"), [(1024, 512), (1_048_576, 2000), (-1, 2000)])
 def test_connections_leave_files_for_everything_else(files, connections, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    assert server._most_connections() == connections
+    assert server._max_connections() == connections
 
 
 # -- production ----------------------------------------------------------------------------------

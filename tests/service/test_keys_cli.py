@@ -42,7 +42,7 @@ def test_the_token_alone_goes_to_standard_output(fairtune, database, first):
     assert made.exit_code == 0, made.output
     token = made.stdout.removesuffix("\n")
     assert "\n" not in token
-    assert "shown this once" in made.stderr
+    assert "shown only once" in made.stderr
     assert token not in made.stderr
     found = caller(database, token)
     assert (found.name, found.role) == ("laptop", Role.OPERATOR)

@@ -17,7 +17,7 @@ from service.store.runs import artifacts
 from service.usecases.export import export
 from service.usecases.retention import collect, look
 from tests.support.attempts import House, in_background
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.installation import wait_until
 from tests.support.merged_runs import COMPARED, MODEL, ask, merged, publish, url_of
 from tests.support.trained_runs import finish, leave_adapter, save
@@ -62,12 +62,12 @@ def test_what_is_left_out_has_its_value(client, trained):
     assert client.get(f"/v1/runs/{trained}").json() == run
 
 
-def test_a_wake_up_is_sent_for_it_once(context, client, trained):
-    woken = celery_app.folder_of(context.settings) / "messages"
-    before = len(list(woken.glob("*.msg")))
+def test_a_message_is_sent_for_it_once(context, client, trained):
+    messages = celery_app.folder_of(context.settings) / "messages"
+    before = len(list(messages.glob("*.msg")))
     ask(client, trained)
     ask(client, trained, 200)
-    assert len(list(woken.glob("*.msg"))) == before + 1
+    assert len(list(messages.glob("*.msg"))) == before + 1
 
 
 def test_without_weights_there_is_nothing_to_merge(context, client, run_id):

@@ -1,6 +1,7 @@
 """The migrations make what the models say, on both databases, and can be undone."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -48,13 +49,14 @@ def test_up_equals_the_models_and_down_and_up_again(kind, tmp_path, request):
 def test_the_newest_revisions_can_be_undone_with_rows_in_them(context, run_id):
     """On SQLite a table that others refer to cannot be made anew: its rows are in the way."""
     with context.database.write() as session:
-        session.connection().exec_driver_sql("UPDATE job SET resent = 3")
+        session.connection().exec_driver_sql("UPDATE job SET queued_at = '2026-01-02 03:04:05'")
     migrate.downgrade(context.database, "0006")
     assert not migrate.is_current(context.database)
     migrate.upgrade(context.database)
     with context.database.read() as session:
         (job,) = session.exec(select(Job))
-        assert (job.run_id, job.resent, job.deleted_at) == (run_id, 0, None)
+        queued_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        assert (job.run_id, job.queued_at, job.deleted_at) == (run_id, queued_at, None)
 
 
 def test_nobody_sees_the_schema_without_what_was_to_be_done_with_it(tmp_path, postgres):

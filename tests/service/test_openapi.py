@@ -1,7 +1,10 @@
-"""The OpenAPI document is whole: a client can be generated from it."""
+"""The OpenAPI document is complete: a client can be generated from it, and a person can read it."""
+
+import re
 
 import pytest
 
+from service.api import examples
 from service.api.app import create_app
 from service.domain.evaluation import EvaluationRequest
 from service.domain.merge import MergeRequest
@@ -91,7 +94,6 @@ def test_every_call_of_the_design_is_there(document):
 
 def test_every_call_says_what_it_does_and_how_it_refuses(document):
     for name, operation in operations(document):
-        assert operation.get("summary"), name
         assert operation["tags"], name
         for status, answer in operation["responses"].items():
             if status.startswith("4"):
@@ -99,6 +101,85 @@ def test_every_call_says_what_it_does_and_how_it_refuses(document):
         if operation.get("parameters") or operation.get("requestBody"):
             assert "422" in operation["responses"], name
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+# Verbs that open a summary: imperative sentences, not titles generated from function names.
+VERBS = frozenset(
+    {"Cancel", "Check", "Classify", "Clone", "Compare", "Compute", "Create", "Delete", "Download"}
+    | {"Get", "List", "Merge", "Pause", "Preview", "Promote", "Read", "Resume", "Retry", "Revoke"}
+    | {"Start"}
+)
+
+
+def test_summaries_are_imperative_sentences(document):
+    summaries = [operation["summary"] for _, operation in operations(document)]
+    assert len(set(summaries)) == len(summaries)
+    for summary in summaries:
+        first, *others = summary.split()
+        assert first in VERBS, summary
+        assert others, summary
+        assert summary == summary[0] + summary[1:].replace("Prometheus", "").lower() or (
+            re.search(r"API|Prometheus", summary)
+        ), f"{summary}: write a sentence, not a title"
+        assert not summary.endswith("."), summary
+
+
+# Schemas whose fields other modules have still to describe.
+UNDESCRIBED = {
+    "BiasReport",
+    "Cap",
+    "Comparison",
+    "DatasetStats",
+    "DatasetWarning",
+    "DroppedRow",
+    "FairnessSection",
+    "FileEntry",
+    "LoraSection",
+    "MergeComparison",
+    "Prediction",
+    "PromotionRequest",
+    "QuantizationSection",
+    "RunSpec",
+    "SplitStats",
+    "Template",
+    "TextLength",
+    "TrainingSection",
+}
+
+
+def undescribed(schema, name):
+    """Pointers at the properties of a schema, also nested ones, that have no description."""
+    for key, value in schema.get("properties", {}).items():
+        if not value.get("description", "").strip():
+            yield f"{name}/{key}"
+        yield from undescribed(value, f"{name}/{key}")
+
+
+def test_every_operation_parameter_and_field_has_a_description(document):
+    missing = []
+    for name, operation in operations(document):
+        if not operation.get("description", "").strip():
+            missing.append(name)
+        missing += [
+            f"{name} {parameter['name']}"
+            for parameter in operation.get("parameters", [])
+            if not parameter.get("description", "").strip()
+        ]
+        for media_type in operation.get("requestBody", {}).get("content", {}).values():
+            properties = media_type["schema"].get("properties", {})
+            if "spec" not in properties and properties:  # RunSpec inline
+                missing += (
+                    [] if "RunSpec" in UNDESCRIBED else undescribed(media_type["schema"], name)
+                )
+    for name, schema in document["components"]["schemas"].items():
+        if name not in UNDESCRIBED:
+            missing += undescribed(schema, name)
+    assert missing == []
+
+
+def test_a_missing_description_would_be_seen():
+    schema = {"properties": {"a": {"description": "A."}, "b": {"properties": {"c": {}}}}}
+    assert list(undescribed(schema, "S")) == ["S/b", "S/b/c"]
 
 
 def test_what_reads_a_body_says_that_it_may_be_too_large_or_too_slow(document):
@@ -134,6 +215,23 @@ def test_the_examples_are_valid(client, document, dataset_id):
     for name, example in content["examples"].items():
         body = example["value"] | {"dataset_id": dataset_id}
         assert client.post("/v1/runs?dry_run=true", json=body).status_code == 200, name
+
+
+def test_the_examples_of_datasets_are_valid_and_answered_as_the_document_says(client, document):
+    operation = document["paths"]["/v1/datasets"]["post"]
+    content = operation["requestBody"]["content"]["multipart/form-data"]
+    assert content["examples"] == examples.DATASETS
+    answers = []
+    for example in content["examples"].values():
+        fields = dict(example["value"])
+        files = {
+            name: (name, fields.pop(name)) for name in ("train", "test", "file") if name in fields
+        }
+        answers.append(client.post("/v1/datasets", data=fields, files=files))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    documented = document["components"]["schemas"]["DatasetView"]["example"]
+    varying = {name: answers[0].json()[name] for name in ("id", "created_at")}
+    assert answers[0].json() == documented | varying
 
 
 def test_the_examples_of_evaluations_are_valid(document):

@@ -17,7 +17,7 @@ from service.store import jobs, predictions
 from service.store.database import db_now
 from service.store.tables import Run
 from tests.support.attempts import House
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish, leave_adapter
 
 SCORES = {"probabilities": [[0.6, 0.4], [0.2, 0.8]], "truncated": [False, True]}
@@ -196,10 +196,9 @@ def test_they_have_a_queue_of_their_own(context, client, trained, dataset_id):
     assert len(list(messages.glob("*.predictions.msg"))) == 2
     for one in messages.glob("*.msg"):
         one.unlink()
-    # The wake-ups are lost: the sweep sends each to its queue again.
-    settings = context.settings.model_copy(update={"sweep_seconds": 1e-9})
-    Sweeper(settings, context.database, context.store, context.celery).sweep()
-    assert len(list(messages.glob("*.predictions.msg"))) == 2
+    # The messages are lost: the sweep sends one to each queue.
+    Sweeper(context.settings, context.database, context.store, context.celery).sweep()
+    assert len(list(messages.glob("*.predictions.msg"))) == 1
     assert len(list(messages.glob("*.jobs.msg"))) == 1
 
 
@@ -305,13 +304,13 @@ def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, train
     assert ended.exit_code == 1
     newest = client.get(url_of(trained)).json()["data"][0]
     for said in (
-        f"--timeout: after 0.05 s {newest['id']} is queued at place 2.",
+        f"--timeout: after 0.05 s {newest['id']} is queued at position 2.",
         f"GET {url_of(trained)}/{newest['id']} ",
         "queue predictions",
         "FAIRTUNE_QUEUES",
     ):
         assert said in ended.stderr
-    assert "picked it up" not in ended.stderr
+    assert "has been queued" not in ended.stderr
     assert newest["status"] == "queued"
     refused = command(trained, "a", "--timeout", "-1")
     assert (refused.exit_code, "--timeout" in refused.stderr) == (2, True)
@@ -335,8 +334,8 @@ def test_the_command_says_once_that_nobody_takes_them_up(
     monkeypatch.setattr(client, "get", late)
     ended = command(trained, "one text", "another", "--timeout", "100")
     assert ended.exit_code == 0, ended.output
-    (told,) = [line for line in ended.stderr.splitlines() if "no worker has picked it up" in line]
-    assert "at place 1" in told
+    (told,) = [line for line in ended.stderr.splitlines() if "no worker has started it" in line]
+    assert "at position 1" in told
     assert "FAIRTUNE_QUEUES" in told
 
 

@@ -319,8 +319,8 @@ def test_rows_without_a_label_and_rows_left_out_by_max_samples_are_counted(clien
     assert (made["meta"]["max_samples"], made["data"]["rows"]) == (40, 33)
     assert made["data"]["without_label"] == 7
     said = {one["code"]: one["detail"] for one in made["warnings"]}
-    assert said["rows_without_label"].startswith("7 rows that were scored have no label")
-    assert said["rows_sampled"].startswith("At most 40 rows of the split were scored")
+    assert said["rows_without_label"].startswith("7 scored rows have no label")
+    assert said["rows_sampled"].endswith("at most 40 rows (max_samples).")
 
 
 def test_max_samples_that_left_nothing_out_makes_no_sample(client, run):
@@ -336,7 +336,7 @@ def test_max_samples_that_left_nothing_out_makes_no_sample(client, run):
 def test_a_threshold_that_was_fitted_on_a_sample_says_so(client, run):
     run.add(right, rows=run.of("validation")[:50], max_samples=50)
     said = {one["code"]: one["detail"] for one in report(again(client, run))["warnings"]}
-    assert "sample of 50 labelled rows of the validation split" in said["fitted_on_sample"]
+    assert "sample of the validation split (50 labelled rows)" in said["fitted_on_sample"]
     run.add(right)  # all rows go before a part of them
     codes = {one["code"] for one in report(again(client, run))["warnings"]}
     assert "fitted_on_sample" not in codes

@@ -11,7 +11,7 @@ from service.domain.states import FailureReason, JobStatus
 from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 def checkpoint(worker, step, best_step, **fields):
@@ -360,15 +360,14 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
     sweeper._renewal_seconds = 0
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
-        waiting = jobs.create(session, worker.current.run_id, EVALUATE).id
-        jobs.not_woken(session, waiting)
-    woken = []
+        jobs.create(session, worker.current.run_id, EVALUATE)
+    queues = []
     monkeypatch.setattr(
-        "service.queue.sweep.broker.enqueue", lambda _, job_id, _queue: woken.append(job_id)
+        "service.queue.sweep.celery_app.notify", lambda _, queue: queues.append(queue)
     )
     monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
     sweeper.sweep()
-    assert woken == [waiting]
+    assert queues == ["jobs"]
 
 
 def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, worker):
@@ -423,48 +422,9 @@ def test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before(
     assert client.get(f"/v1/runs/{run_id}/logs").text == "one two"
 
 
-def test_a_returned_job_is_woken_for_by_the_next_sweep(context, worker):
-    with context.database.write() as session:
-        job = jobs.get(session, worker.job_id)
-        token = worker.current.token
-        jobs.give_back(session, job, token, FailureReason.CRASHED, "", free=False)
-    with context.database.write() as session:
-        assert jobs.unclaimed(session, older_than=3600) == [worker.job_id]
-        assert jobs.unclaimed(session, older_than=3600) == []
-
-
-def test_a_broker_that_is_away_does_not_lose_wake_ups(context, client, dataset_id, monkeypatch):
-    from service.domain.errors import Unavailable
-    from service.queue import celery_app as broker
-
-    def away(*_):
-        raise Unavailable("away")
-
-    monkeypatch.setattr(broker, "enqueue", away)
-    made = [client.post("/v1/runs", json={"dataset_id": dataset_id}).json()["id"] for _ in range(3)]
-    eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
-    Sweeper(eager, context.database, context.store, context.celery).sweep()
-    with context.database.write() as session:
-        assert len(jobs.unclaimed(session, older_than=3600)) == len(made)
-
-
 def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, worker):
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
         assert jobs.expired(session) == [(worker.job_id, worker.current.token)]
         jobs.renew(session, worker.current, 60)
         assert jobs.expired(session) == []
-
-
-def test_the_sweep_wakes_a_worker_for_a_job_nobody_picked_up(context, run_id):
-    from service.queue import celery_app as broker
-
-    folder = broker.folder_of(context.settings) / "messages"
-    for message in folder.glob("*.msg"):  # the message is lost
-        message.unlink()
-    with context.database.write() as session:
-        assert jobs.unclaimed(session, older_than=60) == []
-        assert len(jobs.unclaimed(session, older_than=-1)) == 1
-    eager = context.settings.model_copy(update={"sweep_seconds": -1.0})
-    Sweeper(eager, context.database, context.store, context.celery).sweep()
-    assert len(list(folder.glob("*.msg"))) == 1

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service.domain.job_kinds import KINDS
 from service.domain.states import FailureReason, JobStatus
 from service.queue import celery_app
 from service.store import jobs
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 def post(client, run_id, what, **parameters):
@@ -78,11 +79,11 @@ def test_a_queued_run_is_paused_at_once_and_resumed_into_the_queue(context, clie
     assert Worker(context, run_id).current.attempt == 1
 
 
-def test_a_paused_job_is_not_to_be_claimed_nor_woken_for(context, client, run_id):
+def test_a_paused_job_cannot_be_claimed_and_no_message_is_sent_for_it(context, client, run_id):
     post(client, run_id, "pause")
     with context.database.write() as session:
-        job_id = jobs.unclaimed(session, older_than=-1)
-    assert job_id == []
+        assert jobs.queued_kinds(session) == set()
+        assert jobs.claim_next(session, "a worker", 60, KINDS) is None
     with pytest.raises(AssertionError):
         Worker(context, run_id)
 

@@ -179,7 +179,7 @@ def test_looking_for_what_earlier_attempts_left_may_take_its_time(house, monkeyp
             return removed
         return whole(store, prefix, keep)
 
-    monkeypatch.setattr("worker.supervision.supervisor._LOG_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("worker.supervision.supervisor._LOG_RETRY_SECONDS", 0.2)
     house.play("sys.exit(1)")  # an earlier attempt, so that there is something to look for
     monkeypatch.setattr(module.ArtifactStore, "tidy", tidy)
     end = house.tmp_path / "end"

@@ -53,8 +53,8 @@ def test_out_of_memory_halves_the_micro_batch_until_it_fits(house, client):
     assert (job.status, job.attempts, job.train_batch_size) == ("succeeded", 1, 1)
     said = [event["detail"] for event in house.events(client, "warning")]
     assert len(said) == 2
-    assert "did not suffice for 4 rows" in said[0]
-    assert "at most 1024 tokens: the effective batch stays 16" in said[0]
+    assert "Out of memory with 4 rows" in said[0]
+    assert "at most 1024 tokens; the effective batch remains 16" in said[0]
     assert "at most 512 tokens" in said[1]
     # In a fresh process each time, from the newest checkpoint that is there.
     assert client.get(f"/v1/runs/{house.run_id}/logs").text.splitlines() == [
@@ -159,7 +159,7 @@ def test_a_program_that_hangs_is_killed_and_says_where_it_stood(house, client, p
 def test_a_first_term_waits_for_the_checkpoint_and_costs_no_attempt(house):
     attempt = in_background(house.attempt("train_forever()"))
     wait_until(lambda: house.job.step == 1)
-    house.shutdown.tell()
+    house.shutdown.request()
     attempt.join()
     assert (house.job.status, house.job.attempts) == ("queued", 0)
     with house.context.database.read() as session:
@@ -173,8 +173,8 @@ DEAF += 'say("progress", step=1, total_steps=9, epoch=0)\nwhile True: signal.pau
 def test_a_second_term_kills(house):
     attempt = in_background(house.attempt(DEAF))
     wait_until(lambda: house.job.step == 1)
-    house.shutdown.tell()
-    house.shutdown.tell()
+    house.shutdown.request()
+    house.shutdown.request()
     attempt.join(timeout=10)
     assert not attempt.is_alive()
     assert (house.job.status, house.job.attempts) == ("queued", 0)
@@ -234,7 +234,7 @@ def test_a_store_that_hangs_does_not_keep_the_job(house, monkeypatch, name, how)
             lost = FailureReason.WORKER_LOST
             jobs.give_back(session, job, job.token, lost, "", free=False)
     if how == "shutdown":
-        house.shutdown.tell()
+        house.shutdown.request()
     attempt.join(timeout=20)
     assert not attempt.is_alive()
     assert house.job.status == ("cancelled" if how == "cancel" else "queued")
@@ -256,7 +256,7 @@ def test_told_to_stop_while_memory_runs_out_it_keeps_the_smaller_batch(house, st
         with house.context.database.write() as session:
             job_control.pause(session, get_run(session, house.run_id)[1])
     else:
-        house.shutdown.tell()
+        house.shutdown.request()
     attempt.join(timeout=20)
     job = house.job
     assert job.status == ("paused" if stop == "pause" else "queued")
@@ -385,7 +385,7 @@ def test_a_worker_told_to_stop_while_the_store_is_away_gives_its_job_back(house,
     disk.broken.set()
     attempt = in_background(house.attempt("save(2)", stop_grace_seconds=0.3))
     wait_until(lambda: disk.refused > 3)
-    house.shutdown.tell()
+    house.shutdown.request()
     attempt.join(timeout=20)
     assert (house.job.status, house.job.attempts) == ("queued", 0)
 
@@ -576,15 +576,16 @@ def test_every_thread_of_a_worker_logs_with_the_ids_of_its_job(
     go = tmp_path / "go"
     program = PROGRAM + textwrap.dedent(LINGERING).replace("GO", repr(str(go)))
     (tmp_path / "program.py").write_text(program)
-    execute = tasks.make_worker(house.settings).tasks[celery_app.EXECUTE]
+    app, _ = tasks.make_worker(house.settings)
+    execute = app.tasks[celery_app.EXECUTE]
     with caught("worker") as lines:
-        attempt = threading.Thread(target=execute, args=(house.job.id,))
+        attempt = threading.Thread(target=execute)
         attempt.start()
         wait_until(lambda: lines.all("lease not renewed") and lines.all("not shipped yet"))
         go.touch()
         attempt.join()
     assert house.job.status == "succeeded"
-    events = ["attempt begins", "laying out", "lease not renewed", "not shipped yet"]
+    events = ["attempt started", "laying out", "lease not renewed", "not shipped yet"]
     assert {line["event"] for line in lines.all()} >= {*events, "attempt ended"}
     job = house.job
     for line in lines.all():

@@ -8,7 +8,7 @@ from service.store import jobs
 from service.store.runs import get_run
 from service.usecases import api_keys as use_cases
 from tests.support.api_keys import bearer, make_keys
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 @pytest.fixture

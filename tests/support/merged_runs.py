@@ -1,6 +1,6 @@
 """Merges as a user asks for them and a worker makes them, said by hand."""
 
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish
 
 COMPARED = {

@@ -33,30 +33,34 @@ from service.fairness.schema_compare import (
     Pair,
     WorstExcess,
 )
-from service.fairness.schema_detail import (
-    AtThreshold,
-    BeforeAfter,
-    Calibration,
-    CalibrationBin,
+from service.fairness.schema_curves import (
     Curves,
     FormatSample,
+    Mistake,
+    RocCurve,
+    ScoreHistogram,
+    Sweep,
+)
+from service.fairness.schema_groups import (
+    Calibration,
+    CalibrationBin,
     FunctionalCell,
     Functionality,
     GroupAuc,
     GroupMetrics,
-    GroupPaired,
-    GroupRates,
     GroupReport,
-    Mistake,
-    Paired,
     Parity,
     ParityDifference,
     ParityReport,
-    RocCurve,
-    ScoreHistogram,
     Stratum,
+)
+from service.fairness.schema_verdicts import (
+    AtThreshold,
+    BeforeAfter,
+    GroupPaired,
+    GroupRates,
+    Paired,
     Success,
-    Sweep,
     ThresholdFit,
 )
 
@@ -115,7 +119,7 @@ def estimate(value: float | None, half: float | None = None, reason: str | None 
 def auc(truth: Any, score: Any) -> Estimate:
     up, down = score[truth], score[~truth]
     if not len(up) or not len(down):
-        return estimate(None, reason="the rows are of one class")
+        return estimate(None, reason="all rows are of one class")
     return estimate(float((up[:, None] > down[None, :]).mean()), 0.021)
 
 

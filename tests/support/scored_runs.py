@@ -18,12 +18,19 @@ from service.domain.evaluation import EvaluationTask
 from service.domain.job_kinds import EVALUATE
 from service.domain.spec import RunSpec
 from service.domain.states import JobStatus
-from service.fairness import Predictions, ReportMeta, build_report, label_counts
+from service.fairness import (
+    Criteria,
+    Predictions,
+    ReportMeta,
+    ScoredData,
+    build_report,
+    label_counts,
+)
 from service.store import jobs
 from service.store.datasets import get_dataset
 from service.store.runs import evaluations, get_run
 from service.store.tables import Evaluation, Job
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 LABELS = ("hate", "normal")
 Score = Callable[[Row], float]
@@ -121,8 +128,21 @@ class ScoredRun:
         self.score("adapter", tuned, split, truncated=3)
         train = self.of("train")
         report = build_report(
-            self.predictions(tuned, split, 90),
-            meta=ReportMeta(
+            ScoredData(
+                tuned=self.predictions(tuned, split, 90),
+                base=None if base is None else self.predictions(base, split, None),
+                train_counts=label_counts(
+                    [row.label for row in train], [row.group for row in train]
+                ),
+            ),
+            Criteria(
+                positive_label="hate",
+                caps=self.spec.fairness.caps,
+                min_f1=self.spec.fairness.min_f1,
+                confidence=self.spec.fairness.confidence,
+                min_support=self.spec.fairness.min_support,
+            ),
+            ReportMeta(
                 run_id=self.run_id,
                 base_model=self.spec.base_model,
                 template=self.spec.template,
@@ -131,13 +151,6 @@ class ScoredRun:
                 split=split,
                 checkpoint_step=90,
             ),
-            positive_label="hate",
-            base=None if base is None else self.predictions(base, split, None),
-            train_counts=label_counts([row.label for row in train], [row.group for row in train]),
-            caps=self.spec.fairness.caps,
-            min_f1=self.spec.fairness.min_f1,
-            confidence=self.spec.fairness.confidence,
-            min_support=self.spec.fairness.min_support,
         )
         self.store_report(report.model_dump_json(indent=2).encode())
         return report.model_dump(mode="json")

@@ -177,7 +177,7 @@ def make_trainer(
     """A loop in this process. `load(family)` gives its model and tokenizer."""
     from accelerate import Accelerator
 
-    from worker.modeling.fused_layers import make_lean
+    from worker.modeling.fused_layers import fuse_layers
     from worker.modeling.load import add_adapter
     from worker.runtime.disk_full import DiskSpace
     from worker.runtime.events import Reporter, StopSignal
@@ -186,7 +186,7 @@ def make_trainer(
     model, _ = load(family)
     model.requires_grad_(requires_grad=False)
     model = add_adapter(model, run_spec.lora, run_spec.seed, "tiny")
-    make_lean(model)
+    fuse_layers(model)
     if run_spec.training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     directory.mkdir(exist_ok=True)

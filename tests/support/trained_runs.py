@@ -4,7 +4,7 @@ from typing import Any
 
 from service.domain.states import JobStatus
 from service.store import jobs
-from tests.support.by_hand import Worker
+from tests.support.fake_worker import Worker
 
 
 def finish(worker: Worker, to: JobStatus = JobStatus.SUCCEEDED, **values: Any) -> None:

@@ -123,7 +123,7 @@ def test_production_refuses_the_passwords_of_a_fresh_clone(tmp_path):
     assert all(DEVELOPMENT_PASSWORD in url for url in urls.values())
     Settings(data_dir=tmp_path, **urls)
     for name, url in urls.items():
-        with pytest.raises(ValueError, match="meant for development"):
+        with pytest.raises(ValueError, match="development password"):
             Settings(data_dir=tmp_path, environment="production", **{name: url})
 
 

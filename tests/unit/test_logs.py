@@ -139,7 +139,7 @@ def test_errors_of_database_and_broker_hold_no_password(tmp_path):
         except Unavailable:
             log.exception("database away")
         try:
-            celery_app.enqueue(celery_app.make_app(settings), "job_1")
+            celery_app.notify(celery_app.make_app(settings), celery_app.QUEUE)
         except Unavailable:
             log.exception("broker away")
     away = lines.all()

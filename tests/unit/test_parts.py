@@ -124,15 +124,15 @@ def test_a_message_appears_whole(tmp_path, files_app, monkeypatch):
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", watched)
-    celery_app.enqueue(files_app, "job_1")
+    celery_app.notify(files_app, celery_app.QUEUE)
     ((visible, written),) = seen
     assert visible == []
-    assert json.loads(written)["headers"]["argsrepr"] == "['job_1']"
+    assert json.loads(written)["headers"]["argsrepr"] == "()"
     assert len(list((tmp_path / "broker" / "messages").glob("*.msg"))) == 1
 
 
 def test_taken_messages_are_swept_after_an_hour(tmp_path, files_app):
-    celery_app.enqueue(files_app, "job_1")
+    celery_app.notify(files_app, celery_app.QUEUE)
     with files_app.connection_for_read() as connection:
         queue = connection.SimpleQueue(celery_app.QUEUE)
         queue.get(timeout=5).ack()

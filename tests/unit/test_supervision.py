@@ -11,7 +11,7 @@ from service.artifacts import ArtifactStore, Damaged, Stored
 from service.settings import Settings
 from worker.supervision import job_directory
 from worker.supervision.kernel_oom import oom_kills
-from worker.supervision.stall_detector import StallDetector
+from worker.supervision.stall_detector import StallDetector, StallLimits
 
 
 class Clock:
@@ -23,16 +23,10 @@ class Clock:
 
 
 @pytest.fixture
-def pulse(tmp_path, monkeypatch):
+def stall_detector(tmp_path, monkeypatch):
     clock = Clock(monkeypatch)
-    settings = Settings(
-        data_dir=tmp_path,
-        startup_limit_seconds=100,
-        step_limit_seconds=10,
-        checkpoint_limit_seconds=50,
-    )
     events = tmp_path / "events.jsonl"
-    listening = StallDetector(events, settings)
+    detector = StallDetector(events, StallLimits(startup=100, step=10, checkpoint=50), 0.5)
 
     def say(**line):
         with events.open("a") as file:
@@ -42,15 +36,15 @@ def pulse(tmp_path, monkeypatch):
         """Look twice a second, as a supervisor does."""
         for _ in range(int(seconds * 2)):
             clock.now += 0.5
-            if overdue := listening.overdue():
-                return overdue
+            if stall := detector.check():
+                return stall
         return None
 
-    return say, after, clock, listening
+    return say, after, clock, detector
 
 
-def test_start_up_step_and_checkpoint_have_limits_of_their_own(pulse):
-    say, after, _, _ = pulse
+def test_start_up_step_and_checkpoint_have_limits_of_their_own(stall_detector):
+    say, after, _, _ = stall_detector
     assert after(99) is None
     say(type="phase", phase="loading")
     assert after(99) is None
@@ -62,9 +56,9 @@ def test_start_up_step_and_checkpoint_have_limits_of_their_own(pulse):
     assert after(49) is None
     say(type="checkpoint", step=1)
     assert after(9) is None
-    overdue = after(2)
-    assert "said nothing for 10 s while training" in overdue
-    assert "FAIRTUNE_STEP_LIMIT_SECONDS" in overdue
+    stall = after(2)
+    assert "reported no progress for 10 s while training" in stall
+    assert "FAIRTUNE_STEP_LIMIT_SECONDS" in stall
 
 
 @pytest.mark.parametrize(
@@ -81,36 +75,36 @@ def test_start_up_step_and_checkpoint_have_limits_of_their_own(pulse):
         ([{"type": "phase", "phase": "saving"}], 50, "CHECKPOINT"),
     ],
 )
-def test_each_limit_is_named_by_its_setting(pulse, lines, limit, name):
-    say, after, _, _ = pulse
+def test_each_limit_is_named_by_its_setting(stall_detector, lines, limit, name):
+    say, after, _, _ = stall_detector
     for line in lines:
         say(**line)
     assert after(limit) is None
-    overdue = after(2)
-    assert f"FAIRTUNE_{name}_LIMIT_SECONDS" in overdue
+    stall = after(2)
+    assert f"FAIRTUNE_{name}_LIMIT_SECONDS" in stall
     assert name.lower() + "_limit_seconds" in Settings.model_fields
 
 
-def test_time_in_which_nobody_looked_is_not_the_programs_silence(pulse):
+def test_time_in_which_nobody_looked_is_not_the_programs_silence(stall_detector):
     """A laptop that slept, or a supervisor that was stopped."""
-    say, after, clock, listening = pulse
+    say, after, clock, detector = stall_detector
     say(type="phase", phase="training")
     assert after(5) is None
     clock.now += 3600
-    assert listening.overdue() is None
+    assert detector.check() is None
     assert after(5) is not None
 
 
-def test_half_a_line_is_no_sign_of_life_yet_and_not_lost(pulse, tmp_path):
-    say, after, _, listening = pulse
+def test_half_a_line_is_no_sign_of_life_yet_and_not_lost(stall_detector, tmp_path):
+    say, after, _, detector = stall_detector
     say(type="phase", phase="training")
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"seq": 2, "type": "ph')
         file.flush()
         assert after(9) is None
         file.write('ase", "phase": "evaluating"}\n')
-    assert listening.overdue() is None
-    assert listening.phase == "evaluating"
+    assert detector.check() is None
+    assert detector.phase == "evaluating"
 
 
 OWNER = """
@@ -193,8 +187,8 @@ def test_the_newest_local_checkpoint_is_one_that_was_announced(
     assert job_directory.newest_checkpoint(tmp_path, place(resume_from)) == place(newest)
 
 
-def test_on_a_full_disk_silence_means_nothing(pulse, monkeypatch):
-    say, after, _, _ = pulse
+def test_on_a_full_disk_silence_means_nothing(stall_detector, monkeypatch):
+    say, after, _, _ = stall_detector
     say(type="phase", phase="training")
     full = mock.Mock(free=100)
     monkeypatch.setattr("worker.supervision.stall_detector.shutil.disk_usage", lambda _: full)

@@ -162,7 +162,7 @@ def test_samples_lie_within_one_another_in_the_rows_own_order():
 
 
 def test_every_other_second_it_says_how_far_it_is(finished, models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.scoring.evaluate.PROGRESS_SECONDS", -math.inf)
+    monkeypatch.setattr("worker.scoring.evaluate.PROGRESS_INTERVAL_SECONDS", -math.inf)
     job = order(tmp_path, models_dir, finished, step=12)
     _, found = evaluated(job)
     done = [one.step for one in of_type(found, "progress")]
@@ -178,7 +178,7 @@ def test_too_little_memory_is_the_evaluations(finished, models_dir, tmp_path, mo
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr(labels, "_packed", no_memory)
+    monkeypatch.setattr(labels, "_trie_log_likelihoods", no_memory)
     status, found = run_here(order(tmp_path, models_dir, finished), "evaluate")
     assert status == EXIT_FAILED
     assert (found[-1].reason, found[-1].batch) == ("out_of_memory", "eval")

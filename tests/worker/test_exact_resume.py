@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from tests.support.given_answers import ODD, choosing
+from tests.support.fixed_predictions import ODD, choosing
 from tests.support.train_jobs import make_trainer, spec, stop_at, token_examples
 from worker.modeling.load import load_base
 from worker.runtime.events import Stopped

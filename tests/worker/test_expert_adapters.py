@@ -19,7 +19,7 @@ from tests.support.train_jobs import (
     spec,
     token_examples,
 )
-from worker.modeling.fused_layers import make_lean
+from worker.modeling.fused_layers import fuse_layers
 from worker.modeling.load import add_adapter, set_training
 from worker.training import checkpoints
 
@@ -86,7 +86,7 @@ def test_every_expert_has_an_adapter_in_float32_that_is_not_made_lean(load, dtyp
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert {p.dtype for p in trained.values()} == {torch.float32}
     assert sum("experts" in name for name in trained) == 8
-    assert make_lean(model)["lora"] == 4  # q and v of two layers
+    assert fuse_layers(model)["lora"] == 4  # q and v of two layers
 
 
 def test_a_matrix_called_with_nothing_else_is_left_to_peft(load):

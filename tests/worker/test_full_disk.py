@@ -22,11 +22,11 @@ from tests.support.train_jobs import (
 )
 from worker.data.rows import Row
 from worker.runtime import disk_full
-from worker.runtime.disk_full import is_full
+from worker.runtime.disk_errors import is_full
 from worker.runtime.events import Reporter, Stopped, StopSignal
 from worker.scoring.predictions import write_predictions
 from worker.training import checkpoint_writer, checkpoints
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 
 def lines(path):
@@ -116,7 +116,7 @@ def test_what_the_libraries_raise_is_recognised(small_disk):
 
 def test_the_board_has_what_was_logged_while_there_was_no_room(small_disk):
     directory = small_disk.path / "tensorboard"
-    board = Board(directory)
+    board = TensorBoardWriter(directory)
     board.write({"loss": 0.5, "eval_loss": 0.25}, 1)
     small_disk.fill()
     for step in range(2, 200):
@@ -138,7 +138,7 @@ def test_a_board_can_begin_on_a_full_disk(small_disk, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", full)
     small_disk.fill()
-    board = Board(small_disk.path / "tensorboard")
+    board = TensorBoardWriter(small_disk.path / "tensorboard")
     board.write({"loss": 0.5}, 1)
     small_disk.free()
     board.flush()
@@ -195,7 +195,7 @@ def undisturbed(load, tmp_path):
 def test_training_goes_on_and_a_save_is_tried_again(
     load, small_disk, monkeypatch, undisturbed, pause, tried, saved
 ):
-    monkeypatch.setattr(checkpoint_writer, "FIRST_PAUSE", pause)
+    monkeypatch.setattr(checkpoint_writer, "FIRST_RETRY_SECONDS", pause)
     run = on_disk(load, small_disk, monkeypatch, 2, 5)
     run.run()
     found = events(small_disk.path)
@@ -214,7 +214,7 @@ def test_training_goes_on_and_a_save_is_tried_again(
 
 
 def test_a_second_outage_has_a_warning_of_its_own(load, small_disk, monkeypatch):
-    monkeypatch.setattr(checkpoint_writer, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(checkpoint_writer, "FIRST_RETRY_SECONDS", 0.0)
     run = on_disk(load, small_disk, monkeypatch, 2, 4)
     make_step = run._step
 
@@ -292,7 +292,7 @@ def test_what_a_killed_program_left_is_tidied_and_nothing_whole_is_lost(tmp_path
     for name in (".checkpoint-4.tmp", ".checkpoint-2.old", ".checkpoint-3.old", "checkpoint-3"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    checkpoints.tidy(tmp_path)
+    checkpoints.remove_leftovers(tmp_path)
     assert {path.name: (path / "file").read_text() for path in tmp_path.iterdir()} == {
         "checkpoint-2": ".checkpoint-2.old",  # killed between two renames
         "checkpoint-3": "checkpoint-3",

@@ -48,8 +48,8 @@ def sample(model, items, scored=None, **options):
 
 def written_by(monkeypatch, answers):
     """Have the model 'write' these, in the order of the sample."""
-    monkeypatch.setattr(generation, "_write", lambda *_: [list(one) for one in answers])
-    monkeypatch.setattr(generation, "cannot", lambda _model: None)
+    monkeypatch.setattr(generation, "_generate", lambda *_: [list(one) for one in answers])
+    monkeypatch.setattr(generation, "unsupported_reason", lambda _model: None)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -63,17 +63,17 @@ def test_answers_are_those_of_transformers_greedy_generation(load, family, share
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             do_sample=False,
-            max_new_tokens=4 + generation.MORE,
+            max_new_tokens=4 + generation.EXTRA_TOKENS,
             eos_token_id=2,
             pad_token_id=0,
         )[0, len(prompt) :].tolist()
         expected.append(made[: made.index(2)] if 2 in made else made)
     items = [Item(prompt, ANSWERS) for prompt in given]
-    got = generation._write(model, items, 0, 2, CPU, 64, lambda _done: None)
+    got = generation._generate(model, items, 0, 2, CPU, 64, lambda _done: None)
     assert got == expected
     # Each could have stopped by itself, so that the end of turn is seen to be heeded, too.
     eos = expected[0][3]
-    shorter = generation._write(model, items, 0, eos, CPU, 4096, lambda _done: None)
+    shorter = generation._generate(model, items, 0, eos, CPU, 4096, lambda _done: None)
     assert shorter == [
         one[: one.index(eos)] if eos in one else again
         for one, again in zip(expected, shorter, strict=True)
@@ -114,9 +114,9 @@ def test_examples_are_few_short_and_storable(monkeypatch):
     found = sample(
         None, [Item([10], ANSWERS)] * 9, tokens_to_text=lambda ids: f"{ids}\0\ud800" + "x" * 500
     )
-    assert len(found.examples) == generation.EXAMPLES
+    assert len(found.examples) == generation.MAX_EXAMPLES
     for example in found.examples:
-        assert len(example) <= generation.EXAMPLE_LENGTH
+        assert len(example) <= generation.MAX_EXAMPLE_LENGTH
         assert "\0" not in example
         example.encode()
 
@@ -131,8 +131,8 @@ def test_rows_are_taken_at_equal_distances(monkeypatch, there, rows, places):
         seen.extend(item.prompt[0] for item in items)
         return [[] for _ in items]
 
-    monkeypatch.setattr(generation, "_write", write)
-    monkeypatch.setattr(generation, "cannot", lambda _model: None)
+    monkeypatch.setattr(generation, "_generate", write)
+    monkeypatch.setattr(generation, "unsupported_reason", lambda _model: None)
     found = sample(None, [Item([n], ANSWERS) for n in range(there)], rows=rows)
     assert seen == places
     assert found.rows == len(places)
@@ -166,22 +166,22 @@ def test_a_model_that_takes_no_masks_gives_none_and_a_reason(load):
     model, _ = load("qwen3")
     model.config.layer_types = ["linear_attention"] * 2
     said = []
-    assert sample(model, [Item([10, 11], ANSWERS)], gave_up=said.append) is None
+    assert sample(model, [Item([10, 11], ANSWERS)], on_skip=said.append) is None
     assert "linear_attention" in said[0]
-    assert sample(model, [], gave_up=said.append) is None
+    assert sample(model, [], on_skip=said.append) is None
 
 
 def test_no_position_beyond_the_models_is_asked_for(load):
     model, _ = load("llama")
     model.config.max_position_embeddings = 20
-    got = generation._write(model, [Item([10] * 18, ANSWERS)], 0, 2, CPU, 64, lambda _done: None)
+    got = generation._generate(model, [Item([10] * 18, ANSWERS)], 0, 2, CPU, 64, lambda _done: None)
     assert len(got[0]) <= 2
 
 
 def test_a_lent_prefix_is_not_copied_and_not_changed(load):
     model, _ = load("llama")
     prefix = Prefix.of(model, prompts(14), CPU)
-    lent, again = prefix.lend(5), prefix.lend(5)
+    lent, again = prefix.cache_for(5), prefix.cache_for(5)
     assert lent.layers[0].keys.data_ptr() == again.layers[0].keys.data_ptr()
     lent.update(*(torch.zeros(5, 2, 3, 16) for _ in range(2)), 0)
     assert lent.get_seq_length() == prefix.length + 3

@@ -106,7 +106,7 @@ def adapted(models, weights, run_spec):
 @pytest.fixture
 def tolerant(monkeypatch):
     """Random weights are moved far by 4 bits, and labels with them."""
-    monkeypatch.setattr(comparison, "TOLERATED_OF_OTHERS", 1.0)
+    monkeypatch.setattr(comparison, "MAX_CHANGED_SHARE_ORIGINAL", 1.0)
 
 
 @pytest.mark.parametrize("name", list(SPECS))
@@ -273,7 +273,7 @@ def test_where_weights_cannot_be_streamed_peft_merges_and_says_why(
 ):
     from worker.merging import streamed
 
-    monkeypatch.setattr(streamed, "hindrance", lambda *_: "its names are others")
+    monkeypatch.setattr(streamed, "unstreamable_reason", lambda *_: "its names are others")
     for name, base_weights in (("llama", "original"), ("llama-nf4", "dequantized")):
         job = order(
             tmp_path / name,
@@ -323,18 +323,18 @@ def test_a_model_that_answers_otherwise_is_not_published(
     trained, models_dir, tmp_path, monkeypatch
 ):
     answers = itertools.count()
-    monkeypatch.setattr(comparison, "predicted", lambda *_: next(answers))
+    monkeypatch.setattr(comparison, "predicted_label", lambda *_: next(answers))
     reason, detail = failure(order(tmp_path / "a", models_dir, trained("llama"), SPECS["llama"]))
     assert reason == "invalid_spec"
     assert "8 changed their label" in detail
-    assert "dtype float32 rounds less" in detail
+    assert "Set dtype to float32" in detail
     job = order(tmp_path / "b", models_dir, trained("llama-nf4"), SPECS["llama-nf4"])
-    assert "base_weights dequantized is nearer" in failure(job)[1]
+    assert "base_weights dequantized is closer" in failure(job)[1]
 
 
 def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):
     answers = itertools.chain([0, 1], itertools.repeat(0))
-    monkeypatch.setattr(comparison, "predicted", lambda *_: next(answers))
+    monkeypatch.setattr(comparison, "predicted_label", lambda *_: next(answers))
     event, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     assert event.comparison.labels_changed == 1
     (warning,) = of_type(found, "warning")
@@ -356,11 +356,11 @@ def lacking(monkeypatch):
         load, score = load_model.load_merged, comparison.score
         devices = []
 
-        def loaded(program, directory, on=None):
-            devices.append(on)
-            if when == "loading" and on is None:
+        def loaded(directory, spec, reporter, device=None):
+            devices.append(device)
+            if when == "loading" and device is None:
                 raise error
-            return load(program, directory, on)
+            return load(directory, spec, reporter, device)
 
         def scored(*args, **named):
             if when == "scoring" and devices == [None]:
@@ -409,7 +409,7 @@ def test_fewer_rows_are_tried_first_and_the_cpu_does_not_stand_in_for_itself(
 
 
 def test_how_long_it_will_take_is_said_once_it_is_known(trained, models_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(steps, "PROGRESS_INTERVAL_SECONDS", 0)
     _, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     parts, phase = {}, 0
     for event in found:

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.support.train_jobs import environment
 from worker.merging.base_files import BaseFiles
-from worker.merging.streamed import Quantized, hindrance, in_shards, write_merged
+from worker.merging.streamed import QuantizedWeights, plan_shards, unstreamable_reason, write_merged
 from worker.merging.updates import LowRank, Replaced, names_in_4bit, updates_of
 
 
@@ -35,9 +35,9 @@ def written(directory, files, updates, dtype, most=10**9):
 
 def test_names_stay_in_order_in_as_few_files_as_fit():
     sizes = [("a", 4), ("b", 6), ("c", 1), ("d", 30), ("e", 9), ("f", 2)]
-    assert in_shards(sizes, 10) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
-    assert in_shards(sizes, 100) == [["a", "b", "c", "d", "e", "f"]]
-    assert in_shards([], 10) == []
+    assert plan_shards(sizes, 10) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
+    assert plan_shards(sizes, 100) == [["a", "b", "c", "d", "e", "f"]]
+    assert plan_shards([], 10) == []
 
 
 def test_what_is_float32_beside_16_bits_stays_so(tmp_path):
@@ -77,8 +77,8 @@ def test_a_model_all_in_float32_is_rounded(tmp_path):
 )
 def test_what_does_not_fit_is_seen_before(tmp_path, name, update, said):
     with base(tmp_path / "base", {"a.weight": torch.ones(8, 8)}) as files:
-        assert hindrance(files, {}) is None
-        assert said in hindrance(files, {name: update})
+        assert unstreamable_reason(files, {}) is None
+        assert said in unstreamable_reason(files, {name: update})
 
 
 class Net(nn.Module):
@@ -107,7 +107,7 @@ def test_an_update_is_what_peft_merges(use_dora, use_rslora):
     (update,) = updates_of(model).values()
     assert list(updates_of(model)) == ["a.weight"]
     expected = model.merge_and_unload(safe_merge=True).a.weight
-    assert torch.allclose(update.applied(before, torch.float32), expected, atol=1e-6)
+    assert torch.allclose(update.apply(before, torch.float32), expected, atol=1e-6)
     assert not torch.allclose(expected, before, atol=1e-2)
 
 
@@ -127,7 +127,9 @@ def test_what_the_training_saw_is_what_its_layer_holds(dtype, double):
     layer = layer.to("cpu")
     held = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     section = QuantizationSection(bnb_4bit_use_double_quant=double)
-    seen = Quantized(frozenset(), section, dtype, torch.device("cpu")).seen(weight)
+    seen = QuantizedWeights(
+        frozenset(), section, dtype, torch.device("cpu")
+    ).quantization_round_trip(weight)
     assert torch.equal(seen, held)
     assert not torch.equal(seen, weight)
     model = nn.Module()

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.fairness.stored import read_facts, read_predictions
+from service.fairness.stored import read_metadata, read_predictions
 from worker.data.rows import Row
-from worker.scoring.predictions import labelled, read_probabilities, write_predictions
+from worker.scoring.predictions import labelled_predictions, read_probabilities, write_predictions
 
 LABELS = ["hate", "normal"]
 SCORED = [
@@ -30,7 +30,7 @@ def test_how_many_rows_were_cut_is_in_the_files_metadata(tmp_path, count):
     path = tmp_path / "base-test.parquet"
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None, count)
     assert json.loads(pq.read_schema(path).metadata[b"fairtune"]) == {"truncated": count}
-    assert read_facts(path) == {"truncated": count}
+    assert read_metadata(path) == {"truncated": count}
     assert read_probabilities(path, SCORED, LABELS, "hate", None) == PROBABILITIES
 
 
@@ -40,7 +40,7 @@ def test_predictions_are_what_the_service_reads(tmp_path):
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", 12, 1)
     predictions, labels, _ = read_predictions(path, "hate")
     assert labels == LABELS
-    assert predictions == labelled(SCORED, LABELS, PROBABILITIES, "hate", 12)
+    assert predictions == labelled_predictions(SCORED, LABELS, PROBABILITIES, "hate", 12)
 
 
 @pytest.mark.parametrize(

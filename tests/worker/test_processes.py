@@ -39,7 +39,7 @@ from worker.runtime.ranks import (
     decode_failure,
     encode_failure,
 )
-from worker.supervision.program_process import Child
+from worker.supervision.program_process import ProgramProcess
 from worker.training import checkpoints
 
 ROWS = rows(25, 5, 11)
@@ -208,7 +208,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(whole, alone):
     assert losses == [2, 4, 6, 8]
     assert len(list((job / "tensorboard").iterdir())) == 1
     log = (job / "training.log").read_text()
-    assert log.count("program begins") == 2
+    assert log.count("program started") == 2
     assert log.count("part=train-1 ") >= 3
     assert not [path for path in job.rglob("*") if path.name.startswith(".")]
 
@@ -417,7 +417,9 @@ def test_processes_that_begin_with_other_weights_do_not_train(models_dir, tmp_pa
 """,
     )
     assert failure.reason == "crashed"
-    assert failure.detail == "Process 1 of 2 holds other weights than the first one at step 0."
+    assert failure.detail == (
+        "The weights of rank 1 (of 2 processes) differ from those of rank 0 at step 0."
+    )
 
 
 def test_a_process_that_is_killed_takes_the_run_with_it(models_dir, tmp_path):
@@ -435,7 +437,7 @@ def test_a_process_that_is_killed_takes_the_run_with_it(models_dir, tmp_path):
     assert of_type(found, "failure") == []
     assert [event.step for event in of_type(found, "checkpoint")] == [4]
     last = (job / "training.log").read_text().splitlines()[-1]
-    assert "process 1 of 2 ended with signal 9" in last
+    assert "rank 1 of 2 ended with signal 9" in last
 
 
 def test_a_lost_connection_is_not_the_reason_where_a_death_is(models_dir, tmp_path):
@@ -500,11 +502,11 @@ def test_where_one_hangs_all_are_killed_and_the_others_say_where_they_stood(
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     job = make_job(tmp_path, models_dir, two(LONG), ROWS)
-    with Child("worker.programs.train", job, 60, "console") as child:
+    with ProgramProcess("worker.programs.train", job, 60, "console") as child:
         wait_until(lambda: reached(job, 3), job, child.status)
         watched = processes(child._process.pid, job)
         signal.pidfd_send_signal(watched[0], signal.SIGSTOP)
-        child.dump()
+        child.dump_stacks()
         sent, kill = [], os.killpg
         monkeypatch.setattr(os, "killpg", lambda *given: sent.append(given[1]) or kill(*given))
         assert child.kill() == -signal.SIGKILL

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("bfloat16")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(quantized_cache, "LEAST_BYTES", 1)
+    monkeypatch.setattr(quantized_cache, "MIN_MODEL_BYTES", 1)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_one_of_several_at_once_keeps_it(model, tmp_path, quantized):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(cache.store, [base.model] * 8))
     assert entries(kept) == [kept / cache.key]
-    found = cache.load(lambda entry: load._read(entry, specification(), CPU))
+    found = cache.load(lambda entry: load._from_pretrained(entry, specification(), CPU))
     assert_same(bits(found), bits(base.model))
 
 
@@ -189,7 +189,7 @@ def test_the_entry_longest_unused_goes_first(model, tmp_path, monkeypatch):
     os.utime(first, (1, 1))
     os.utime(second, (2, 2))
     load_base(model, specification(), CPU, kept)  # used
-    monkeypatch.setattr(quantized_cache, "MOST_BYTES", int(2.5 * size))
+    monkeypatch.setattr(quantized_cache, "MAX_CACHE_BYTES", int(2.5 * size))
     load_base(model, specification(bnb_4bit_compute_dtype="float32"), CPU, kept)
     assert first.exists()
     assert not second.exists()
@@ -197,17 +197,17 @@ def test_the_entry_longest_unused_goes_first(model, tmp_path, monkeypatch):
 
 
 def test_what_is_larger_than_the_bound_is_not_kept(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(quantized_cache, "MOST_BYTES", 1000)
+    monkeypatch.setattr(quantized_cache, "MAX_CACHE_BYTES", 1000)
     load_base(model, specification(), CPU, tmp_path / "kept")
     assert entries(tmp_path / "kept") == []
 
 
 def test_small_models_and_full_disks_are_left_alone(model, tmp_path, monkeypatch):
     kept = tmp_path / "kept"
-    monkeypatch.setattr(quantized_cache, "LEAST_BYTES", 10**9)
+    monkeypatch.setattr(quantized_cache, "MIN_MODEL_BYTES", 10**9)
     load_base(model, specification(), CPU, kept)
     assert not kept.exists()
-    monkeypatch.setattr(quantized_cache, "LEAST_BYTES", 1)
+    monkeypatch.setattr(quantized_cache, "MIN_MODEL_BYTES", 1)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     load_base(model, specification(), CPU, kept)

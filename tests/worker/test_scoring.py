@@ -15,7 +15,7 @@ from tests.support.tiny_models import FAMILIES
 from worker.data.prefixes import common_length
 from worker.scoring import attention, labels, prefill
 from worker.scoring.labels import Item, score
-from worker.scoring.predictions import predicted
+from worker.scoring.predictions import predicted_label
 from worker.scoring.trie import Trie
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def items(shared: int, count: int = 9, answers: list[list[int]] = ANSWERS) -> li
 def agree(model, some):
     """That the fast way is taken and gives the reference's figures."""
     said: list[str] = []
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
     assert said == []
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
@@ -82,14 +82,14 @@ def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("at_once", [1, attention.SCORES_AT_ONCE])
+@pytest.mark.parametrize("at_once", [1, attention.MAX_BLOCK_SCORES])
 def test_every_family_attends_in_the_quick_way_and_as_before_afterwards(
     load, family, at_once, monkeypatch
 ):
     model, _ = load(family)
     before = model.config._attn_implementation
-    monkeypatch.setattr(labels, "attend_as_it_does", None)  # to call it would be an error
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)  # one row at a time, or all
+    monkeypatch.setattr(labels, "default_attention", None)  # to call it would be an error
+    monkeypatch.setattr(attention, "MAX_BLOCK_SCORES", at_once)  # one row at a time, or all
     agree(model, items(14))
     assert model.config._attn_implementation == before != attention.NAME
 
@@ -187,7 +187,7 @@ def test_a_wrong_tree_is_noticed_and_the_plain_way_taken(load, monkeypatch, sees
     monkeypatch.setattr(Trie, "of", wrong)
     said: list[str] = []
     some = items(14)
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
     assert len(said) == 1
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
@@ -205,7 +205,7 @@ def test_a_wrong_sliding_window_is_noticed_and_the_plain_way_taken(load, monkeyp
     monkeypatch.setattr(prefill, "masks", full_everywhere)
     said: list[str] = []
     some = items(14)
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, fell_back=said.append)
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
     assert len(said) == 1
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
@@ -229,5 +229,5 @@ def test_common_length(sequences, length):
 
 
 def test_a_tie_goes_to_the_first_label_in_sorted_order():
-    assert predicted(["normal", "hate"], [0.5, 0.5]) == "hate"
-    assert predicted(["hate", "normal"], [0.4, 0.6]) == "normal"
+    assert predicted_label(["normal", "hate"], [0.5, 0.5]) == "hate"
+    assert predicted_label(["hate", "normal"], [0.4, 0.6]) == "normal"

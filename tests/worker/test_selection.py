@@ -5,13 +5,13 @@ import torch
 
 from service.domain.spec import FairnessSection
 from service.fairness import Predictions
-from service.fairness.columns import MOST_PARTS
-from tests.support.given_answers import ODD, answers, choosing
+from service.fairness.columns import MAX_PARTS
+from tests.support.fixed_predictions import ODD, answers, choosing
 from tests.support.train_jobs import events, of_type, read_json
 from worker.runtime.events import Stopped
 from worker.training import checkpoints
 from worker.training.results import trainer_state
-from worker.training.selection import Selection, nothing_within_caps
+from worker.training.selection import Selection, infeasible_detail
 
 CAPS = [
     # The best F1 of all breaks the cap; the next best just holds it.
@@ -130,7 +130,7 @@ def test_a_column_of_free_text_makes_no_thousands_of_series():
     chosen = Selection(fairness, fitted=False, score=lambda *_: predictions)
     _, values = chosen.measure(None, 3, None)
     series = [name for name in values if name.startswith("eval_fpr/")]
-    assert len(series) == MOST_PARTS
+    assert len(series) == MAX_PARTS
     assert {"eval_fpr/often", "eval_fpr/once 299"} <= set(series)
 
 
@@ -171,9 +171,9 @@ def test_what_is_broken_is_named():
     ]
     fairness = FairnessSection(positive_label="hate", caps=caps, min_f1=0.82)
     found, _ = Selection(fairness, fitted=False, score=lambda *_: answers(6)).measure(None, 6, None)
-    said = nothing_within_caps(found, fairness)
-    assert "(0.070 in all)" in said
-    assert said.endswith(f"at step 6: F1 is 0.800 (min_f1 0.82); FPR of {ODD} is 0.250 (cap 0.2).")
+    said = infeasible_detail(found, fairness)
+    assert "smallest total violation (0.070)" in said
+    assert said.endswith(f"of step 6: F1 is 0.800 (min_f1 0.82); FPR of {ODD} is 0.250 (cap 0.2).")
 
 
 def test_early_stopping_goes_by_the_loss_all_the_same(load, tmp_path):

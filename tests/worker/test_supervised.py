@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from service.domain.events import EXIT_DONE, EXIT_STOPPED
+from service.ops.parent_pipe import read_pipe
 from tests.support.train_jobs import environment, events, make_job, of_type, spec
 from worker.runtime.events import Stopped, StopSignal
-from worker.runtime.parent_pipe import hear
 
 PROGRAM = """
 import time
@@ -137,13 +137,13 @@ def test_what_was_said_while_the_program_stood_still_was_heard(job):
 
 def test_a_pipe_can_say_something_nothing_or_be_closed():
     read_end, write_end = os.pipe()
-    assert hear(read_end, 0.01) is None
+    assert read_pipe(read_end, 0.01) is None
     os.write(write_end, b"..")
-    assert hear(read_end, 0.01) == b".."
+    assert read_pipe(read_end, 0.01) == b".."
     os.write(write_end, b".")
     os.close(write_end)
-    assert hear(read_end, None) == b"."
-    assert hear(read_end, None) == b""
+    assert read_pipe(read_end, None) == b"."
+    assert read_pipe(read_end, None) == b""
     os.close(read_end)
 
 
@@ -158,7 +158,7 @@ def test_a_pipe_is_looked_at_once_more_when_the_time_is_up(monkeypatch):
         return (readers if seconds == 0 else []), [], []
 
     monkeypatch.setattr(select, "select", interrupted)
-    assert hear(read_end, 60) == b"."
+    assert read_pipe(read_end, 60) == b"."
     assert waited == [60, 0]
     os.close(read_end)
     os.close(write_end)
@@ -190,13 +190,13 @@ def test_term_outside_of_the_work_is_only_noted():
     stop = StopSignal()
     stop.on_signal(signal.SIGTERM, None)
     assert stop.requested
-    with pytest.raises(Stopped), stop.at_once():
+    with pytest.raises(Stopped), stop.immediate():
         raise AssertionError("the work began")
 
 
 def test_term_takes_effect_at_once_but_where_it_is_deferred():
     stop = StopSignal()
-    with stop.at_once():
+    with stop.immediate():
         with stop.deferred():
             stop.on_signal(signal.SIGTERM, None)
         with pytest.raises(Stopped):

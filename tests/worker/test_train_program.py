@@ -317,7 +317,7 @@ def test_a_model_that_cannot_be_had_fails_at_once(models_dir, tmp_path):
     assert program.stderr.decode().startswith("model_unavailable: openai/gpt-oss-20b is not on")
     failure = events(job)[-1]
     assert failure.reason == "model_unavailable"
-    assert "cannot be reached" in failure.detail
+    assert "is unreachable" in failure.detail
 
 
 def test_a_target_module_that_is_not_there_is_named(models_dir, tmp_path):

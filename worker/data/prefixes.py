@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 
 def common_length(sequences: Sequence[list[int]]) -> int:
-    """Length of the longest common beginning."""
+    """Return the length of the longest common prefix. Needs at least one sequence."""
     first, last = min(sequences), max(sequences)
-    for place, (a, b) in enumerate(zip(first, last, strict=False)):
+    for index, (a, b) in enumerate(zip(first, last, strict=False)):
         if a != b:
-            return place
+            return index
     return min(len(first), len(last))

@@ -1,4 +1,4 @@
-"""The dataset's canonical rows, as the programs read them."""
+"""Canonical rows of a dataset."""
 
 import hashlib
 import json
@@ -22,11 +22,12 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
+    """Return all rows of a canonical Parquet file, in its order."""
     from pyarrow.parquet import ParquetFile
 
     columns = ["id", "text", "messages", "label", "group", "source", "detail", "split"]
     rows = []
-    # Not read_table, which loads pyarrow's data sets and they pandas.
+    # Not read_table, which imports pyarrow.dataset and with it pandas.
     with ParquetFile(path) as file:
         table = file.read(columns=columns)
     for values in table.to_pylist():
@@ -35,14 +36,14 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def sample(rows: Sequence[Row], most: int | None) -> list[Row]:
-    """At most so many of `rows`, in their order: those whose ids have the smallest SHA-256.
+def sample(rows: Sequence[Row], max_rows: int | None) -> list[Row]:
+    """Return at most `max_rows` of `rows`, in their order: those whose ids have the least SHA-256.
 
-    So the sample depends on the rows alone and is the same one for every run and target, which can
-    be compared on it row by row; a smaller sample lies in a larger one.
+    The sample depends on the rows alone, so it is the same for every run and target, which can then
+    be compared row by row; a smaller sample is a subset of a larger one.
     """
-    if most is None or most >= len(rows):
+    if max_rows is None or max_rows >= len(rows):
         return list(rows)
     ranked = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
-    chosen = {row.id for row in ranked[:most]}
+    chosen = {row.id for row in ranked[:max_rows]}
     return [row for row in rows if row.id in chosen]

@@ -1,8 +1,8 @@
-"""Rows to token ids: the chat template's frame, the row's own words, the answer.
+"""Tokenization of rows: the chat template's frame, the row's own text, the answer.
 
-What stands in a row or a template is never read as a special token of the model: the frame (what
-the chat template adds) is found by rendering the chat with markers for its contents, once per
-sequence of roles, and frame and contents are tokenised apart.
+Text of a row or of a prompt template is never tokenized as a special token of the model. The frame
+(all that the chat template adds) is obtained by rendering the chat with markers as contents, once
+per sequence of roles; frame and contents are then tokenized separately.
 """
 
 import json
@@ -16,8 +16,8 @@ from service.domain.states import FailureReason
 from service.domain.template import Template
 from worker.data.rows import Row
 
-# Some chat templates print today's date. A run must see the same prompt on the day it resumes.
-_STANDING_STILL = (
+# Some chat templates print the current date. A resumed run must see the same prompt on another day.
+_FIXED_DATE_MACRO = (
     "{%- macro strftime_now(pattern) -%}"
     "{%- if pattern == '%d %b %Y' -%}01 Jan 2025{%- else -%}2025-01-01{%- endif -%}"
     "{%- endmacro -%}"
@@ -26,7 +26,7 @@ _STANDING_STILL = (
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A turn's content; `text` is the part that may be cut short."""
+    """A turn's content; `text` is the part that may be truncated."""
 
     before: str
     text: str = ""
@@ -35,7 +35,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids up to where the answer begins; `text` is the part that may be cut short."""
+    """Token ids up to the start of the answer; `text` is the part that may be truncated."""
 
     head: list[int]
     text: list[int]
@@ -44,22 +44,22 @@ class Prompt:
     def __len__(self) -> int:
         return len(self.head) + len(self.text) + len(self.tail)
 
-    def cut(self, length: int) -> list[int]:
-        """Ids of at most `length` tokens, the text's end cut off. Needs length >= head + tail."""
+    def truncated(self, length: int) -> list[int]:
+        """Return at most `length` ids, cutting the text's end. Needs length >= head + tail."""
         room = length - len(self.head) - len(self.tail)
         return self.head + self.text[:room] + self.tail
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`ids` are prompt and answer; the answer begins at `start`."""
+    """A training sample: `ids` are prompt and answer, `start` is the answer's first index."""
 
     ids: list[int]
     start: int
 
 
 class Tokens:
-    """Frames and contents of one tokenizer. `limit` is the longest sequence, in tokens."""
+    """Tokenizes frames and contents. `limit` is the maximum length of a sequence, in tokens."""
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
         from tokenizers import Tokenizer
@@ -68,7 +68,7 @@ class Tokens:
         self.limit = limit
         self.eos: int = tokenizer.eos_token_id
         self.pad: int = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        # The same tokenizer without its added tokens. `split_special_tokens` would spare those that
+        # The same tokenizer without its added tokens. `split_special_tokens` would leave those that
         # are added but not marked special, such as Qwen's <think>.
         layout = json.loads(tokenizer.backend_tokenizer.to_str())
         self._special = {token["id"] for token in layout["added_tokens"]}
@@ -82,54 +82,54 @@ class Tokens:
         self._frames: dict[tuple[str, ...], list[list[int]]] = {}
         self._answers: dict[tuple[str, ...], list[int]] = {}
 
-    def plain(self, text: str) -> list[int]:
-        """Ids of `text` as mere words."""
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of `text`, none of which is a special token."""
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         if self._special.isdisjoint(ids) or len(text) < 2:
             return ids
-        # A vocabulary that spells a special token out: take it apart.
+        # The vocabulary itself contains the text of a special token: split the text.
         half = len(text) // 2
-        return self.plain(text[:half]) + self.plain(text[half:])
+        return self.encode_text(text[:half]) + self.encode_text(text[half:])
 
-    def text(self, ids: Sequence[int]) -> str:
-        """What the ids spell, special tokens too."""
-        spelt: str = self._tokenizer.decode(
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, special tokens included."""
+        decoded: str = self._tokenizer.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        return spelt
+        return decoded
 
     def prompt(self, turns: Sequence[tuple[str, Content]]) -> Prompt:
-        """The prompt of a chat that an answer of the assistant's follows."""
+        """Return the prompt of a chat, ready for the assistant's answer."""
         frame = self._frame((*(role for role, _ in turns), "assistant"))
         head: list[int] = []
         text: list[int] = []
         tail: list[int] = []
-        side = head
+        part = head
         for literal, (_, content) in zip(frame, turns, strict=False):
-            side += literal
-            # A space before the text belongs to its first word in most vocabularies.
+            part += literal
+            # In most vocabularies a space before the text belongs to its first word.
             before = content.before.rstrip(" ") if content.text else content.before
-            side += self.plain(before)
+            part += self.encode_text(before)
             if content.text:
-                text = self.plain(content.before[len(before) :] + content.text)
-                side = tail
-            side += self.plain(content.after)
-        side += frame[len(turns)]
+                text = self.encode_text(content.before[len(before) :] + content.text)
+                part = tail
+            part += self.encode_text(content.after)
+        part += frame[len(turns)]
         return Prompt(head, text, tail)
 
     def answer(self, prompt_roles: Sequence[str], answer: str) -> list[int]:
-        """Ids of the assistant's answer with its end of turn, up to the end-of-sequence token."""
+        """Return the ids of the assistant's answer, its end of turn and the EOS token."""
         key = (*prompt_roles, answer)
         if key not in self._answers:
             end = self._frame((*prompt_roles, "assistant"))[-1]
             end = end[: end.index(self.eos)] if self.eos in end else end
-            self._answers[key] = [*self.plain(answer), *end, self.eos]
+            self._answers[key] = [*self.encode_text(answer), *end, self.eos]
         return self._answers[key]
 
     def _frame(self, roles: tuple[str, ...]) -> list[list[int]]:
-        """Ids of what the chat template puts before, between and after the contents of the roles.
+        """Return the ids that the chat template adds before, between and after the contents.
 
-        One list more than there are roles.
+        There is one more list than there are roles.
         """
         if roles not in self._frames:
             self._frames[roles] = [
@@ -154,16 +154,16 @@ class Tokens:
         except TemplateError:
             if roles[0] != "system":
                 raise
-            # Some models know no system turn: the instruction then opens the user's.
+            # Some models have no system turn: the instruction is then put before the user's text.
             chat[1]["content"] = f"{marks[0]}\n\n{marks[1]}"
             rendered = self._apply(chat[1:])
         pieces = []
         for mark in marks:
-            literal, found, rendered = rendered.partition(mark)
-            if not found:
+            literal, marker, rendered = rendered.partition(mark)
+            if not marker:
                 raise ProgramFailure(
                     FailureReason.INVALID_SPEC,
-                    "base_model: its chat template leaves out or reorders turns of the chat "
+                    "base_model: its chat template omits or reorders turns of the chat "
                     f"({', '.join(roles)}); fine-tune another variant of the model.",
                 )
             pieces.append(literal)
@@ -172,7 +172,7 @@ class Tokens:
     def _apply(self, chat: list[dict[str, str]]) -> str:
         layout = self._tokenizer.get_chat_template()
         if "strftime_now" in layout:
-            layout = _STANDING_STILL + layout
+            layout = _FIXED_DATE_MACRO + layout
         rendered: str = self._tokenizer.apply_chat_template(
             chat, tokenize=False, chat_template=layout
         )
@@ -181,16 +181,16 @@ class Tokens:
 
 @dataclass(slots=True)
 class Prompts:
-    """Turns rows into prompts and answers, and counts those cut short."""
+    """Builds prompts and answers from rows, and counts the truncated prompts."""
 
     tokens: Tokens
     template: Template
     completions: dict[str, str] | None
-    """Label -> the assistant's turn, for rows of messages."""
+    """The assistant's turn for each label, for rows of messages."""
     truncated: int = 0
 
     def turns(self, row: Row) -> list[tuple[str, Content]]:
-        """The row's chat, without the assistant's last answer."""
+        """Return the row's chat as (role, content), without the assistant's last answer."""
         if row.messages is None:
             before, after = self.template.split_user(row.group)
             turns = [("user", Content(before, row.text or "", after))]
@@ -200,15 +200,15 @@ class Prompts:
         turns = [(turn["role"], Content(turn["content"])) for turn in row.messages]
         if turns and turns[-1][0] == "assistant":
             turns.pop()
-        users = [place for place, (role, _) in enumerate(turns) if role == "user"]
+        users = [index for index, (role, _) in enumerate(turns) if role == "user"]
         if users:
             turns[users[-1]] = ("user", Content("", turns[users[-1]][1].before))
         return turns
 
     def label_answers(self, row: Row, labels: Sequence[str]) -> list[list[int]]:
-        """Ids of the whole answer for each label.
+        """Return the ids of the whole answer for each label.
 
-        Raises ProgramFailure(invalid_data) for a label that has no word in the template.
+        Raises ProgramFailure(invalid_data) for a label without a completion in the template.
         """
         roles = [role for role, _ in self.turns(row)]
         answers = []
@@ -221,30 +221,34 @@ class Prompts:
             except KeyError as error:
                 raise ProgramFailure(
                     FailureReason.INVALID_DATA,
-                    f"The template {self.template.name} has no word for the label {label!r}.",
+                    f"The template {self.template.name} has no completion for the label {label!r}.",
                 ) from error
             answers.append(self.tokens.answer(roles, text))
         return answers
 
-    def fitted(self, row: Row, answers: Iterable[list[int]]) -> list[int]:
-        """The row's prompt, cut so that the longest of `answers` still fits behind it."""
+    def fit_prompt(self, row: Row, answers: Iterable[list[int]]) -> list[int]:
+        """Return the row's prompt, truncated so that the longest of `answers` fits after it.
+
+        Raises ProgramFailure(invalid_spec) if prompt frame and answer alone exceed the limit.
+        """
         prompt = self.tokens.prompt(self.turns(row))
         longest = max(len(answer) for answer in answers)
-        least = len(prompt.head) + len(prompt.tail) + longest
-        if least > self.tokens.limit:
+        min_tokens = len(prompt.head) + len(prompt.tail) + longest
+        if min_tokens > self.tokens.limit:
             raise ProgramFailure(
                 FailureReason.INVALID_SPEC,
                 f"training.max_seq_length is {self.tokens.limit}, but instruction and answer alone "
-                f"take {least} tokens (row {row.id}); give it at least {least} and room for text.",
+                f"take {min_tokens} tokens (row {row.id}); set it to at least {min_tokens}, plus "
+                "room for the text.",
             )
         room = self.tokens.limit - longest
         self.truncated += len(prompt) > room
-        return prompt.cut(room)
+        return prompt.truncated(room)
 
     def example(self, row: Row, labels: Sequence[str]) -> Example | None:
-        """The row to train on; None for one without an answer.
+        """Return the training sample of the row; None for a row without an answer.
 
-        The prompt leaves room for every label's answer, so that scoring sees the same one.
+        The prompt leaves room for every label's answer, so that scoring sees the same prompt.
         """
         if row.messages is not None and row.messages[-1]["role"] == "assistant":
             roles = [role for role, _ in self.turns(row)]
@@ -253,5 +257,5 @@ class Prompts:
             answer = self.label_answers(row, [row.label])[0]
         else:
             return None
-        prompt = self.fitted(row, [answer, *self.label_answers(row, labels)])
+        prompt = self.fit_prompt(row, [answer, *self.label_answers(row, labels)])
         return Example(prompt + answer, len(prompt))

@@ -1,4 +1,4 @@
-"""A base model's weights as its files hold them, each read when it is asked for."""
+"""Lazy access to the weights in a base model's files."""
 
 import json
 from collections import Counter
@@ -17,34 +17,35 @@ _TYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-"""Of safetensors, those of numbers that are trained; all others are copied as they are."""
+"""Floating-point dtypes of safetensors; weights of all other dtypes are copied unchanged."""
 _BLOCKS, _SCALES = "_blocks", "_scales"
 
 
 class BaseFiles:
-    """Invariant: no more of the files is in memory than what `read` has returned; the rest is
-    mapped from the disk.
+    """The weights by name, in the order of the files.
 
-    What is stored in MXFP4 (the experts of gpt-oss) is one weight here, under the name that it
-    has in the model, in bfloat16, in which its values are exact.
+    Invariant: only the weights that `read` has returned are in memory; the files are memory-mapped.
+
+    A weight stored in MXFP4 (the experts of gpt-oss) appears under its name in the model, in
+    bfloat16, which represents its values exactly.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Raises OSError, SafetensorError, ValueError for files that are no weights."""
+        """Open the files. Raises OSError, SafetensorError or ValueError for invalid ones."""
         self._stack = ExitStack()
         self._files: dict[str, Any] = {}
         index = directory / "model.safetensors.index.json"
-        places = ["model.safetensors"]
+        file_names = ["model.safetensors"]
         if index.is_file():
-            places = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        for place in places:
-            file = self._stack.enter_context(safe_open(directory / place, framework="pt"))
+            file_names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        for file_name in file_names:
+            file = self._stack.enter_context(safe_open(directory / file_name, framework="pt"))
             self._files |= dict.fromkeys(file.keys(), file)
-        method = quantization_of(directory)
-        self._packed = [] if method != "mxfp4" else self._pairs()
-        hidden = {name + end for name in self._packed for end in (_BLOCKS, _SCALES)}
-        self.names = [name for name in self._files if name not in hidden] + self._packed
-        self._usual = self._most_common_type()
+        quantization = quantization_of(directory)
+        self._packed = [] if quantization != "mxfp4" else self._pairs()
+        packed_parts = {name + end for name in self._packed for end in (_BLOCKS, _SCALES)}
+        self.names = [name for name in self._files if name not in packed_parts] + self._packed
+        self._main_dtype = self._most_common_type()
 
     def __enter__(self) -> Self:
         return self
@@ -81,45 +82,45 @@ class BaseFiles:
         return tuple(self._files[name].get_slice(name).get_shape())
 
     def dtype(self, name: str) -> torch.dtype | None:
-        """None for what is no floating-point number of 16 bits or more."""
+        """Return the weight's dtype; None unless it is floating-point of 16 bits or more."""
         if name in self._packed:
             return torch.bfloat16
         return _TYPES.get(self._files[name].get_slice(name).get_dtype())
 
-    def merged_dtype(self, name: str, asked: torch.dtype) -> torch.dtype | None:
-        """What a weight becomes where `asked` is asked for; None: it stays as it is.
+    def merged_dtype(self, name: str, target_dtype: torch.dtype) -> torch.dtype | None:
+        """Return the dtype of the merged weight for a model of `target_dtype`; None: unchanged.
 
-        Float32 beside weights of 16 bits was chosen for this one, and is kept.
+        A float32 weight in a model of 16 bits was stored so on purpose and stays float32.
         """
         own = self.dtype(name)
-        apart = own == torch.float32 and self._usual in (torch.float16, torch.bfloat16)
-        return None if own is None or apart else asked
+        keep_float32 = own == torch.float32 and self._main_dtype in (torch.float16, torch.bfloat16)
+        return None if own is None or keep_float32 else target_dtype
 
-    def size(self, name: str, asked: torch.dtype) -> int:
-        """Bytes of the weight once merged."""
-        kind = self.merged_dtype(name, asked) or self.dtype(name)
+    def size(self, name: str, target_dtype: torch.dtype) -> int:
+        """Return the bytes of the merged weight."""
+        kind = self.merged_dtype(name, target_dtype) or self.dtype(name)
         if kind is not None:
             return prod(self.shape(name)) * kind.itemsize
         return int(self.read(name).nbytes)
 
     def read(self, name: str) -> torch.Tensor:
-        """The weight, on the CPU, not to be changed: the memory may be the file's."""
+        """Return the weight on the CPU. Read-only: its memory may be the mapped file."""
         if name not in self._packed:
-            found: torch.Tensor = self._files[name].get_tensor(name)
-            return found
+            tensor: torch.Tensor = self._files[name].get_tensor(name)
+            return tensor
         from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
         blocks = self._files[name + _BLOCKS].get_tensor(name + _BLOCKS)
         scales = self._files[name + _SCALES].get_tensor(name + _SCALES)
         whole = torch.empty(self.shape(name), dtype=torch.bfloat16)
-        for expert in range(len(blocks)):  # what it needs meanwhile is several times an expert
-            one = slice(expert, expert + 1)
-            whole[one] = convert_moe_packed_tensors(blocks[one], scales[one])
+        for expert in range(len(blocks)):  # converting takes several times an expert's memory
+            index = slice(expert, expert + 1)
+            whole[index] = convert_moe_packed_tensors(blocks[index], scales[index])
         return whole
 
 
 def quantization_of(directory: Path) -> str | None:
-    """What the weights in a model's directory are quantized by; None where they are not."""
+    """Return the quantization method of a model's files; None if they are not quantized."""
     config = json.loads((directory / "config.json").read_text())
     section = config.get("quantization_config")
     return None if section is None else str(section.get("quant_method"))

@@ -1,4 +1,4 @@
-"""Merging by peft itself, with the whole model in memory: for weights that cannot be streamed."""
+"""Merging by peft with the whole model in memory, for weights that cannot be streamed."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from service.domain.spec import RunSpec
-from worker.merging.streamed import Quantized, Write
+from worker.merging.streamed import QuantizedWeights, Write
 from worker.modeling.load import add_adapter
 from worker.training.checkpoints import load_adapter
 
@@ -16,14 +16,14 @@ def write_merged_by_peft(
     adapter: Path,
     target: Path,
     spec: RunSpec,
-    quantized: Quantized | None,
+    quantized: QuantizedWeights | None,
     dtype: torch.dtype,
-    most: int,
+    max_shard_bytes: int,
     write: Write,
 ) -> None:
-    """The same files as `write_merged`, of at most `most` bytes each.
+    """Write the files of `write_merged`, of at most `max_shard_bytes` each.
 
-    Raises BrokenCheckpoint, and ValueError where a merged weight is not finite.
+    Raises BrokenCheckpoint, and ValueError if a merged weight is not finite.
     """
     from transformers import AutoModelForCausalLM
 
@@ -33,8 +33,10 @@ def write_merged_by_peft(
     if quantized is not None:
         for name, parameter in model.named_parameters():
             if name in quantized.names:
-                parameter.data = quantized.seen(parameter.data).to(dtype)
+                parameter.data = quantized.quantization_round_trip(parameter.data).to(dtype)
     adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
     load_adapter(adapted, load_file(adapter / "adapter_model.safetensors"))
     merged = adapted.merge_and_unload(safe_merge=True)
-    write("the merged model", lambda: merged.save_pretrained(target, max_shard_size=most))
+    write(
+        "the merged model", lambda: merged.save_pretrained(target, max_shard_size=max_shard_bytes)
+    )

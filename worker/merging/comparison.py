@@ -1,148 +1,157 @@
-"""A merged model held against the adapter that it was made from, on a sample of the run's rows."""
+"""Comparison of a merged model with its base model and adapter, on a sample of the run's rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from service.domain.errors import ProgramFailure
+from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
 from worker.data.rows import Row, sample
 from worker.data.tokenize import Prompts, Tokens
-from worker.modeling.load import Base, set_training
-from worker.runtime.launch import Program
+from worker.modeling.load import set_training
+from worker.runtime.events import Reporter
 from worker.runtime.out_of_memory import detect_out_of_memory
-from worker.scoring.labels import Item, likelihoods, score
-from worker.scoring.predictions import predicted
+from worker.scoring.labels import Item, mean_log_likelihoods, score
+from worker.scoring.predictions import predicted_label
 
-ROWS = 64
-"""Rows compared, at most."""
+MAX_ROWS = 64
+"""Maximum number of rows compared."""
 
-TOLERATED = 0.25
-"""Share of the rows that may change their label (one may always): borderline ones do by rounding
-alone, and of a model that has learned little many are. What is merged wrongly changes more."""
+MAX_CHANGED_SHARE = 0.25
+"""Maximum share of rows with a changed label (one row may always change): rounding alone changes
+borderline rows, of which a model that has learned little has many. A wrong merge changes more."""
 
-TOLERATED_OF_OTHERS = 0.5
-"""The same where a model that was trained on 4-bit weights gets the original ones: it is another
-model, and a small one is moved far by that. What is left is to refuse one that says nothing."""
+MAX_CHANGED_SHARE_ORIGINAL = 0.5
+"""The same limit if a model trained on 4-bit weights is merged into the original ones: that is
+another model, and a small one changes much. The limit then only rejects a useless model."""
 
-TOLERATED_NATS = 0.5
-"""Without labels: mean difference in the log-likelihood of a token."""
+MAX_MEAN_NATS = 0.5
+"""Without labels: maximum of the mean difference in the log-likelihood of a token, in nats."""
 
-Values = list[list[float]]
-"""For each row its labels' probabilities; without labels its answer's likelihood alone."""
+RowScores = list[list[float]]
+"""For each row its labels' probabilities; without labels its answer's mean log-likelihood."""
 
 
-def drawn(rows: Sequence[Row], task: MergeTask) -> list[Row]:
-    """The rows to compare on. Where there are no labels, only those with an answer of their own."""
+def comparison_rows(rows: Sequence[Row], task: MergeTask) -> list[Row]:
+    """Return the rows to compare on: without labels only rows that contain an answer."""
 
     def can_be_compared(row: Row) -> bool:
         answered = row.messages is not None and row.messages[-1]["role"] == "assistant"
         return bool(task.labels) or answered
 
-    known = [row for row in rows if can_be_compared(row)]
-    return sample([row for row in known if row.split == task.split] or known, ROWS)
+    comparable = [row for row in rows if can_be_compared(row)]
+    return sample([row for row in comparable if row.split == task.split] or comparable, MAX_ROWS)
 
 
-def values_of(
-    program: Program,
+def score_rows(
+    job: Job,
     task: MergeTask,
     rows: Sequence[Row],
-    base: Base,
     model: Any,
-    device: torch.device,
+    tokenizer: Any,
+    *,
     tick: Callable[[int], None],
-) -> Values:
-    """What `model`, which is `base.model` or that with an adapter, says of each row.
+    log: Callable[[str], None],
+) -> RowScores:
+    """Return the model's scores of each row.
 
-    `tick` is called with the number of rows done. Raises ProgramFailure.
+    `tick` is called with the number of rows done, `log` if scoring is slow. Raises ProgramFailure.
     """
-    job = program.job
-    tokens = Tokens(base.tokenizer, job.spec.training.max_seq_length)
+    tokens = Tokens(tokenizer, job.spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     size = job.eval_batch_size or job.spec.training.per_device_eval_batch_size
     with detect_out_of_memory("eval", size):
         set_training(model, training=False)
         if not task.labels:
-            found = likelihoods(model, _answered(prompts, rows), device, tick)
-            return [[value] for value in found]
+            log_likelihoods = mean_log_likelihoods(
+                model, _answer_items(prompts, rows), model.device, tick
+            )
+            return [[value] for value in log_likelihoods]
         items = []
         for row in rows:
             answers = prompts.label_answers(row, task.labels)
-            items.append(Item(prompts.fitted(row, answers), answers))
+            items.append(Item(prompts.fit_prompt(row, answers), answers))
         return score(
             model,
             items,
             pad=tokens.pad,
             token_budget=size * job.spec.training.max_seq_length,
-            device=device,
+            device=model.device,
             tick=tick,
-            fell_back=program.reporter.log,
+            on_fallback=log,
         )
 
 
-def _answered(prompts: Prompts, rows: Sequence[Row]) -> list[Item]:
+def _answer_items(prompts: Prompts, rows: Sequence[Row]) -> list[Item]:
     examples = [prompts.example(row, []) for row in rows]
-    return [Item(one.ids[: one.start], [one.ids[one.start :]]) for one in examples if one]
+    return [
+        Item(example.ids[: example.start], [example.ids[example.start :]])
+        for example in examples
+        if example
+    ]
 
 
-def compared(task: MergeTask, adapter: Values, merged: Values) -> MergeComparison:
-    """What differs between the two. At least one row was drawn."""
-    apart = [
-        max(abs(one - other) for one, other in zip(*pair, strict=True))
+def compare_scores(task: MergeTask, adapter: RowScores, merged: RowScores) -> MergeComparison:
+    """Return the differences between the scores of both models, for at least one row."""
+    differences = [
+        max(abs(before - after) for before, after in zip(*pair, strict=True))
         for pair in zip(adapter, merged, strict=True)
     ]
     changed = None
     if task.labels:
         changed = sum(
-            predicted(task.labels, one) != predicted(task.labels, other)
-            for one, other in zip(adapter, merged, strict=True)
+            predicted_label(task.labels, before) != predicted_label(task.labels, after)
+            for before, after in zip(adapter, merged, strict=True)
         )
     return MergeComparison(
-        rows=len(apart),
+        rows=len(differences),
         split=task.split,
         labels_changed=changed,
-        max_difference=max(apart),
-        mean_difference=sum(apart) / len(apart),
+        max_difference=max(differences),
+        mean_difference=sum(differences) / len(differences),
     )
 
 
-def judge(program: Program, task: MergeTask, found: MergeComparison) -> None:
-    """Say what differs. Raises ProgramFailure where that is more than rounding explains."""
-    said = stated(found)
-    program.reporter.log(f"Merged model and adapter compared: {said}.")
-    others = task.base_weights == "original" and program.job.spec.quantization.load_in_4bit
-    remedy = "dtype float32 rounds less."
-    if others:
+def check_comparison(
+    task: MergeTask, comparison: MergeComparison, *, in_4bit: bool, reporter: Reporter
+) -> None:
+    """Report the differences. Raises ProgramFailure if they exceed what rounding explains."""
+    summary = comparison_summary(comparison)
+    reporter.log(f"Compared merged model and adapter: {summary}.")
+    original_weights = task.base_weights == "original" and in_4bit
+    remedy = "Set dtype to float32 for less rounding."
+    if original_weights:
         remedy = (
-            "The run was trained on 4-bit weights and these are the original ones: base_weights "
-            "dequantized is nearer."
+            "The run was trained on 4-bit weights, and these are the original ones: base_weights "
+            "dequantized is closer to the training."
         )
-    if found.labels_changed is None:
-        fits = found.mean_difference <= TOLERATED_NATS
+    if comparison.labels_changed is None:
+        within_tolerance = comparison.mean_difference <= MAX_MEAN_NATS
     else:
-        share = TOLERATED_OF_OTHERS if others else TOLERATED
-        fits = found.labels_changed <= max(1, int(share * found.rows))
-    if not fits:
+        share = MAX_CHANGED_SHARE_ORIGINAL if original_weights else MAX_CHANGED_SHARE
+        within_tolerance = comparison.labels_changed <= max(1, int(share * comparison.rows))
+    if not within_tolerance:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            f"The merged model differs too much from the adapter and is not published: {said}. "
+            f"The merged model differs too much from the adapter and is not published: {summary}. "
             f"{remedy}",
         )
-    if found.labels_changed:
-        program.reporter.warn("merged_differs", f"Merged model and adapter: {said}. {remedy}")
+    if comparison.labels_changed:
+        reporter.warn("merged_differs", f"Merged model and adapter: {summary}. {remedy}")
 
 
-def stated(found: MergeComparison) -> str:
-    """The comparison as half a sentence."""
-    on = f"on {found.rows} rows of the {found.split} split"
-    if found.labels_changed is None:
+def comparison_summary(comparison: MergeComparison) -> str:
+    """Return the comparison as a clause without a final full stop."""
+    sample_text = f"on {comparison.rows} rows of the {comparison.split} split"
+    if comparison.labels_changed is None:
         return (
-            f"{on} the mean log-likelihood of an answer's tokens differs by "
-            f"{found.mean_difference:.2g} nats, {found.max_difference:.2g} at most"
+            f"{sample_text} the mean log-likelihood of an answer's tokens differs by "
+            f"{comparison.mean_difference:.2g} nats on average and by at most "
+            f"{comparison.max_difference:.2g}"
         )
     return (
-        f"{on} {found.labels_changed} changed their label, and a label's probability differs by "
-        f"{found.max_difference:.2g} at most, {found.mean_difference:.2g} in the mean"
+        f"{sample_text} {comparison.labels_changed} changed their label, and a label's probability "
+        f"differs by at most {comparison.max_difference:.2g} and by "
+        f"{comparison.mean_difference:.2g} on average"
     )

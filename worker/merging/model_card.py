@@ -1,13 +1,13 @@
-"""README.md of a merged model, as the Hub, transformers and people read it."""
+"""Model card of a merged model: README.md for the Hub, transformers and human readers."""
 
 from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
-from worker.merging.comparison import stated
-from worker.training.model_card import one_line, plain
+from worker.merging.comparison import comparison_summary
+from worker.training.model_card import escape_markdown, intended_use, one_line
 
 
-def merged_card(job: Job, task: MergeTask, found: MergeComparison) -> str:
-    """The whole file."""
+def merged_model_card(job: Job, task: MergeTask, comparison: MergeComparison) -> str:
+    """Return the card's text."""
     from huggingface_hub import ModelCardData
 
     spec = job.spec
@@ -21,34 +21,32 @@ def merged_card(job: Job, task: MergeTask, found: MergeComparison) -> str:
         pipeline_tag="text-generation",
         tags=["merged", "fairtune"],
     )
-    answers = ", ".join(f"`{plain(label)}`" for label in task.labels) or "labels"
+
     into = {
         "original": "the base model's own weights",
-        "dequantized": "the base model's weights after a way through 4 bits "
-        f"({spec.quantization.bnb_4bit_quant_type}), which is what the training saw",
+        "dequantized": "the base model's weights, quantized to 4 bits "
+        f"({spec.quantization.bnb_4bit_quant_type}) and dequantized, as in training",
     }[task.base_weights]
     lines = [
         "---",
         str(metadata.to_yaml()),
         "---",
         "",
-        f"# {plain(name)}, merged",
+        f"# {escape_markdown(name)}, merged",
         "",
         f"`{spec.base_model}` with the LoRA adapter of Fairtune's run `{job.run_id}` (step",
         f"{task.step}) merged into {into}, in {task.dtype}.",
-        "It is a classifier: it answers with one of a few labels. Its licence is that of the base",
-        "model and of the data, which Fairtune does not know.",
+        "It is a classifier: it answers with one of a few labels. The licences of the base model",
+        "and of the data apply; Fairtune does not know them.",
         "",
-        "## Intended use",
+        *intended_use(task.labels, job.template.name),
+        "Decisions about people need human review. The run's bias report, which is of the adapter,",
+        "has the error rates by group.",
         "",
-        f"Classifying short texts into {answers} under the prompt template `{job.template.name}`.",
-        "The probability of a label is that of its whole answer against the other labels' answers.",
-        "Not for decisions about people without a person who looks at them. Whom it gets wrong is",
-        "in the run's bias report, which is of the adapter.",
+        "## Comparison with the adapter",
         "",
-        "## Against the adapter",
-        "",
-        f"Before it was published it was compared with the adapter: {stated(found)}.",
+        "Before publication the merged model was compared with the adapter:",
+        f"{comparison_summary(comparison)}.",
         "",
         "## How to load it",
         "",

@@ -1,8 +1,8 @@
-"""A merged model written a file at a time: what is in memory is one file's weights, not a model's.
+"""Streamed writing of a merged model: one file's weights are in memory, not the whole model.
 
-Every weight of the base model's files is read, merged where the adapter has an update for it,
-rounded once and written under the name that it had, in the same order. So the merged model opens
-wherever the base model does.
+Every weight of the base model's files is read, merged if the adapter has an update for it, rounded
+once and written under its original name, in the original order. The merged model can therefore be
+loaded wherever the base model can.
 """
 
 import json
@@ -22,22 +22,22 @@ from worker.merging.updates import LowRank, Replaced, Stacked
 
 Updates = Mapping[str, LowRank | Stacked | Replaced]
 Write = Callable[[str, Callable[[], None]], None]
-"""Called with a file's name and what writes it: waits where the disk is full."""
+"""Takes a file's name and the function that writes it; waits while the disk is full."""
 
 
 @dataclass(frozen=True, slots=True)
-class Quantized:
-    """Which weights the training saw after a way through 4 bits, and what that was."""
+class QuantizedWeights:
+    """The weights that were held in 4 bits during training, and how they were quantized."""
 
     names: frozenset[str]
     section: QuantizationSection
     dtype: torch.dtype
-    """What they were loaded as before."""
+    """Their dtype before quantization."""
     device: torch.device
-    """Where: kinds of devices may round at other places."""
+    """The device that quantized them: types of devices may round differently."""
 
-    def seen(self, weight: torch.Tensor) -> torch.Tensor:
-        """What the training saw of a weight: on the same kind of device the same numbers."""
+    def quantization_round_trip(self, weight: torch.Tensor) -> torch.Tensor:
+        """Quantize and dequantize a weight; on the same type of device the values of training."""
         from bitsandbytes import functional
 
         packed, state = functional.quantize_4bit(
@@ -45,19 +45,19 @@ class Quantized:
             quant_type=self.section.bnb_4bit_quant_type,
             compress_statistics=self.section.bnb_4bit_use_double_quant,
         )
-        found: torch.Tensor = functional.dequantize_4bit(packed, state)
-        return found.reshape(weight.shape).to(weight.device)
+        dequantized: torch.Tensor = functional.dequantize_4bit(packed, state)
+        return dequantized.reshape(weight.shape).to(weight.device)
 
 
-def hindrance(base: BaseFiles, updates: Updates) -> str | None:
-    """Why the weights cannot be merged one by one; None if they can."""
+def unstreamable_reason(base: BaseFiles, updates: Updates) -> str | None:
+    """Return why the weights cannot be merged one by one; None if they can."""
     for name, update in updates.items():
         if name not in base:
             return f"the base model's files have no weight named {name}"
         if base.shape(name) != update.shape:
             return (
-                f"the base model's files hold {name} in the shape {base.shape(name)}, and the "
-                f"adapter is for {update.shape}"
+                f"{name} has the shape {base.shape(name)} in the base model's files, but the "
+                f"adapter is for the shape {update.shape}"
             )
     return None
 
@@ -66,24 +66,24 @@ def write_merged(
     base: BaseFiles,
     target: Path,
     updates: Updates,
-    quantized: Quantized | None,
+    quantized: QuantizedWeights | None,
     dtype: torch.dtype,
-    most: int,
+    max_shard_bytes: int,
     write: Write,
     tick: Callable[[], None],
 ) -> None:
-    """Write all weight files into `target`, of at most `most` bytes where a weight is no larger,
-    and the index where there are several. `tick` is called after each weight.
+    """Write all weight files into `target`, and the index if there are several files.
 
-    Raises ProgramFailure(invalid_spec) for a weight that `dtype` has no numbers for.
+    A file has at most `max_shard_bytes`, or a single weight. `tick` is called after each weight.
+    Raises ProgramFailure(invalid_spec) for a weight that overflows `dtype`.
     """
-    shards = in_shards([(name, base.size(name, dtype)) for name in base.names], most)
+    shards = plan_shards([(name, base.size(name, dtype)) for name in base.names], max_shard_bytes)
     weight_map: dict[str, str] = {}
     total = 0
     for number, names in enumerate(shards, 1):
         tensors = {}
         for name in names:
-            tensors[name] = _merged(base, name, updates.get(name), quantized, dtype)
+            tensors[name] = _merge_weight(base, name, updates.get(name), quantized, dtype)
             total += tensors[name].nbytes
             tick()
         file = "model.safetensors"
@@ -100,41 +100,43 @@ def _save(write: Write, path: Path, tensors: dict[str, torch.Tensor]) -> None:
     write(path.name, lambda: save_file(tensors, path, metadata={"format": "pt"}))
 
 
-def in_shards(sizes: Sequence[tuple[str, int]], most: int) -> list[list[str]]:
-    """Names in their order, in as few files in a row as `most` bytes each allow."""
+def plan_shards(sizes: Sequence[tuple[str, int]], max_shard_bytes: int) -> list[list[str]]:
+    """Return the names of each file, filling files of at most `max_shard_bytes` in order."""
     shards: list[list[str]] = []
     room = 0
     for name, size in sizes:
         if not shards or size > room:
             shards.append([])
-            room = most
+            room = max_shard_bytes
         shards[-1].append(name)
         room -= size
     return shards
 
 
-def _merged(
+def _merge_weight(
     base: BaseFiles,
     name: str,
     update: LowRank | Stacked | Replaced | None,
-    quantized: Quantized | None,
+    quantized: QuantizedWeights | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     weight = base.read(name)
-    kind = base.merged_dtype(name, dtype)
-    if kind is None:
+    merged_dtype = base.merged_dtype(name, dtype)
+    if merged_dtype is None:
         if update is None:
             return weight.contiguous()
-        kind = weight.dtype
+        merged_dtype = weight.dtype
     if quantized is not None and name in quantized.names:
-        weight = quantized.seen(weight)
-    merged = weight.to(kind) if update is None else update.applied(weight, kind)
-    # Else nothing is rounded to fewer numbers than the base model's own.
-    if (update is not None or kind == torch.float16) and not bool(torch.isfinite(merged).all()):
+        weight = quantized.quantization_round_trip(weight)
+    merged = weight.to(merged_dtype) if update is None else update.apply(weight, merged_dtype)
+    # In all other cases no value can overflow.
+    if (update is not None or merged_dtype == torch.float16) and not bool(
+        torch.isfinite(merged).all()
+    ):
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            f"The merged weight {name} has values that {str(kind).removeprefix('torch.')} has no "
-            "numbers for; ask for dtype bfloat16 or float32.",
+            f"The merged weight {name} has values that overflow "
+            f"{str(merged_dtype).removeprefix('torch.')}; set dtype to bfloat16 or float32.",
         )
     return merged.contiguous()
 

@@ -1,4 +1,4 @@
-"""What an adapter adds to its base model's weights, by the names of these."""
+"""Updates that an adapter makes to its base model's weights, by the weights' names."""
 
 import sys
 from typing import Any, NamedTuple
@@ -7,9 +7,9 @@ import torch
 
 
 class LowRank(NamedTuple):
-    """W + s B A (Hu et al. 2021), of DoRA each row scaled to its learned length (arXiv:2402.09353).
+    """W + s B A (Hu et al. 2021, arXiv:2106.09685), in float32 as peft (0.21) computes it.
 
-    As peft (0.21) computes them, in float32.
+    With DoRA (arXiv:2402.09353) each row is scaled to its learned length.
     """
 
     a: torch.Tensor
@@ -24,17 +24,17 @@ class LowRank(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.b.shape[0], self.a.shape[1]
 
-    def applied(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Rounded once, to `dtype`; `weight` (out, in) stays as it is."""
-        whole = torch.addmm(weight.float(), self.b, self.a, alpha=self.scaling)
+    def apply(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return the merged weight (out, in), rounded once to `dtype`; `weight` is not changed."""
+        merged = torch.addmm(weight.float(), self.b, self.a, alpha=self.scaling)
         if self.magnitude is None:
-            return whole.to(dtype)
-        whole *= (self.magnitude / torch.linalg.vector_norm(whole, dim=1))[:, None]
-        return whole.to(dtype)
+            return merged.to(dtype)
+        merged *= (self.magnitude / torch.linalg.vector_norm(merged, dim=1))[:, None]
+        return merged.to(dtype)
 
 
 class Stacked(NamedTuple):
-    """W[e] + s L[e] R[e] for each expert e, of weights that are a matrix for each."""
+    """W[e] + s L[e] R[e] for each expert e, for weights (experts, rows, columns)."""
 
     left: torch.Tensor
     right: torch.Tensor
@@ -44,16 +44,16 @@ class Stacked(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.left.shape[0], self.left.shape[1], self.right.shape[2]
 
-    def applied(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Rounded once, to `dtype`. One expert at a time is in float32."""
-        whole = torch.empty_like(weight, dtype=dtype)
+    def apply(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return the merged weight, rounded once to `dtype`; one expert at a time is in float32."""
+        merged = torch.empty_like(weight, dtype=dtype)
         for expert, (left, right) in enumerate(zip(self.left, self.right, strict=True)):
-            whole[expert] = torch.addmm(weight[expert].float(), left, right, alpha=self.scaling)
-        return whole
+            merged[expert] = torch.addmm(weight[expert].float(), left, right, alpha=self.scaling)
+        return merged
 
 
 class Replaced(NamedTuple):
-    """A bias that was trained itself."""
+    """A bias that was trained directly."""
 
     value: torch.Tensor
 
@@ -61,34 +61,34 @@ class Replaced(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.value.shape)
 
-    def applied(self, _weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def apply(self, _weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         return self.value.to(dtype)
 
 
 def updates_of(model: Any) -> dict[str, LowRank | Stacked | Replaced]:
-    """By the base model's names of its weights. `model` is one of peft's, with one adapter.
+    """Return the updates by the base model's weight names. `model` is a PeftModel with one adapter.
 
-    Copies, in float32 on the CPU: the model itself is not needed any more.
+    The tensors are copies in float32 on the CPU, so the model can be released.
     """
     from peft.tuners.lora import LoraLayer, ParamWrapper
 
-    found: dict[str, LowRank | Stacked | Replaced] = {}
+    updates: dict[str, LowRank | Stacked | Replaced] = {}
     for path, module in model.named_modules():
         if not isinstance(module, LoraLayer):
             continue
         name = base_name(path)
         if not isinstance(module, ParamWrapper):
-            found[f"{name}.weight"] = _low_rank(module)
+            updates[f"{name}.weight"] = _low_rank(module)
         elif module.num_experts == 1:
-            found[f"{name}.{module.parameter_name}"] = _low_rank(module)
+            updates[f"{name}.{module.parameter_name}"] = _low_rank(module)
         else:
             left, right, scaling = module.get_delta_factors("default")
             stacked = Stacked(_copy(left), _copy(right), float(scaling))
-            found[f"{name}.{module.parameter_name}"] = stacked
+            updates[f"{name}.{module.parameter_name}"] = stacked
     for path, parameter in model.named_parameters():
         if parameter.requires_grad and path.endswith("bias"):
-            found[base_name(path)] = Replaced(_copy(parameter))
-    return found
+            updates[base_name(path)] = Replaced(_copy(parameter))
+    return updates
 
 
 def _low_rank(module: Any) -> LowRank:
@@ -106,14 +106,14 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def base_name(path: str) -> str:
-    """A name in peft's model as it is in the base model: peft wraps the model and its layers."""
+    """Return the base model's name for a name in peft's model, which wraps model and layers."""
     return path.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
 def names_in_4bit(model: Any) -> set[str]:
-    """The weights that the model holds in 4 bits, by the base model's names."""
+    """Return the base model's names of the weights that the model holds in 4 bits."""
     bnb = sys.modules.get("bitsandbytes")
-    if bnb is None:  # nobody has asked for it, so no layer can be its
+    if bnb is None:  # never imported, so no layer can be one of its classes
         return set()
     modules: Any = model.named_modules()
     return {

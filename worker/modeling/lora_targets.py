@@ -1,4 +1,4 @@
-"""What of a model an adapter can be put on, by name, and whether a specification names that."""
+"""Names of the layers and parameters that a LoRA adapter can target, and the check of a spec."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ _LAYER = re.compile(r"^.*\.\d+\.")
 
 
 def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of the linear layers, 4-bit ones too, the output layer's not."""
+    """Return the last name parts of all linear layers, 4-bit ones included, except the head."""
     head = model.get_output_embeddings()
     return sorted(
         {
@@ -26,10 +26,10 @@ def linear_names(model: Any) -> list[str]:
 
 
 def parameter_names(model: Any) -> list[str]:
-    """Full names of the weights that peft can adapt as parameters and not as layers.
+    """Return the full names of the weights that peft can adapt as parameters, not as layers.
 
-    Matrices, and stacks of one for each expert, of modules that are neither linear layers (they are
-    named as such, and 4-bit ones are packed) nor embeddings nor convolutions.
+    Those are matrices, and stacks of one matrix per expert, of modules other than linear layers
+    (which are targeted as layers; 4-bit ones are packed), embeddings and convolutions.
     """
     return [
         f"{path}.{name}"
@@ -41,9 +41,9 @@ def parameter_names(model: Any) -> list[str]:
 
 
 def check_targets(model: Any, lora: LoraSection, base_model: str) -> None:
-    """Raise ProgramFailure(invalid_spec) for a target that the model lacks, naming what it has.
+    """Raise ProgramFailure(invalid_spec) for a target that the model lacks, listing what it has.
 
-    peft itself takes one match of several names for success, and wraps whatever has the name.
+    peft itself succeeds as soon as one of several names matches, and wraps any module of that name.
     """
     names = linear_names(model)
     for target in [] if lora.target_modules == "all-linear" else lora.target_modules:
@@ -58,22 +58,22 @@ def check_targets(model: Any, lora: LoraSection, base_model: str) -> None:
 
 
 def _check_parameters(model: Any, targets: list[str], base_model: str) -> None:
-    possible = parameter_names(model)
-    every = [name for name, _ in model.named_parameters()]
-    # Below the layer's number, which a name may leave out: peft matches the ends of names.
-    shown = ", ".join(dict.fromkeys(_LAYER.sub("", name) for name in possible)) or "none"
+    adaptable = parameter_names(model)
+    all_names = [name for name, _ in model.named_parameters()]
+    # Without the layer's number, which a target may omit: peft matches suffixes of names.
+    available = ", ".join(dict.fromkeys(_LAYER.sub("", name) for name in adaptable)) or "none"
     for target in targets:
-        matched = [name for name in every if name == target or name.endswith(f".{target}")]
+        matched = [name for name in all_names if name == target or name.endswith(f".{target}")]
         if not matched:
             problem = f"{base_model} has no parameter named {target!r}"
-        elif other := sorted(set(matched) - set(possible)):
+        elif unsupported := sorted(set(matched) - set(adaptable)):
             problem = (
-                f"{target!r} names {other[0]} too, which is no matrix or that of a linear layer "
-                "(lora.target_modules), an embedding or a convolution"
+                f"{target!r} also matches {unsupported[0]}, which is not a matrix, or belongs to a "
+                "linear layer (use lora.target_modules), an embedding or a convolution"
             )
         else:
             continue
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
-            f"lora.target_parameters: {problem}; to be had in {base_model}: {shown}.",
+            f"lora.target_parameters: {problem}; {base_model} offers: {available}.",
         )

@@ -1,19 +1,19 @@
-"""What of a loaded model is held in 4 bits and what is not, by parameters and by bytes."""
+"""Share of a loaded model that is held in 4 bits, by parameters and by bytes."""
 
 import re
 import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-NAMED_AT_MOST = 8
-"""Kinds of matrices that a warning names, the largest first."""
+MAX_LISTED_KINDS = 8
+"""Kinds of matrices that a warning lists, the largest first."""
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 @dataclass(slots=True)
 class Amount:
-    """Numbers of weights, and the bytes that they take as they are held."""
+    """Number of matrices and of parameters, and the bytes that they take in memory."""
 
     matrices: int = 0
     parameters: int = 0
@@ -31,39 +31,39 @@ class Coverage:
     in_4bit: Amount = field(default_factory=Amount)
     """Its bytes are the packed weights and their scales."""
     left_out: dict[str, Amount] = field(default_factory=dict)
-    """Matrices not in 4 bits, by name with `*` for numbers, the largest first: embeddings, output
-    layer and biases apart, which never are (they do count in `in_all`)."""
+    """Matrices not in 4 bits, by name with `*` for numbers, the largest first. Embeddings, output
+    layer and biases, which are never quantized, are omitted (but count in `in_all`)."""
 
     @classmethod
     def of(cls, model: Any) -> "Coverage":
-        bnb = sys.modules.get("bitsandbytes")  # None: no layer can be its
+        bnb = sys.modules.get("bitsandbytes")  # None: never imported, so no layer is 4-bit
         outer = {id(model.get_input_embeddings().weight)}
         if (head := model.get_output_embeddings()) is not None:
             outer.add(id(head.weight))
-        found, left_out = cls(), dict[str, Amount]()
+        coverage, left_out = cls(), dict[str, Amount]()
         for name, parameter in model.named_parameters():
             if bnb is not None and isinstance(parameter, bnb.nn.Params4bit):
-                # Two values a byte: the packed tensor is not the weight's shape.
+                # Two values a byte: the packed tensor does not have the weight's shape.
                 count = parameter.quant_state.shape.numel()
                 size = parameter.nbytes + _scale_bytes(parameter.quant_state)
-                found.in_4bit.add(count, size)
+                coverage.in_4bit.add(count, size)
             else:
                 count, size = parameter.numel(), parameter.nbytes
                 is_matrix = parameter.dim() >= 2 and not name.endswith("bias")
                 if is_matrix and id(parameter) not in outer:
                     left_out.setdefault(_NUMBER.sub("*", name), Amount()).add(count, size)
-            found.in_all.add(count, size)
-        found.left_out.update(sorted(left_out.items(), key=lambda kind: -kind[1].bytes))
-        return found
+            coverage.in_all.add(count, size)
+        coverage.left_out.update(sorted(left_out.items(), key=lambda kind: -kind[1].bytes))
+        return coverage
 
     @property
     def share(self) -> float:
-        """Parameters held in 4 bits / all parameters."""
+        """Parameters in 4 bits divided by all parameters."""
         return self.in_4bit.parameters / self.in_all.parameters
 
     @property
     def share_of_bytes(self) -> float:
-        """Bytes of the weights in 4 bits, scales included / bytes of all weights as they are."""
+        """Bytes of the 4-bit weights, scales included, divided by the bytes of all weights."""
         return self.in_4bit.bytes / self.in_all.bytes
 
     def summary(self) -> str:
@@ -75,22 +75,25 @@ class Coverage:
         )
 
     def warning(self) -> str:
-        """The summary, and what was left out; only where something was."""
+        """Return the summary and the matrices not in 4 bits. Needs at least one of those."""
         kinds = [
             f"{name} ({_count(amount.parameters)} parameters in {amount.matrices} "
             f"{'matrix' if amount.matrices == 1 else 'matrices'}, {_size(amount.bytes)})"
             for name, amount in self.left_out.items()
         ]
-        if (more := len(kinds) - NAMED_AT_MOST) > 0:
-            kinds = [*kinds[:NAMED_AT_MOST], f"and {more} kinds more"]
+        if (more := len(kinds) - MAX_LISTED_KINDS) > 0:
+            kinds = [*kinds[:MAX_LISTED_KINDS], f"and {more} more kinds"]
         return (
-            f"Only {self.summary()}. bitsandbytes quantizes linear layers alone, so these stay as "
-            f"they are: {', '.join(kinds)}. lora.target_parameters can adapt them."
+            f"Only {self.summary()}. bitsandbytes quantizes linear layers only, so these matrices "
+            f"are not quantized: {', '.join(kinds)}. lora.target_parameters can adapt them."
         )
 
 
 def _scale_bytes(state: Any) -> int:
-    """Of a bitsandbytes QuantState: one scale a block, and their own scales where doubled."""
+    """Return the bytes of a bitsandbytes QuantState's scales.
+
+    One scale per block, and with double quantization the scales of those scales.
+    """
     nested = state.state2.absmax.nbytes if state.nested else 0
     return int(state.absmax.nbytes) + int(nested)
 

@@ -1,22 +1,18 @@
-"""An evaluation job: load the base model, with an adapter or without, or a merged one, and score
-rows with it.
+"""An evaluation job: score rows with the base model, with an adapter, or with a merged model.
 
 python -m worker.programs.evaluate JOB_DIR
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from service.domain.errors import ProgramFailure
 from service.domain.evaluation import EvaluationTask
-from service.domain.events import Progress
 from service.domain.states import FailureReason, Phase
 from worker.runtime import imports
 from worker.runtime.launch import Program, launch
+from worker.runtime.progress import ProgressTracker
 
 
 def main(program: Program) -> None:
+    """Run the job, on every rank alike; rank 0 alone writes events and files."""
     job, spec, reporter, ranks = program.job, program.job.spec, program.reporter, program.ranks
     task = job.task
     if not isinstance(task, EvaluationTask):
@@ -25,7 +21,7 @@ def main(program: Program) -> None:
         )
     reporter.phase(Phase.LOADING)
     from worker.data.rows import read_rows, sample
-    from worker.modeling.locate import locate
+    from worker.programs.locate_model import locate_model
 
     all_rows = read_rows(program.directory / job.dataset)
     rows = sample([row for row in all_rows if row.split == task.split], task.max_samples)
@@ -33,58 +29,37 @@ def main(program: Program) -> None:
         raise ProgramFailure(
             FailureReason.INVALID_DATA, f"The dataset has no rows of the split {task.split}."
         )
-    if job.merged is not None:
-        directory = program.directory / job.merged
-    else:
-        directory = ranks.model or locate(spec.base_model, Path(job.models_dir))
-    ranks.start(spec.resources.num_processes, directory)
-    imports.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
+    model_directory = ranks.model or locate_model(job, program.directory)
+    ranks.start(spec.resources.num_processes, model_directory)
+    imports.load(model_directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
     from worker.data.tokenize import Prompts, Tokens
-    from worker.programs.load_model import adapted, load, load_merged
+    from worker.programs.build import make_scorer
+    from worker.programs.load_model import load_scored_model
     from worker.runtime.distributed import join
-    from worker.runtime.gpu import peak_gpu_memory
-    from worker.scoring.evaluate import Scorer
 
     world = join(ranks, spec.resources.num_processes)
-    base, accelerator = (load if job.merged is None else load_merged)(program, directory)
-    model = base.model if job.adapter is None else adapted(program, base.model, job.adapter)
-    tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
-    scorer = Scorer(
-        job=job,
-        directory=program.directory,
-        labels=task.labels,
-        pad=tokens.pad,
-        device=accelerator.device,
-        reporter=reporter,
-        stop=program.stop,
-        space=program.space,
-        world=world,
-    )
-    done = 0
-
-    def scored(rows_done: int) -> None:
-        nonlocal done
-        done = rows_done
-
-    def alive(left: float | None) -> None:
-        reporter.emit(
-            Progress,
-            step=done,
-            total_steps=len(rows),
-            epoch=0,
-            eta_seconds=left,
-            gpu_memory_bytes=peak_gpu_memory(),
-        )
+    model, tokenizer = load_scored_model(job, program.directory, model_directory, reporter)
+    tokens = Tokens(tokenizer, spec.training.max_seq_length)
+    prompts = Prompts(tokens, job.template, job.completions)
+    scorer = make_scorer(program, task.labels, tokens, model.device, world)
 
     reporter.phase(Phase.EVALUATING)
-    alive(None)
-    prompts = Prompts(tokens, job.template, job.completions)
-    scorer.evaluate(model, rows, prompts, task.target, task.step, alive, scored)
+    progress = ProgressTracker(reporter, len(rows))
+    progress.begin(len(rows), expected_seconds=None, seconds_after=0)
+    scorer.evaluate(
+        model,
+        rows,
+        prompts,
+        task.target,
+        task.step,
+        heartbeat=lambda _left: progress.emit(),
+        on_rows_done=progress.count,
+    )
     ranks.dismiss()
     if not world.is_rank_zero:
         return
-    done = len(rows)
-    alive(None)
+    progress.count(len(rows))
+    progress.emit()
     reporter.phase(Phase.DONE)
 
 

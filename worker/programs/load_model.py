@@ -1,6 +1,4 @@
-"""The model that is trained or scored, loaded as the specification wants it, with what there is to
-say about that.
-"""
+"""Loading of the model that is trained or scored, with the warnings that belong to it."""
 
 import logging
 import time
@@ -11,46 +9,91 @@ import torch
 from accelerate import Accelerator
 
 from service.domain.errors import ProgramFailure
+from service.domain.job import ADAPTER_WEIGHTS_FILE, Job
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from worker.modeling import load as models
-from worker.runtime.launch import Program
+from worker.modeling.load import Base
+from worker.runtime.events import Reporter
 
 log = logging.getLogger("fairtune")
 
 
-def load(program: Program, directory: Path) -> tuple[models.Base, Any]:
-    """The base model, frozen, and the accelerator whose device it is on."""
-    accelerator = _accelerator()
-    began = time.monotonic()
-    kept = Path(program.job.models_dir) / ".quantized"
-    base = models.load_base(directory, program.job.spec, accelerator.device, kept)
-    log.info("base model loaded in %.1f s", time.monotonic() - began)
-    _warn_of_float32(program, base)
-    if program.job.spec.quantization.load_in_4bit:
-        program.reporter.log(base.coverage.summary())
+def make_accelerator() -> Any:
+    """Return accelerate's Accelerator for this machine's GPU, or else its CPU."""
+    # The weights have their own precision (bfloat16, the adapter float32): no autocast on top.
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+
+
+def load_base(directory: Path, spec: RunSpec, models_dir: Path, reporter: Reporter) -> Base:
+    """Load the base model, frozen, in the precision of the specification."""
+    started = time.monotonic()
+    cache_dir = models_dir / ".quantized"
+    base = models.load_base(directory, spec, make_accelerator().device, cache_dir)
+    log.info("base model loaded in %.1f s", time.monotonic() - started)
+    _warn_of_float32(base, reporter)
+    if spec.quantization.load_in_4bit:
+        reporter.log(base.coverage.summary())
         if base.coverage.left_out:
-            program.reporter.warn("partly_quantized", base.coverage.warning())
-    return base, accelerator
+            reporter.warn("partly_quantized", base.coverage.warning())
+    return base
 
 
 def load_merged(
-    program: Program, directory: Path, on: torch.device | None = None
-) -> tuple[models.Base, Any]:
-    """The same for a merged model: in its own type if that is bfloat16, and else in float32. It is
-    `on` another device than the accelerator's, where one is named.
+    directory: Path, spec: RunSpec, reporter: Reporter, device: torch.device | None = None
+) -> Base:
+    """Load a merged model: in bfloat16 if it is stored so, else in float32.
+
+    On the accelerator's device, unless another `device` is given.
     """
-    accelerator = _accelerator()
-    began = time.monotonic()
-    spec = _of_merged(program.job.spec, directory)
-    merged = models.load_base(directory, spec, on or accelerator.device)
-    log.info("merged model loaded in %.1f s", time.monotonic() - began)
-    _warn_of_float32(program, merged)
-    return merged, accelerator
+    started = time.monotonic()
+    merged_spec = _spec_of_merged(spec, directory)
+    merged = models.load_base(directory, merged_spec, device or make_accelerator().device)
+    log.info("merged model loaded in %.1f s", time.monotonic() - started)
+    _warn_of_float32(merged, reporter)
+    return merged
 
 
-def _of_merged(spec: RunSpec, directory: Path) -> RunSpec:
-    """How a run's merged model is loaded: nothing is quantized, and it has a type of its own."""
+def load_scored_model(
+    job: Job, job_directory: Path, model_directory: Path, reporter: Reporter
+) -> tuple[Any, Any]:
+    """Load the model that the job scores with: base, base with adapter, or merged.
+
+    Returns the model and its tokenizer.
+    """
+    if job.merged is not None:
+        base = load_merged(model_directory, job.spec, reporter)
+    else:
+        base = load_base(model_directory, job.spec, Path(job.models_dir), reporter)
+    if job.adapter is None:
+        return base.model, base.tokenizer
+    return add_run_adapter(base.model, job.spec, job_directory / job.adapter), base.tokenizer
+
+
+def add_run_adapter(model: Any, spec: RunSpec, directory: Path) -> Any:
+    """Return `model` with the adapter in `directory`, as the run scored with it.
+
+    Raises ProgramFailure(crashed) if it is not the run's adapter: another attempt fetches it again.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from worker.modeling.fused_layers import fuse_layers
+    from worker.training.checkpoints import BrokenCheckpoint, load_adapter
+
+    adapted = models.add_adapter(model, spec.lora, spec.seed, spec.base_model)
+    fuse_layers(adapted)
+    try:
+        load_adapter(adapted, load_file(directory / ADAPTER_WEIGHTS_FILE))
+    except (OSError, SafetensorError, BrokenCheckpoint) as error:
+        raise ProgramFailure(
+            FailureReason.CRASHED, f"The adapter cannot be loaded: {error}."
+        ) from error
+    return adapted
+
+
+def _spec_of_merged(spec: RunSpec, directory: Path) -> RunSpec:
+    """Return the specification for loading a merged model: unquantized, in its own type."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -69,39 +112,11 @@ def _of_merged(spec: RunSpec, directory: Path) -> RunSpec:
     )
 
 
-def adapted(program: Program, base: Any, place: str) -> Any:
-    """`base` with the adapter in the directory `place`, as it was when the run scored with it.
-
-    Raises ProgramFailure(crashed) for one that is not the run's: another attempt gets it anew.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from worker.modeling.fused_layers import make_lean
-    from worker.training.checkpoints import BrokenCheckpoint, load_adapter
-
-    spec = program.job.spec
-    model = models.add_adapter(base, spec.lora, spec.seed, spec.base_model)
-    make_lean(model)
-    try:
-        load_adapter(model, load_file(program.directory / place / "adapter_model.safetensors"))
-    except (OSError, SafetensorError, BrokenCheckpoint) as error:
-        raise ProgramFailure(
-            FailureReason.CRASHED, f"The adapter cannot be loaded: {error}."
-        ) from error
-    return model
-
-
-def _accelerator() -> Any:
-    # The weights have their own precision (bfloat16, the adapter float32): no autocast on top.
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
-
-
-def _warn_of_float32(program: Program, base: models.Base) -> None:
+def _warn_of_float32(base: Base, reporter: Reporter) -> None:
     if base.in_float32:
-        program.reporter.warn(
+        reporter.warn(
             "no_bfloat16",
-            "This machine's CPU has no instructions for bfloat16, in which PyTorch would be many "
-            "times slower: all is computed in float32. What is not held in 4 bits takes twice the "
-            "memory.",
+            "This machine's CPU has no bfloat16 instructions, and PyTorch would emulate them many "
+            "times more slowly: everything is computed in float32. Weights that are not held in 4 "
+            "bits take twice the memory.",
         )

@@ -1,9 +1,7 @@
-"""A prediction job: score the texts that were asked about.
+"""A prediction job: score the texts of a request.
 
 python -m worker.programs.predict JOB_DIR
 """
-
-from pathlib import Path
 
 from service.domain.errors import ProgramFailure
 from service.domain.events import PredictionsEvent
@@ -16,6 +14,7 @@ from worker.runtime.progress import ProgressTracker
 
 
 def main(program: Program) -> None:
+    """Run the job."""
     job, spec, reporter = program.job, program.job.spec, program.reporter
     task = job.task
     if not isinstance(task, PredictionTask) or (job.adapter is None and job.merged is None):
@@ -25,34 +24,31 @@ def main(program: Program) -> None:
             "or `merged`.",
         )
     reporter.phase(Phase.LOADING)
-    from worker.modeling.locate import locate
+    from worker.programs.locate_model import locate_model
 
-    if job.merged is not None:
-        directory = program.directory / job.merged
-    else:
-        directory = locate(spec.base_model, Path(job.models_dir))
-    imports.load(directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
+    model_directory = locate_model(job, program.directory)
+    imports.load(model_directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
     from worker.data.rows import Row
     from worker.data.tokenize import Prompts, Tokens
     from worker.modeling.load import set_training
-    from worker.programs.load_model import adapted, load, load_merged
+    from worker.programs.load_model import load_scored_model
     from worker.runtime.out_of_memory import detect_out_of_memory
     from worker.scoring.labels import Item, score
 
-    base, accelerator = (load if job.merged is None else load_merged)(program, directory)
-    model = base.model if job.adapter is None else adapted(program, base.model, job.adapter)
-    tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
+    model, tokenizer = load_scored_model(job, program.directory, model_directory, reporter)
+    tokens = Tokens(tokenizer, spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     items, truncated = [], []
     for number, text in enumerate(task.texts):
         row = Row(str(number), text, None, None, None, None, None, "test")
-        before = prompts.truncated
+        truncated_before = prompts.truncated
         answers = prompts.label_answers(row, task.labels)
-        items.append(Item(prompts.fitted(row, answers), answers))
-        truncated.append(prompts.truncated > before)
-    steps = ProgressTracker(reporter, len(items))
+        items.append(Item(prompts.fit_prompt(row, answers), answers))
+        truncated.append(prompts.truncated > truncated_before)
+
     reporter.phase(Phase.EVALUATING)
-    steps.part(len(items), expected=None, after=0)
+    progress = ProgressTracker(reporter, len(items))
+    progress.begin(len(items), expected_seconds=None, seconds_after=0)
     size = job.eval_batch_size or spec.training.per_device_eval_batch_size
     with detect_out_of_memory("eval", size):
         set_training(model, training=False)
@@ -61,17 +57,16 @@ def main(program: Program) -> None:
             items,
             pad=tokens.pad,
             token_budget=size * spec.training.max_seq_length,
-            device=accelerator.device,
-            tick=steps.at,
-            fell_back=lambda why: reporter.warn("slow_scoring", why),
+            device=model.device,
+            tick=progress.update,
+            on_fallback=lambda reason: reporter.warn("slow_scoring", reason),
         )
-    found = Scores(probabilities=probabilities, truncated=truncated)
+
+    scores = Scores(probabilities=probabilities, truncated=truncated)
     path = program.directory / PREDICTIONS_FILE
-
-    def written() -> None:
-        path.write_text(found.model_dump_json(), "utf-8")
-
-    program.space.write_with_retry(path.name, written)
+    program.space.write_with_retry(
+        path.name, lambda: path.write_text(scores.model_dump_json(), "utf-8")
+    )
     reporter.emit(PredictionsEvent, texts=len(items), file=file_entry(path, program.directory))
     reporter.phase(Phase.DONE)
 

@@ -1,30 +1,30 @@
-"""Where a training goes on from, when it is not the first start of its job."""
+"""Resuming of a training from a checkpoint, when its job is not started for the first time."""
 
 from service.domain.errors import ProgramFailure
 from service.domain.events import Progress, RewoundEvent
+from service.domain.job import CHECKPOINTS_DIR, Job
 from service.domain.states import FailureReason
-from worker.runtime.launch import Program
 from worker.training import checkpoints
 from worker.training.checkpoints import BrokenCheckpoint
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 
-def resume(program: Program, trainer: Trainer, board: Board | None) -> None:
-    """Restore the newest checkpoint that can be, and say which step is gone on from.
+def resume(job: Job, trainer: Trainer, board: TensorBoardWriter | None) -> None:
+    """Restore the newest intact checkpoint and emit the step from which training resumes.
 
-    What an earlier start said of later steps is superseded by that. Raises ProgramFailure(crashed)
-    when no checkpoint is left: another attempt gets them anew from the store. `board` is None in
-    all processes of a run but the first.
+    The rewound event supersedes what an earlier start reported for later steps. `board` is None on
+    nonzero ranks. Raises ProgramFailure(crashed) if no checkpoint is intact: another attempt
+    fetches them again from the store.
     """
-    job, reporter = program.job, program.reporter
-    again = job.resume_from is not None or job.token > 1 or reporter.is_continued
+    reporter = trainer.reporter
+    is_restart = job.resume_from is not None or job.token > 1 or reporter.is_continued
     if job.resume_from is not None:
-        _restore(program, trainer, job.resume_from)
+        _restore(trainer, job.resume_from)
         if board is not None:
             board.replay(trainer.state.log_history)
     step = trainer.state.step
-    if again:
+    if is_restart:
         reporter.emit(RewoundEvent, step=step)
     reporter.emit(
         Progress,
@@ -34,23 +34,23 @@ def resume(program: Program, trainer: Trainer, board: Board | None) -> None:
     )
 
 
-def _restore(program: Program, trainer: Trainer, named: str) -> None:
-    """Restore the checkpoint `named` in job.json, or the newest one before it that is whole."""
-    place = program.directory / "checkpoints"
-    first = program.directory / named
-    # Not a later one: job.json would name it if it had been announced, and what was logged on the
-    # way there with it.
-    earlier = [step for step in checkpoints.steps_in(place) if step < checkpoints.step_of(first)]
-    broken = []
-    for directory in [first, *(place / f"checkpoint-{step}" for step in earlier)]:
+def _restore(trainer: Trainer, resume_from: str) -> None:
+    """Restore the checkpoint `resume_from` of job.json, or the newest intact one before it."""
+    parent = trainer.directory / CHECKPOINTS_DIR
+    newest = trainer.directory / resume_from
+    # Not a later one: job.json would name it if it had been announced, together with what was
+    # logged on the way to it.
+    earlier = [step for step in checkpoints.steps_in(parent) if step < checkpoints.step_of(newest)]
+    errors = []
+    for directory in [newest, *(parent / f"checkpoint-{step}" for step in earlier)]:
         try:
             trainer.restore(checkpoints.read(directory))
         except BrokenCheckpoint as error:
-            broken.append(str(error))
-            program.reporter.warn(
+            errors.append(str(error))
+            trainer.reporter.warn(
                 "checkpoint_broken",
-                f"Training cannot go on from {directory.name}: {error}. It is passed over.",
+                f"Training cannot resume from {directory.name}: {error}. It is skipped.",
             )
         else:
             return
-    raise ProgramFailure(FailureReason.CRASHED, f"Cannot resume: {'; '.join(broken)}.")
+    raise ProgramFailure(FailureReason.CRASHED, f"Cannot resume: {'; '.join(errors)}.")

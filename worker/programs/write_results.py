@@ -1,35 +1,39 @@
-"""What a train job leaves: adapter, result files, bias report, model card."""
-
-from collections import Counter
-from pathlib import Path
+"""The files that a train job leaves: adapter, result files, bias report, model card."""
 
 from service.domain.evaluation import report_split
 from service.domain.events import ArtifactEvent
-from service.domain.job import BIAS_REPORT_FILE
+from service.domain.job import (
+    ADAPTER_FILES,
+    BIAS_REPORT_FILE,
+    CARD_FILE,
+    EVALUATIONS_DIR,
+    TENSORBOARD_DIR,
+    Job,
+)
 from service.domain.states import Phase
 from service.domain.template import Template
-from service.fairness import BiasReport, Predictions
+from service.fairness import BiasReport
 from service.fairness.html import render_report
 from service.fairness.schema import Shown
 from service.fairness.tables import bias_csv, performance_csv
 from worker.data.rows import Row
-from worker.programs.score_tuned import Tuned
+from worker.programs.run_data import RunData
+from worker.programs.score_base import BaseScores
+from worker.programs.score_tuned import TunedScores
 from worker.runtime.events import file_entry
-from worker.runtime.launch import Program
 from worker.scoring.evaluate import Scorer
 from worker.training import checkpoints, model_card, results
 from worker.training.loop import Trainer
-from worker.training.tensorboard import Board
+from worker.training.tensorboard import TensorBoardWriter
 
 RESULT_FILES = frozenset(
     {
-        "README.md",
-        "adapter_config.json",
-        "adapter_model.safetensors",
+        *ADAPTER_FILES,
+        BIAS_REPORT_FILE,
+        CARD_FILE,
         "all_results.json",
         "bias_metrics.csv",
         "bias_report.html",
-        BIAS_REPORT_FILE,
         "eval_results.json",
         "performance_metrics.csv",
         "train_results.json",
@@ -39,120 +43,137 @@ RESULT_FILES = frozenset(
 )
 
 
-def finish(
-    program: Program,
+def write_results(
     trainer: Trainer,
-    board: Board,
+    board: TensorBoardWriter,
     scorer: Scorer,
-    rows: dict[str, list[Row]],
-    labels: list[str],
-    splits: list[str],
-    before: dict[str, Predictions],
-    tuned: Tuned,
+    data: RunData,
+    base_scores: BaseScores,
+    tuned_scores: TunedScores,
 ) -> None:
-    """Write the files and announce them. Waits where the disk is full."""
-    job, directory, reporter, space = (
-        program.job,
-        program.directory,
-        program.reporter,
-        program.space,
-    )
+    """Write the files and announce them. Waits while the disk is full."""
+    directory, reporter, space = scorer.directory, scorer.reporter, scorer.space
     reporter.phase(Phase.SAVING)
     trainer.progress_after(None, saving=True)
-    model = trainer.model
-    state, trained = trainer.state, trainer.trainer_state()
-    space.write_with_retry("the adapter", lambda: checkpoints.save_adapter(model, directory))
+    space.write_with_retry(
+        "the adapter", lambda: checkpoints.save_adapter(trainer.model, directory)
+    )
 
     reporter.phase(Phase.REPORTING)
-    split = report_split(splits, tuned.predictions)
-    report, forms = None, dict[str, str]()
-    if split is not None:
-        report = scorer.report(
-            tuned.predictions[split],
-            before.get(split),
-            tuned.predictions.get("validation"),
-            rows["train"],
-            shown=_shown(scorer.job.template, rows[split], tuned.truncated[split]),
-            base_shown=_shown(
-                scorer.job.baseline_template or scorer.job.template,
-                rows[split],
-                scorer.truncated("base", rows[split]),
-            )
-            if split in before
-            else None,
-            without_label=len(rows[split]) - len(tuned.predictions[split]),
-            format_sample=tuned.format_sample,
+    report = _build_report(scorer, data, base_scores, tuned_scores)
+    train_results, eval_results = _training_results(trainer, report)
+    documents = {
+        "trainer_state.json": trainer.trainer_state(),
+        "training_args.json": scorer.job.spec.model_dump(mode="json"),
+        "train_results.json": train_results,
+        "eval_results.json": eval_results,
+        "all_results.json": train_results | eval_results,
+    }
+    texts = {} if report is None else _report_texts(report, data)
+    texts[CARD_FILE] = _model_card(trainer, scorer.job, data, eval_results, report)
+
+    def write() -> None:
+        for name, content in documents.items():
+            results.write_json(directory / name, content)
+        for name, text in texts.items():
+            (directory / name).write_text(text, "utf-8", newline="")
+
+    space.write_with_retry("the results", write)
+    space.write_with_retry("TensorBoard's file", board.flush)
+    paths = [path for path in sorted(directory.iterdir()) if path.name in RESULT_FILES]
+    paths += sorted((directory / EVALUATIONS_DIR).glob("*.parquet"))
+    paths += sorted((directory / TENSORBOARD_DIR).iterdir())
+    for path in paths:
+        reporter.emit(ArtifactEvent, file=file_entry(path, directory))
+
+
+def _build_report(
+    scorer: Scorer, data: RunData, base_scores: BaseScores, tuned_scores: TunedScores
+) -> BiasReport | None:
+    """Return the bias report; None if no split can be reported on."""
+    split = report_split(data.splits, tuned_scores.predictions)
+    if split is None:
+        return None
+    job, rows = scorer.job, data.rows[split]
+    base_shown = None
+    if split in base_scores.predictions:
+        base_shown = _shown(
+            job.baseline_template or job.template, rows, scorer.truncated("base", rows)
         )
-        forms = _forms(report, rows[split])
-    train, evaluated = results.results(
-        trained,
+    return scorer.report(
+        tuned_scores.predictions[split],
+        base_scores.predictions.get(split),
+        tuned_scores.predictions.get("validation"),
+        data.rows["train"],
+        shown=_shown(job.template, rows, tuned_scores.truncated[split]),
+        base_shown=base_shown,
+        without_label=len(rows) - len(tuned_scores.predictions[split]),
+        format_sample=tuned_scores.format_sample,
+    )
+
+
+def _training_results(
+    trainer: Trainer, report: BiasReport | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return train_results.json and eval_results.json."""
+    state = trainer.state
+    return results.results(
+        trainer.trainer_state(),
         trainer.chosen_step,
         len(trainer.examples),
         state.seconds,
         state.total_loss / max(state.step, 1),
         report,
     )
-    readme = model_card.model_card(
+
+
+def _model_card(
+    trainer: Trainer,
+    job: Job,
+    data: RunData,
+    eval_results: dict[str, float],
+    report: BiasReport | None,
+) -> str:
+    return model_card.model_card(
         job,
-        dict(Counter(row.split for split in rows.values() for row in split)),
-        labels,
-        state.step,
+        {split: len(rows) for split, rows in data.rows.items()},
+        data.labels,
+        trainer.state.step,
         trainer.chosen_step,
-        sum(p.numel() for p in model.parameters() if p.requires_grad),
-        evaluated,
+        sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        eval_results,
         report,
     )
 
-    def write() -> None:
-        results.write_json(directory / "trainer_state.json", trained)
-        results.write_json(directory / "training_args.json", job.spec.model_dump(mode="json"))
-        for name, text in forms.items():
-            _write_text(directory / name, text)
-        results.write_json(directory / "train_results.json", train)
-        results.write_json(directory / "eval_results.json", evaluated)
-        results.write_json(directory / "all_results.json", train | evaluated)
-        _write_text(directory / "README.md", readme)
 
-    space.write_with_retry("the results", write)
-    space.write_with_retry("TensorBoard's file", board.flush)
-    kept = [path for path in sorted(directory.iterdir()) if path.name in RESULT_FILES]
-    kept += sorted((directory / "evaluations").glob("*.parquet"))
-    kept += sorted((directory / "tensorboard").iterdir())
-    for path in kept:
-        reporter.emit(ArtifactEvent, file=file_entry(path, directory))
-
-
-def _shown(template: Template, rows: list[Row], truncated: int | None) -> Shown:
-    """What a model was given to read; a chat has its own turns, whatever the template."""
-    chats = any(row.messages is not None for row in rows)
-    return Shown(
-        system=None if chats else template.system,
-        user=None if chats else template.user,
-        completion=None if chats else template.completion,
-        group=not chats and template.shows_group,
-        truncated=truncated,
-    )
-
-
-def _forms(report: BiasReport, rows: list[Row]) -> dict[str, str]:
-    """The report in each of its forms, by the name of the file."""
-    wrong = {mistake.id for mistake in report.worst_mistakes}
-    texts = {row.id: _text(row) for row in rows if row.id in wrong}
+def _report_texts(report: BiasReport, data: RunData) -> dict[str, str]:
+    """Return the report in each format by its file name."""
+    mistakes = {mistake.id for mistake in report.worst_mistakes}
+    rows = data.rows[report.meta.split]
+    mistake_texts = {row.id: _classified_text(row) for row in rows if row.id in mistakes}
     return {
         BIAS_REPORT_FILE: report.model_dump_json(indent=2) + "\n",
-        "bias_report.html": render_report(report, texts),
+        "bias_report.html": render_report(report, mistake_texts),
         "performance_metrics.csv": performance_csv(report),
         "bias_metrics.csv": bias_csv(report),
     }
 
 
-def _text(row: Row) -> str:
-    """The text that was judged; of a chat, what the user said last."""
+def _shown(template: Template, rows: list[Row], truncated: int | None) -> Shown:
+    """Return what a model was given to read; a chat has its own turns, not the template's."""
+    is_chat = any(row.messages is not None for row in rows)
+    return Shown(
+        system=None if is_chat else template.system,
+        user=None if is_chat else template.user,
+        completion=None if is_chat else template.completion,
+        group=not is_chat and template.shows_group,
+        truncated=truncated,
+    )
+
+
+def _classified_text(row: Row) -> str:
+    """Return the text that was classified; in a chat, the last user message."""
     if row.messages is None:
         return row.text or ""
-    said = [turn["content"] for turn in row.messages if turn["role"] == "user"]
-    return said[-1] if said else ""
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8", newline="")
+    messages = [turn["content"] for turn in row.messages if turn["role"] == "user"]
+    return messages[-1] if messages else ""

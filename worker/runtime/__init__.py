@@ -1,1 +1,1 @@
-"""What every program stands on: launch, events, progress, ranks, failures."""
+"""The foundation of every program: launch, events, progress, ranks, failures."""

@@ -1,8 +1,8 @@
-"""What the processes that train one run together tell each other. One alone tells nobody anything.
+"""Communication between the processes that train one run together; a single one sends nothing.
 
 All have the same data, adapter and optimizer. Each takes its share of a step's micro-batches, the
-gradients are summed, and all make the same update: no process ever has to be sent weights. Every
-method here that sends something must be called by all of them, in the same order.
+gradients are summed, and all apply the same update, so weights never have to be sent. Every method
+here that sends something must be called by all of them, in the same order.
 """
 
 import datetime
@@ -21,12 +21,14 @@ from worker.runtime.ranks import RankGroup
 
 T = TypeVar("T")
 
-# How long one may wait for another is the supervisor's to judge, by its limits on progress.
-_FOR_EVER = datetime.timedelta(days=1)
+# No timeout: the supervisor decides how long one may wait for another, by its progress limits.
+_NO_TIMEOUT = datetime.timedelta(days=1)
 
 
 class World:
-    """`size` processes, this one being `number`. What is sent goes by the CPU, gradients by GPU."""
+    """All `size` processes of a run, seen from `rank`; small messages use the CPU, gradients the
+    GPU.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
@@ -34,119 +36,119 @@ class World:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the one that writes events and files."""
+        """True for the process that writes events and files."""
         return self.rank == 0
 
     def share(self, items: Iterable[T]) -> list[tuple[int, T]]:
-        """The part of this process of what all see alike, each with its number in the whole."""
+        """Return this rank's share of a list that all ranks have, each item with its index."""
         return list(enumerate(items))[self.rank :: self.size]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Over all processes, element by element; float64 on the CPU."""
+        """Return the elementwise sum over all ranks, as float64 on the CPU."""
         values = values.to("cpu", torch.float64, copy=True)
         if self.size > 1:
             distributed.all_reduce(values)
         return values
 
     def broadcast_flag(self, flag: bool) -> bool:
-        """What the leader has found."""
+        """Return rank 0's `flag` on all ranks."""
         return bool(self.sum(torch.tensor(float(flag and self.is_rank_zero))).item())
 
     def sum_gradients(self, parameters: Iterable[Any], loss: torch.Tensor) -> torch.Tensor:
-        """Sum the gradients of those that are trained, in place, and return the sum of `loss`.
+        """Sum the gradients of the trainable parameters in place; return the sum of `loss`.
 
-        In one message, in float32. Where no process has a gradient for a parameter it keeps none,
-        and so the optimizer leaves it alone, as it does in one process.
+        One message, in float32. A parameter without a gradient on every rank keeps none, so that
+        the optimizer skips it, as it does in a single process.
         """
         if self.size == 1:
             return loss
-        trained = [one for one in parameters if one.requires_grad]
-        given = [0.0 if one.grad is None else 1.0 for one in trained]
+        trainable = [parameter for parameter in parameters if parameter.requires_grad]
+        has_gradient = [0.0 if parameter.grad is None else 1.0 for parameter in trainable]
         message = torch.cat(
             [
                 *(
-                    torch.zeros(one.numel(), device=loss.device)
-                    if one.grad is None
-                    else one.grad.flatten().float()
-                    for one in trained
+                    torch.zeros(parameter.numel(), device=loss.device)
+                    if parameter.grad is None
+                    else parameter.grad.flatten().float()
+                    for parameter in trainable
                 ),
-                torch.tensor(given, device=loss.device),
+                torch.tensor(has_gradient, device=loss.device),
                 loss.detach().reshape(1).float(),
             ]
         )
         distributed.all_reduce(message)
-        lengths = [*(one.numel() for one in trained), len(trained), 1]
-        *pieces, known, total = torch.split(message, lengths)
-        for one, piece, count in zip(trained, pieces, known.tolist(), strict=True):
-            one.grad = piece.view_as(one).to(one.dtype) if count else None
+        lengths = [*(parameter.numel() for parameter in trainable), len(trainable), 1]
+        *gradients, counts, total = torch.split(message, lengths)
+        for parameter, gradient, count in zip(trainable, gradients, counts.tolist(), strict=True):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if count else None
         return torch.as_tensor(total[0])
 
-    def check_identical(self, tensors: Iterable[torch.Tensor], words: str) -> None:
-        """Raise ProgramFailure(crashed) here if this process holds other values than the leader."""
+    def check_identical(self, tensors: Iterable[torch.Tensor], moment: str) -> None:
+        """Raise ProgramFailure(crashed) if this rank's tensors differ from those of rank 0."""
         if self.size == 1:
             return
-        digest = hashlib.sha256(words.encode())
-        for one in tensors:
-            plain = one.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(plain.numpy().tobytes())
+        digest = hashlib.sha256(moment.encode())
+        for tensor in tensors:
+            data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(data.numpy().tobytes())
         own = torch.tensor(list(digest.digest()), dtype=torch.uint8)
-        leaders = own.clone()
-        distributed.broadcast(leaders, 0)
-        if not torch.equal(own, leaders):
+        reference = own.clone()
+        distributed.broadcast(reference, 0)
+        if not torch.equal(own, reference):
             raise ProgramFailure(
                 FailureReason.CRASHED,
-                f"Process {self.rank} of {self.size} holds other weights than the first one at "
-                f"{words}.",
+                f"The weights of rank {self.rank} (of {self.size} processes) differ from those of "
+                f"rank 0 at {moment}.",
             )
 
 
-def join(ranks: RankGroup, asked: int) -> World:
-    """Meet the other processes; all of them are there when it returns, `asked` in number.
+def join(ranks: RankGroup, num_processes: int) -> World:
+    """Connect to the other ranks; all `num_processes` are connected when it returns.
 
-    Each has the GPU of its number, where the machine has any. Raises ProgramFailure: invalid_spec
-    where it has fewer than processes, internal where not all came.
+    Each uses the GPU with its rank's number, if the machine has GPUs. Raises ProgramFailure:
+    invalid_spec if there are fewer GPUs than processes, internal if not all processes joined.
     """
-    if ranks.size != asked:
-        raise _not_all(ranks.size, asked)
-    if asked == 1:
+    if ranks.size != num_processes:
+        raise _incomplete(ranks.size, num_processes)
+    if num_processes == 1:
         return World()
     backend = "gloo"
     if torch.cuda.is_available():
-        available = torch.cuda.device_count()
-        if available < ranks.size:
+        gpus = torch.cuda.device_count()
+        if gpus < ranks.size:
             raise ProgramFailure(
                 FailureReason.INVALID_SPEC,
                 f"resources.num_processes is {ranks.size}, one for each GPU, but the worker's "
-                f"machine has {available}.",
+                f"machine has {gpus}.",
             )
         torch.cuda.set_device(ranks.rank)
         backend = "cpu:gloo,cuda:nccl"
-    # They are on one machine: what they say need not be heard outside of it.
+    # All run on one machine, so their messages need not be visible outside it.
     loopback = "lo" if sys.platform == "linux" else "lo0"
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     assert ranks.port is not None
-    store = distributed.TCPStore(  # type: ignore[attr-defined]  # it is documented there
+    store = distributed.TCPStore(  # type: ignore[attr-defined]  # documented there, but untyped
         "127.0.0.1",
         ranks.port,
         ranks.size,
         is_master=ranks.is_rank_zero,
-        timeout=_FOR_EVER,
+        timeout=_NO_TIMEOUT,
         wait_for_workers=False,
         master_listen_fd=ranks.listener,
     )
     distributed.init_process_group(
-        backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_FOR_EVER
+        backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_NO_TIMEOUT
     )
     world = World(ranks.rank, ranks.size)
-    # Launchers have been known to run one process in silence where several were asked for.
-    there = int(world.sum(torch.ones(())).item())
-    if not there == distributed.get_world_size() == asked:
-        raise _not_all(there, asked)
+    # Some launchers silently run a single process where several were requested.
+    joined = int(world.sum(torch.ones(())).item())
+    if not joined == distributed.get_world_size() == num_processes:
+        raise _incomplete(joined, num_processes)
     return world
 
 
-def _not_all(there: int, asked: int) -> ProgramFailure:
+def _incomplete(joined: int, num_processes: int) -> ProgramFailure:
     return ProgramFailure(
         FailureReason.INTERNAL,
-        f"resources.num_processes is {asked}, but processes that train together: {there}.",
+        f"resources.num_processes is {num_processes}, but processes that train together: {joined}.",
     )

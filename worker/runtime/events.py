@@ -1,4 +1,4 @@
-"""What a program tells its supervisor: lines in events.jsonl, and whether it was told to stop."""
+"""A program's side of its supervision: events in events.jsonl, and the stop signal."""
 
 import os
 import threading
@@ -24,37 +24,37 @@ class EventLine(Protocol):
 class Reporter:
     """Appends numbered events to one file, whole lines only, each visible when `emit` returns.
 
-    Invariant: the file is a sequence of complete JSON lines with seq 1, 2, 3 …, but for a torn last
-    line after a power cut, which the next Reporter on the file cuts off before it goes on counting.
-    Lines that a full disk has no room for wait in memory and are written before the next one.
+    Invariant: the file is a sequence of complete JSON lines with seq 1, 2, 3 …, except for a torn
+    last line after a power cut, which the next Reporter of the file removes before it continues.
+    Lines for which a full disk has no space wait in memory and are written before the next one.
     """
 
     def __init__(self, path: Path) -> None:
-        written = path.read_bytes() if path.exists() else b""
-        whole = written[: written.rfind(b"\n") + 1]
-        if len(whole) != len(written):
-            os.truncate(path, len(whole))
-        self._seq = whole.count(b"\n")
+        content = path.read_bytes() if path.exists() else b""
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) != len(content):
+            os.truncate(path, len(complete))
+        self._seq = complete.count(b"\n")
         self._lines = AppendLog(path)
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self.is_continued = self._seq > 0
-        """Whether a program has spoken in this file before."""
+        """True if the file has events of an earlier start."""
 
     def emit(self, kind: Any, **fields: Any) -> None:
-        """Validate and append one event. Raises OSError for what is not for lack of space."""
-        with self._turn:
+        """Validate and append an event. Raises OSError unless the cause is a full disk."""
+        with self._lock:
             event: EventLine = kind(seq=self._seq + 1, time=datetime.now(UTC), **fields)
             self._seq += 1
             self._lines.append(event.model_dump_json().encode() + b"\n")
 
     def flush(self) -> None:
-        """Write the lines that wait. Raises OSError (ENOSPC, EDQUOT) where there is no room."""
-        with self._turn:
+        """Write the waiting lines. Raises OSError (ENOSPC, EDQUOT) if the disk is full."""
+        with self._lock:
             self._lines.flush()
 
     def block_other_threads(self) -> None:
-        """From here on no other thread can say anything: it waits for ever."""
-        self._turn.acquire()
+        """From here on `emit` blocks forever in every other thread."""
+        self._lock.acquire()
 
     def phase(self, phase: Phase) -> None:
         self.emit(PhaseEvent, phase=phase)
@@ -67,14 +67,14 @@ class Reporter:
 
 
 class Stopped(BaseException):
-    """The program was told to stop. Not an Exception: no library may swallow it."""
+    """A stop was requested. Not an Exception, so that no library swallows it."""
 
 
 class StopSignal:
-    """Whether TERM arrived, and where it takes effect.
+    """The request to stop (TERM), and the places where it takes effect.
 
-    `at_once`, and not `deferred` further in, the signal raises `Stopped`, as there is nothing to
-    save. Elsewhere only `requested` becomes true, and the code there ends at its next safe point.
+    Inside `immediate`, unless inside a nested `deferred`, the signal raises `Stopped`, since there
+    is nothing to save. Elsewhere it only sets `requested`: the code ends at its next safe point.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class StopSignal:
             raise Stopped
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def immediate(self) -> Iterator[None]:
         self._depth -= 1
         try:
             self.check()
@@ -104,13 +104,13 @@ class StopSignal:
             self._depth -= 1
 
     def check(self) -> None:
-        """Raise `Stopped` if the signal came: a library may have swallowed the first one."""
+        """Raise `Stopped` if the signal arrived: a library may have swallowed the first one."""
         if self.requested:
             raise Stopped
 
 
 def file_entry(path: Path, root: Path) -> FileEntry:
-    """Size in bytes and SHA-256 of a finished file, named relative to `root`."""
+    """Return size in bytes and SHA-256 of a finished file, its path relative to `root`."""
     return FileEntry(
         path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=sha256_of(path)
     )

@@ -4,9 +4,9 @@ import torch
 
 
 def peak_gpu_memory() -> int | None:
-    """The most that torch has taken from the GPUs for itself so far, in bytes, summed over them.
+    """Return the peak memory that torch reserved so far, in bytes, summed over the GPUs.
 
-    None where the process uses none. What other processes hold on the same GPU is not in it.
+    None if the process uses no GPU. Memory of other processes on the same GPU is not included.
     """
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None

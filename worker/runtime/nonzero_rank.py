@@ -1,7 +1,7 @@
-"""Another process of a run than its first one: how it starts, ends, and says why it failed.
+"""A nonzero rank of a run: its start, its end, and the report of its failure to rank 0.
 
-It writes no event and no file but its lines in training.log, where they are marked with its rank.
-It is never told to stop: rank 0 is, saves, and ends it.
+It writes no events and no files, only lines in training.log, which carry its rank. It is never
+asked to stop: rank 0 is, saves a checkpoint, and ends it.
 """
 
 import os
@@ -14,13 +14,13 @@ from typing import Any
 
 from service.domain.errors import ProgramFailure
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED
-from worker.runtime import parent_pipe
+from service.ops import parent_pipe
 from worker.runtime.events import Reporter, Stopped
 from worker.runtime.ranks import ROOT_CAUSE_SECONDS, RankGroup, encode_failure
 
 
 class NonzeroRank(RankGroup):
-    """The place that rank 0 gave on the command line."""
+    """The group as rank 0 described it on the command line."""
 
     def __init__(self, arguments: Namespace) -> None:
         self.rank, self.size = arguments.rank, arguments.of
@@ -28,46 +28,47 @@ class NonzeroRank(RankGroup):
 
 
 class SilentReporter(Reporter):
-    """Says nothing: rank 0 says it."""
+    """Discards all events: rank 0 emits them."""
 
     def __init__(self) -> None:
         self.is_continued = False
 
     def emit(self, kind: Any, **fields: Any) -> None:
-        """Not from here."""
+        """Emit nothing."""
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Write nothing."""
 
 
-def follow() -> int:
-    """End with rank 0, and hand it what tells this process to stop.
+def attach() -> int:
+    """Exit with rank 0, and forward stop signals of this process to it.
 
-    Returns the pipe on which to say why the work failed; it is standard output, which from now on
-    may go elsewhere.
+    Returns the pipe for `encode_failure`: a copy of standard output, which may be redirected now.
     """
-    leader = os.getppid()
+    rank_zero = os.getppid()
 
-    def hand_on(_signal: int, _frame: FrameType | None) -> None:
-        if os.getppid() == leader:
-            os.kill(leader, signal.SIGTERM)
+    def forward(_signal: int, _frame: FrameType | None) -> None:
+        if os.getppid() == rank_zero:
+            os.kill(rank_zero, signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, hand_on)
-    signal.signal(signal.SIGINT, hand_on)
-    parent_pipe.follow(None)
+    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGINT, forward)
+    parent_pipe.exit_with_parent()
     return os.dup(1)
 
 
-def work(main: Callable[[], None], pipe: int, failed: Callable[[Exception], ProgramFailure]) -> int:
-    """Do it and return the exit status."""
+def run(
+    main: Callable[[], None], pipe: int, to_failure: Callable[[Exception], ProgramFailure]
+) -> int:
+    """Call `main` and return the exit status. `to_failure` logs an exception and converts it."""
     try:
         main()
     except Stopped:
         return EXIT_STOPPED
-    except Exception as error:  # noqa: BLE001 - `failed` logs it, and rank 0 reports it
-        os.write(pipe, encode_failure(failed(error)))
-        # Rank 0 ends this process. If it did so itself, the others would lose their connection to
-        # it, and what they make of that might come first.
+    except Exception as error:  # noqa: BLE001 - `to_failure` logs it, and rank 0 reports it
+        os.write(pipe, encode_failure(to_failure(error)))
+        # Rank 0 ends this process. If it ended by itself, the other ranks would lose their
+        # connection to it, and their errors might reach rank 0 first.
         threading.Event().wait(4 * ROOT_CAUSE_SECONDS)
         return EXIT_FAILED
     return EXIT_DONE

@@ -1,52 +1,53 @@
-"""Memory that did not suffice: how it is recognised, and for whose rows."""
+"""Detection of out-of-memory errors, and of the batch that caused them."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from service.domain.errors import ProgramFailure
+from service.domain.errors import ProgramFailure, first_line
 from service.domain.states import FailureReason
 
 Batch = Literal["train", "eval"]
 
-# What torch's allocator for the CPU says, and CUDA and NCCL where its own allocator was
-# not the one to ask.
-_CPU_SAID = "DefaultCPUAllocator"
-_GPU_SAID = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "Cuda failure 2")
+# Messages of torch's CPU allocator, and of CUDA and NCCL for memory that does not come from torch's
+# GPU allocator.
+_CPU_MESSAGE = "DefaultCPUAllocator"
+_GPU_MESSAGES = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "Cuda failure 2")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or _CPU_SAID in str(error) or _is_gpus(error)
+    """Return True if the error means that memory of the machine or of a GPU ran out."""
+    return isinstance(error, MemoryError) or _CPU_MESSAGE in str(error) or _is_gpu_error(error)
 
 
-def _is_gpus(error: BaseException | None) -> bool:
+def _is_gpu_error(error: BaseException | None) -> bool:
     torch = sys.modules.get("torch")  # never imported from here: see worker.runtime.launch
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):  # the CPU's is another
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):  # the CPU raises another
         return True
-    return any(said in str(error) for said in _GPU_SAID)
+    return any(message in str(error) for message in _GPU_MESSAGES)
 
 
 class BatchTooLarge(ProgramFailure):
-    """A forward or backward pass did not fit into memory; with fewer rows another one may."""
+    """A forward or backward pass did not fit into memory; one with fewer rows may."""
 
     def __init__(self, batch: Batch, detail: str, size: int | None = None) -> None:
-        """`size` is the most rows of that pass, where this process made it."""
+        """`size` is the maximum number of rows of the pass, if it ran in this process."""
         super().__init__(FailureReason.OUT_OF_MEMORY, detail)
         self.batch: Batch = batch
         self.size = size
 
 
 def exceeds_gpu_memory(error: BaseException) -> bool:
-    """Whether it was the GPU's memory that did not suffice, and fewer rows would not help."""
+    """Return True if GPU memory did not suffice and fewer rows would not help."""
     if isinstance(error, BatchTooLarge):
-        return error.size == 1 and _is_gpus(error.__cause__)
-    return _is_gpus(error)
+        return error.size == 1 and _is_gpu_error(error.__cause__)
+    return _is_gpu_error(error)
 
 
 @contextmanager
 def detect_out_of_memory(batch: Batch, size: int) -> Iterator[None]:
-    """Turn a lack of memory inside into BatchTooLarge; `size` is the most rows of a pass there."""
+    """Raise BatchTooLarge for an out-of-memory error inside; `size` is the rows per pass."""
     try:
         yield
     except Exception as error:
@@ -56,8 +57,7 @@ def detect_out_of_memory(batch: Batch, size: int) -> Iterator[None]:
         rows = (
             f"{size} rows per forward pass."
             if size > 1
-            else "1 row per forward pass, and it cannot be made smaller."
+            else "1 row per forward pass, which is the minimum."
         )
-        first_line = (str(error).strip().splitlines() or [""])[0][:300]
-        detail = f"The machine's memory did not suffice for {activity} with {rows} {first_line}"
+        detail = f"Out of memory during {activity} with {rows} {first_line(error)}"
         raise BatchTooLarge(batch, detail, size) from error

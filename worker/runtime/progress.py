@@ -1,69 +1,81 @@
-"""How far a program has come that does one thing after another, said every other second."""
+"""Progress events of a program that works through a number of steps."""
 
 import time
 
 from service.domain.events import Progress
 from worker.runtime.events import Reporter
 
-PROGRESS_SECONDS = 2.0
-"""Seconds between signs of life."""
+PROGRESS_INTERVAL_SECONDS = 2.0
+"""Seconds between two progress events."""
 
 
 class ProgressTracker:
-    """`total` is the sum of the parts' steps, as far as it is known."""
+    """Counts steps and emits progress events; `total` is the number of steps known so far."""
 
     def __init__(self, reporter: Reporter, total: int) -> None:
         self.total = total
         self.done = 0
         self._reporter = reporter
-        self._spoke = 0.0
-        self._begun = time.monotonic()
+        self._emitted_at = 0.0
+        self._started_at = time.monotonic()
         self._first = self._end = 0
-        self._expected: float | None = None
-        self._after: float | None = None
+        self._expected_seconds: float | None = None
+        self._seconds_after: float | None = None
 
-    def part(self, steps: int, expected: float | None, after: float | None) -> None:
-        """So many steps of one kind begin. Seconds they are `expected` to take, for as long as none
-        of them is done, and what comes `after` them; None where that is not known.
+    def begin(
+        self, steps: int, expected_seconds: float | None, seconds_after: float | None
+    ) -> None:
+        """Begin a part of `steps` steps.
+
+        `expected_seconds` is the estimate for the part until one of its steps is done, and
+        `seconds_after` that for what follows it; None if unknown.
         """
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
         self._first, self._end = self.done, self.done + steps
-        self._expected, self._after = expected, after
-        self.say()
+        self._expected_seconds, self._seconds_after = expected_seconds, seconds_after
+        self.emit()
 
     @property
-    def took(self) -> float:
+    def elapsed(self) -> float:
         """Seconds since the part began."""
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._started_at
 
-    def left(self) -> float | None:
-        """Seconds until the end, by the part's own pace; None where that is not known."""
+    def seconds_left(self) -> float | None:
+        """Return the estimated seconds until the end, by the part's own pace; None if unknown."""
         done = self.done - self._first
-        took = self.took
-        if self._after is None:
+        elapsed = self.elapsed
+        if self._seconds_after is None:
             return None
         if done > 0:
-            return took / done * (self._end - self.done) + self._after
-        return None if self._expected is None else max(0.0, self._expected - took) + self._after
+            return elapsed / done * (self._end - self.done) + self._seconds_after
+        if self._expected_seconds is None:
+            return None
+        return max(0.0, self._expected_seconds - elapsed) + self._seconds_after
 
-    def at(self, done: int) -> None:
-        """Take note, and every other second say so."""
+    def count(self, done: int) -> None:
+        """Set the number of steps done."""
         self.done = done
-        if time.monotonic() - self._spoke > PROGRESS_SECONDS:
-            self.say()
 
-    def next(self) -> None:
-        self.at(self.done + 1)
+    def update(self, done: int) -> None:
+        """Set the number of steps done; emit an event if the last one is two seconds old."""
+        self.count(done)
+        if time.monotonic() - self._emitted_at > PROGRESS_INTERVAL_SECONDS:
+            self.emit()
 
-    def say(self) -> None:
+    def advance(self, steps: int = 1) -> None:
+        """Add to the number of steps done."""
+        self.update(self.done + steps)
+
+    def emit(self) -> None:
+        """Emit a progress event now."""
         from worker.runtime.gpu import peak_gpu_memory
 
-        self._spoke = time.monotonic()
+        self._emitted_at = time.monotonic()
         self._reporter.emit(
             Progress,
             step=self.done,
             total_steps=self.total,
             epoch=0,
-            eta_seconds=self.left(),
+            eta_seconds=self.seconds_left(),
             gpu_memory_bytes=peak_gpu_memory(),
         )

@@ -1,9 +1,9 @@
-"""The processes that train one run together. The first one starts, watches and ends the others.
+"""The processes that train one run together. Rank 0 starts, watches and ends the others.
 
 The program that the supervisor started is rank 0: its exit status is the program's, and it alone
-writes events and files. Each other one (runtime.nonzero_rank) has a pipe from it, whose closing
-ends it, and a pipe back, on which it says why it failed. Whichever of them fails or dies, rank 0
-ends them all, with that one's reason. docs/adr/0013-multi-process-training.md
+writes events and files. Each nonzero rank (worker.runtime.nonzero_rank) has a pipe from it, whose
+closing ends it, and a pipe to it for the reason of a failure. Whichever rank fails or dies, rank 0
+ends them all, with that rank's reason. docs/adr/0013-multi-process-training.md
 """
 
 import argparse
@@ -31,10 +31,14 @@ from worker.runtime.out_of_memory import BatchTooLarge
 log = structlog.get_logger("fairtune")
 
 ROOT_CAUSE_SECONDS = 5.0
-"""A process loses its connection because another one died: so long that one's end is waited for."""
+"""Wait for the root cause after a failure that may be secondary, such as a lost connection to a
+rank that died."""
 
-# Of a cluster's launcher that started the worker. accelerate and torch would wait for its others.
-_CLUSTER = (
+_KILL_SECONDS = 30
+
+# Variables of a cluster launcher that started the worker: accelerate and torch would wait for that
+# launcher's other processes.
+_LAUNCHER_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",
@@ -48,42 +52,42 @@ _CLUSTER = (
 
 
 def clear_launcher_environment() -> None:
-    """Be alone, whatever the environment says: who trains together is decided here."""
-    for name in _CLUSTER:
+    """Remove a cluster launcher's variables: the processes of a run are determined here alone."""
+    for name in _LAUNCHER_VARIABLES:
         os.environ.pop(name, None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What rank 0 appends to its own command line for another rank; ps shows it."""
+    """Add the options that rank 0 appends to its own command line for a nonzero rank."""
     for name, kind in (("rank", int), ("of", int), ("meeting", int), ("model", Path)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
 
 
 class RankGroup:
-    """The place of this process among those of its run; the only one unless `start` says more."""
+    """The processes of this run, seen from this one; a single process until `start` adds others."""
 
     rank: int = 0
     size: int = 1
     port: int | None = None
-    """Where they meet on the loopback interface: rank 0 has the listening socket `listener`."""
+    """Rendezvous port on the loopback interface; rank 0 has its listening socket, `listener`."""
     listener: int | None = None
     model: Path | None = None
-    """The base model's directory, which rank 0 found for the others."""
+    """The base model's directory, as rank 0 located it."""
 
     @property
     def is_rank_zero(self) -> bool:
         return self.rank == 0
 
     def start(self, size: int, model: Path) -> None:
-        """Have `size` processes in all, from here on."""
+        """Start the other processes, for `size` in total."""
 
     def dismiss(self) -> None:
-        """The others have done their part: how they end does not matter any more."""
+        """Ignore from here on how the other ranks end: their work is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankExit:
-    """How one of the others ended; without a failure it died."""
+    """The end of a nonzero rank: its exit status, or the failure that it reported."""
 
     rank: int
     status: int | None
@@ -91,8 +95,12 @@ class RankExit:
 
     @property
     def may_be_secondary(self) -> bool:
-        """Whether it may only be what another one's end looks like from there."""
+        """True if another rank's end may have caused it."""
         return self.failure is not None and self.failure.reason == FailureReason.INTERNAL
+
+    @property
+    def was_killed(self) -> bool:
+        return self.status == -signal.SIGKILL
 
 
 class RankZero(RankGroup):
@@ -101,116 +109,132 @@ class RankZero(RankGroup):
     def __init__(self, report: Callable[[ProgramFailure], int]) -> None:
         self._report = report
         self._others: list[subprocess.Popen[bytes]] = []
-        self._endings: queue.Queue[RankExit] = queue.Queue()
-        self._right_to_end = threading.Lock()
-        self._ends: threading.Thread | None = None
-        """Who has it."""
-        self._judged = threading.Event()
+        self._exits: queue.Queue[RankExit] = queue.Queue()
+        self._exit_lock = threading.Lock()
+        self._exiting_thread: threading.Thread | None = None
+        """The thread that holds the lock, and ends the process."""
+        self._failed = threading.Event()
         self._dismissed = False
 
     def start(self, size: int, model: Path) -> None:
-        """The others die with the thread that starts them (see parent): it must be the main one.
+        """Start the nonzero ranks.
 
-        Raises OSError.
+        They die with the thread that starts them (service.ops.parent_pipe), so it must be the main
+        thread. Raises OSError.
         """
         if size == 1:
             return
         self.size = size
-        # Read when the libraries are loaded. Each has a share of the cores, unless told otherwise.
+        # Read when the libraries are imported. Each rank gets its share of the cores by default.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // size)))
-        meeting = socket.create_server(("127.0.0.1", 0))
-        self.port, self.listener = meeting.getsockname()[1], meeting.detach()
+        rendezvous = socket.create_server(("127.0.0.1", 0))
+        self.port, self.listener = rendezvous.getsockname()[1], rendezvous.detach()
         for rank in range(1, size):
-            place = [f"--rank={rank}", f"--of={size}", f"--meeting={self.port}", f"--model={model}"]
+            options = [
+                f"--rank={rank}",
+                f"--of={size}",
+                f"--meeting={self.port}",
+                f"--model={model}",
+            ]
             process = subprocess.Popen(  # noqa: S603 - our own command line once more
-                [sys.executable, *sys.orig_argv[1:], *place],
+                [sys.executable, *sys.orig_argv[1:], *options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
             self._others.append(process)
-            _thread(self._watch, rank, process)
-        _thread(self._judge)
+            _start_thread(self._watch, rank, process)
+        _start_thread(self._handle_first_failure)
 
     def dismiss(self) -> None:
         self._dismissed = True
 
     def claim_exit(self, failure: ProgramFailure | None = None) -> None:
-        """Return when it is this thread's turn to end the process; never where it is another's.
+        """Return if this thread is the one to end the process; block forever if another one is.
 
-        With an unforeseen failure only when none of the others has a reason for it.
+        An unexpected failure waits first, in case another rank reports the cause of it.
         """
-        if self._ends is threading.current_thread():
+        if self._exiting_thread is threading.current_thread():
             return
         if self._others and failure is not None and failure.reason == FailureReason.INTERNAL:
-            self._judged.wait(2 * ROOT_CAUSE_SECONDS)
-        if self._judged.is_set() and threading.current_thread() is threading.main_thread():
+            self._failed.wait(2 * ROOT_CAUSE_SECONDS)
+        if self._failed.is_set() and threading.current_thread() is threading.main_thread():
             threading.Event().wait()
-        self._right_to_end.acquire()
-        self._ends = threading.current_thread()
+        self._exit_lock.acquire()
+        self._exiting_thread = threading.current_thread()
 
     def end(self) -> None:
-        """End the others, and wait until what they hold on GPUs is free."""
+        """Kill the other ranks and wait until their GPU memory is released."""
         self.claim_exit()
         for process in self._others:
             process.kill()
         for process in self._others:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
+                process.wait(_KILL_SECONDS)
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        if said := process.stdout.readline():
-            self._endings.put(RankExit(rank, None, decode_failure(said)))
+        if line := process.stdout.readline():
+            self._exits.put(RankExit(rank, None, decode_failure(line)))
         elif (status := process.wait()) not in (EXIT_DONE, EXIT_STOPPED):
-            self._endings.put(RankExit(rank, status, None))
+            self._exits.put(RankExit(rank, status, None))
 
-    def _judge(self) -> None:
-        """Wait for the first of the others to fail, and end all with the reason."""
-        ending = self._endings.get()
-        until = time.monotonic() + ROOT_CAUSE_SECONDS
-        while ending.may_be_secondary and (left := until - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
-                other = self._endings.get(timeout=left)
-                ending = ending if other.may_be_secondary else other
+    def _handle_first_failure(self) -> None:
+        """Wait until a nonzero rank fails, then end all ranks with its reason."""
+        rank_exit = self._root_cause()
         if self._dismissed:
             return
-        self._judged.set()
+        self._failed.set()
         self.claim_exit()
-        if ending.failure is not None:
-            log.error("a process of the run failed", rank=ending.rank, of=self.size)
-            status = self._report(ending.failure)
+        if rank_exit.failure is not None:
+            log.error("a nonzero rank failed", rank=rank_exit.rank, of=self.size)
+            status = self._report(rank_exit.failure)
         else:
-            assert ending.status is not None
-            how = f"signal {-ending.status}" if ending.status < 0 else f"status {ending.status}"
-            log.error(f"process {ending.rank} of {self.size} ended with {how}")
+            assert rank_exit.status is not None
+            log.error(f"rank {rank_exit.rank} of {self.size} {describe_exit(rank_exit.status)}")
             status = 1
         self.end()
-        if ending.status == -signal.SIGKILL:
-            # To the supervisor a kill by the kernel, for memory, is the same in whichever process.
+        if rank_exit.was_killed:
+            # The supervisor treats a kill by the kernel, for memory, alike for every rank.
             os.kill(os.getpid(), signal.SIGKILL)
         os._exit(status)
 
+    def _root_cause(self) -> RankExit:
+        """Return the first rank's end, or that of one that follows soon, if that explains it."""
+        rank_exit = self._exits.get()
+        deadline = time.monotonic() + ROOT_CAUSE_SECONDS
+        while rank_exit.may_be_secondary and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                later = self._exits.get(timeout=left)
+                rank_exit = rank_exit if later.may_be_secondary else later
+        return rank_exit
+
+
+def describe_exit(status: int) -> str:
+    """Return how a process with that exit status, negative for a signal, ended."""
+    return f"ended with signal {-status}" if status < 0 else f"ended with exit status {status}"
+
 
 def encode_failure(failure: ProgramFailure) -> bytes:
-    """A failure as the line that `decode_failure` reads."""
+    """Return a failure as one line, for `decode_failure`."""
     batch = failure.batch if isinstance(failure, BatchTooLarge) else None
     line = {"reason": failure.reason, "detail": failure.detail, "batch": batch}
     return json.dumps(line).encode() + b"\n"
 
 
 def decode_failure(line: bytes) -> ProgramFailure:
-    said = json.loads(line)
-    if said["batch"] is not None:
-        return BatchTooLarge(said["batch"], said["detail"])
-    return ProgramFailure(FailureReason(said["reason"]), said["detail"])
+    """Return the failure that `encode_failure` made a line of."""
+    fields = json.loads(line)
+    if fields["batch"] is not None:
+        return BatchTooLarge(fields["batch"], fields["detail"])
+    return ProgramFailure(FailureReason(fields["reason"]), fields["detail"])
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _thread(work: Callable[..., None], *arguments: object) -> None:
+def _start_thread(work: Callable[..., None], *arguments: object) -> None:
     threading.Thread(target=work, args=arguments, name="ranks", daemon=True).start()

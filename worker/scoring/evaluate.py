@@ -1,4 +1,4 @@
-"""Scoring a split with the model in hand, and the bias report made from that."""
+"""Scoring of a split with a loaded model, and the run's bias report."""
 
 import logging
 import time
@@ -12,10 +12,19 @@ import torch
 from service.domain.events import EvaluationEvent
 from service.domain.job import Job
 from service.domain.task import Target
-from service.fairness import BiasReport, Predictions, ReportMeta, build_report, label_counts
+from service.fairness import (
+    BiasReport,
+    Criteria,
+    Predictions,
+    ReportContext,
+    ReportMeta,
+    ScoredData,
+    build_report,
+    label_counts,
+)
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
-from service.fairness.stored import read_facts
+from service.fairness.stored import read_metadata
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
 from worker.modeling.load import set_training
@@ -23,10 +32,10 @@ from worker.runtime.disk_full import DiskSpace
 from worker.runtime.distributed import World
 from worker.runtime.events import Reporter, StopSignal, file_entry
 from worker.runtime.out_of_memory import detect_out_of_memory
-from worker.runtime.progress import PROGRESS_SECONDS
+from worker.runtime.progress import PROGRESS_INTERVAL_SECONDS
 from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item, score
-from worker.scoring.predictions import labelled, read_probabilities, write_predictions
+from worker.scoring.predictions import labelled_predictions, read_probabilities, write_predictions
 
 log = logging.getLogger("fairtune")
 
@@ -45,13 +54,14 @@ class Scorer:
     stop: StopSignal
     space: DiskSpace
     world: World
-    slow: list[str] = field(default_factory=list)
-    """Why labels were scored by the slow way; empty where they were not."""
+    fallback_reasons: list[str] = field(default_factory=list)
+    """Reasons for plain scoring, one forward pass per label; empty if it was never needed."""
 
-    def known(self, rows: Sequence[Row]) -> tuple[bool, Predictions | None]:
-        """Whether an earlier attempt scored the split with the base model, and what it found.
+    def stored_base_predictions(self, rows: Sequence[Row]) -> tuple[bool, Predictions | None]:
+        """Return (True, predictions) if an earlier attempt scored the split with the base model.
 
-        Its file lies in this directory then; one that does not fit these rows does not count.
+        Its file is then in the job directory; a file of other rows is ignored, and gives
+        (False, None). The predictions are None if no row has a label.
         """
         path, positive = self._path("base", rows), self.job.spec.fairness.positive_label
         if not path.exists():
@@ -61,7 +71,7 @@ class Scorer:
         except (ValueError, OSError) as error:
             log.warning("the base model is scored again: %s", error)
             return False, None
-        return True, labelled(rows, self.labels, probabilities, positive, None)
+        return True, labelled_predictions(rows, self.labels, probabilities, positive, None)
 
     def evaluate(
         self,
@@ -70,37 +80,37 @@ class Scorer:
         prompts: Prompts,
         target: Target,
         step: int | None,
-        alive: Callable[[float], None],
-        scored: Callable[[int], None] = lambda _done: None,
+        heartbeat: Callable[[float], None],
+        on_rows_done: Callable[[int], None] = lambda _done: None,
     ) -> Predictions | None:
-        """Score one split, write its predictions, say so. None where no row has a label, and in all
-        processes of a run but the first: each scores a share, and that one gathers them.
+        """Score one split, write its predictions and emit the evaluation event.
 
-        `alive` is called every other second with the expected seconds to the end of this, and
-        `scored` just before it with the number of rows done.
+        Returns None if no row has a label, and on nonzero ranks: each rank scores a share, and rank
+        0 gathers them. `heartbeat` is called every other second with the estimated remaining
+        seconds, and `on_rows_done` just before it with the number of rows done.
         """
         spec, split = self.job.spec, rows[0].split
         positive = spec.fairness.positive_label
-        cut_before = prompts.truncated
+        truncated_before = prompts.truncated
         items = self._items(rows, prompts)
-        if cut := prompts.truncated - cut_before:
+        if cut := prompts.truncated - truncated_before:
             self.reporter.warn(
                 "rows_truncated",
                 f"{cut} of {len(rows)} rows of the {split} split are longer than max_seq_length "
-                f"{spec.training.max_seq_length} tokens; the ends of their texts were cut off.",
+                f"{spec.training.max_seq_length} tokens; the ends of their texts were truncated.",
             )
-        began = spoke = time.monotonic()
+        started = last_progress = time.monotonic()
 
         def tick(done: int) -> None:
-            nonlocal spoke
+            nonlocal last_progress
             self.stop.check()
-            if (now := time.monotonic()) - spoke > PROGRESS_SECONDS:
-                scored(done)
-                alive((len(rows) - done) * (now - began) / done)
-                spoke = now
+            if (now := time.monotonic()) - last_progress > PROGRESS_INTERVAL_SECONDS:
+                on_rows_done(done)
+                heartbeat((len(rows) - done) * (now - started) / done)
+                last_progress = now
 
-        probabilities = self._score(model, items, tick, self._slow)
-        seconds = time.monotonic() - began
+        probabilities = self._score(model, items, tick, self._warn_fallback)
+        seconds = time.monotonic() - started
         log.info("%s: %d rows scored in %.1f s", target, len(rows), seconds)
         if not self.world.is_rank_zero:
             return None
@@ -109,45 +119,47 @@ class Scorer:
             path.name,
             lambda: write_predictions(path, rows, self.labels, probabilities, positive, step, cut),
         )
-        predictions = labelled(rows, self.labels, probabilities, positive, step)
+        predictions = labelled_predictions(rows, self.labels, probabilities, positive, step)
         self.reporter.emit(
             EvaluationEvent,
             target=target,
             step=step,
             split=split,
             template=prompts.template.name,
-            metrics={} if predictions is None else self._figures(predictions),
+            metrics={} if predictions is None else self._metrics(predictions),
             predictions=file_entry(path, self.directory),
         )
         return predictions
 
-    def repeatedly(
+    def validation_scorer(
         self, rows: Sequence[Row], prompts: Prompts
     ) -> Callable[[Any, int, Callable[[], None]], Predictions]:
-        """What scores the labelled ones of `rows` with the weights that the model then holds.
+        """Return a function that scores the labelled rows with the model's current weights.
 
-        It takes the model, its step and what to call between two passes, and returns the same in
-        all processes of a run, each of which scores a share. Nothing is written. At least one of
-        `rows` has a label.
+        It takes the model, its step and a callback for between two forward passes, and returns the
+        same predictions on all ranks, each of which scores a share. Nothing is written. At least
+        one of `rows` has a label.
         """
         positive = self.job.spec.fairness.positive_label
-        known = [row for row in rows if row.label is not None]
-        items = self._items(known, prompts)
-        said = False
+        labelled_rows = [row for row in rows if row.label is not None]
+        items = self._items(labelled_rows, prompts)
+        warned = False
 
-        def fell_back(why: str) -> None:
-            nonlocal said
-            if not said:
-                self._slow(why)
-            said = True
+        def on_fallback(why: str) -> None:
+            nonlocal warned
+            if not warned:
+                self._warn_fallback(why)
+            warned = True
 
-        def scored(model: Any, step: int, between: Callable[[], None]) -> Predictions:
-            probabilities = self._score(model, items, lambda _done: between(), fell_back)
-            predictions = labelled(known, self.labels, probabilities, positive, step)
+        def score_rows(model: Any, step: int, between_passes: Callable[[], None]) -> Predictions:
+            probabilities = self._score(model, items, lambda _done: between_passes(), on_fallback)
+            predictions = labelled_predictions(
+                labelled_rows, self.labels, probabilities, positive, step
+            )
             assert predictions is not None
             return predictions
 
-        return scored
+        return score_rows
 
     def sample(
         self,
@@ -155,52 +167,52 @@ class Scorer:
         rows: Sequence[Row],
         prompts: Prompts,
         scored: Predictions,
-        alive: Callable[[None], None],
+        heartbeat: Callable[[None], None],
     ) -> FormatSample | None:
-        """What the model answers when it may write freely, on some of the labelled ones of `rows`.
+        """Return the format check: the model's free answers to some of the labelled `rows`.
 
-        `scored` says what it was found to say of each. One process alone calls it. None for a model
-        that cannot be asked in the fast way.
+        `scored` are the predictions for these rows. Called on rank 0 only. None for a model that
+        needs plain scoring.
         """
-        if self.slow:
+        if self.fallback_reasons:
             return None
-        spoke = time.monotonic()
+        last_progress = time.monotonic()
 
         def tick(_done: int) -> None:
-            nonlocal spoke
+            nonlocal last_progress
             self.stop.check()
-            if time.monotonic() - spoke > PROGRESS_SECONDS:
-                alive(None)
-                spoke = time.monotonic()
+            if time.monotonic() - last_progress > PROGRESS_INTERVAL_SECONDS:
+                heartbeat(None)
+                last_progress = time.monotonic()
 
         items = self._items([row for row in rows if row.label is not None], prompts)
-        with detect_out_of_memory("eval", self._at_once):
+        with detect_out_of_memory("eval", self._batch_rows):
             set_training(model, training=False)
             return sample_answers(
                 model,
                 items,
                 self.labels,
                 scored.predictions,
-                tokens_to_text=prompts.tokens.text,
+                tokens_to_text=prompts.tokens.decode,
                 pad=self.pad,
                 eos=prompts.tokens.eos,
                 device=self.device,
-                token_budget=self._at_once * self.job.spec.training.max_seq_length,
+                token_budget=self._batch_rows * self.job.spec.training.max_seq_length,
                 confidence=self.job.spec.fairness.confidence,
                 tick=tick,
-                gave_up=self.reporter.log,
+                on_skip=self.reporter.log,
             )
 
     @property
-    def _at_once(self) -> int:
-        """Rows per forward pass, of the longest."""
+    def _batch_rows(self) -> int:
+        """Rows of maximum length per forward pass."""
         return self.job.eval_batch_size or self.job.spec.training.per_device_eval_batch_size
 
     def _items(self, rows: Sequence[Row], prompts: Prompts) -> list[Item]:
         items = []
         for row in rows:
             answers = prompts.label_answers(row, self.labels)
-            items.append(Item(prompts.fitted(row, answers), answers))
+            items.append(Item(prompts.fit_prompt(row, answers), answers))
         return items
 
     def _score(
@@ -208,42 +220,42 @@ class Scorer:
         model: Any,
         items: Sequence[Item],
         tick: Callable[[int], None],
-        fell_back: Callable[[str], None],
+        on_fallback: Callable[[str], None],
     ) -> list[list[float]]:
-        with detect_out_of_memory("eval", self._at_once):
+        with detect_out_of_memory("eval", self._batch_rows):
             set_training(model, training=False)
             return score(
                 model,
                 items,
                 pad=self.pad,
-                token_budget=self._at_once * self.job.spec.training.max_seq_length,
+                token_budget=self._batch_rows * self.job.spec.training.max_seq_length,
                 device=self.device,
                 world=self.world,
                 tick=tick,
-                fell_back=fell_back,
+                on_fallback=on_fallback,
             )
 
-    def _slow(self, why: str) -> None:
-        self.slow.append(why)
+    def _warn_fallback(self, why: str) -> None:
+        self.fallback_reasons.append(why)
         self.reporter.warn("slow_scoring", why)
 
     def _path(self, target: Target, rows: Sequence[Row]) -> Path:
         return self.directory / "evaluations" / f"{target}-{rows[0].split}.parquet"
 
     def truncated(self, target: Target, rows: Sequence[Row]) -> int | None:
-        """Of `rows`, which `target` has scored, those whose text was cut to fit; None: not known.
+        """Return how many of the scored `rows` had their text truncated; None if unknown.
 
-        Kept in the file with the predictions, since another attempt may have made it.
+        Read from the predictions file, since an earlier attempt may have written it.
         """
         try:
-            count = read_facts(self._path(target, rows)).get("truncated")
+            count = read_metadata(self._path(target, rows)).get("truncated")
         except (ValueError, OSError) as error:
-            log.warning("how many texts %s was given cut is not known: %s", target, error)
+            log.warning("the number of truncated texts for %s is unknown: %s", target, error)
             return None
         return count if isinstance(count, int) and not isinstance(count, bool) else None
 
-    def _figures(self, predictions: Predictions) -> dict[str, float | None]:
-        """By argmax, whatever the specification's threshold: nothing is fitted to a file."""
+    def _metrics(self, predictions: Predictions) -> dict[str, float | None]:
+        """Return the metrics at argmax, independent of the specification's threshold rule."""
         import numpy as np
 
         fairness = self.job.spec.fairness
@@ -267,14 +279,30 @@ class Scorer:
         without_label: int,
         format_sample: FormatSample | None,
     ) -> BiasReport:
-        """The run's own report: by the threshold of its specification, for its caps."""
+        """Build the run's own report, by the threshold rule and the caps of its specification."""
         job, spec = self.job, self.job.spec
         fairness = spec.fairness
-        known = [(row.label, row.group) for row in train if row.label is not None]
+        labelled_rows = [(row.label, row.group) for row in train if row.label is not None]
         assert tuned.split is not None
         return build_report(
-            tuned,
-            meta=ReportMeta(
+            ScoredData(
+                tuned=tuned,
+                base=base,
+                validation=validation,
+                train_counts=label_counts(
+                    (label for label, _ in labelled_rows), (group for _, group in labelled_rows)
+                )
+                if labelled_rows
+                else None,
+            ),
+            Criteria(
+                positive_label=fairness.positive_label,
+                caps=fairness.caps,
+                min_f1=fairness.min_f1,
+                confidence=fairness.confidence,
+                min_support=fairness.min_support,
+            ),
+            ReportMeta(
                 run_id=job.run_id,
                 base_model=spec.base_model,
                 template=job.template.name,
@@ -286,22 +314,14 @@ class Scorer:
                 checkpoint_step=tuned.checkpoint_step,
                 threshold=spec.evaluation.threshold,
             ),
-            positive_label=fairness.positive_label,
-            base=base,
-            validation=validation,
-            train_counts=label_counts((one for one, _ in known), (group for _, group in known))
-            if known
-            else None,
-            caps=fairness.caps,
-            min_f1=fairness.min_f1,
-            confidence=fairness.confidence,
-            min_support=fairness.min_support,
-            shown=shown,
-            base_shown=base_shown,
-            without_label=without_label,
-            format_sample=format_sample,
-            dataset_warnings=[
-                ReportWarning(code=warning["code"], detail=warning["detail"])
-                for warning in job.dataset_warnings
-            ],
+            ReportContext(
+                shown=shown,
+                base_shown=base_shown,
+                without_label=without_label,
+                format_sample=format_sample,
+                dataset_warnings=[
+                    ReportWarning(code=warning["code"], detail=warning["detail"])
+                    for warning in job.dataset_warnings
+                ],
+            ),
         )

@@ -1,6 +1,6 @@
-"""How often the model answers outside the format when it may write freely: a small sample.
+"""Format check: the share of free answers that are no label, on a small sample.
 
-Scores never say so: they are shares among the labels, whatever else the model would rather write.
+Scores cannot show this: they are shares among the labels, even if all of them are improbable.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ import torch
 
 from service.fairness.rates import rate
 from service.fairness.schema import FormatSample
-from worker.modeling.mask_support import cannot
+from worker.modeling.mask_support import unsupported_reason
 from worker.scoring.labels import Item
 from worker.scoring.prefill import Prefix, left_padded, masks
 
-ROWS = 32
-MORE = 8
-"""Tokens that an answer may have beyond the longest label's."""
+SAMPLE_ROWS = 32
+EXTRA_TOKENS = 8
+"""Tokens that an answer may have in excess of the longest label's answer."""
 
-EXAMPLES, EXAMPLE_LENGTH = 5, 200
+MAX_EXAMPLES, MAX_EXAMPLE_LENGTH = 5, 200
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def sample_answers(
     model: Any,
     items: Sequence[Item],
     labels: Sequence[str],
-    scored: Sequence[str],
+    predicted_labels: Sequence[str],
     *,
     tokens_to_text: Callable[[list[int]], str],
     pad: int,
@@ -35,58 +35,60 @@ def sample_answers(
     device: torch.device,
     token_budget: int,
     confidence: float,
-    rows: int = ROWS,
+    rows: int = SAMPLE_ROWS,
     tick: Callable[[int], None] = lambda _done: None,
-    gave_up: Callable[[str], None] = lambda _why: None,
+    on_skip: Callable[[str], None] = lambda _why: None,
 ) -> FormatSample | None:
-    """Greedy answers to at most `rows` of the items, at equal distances, against the labels'.
+    """Generate greedy answers to at most `rows` items and compare them with the labels' answers.
 
-    `model` is in evaluation mode and stays as it is; no random number is drawn. Each item's answers
-    are those of `labels`, in order; `scored` holds the label that each item was given by its
-    scores. An answer counts as a label's when its text, without white space around it, is that
-    answer's; `tokens_to_text` leaves special tokens in. `tick` is called after each token with the
-    number of rows done before, which may be 0; what it raises ends this. One process calls it.
+    The items are taken at equal distances. `model` is in evaluation mode and is not changed; no
+    random number is drawn. Each item's answers are those of `labels`, in order; `predicted_labels`
+    holds the most probable label of each item. A generated answer counts as a label if its text,
+    stripped of white space, equals that label's answer; `tokens_to_text` keeps special tokens.
+    `tick` is called after each token with the number of rows completed in earlier batches; its
+    exceptions propagate. One process calls this.
 
-    None without items, or, `gave_up` being told why, for a model that cannot take masks made here.
-    Where `score` fell back to its plain way it is not to be called: the masks are wrong there.
+    Returns None without items, and for a model that does not support custom masks, in which case
+    `on_skip` gets the reason. Must not be called where `score` fell back to plain scoring: the
+    masks are wrong there.
     """
     if not items:
         return None
-    if reason := cannot(model):
-        gave_up(f"No answers were sampled: {reason}.")
+    if reason := unsupported_reason(model):
+        on_skip(f"No answers were sampled: {reason}.")
         return None
     count = min(rows, len(items))
-    places = [number * len(items) // count for number in range(count)]
-    sample = [items[place] for place in places]
-    written = _write(model, sample, pad, eos, device, token_budget, tick)
+    indices = [number * len(items) // count for number in range(count)]
+    sample = [items[index] for index in indices]
+    generated = _generate(model, sample, pad, eos, device, token_budget, tick)
     outside, inside, disagree = [], 0, 0
-    for place, item, ids in zip(places, sample, written, strict=True):
+    for index, item, ids in zip(indices, sample, generated, strict=True):
         text = tokens_to_text(ids).strip()
-        answers = [tokens_to_text(_before(answer, eos)).strip() for answer in item.answers]
+        answers = [tokens_to_text(_until_eos(answer, eos)).strip() for answer in item.answers]
         if text in answers:
             inside += 1
-            disagree += labels[answers.index(text)] != scored[place]
+            disagree += labels[answers.index(text)] != predicted_labels[index]
         else:
             outside.append(text)
     return FormatSample(
         rows=count,
         outside=rate(len(outside), count, confidence, empty="no rows"),
         disagree=rate(disagree, inside, confidence, empty="no answer is a label's"),
-        examples=tuple(dict.fromkeys(_storable(text) for text in outside))[:EXAMPLES],
+        examples=tuple(dict.fromkeys(_storable(text) for text in outside))[:MAX_EXAMPLES],
     )
 
 
-def _before(ids: list[int], eos: int) -> list[int]:
+def _until_eos(ids: list[int], eos: int) -> list[int]:
     return ids[: ids.index(eos)] if eos in ids else ids
 
 
 def _storable(text: str) -> str:
-    """Cut short, and without what databases refuse: NUL and lone surrogates."""
-    kept = text[:EXAMPLE_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return kept.encode("utf-8", "replace").decode()
+    """Return the text truncated, without NUL and unpaired surrogates, which databases reject."""
+    truncated = text[:MAX_EXAMPLE_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return truncated.encode("utf-8", "replace").decode()
 
 
-def _write(
+def _generate(
     model: Any,
     items: Sequence[Item],
     pad: int,
@@ -95,23 +97,23 @@ def _write(
     token_budget: int,
     tick: Callable[[int], None],
 ) -> list[list[int]]:
-    """Ids of the greedy answers, without the end of turn.
+    """Return the ids of the greedy answers, without the end of turn.
 
-    At most `token_budget` tokens are in a batch at its end, prompts' common beginning apart.
+    A complete batch has at most `token_budget` tokens, not counting the prompts' common prefix.
     """
-    limit = MORE + max(len(answer) for item in items for answer in item.answers)
+    limit = EXTRA_TOKENS + max(len(answer) for item in items for answer in item.answers)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     prefix = Prefix.of(model, [item.prompt for item in items], device)
-    written: list[list[int]] = [[] for _ in items]
-    todo = sorted(range(len(items)), key=lambda place: -len(items[place].prompt))
-    while todo:
-        longest = len(items[todo[0]].prompt)
-        at_once = max(1, token_budget // (longest - prefix.length + limit))
-        batch, done = todo[:at_once], len(items) - len(todo)
-        todo = todo[at_once:]
-        answers = _batch(
+    generated: list[list[int]] = [[] for _ in items]
+    remaining = sorted(range(len(items)), key=lambda index: -len(items[index].prompt))
+    while remaining:
+        longest = len(items[remaining[0]].prompt)
+        batch_size = max(1, token_budget // (longest - prefix.length + limit))
+        batch, done = remaining[:batch_size], len(items) - len(remaining)
+        remaining = remaining[batch_size:]
+        answers = _generate_batch(
             model,
-            [items[place].prompt for place in batch],
+            [items[index].prompt for index in batch],
             prefix,
             limit if positions is None else min(limit, positions - longest),
             pad,
@@ -119,12 +121,12 @@ def _write(
             device,
             partial(tick, done),
         )
-        for place, answer in zip(batch, answers, strict=True):
-            written[place] = answer
-    return written
+        for index, answer in zip(batch, answers, strict=True):
+            generated[index] = answer
+    return generated
 
 
-def _batch(
+def _generate_batch(
     model: Any,
     prompts: Sequence[list[int]],
     prefix: Prefix,
@@ -135,22 +137,22 @@ def _batch(
     tick: Callable[[], None],
 ) -> list[list[int]]:
     columns = left_padded(prompts, prefix.length, pad).to(device)
-    width, new = columns.ids.shape[1], prefix.length
-    cache = prefix.lend(len(prompts))
+    width, first_new = columns.ids.shape[1], prefix.length
+    cache = prefix.cache_for(len(prompts))
     for _ in range(limit):
         logits = model(
-            input_ids=columns.ids[:, new:],
-            attention_mask=masks(model, columns, new),
-            position_ids=columns.positions[:, new:],
+            input_ids=columns.ids[:, first_new:],
+            attention_mask=masks(model, columns, first_new),
+            position_ids=columns.positions[:, first_new:],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        new = columns.ids.shape[1]
+        first_new = columns.ids.shape[1]
         columns = columns.extended(
             logits[:, -1].argmax(-1, keepdim=True), columns.positions[:, -1:] + 1
         )
         tick()
         if (columns.ids[:, width:] == eos).any(1).all():
             break
-    return [_before(ids, eos) for ids in columns.ids[:, width:].tolist()]
+    return [_until_eos(ids, eos) for ids in columns.ids[:, width:].tolist()]

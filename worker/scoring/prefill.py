@@ -1,4 +1,4 @@
-"""Who attends to whom when a row carries several labels' answers; the cache of a shared prefix."""
+"""Attention masks for rows with several labels' answers, and the KV cache of a shared prefix."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,24 +8,24 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from worker.data.prefixes import common_length
 
-_ALWAYS, _NEVER = 2**31 - 1, -1
+_ALL_COLUMNS, _NO_COLUMN = 2**31 - 1, -1
 
 
 class Columns(NamedTuple):
-    """Tokens as attention has them, those in the cache first; (rows, columns) each."""
+    """Tokens in the order of attention's keys, cached ones first; all are (rows, columns)."""
 
     ids: torch.Tensor
     positions: torch.Tensor
-    seen_until: torch.Tensor
-    """The last column that sees a token. In a tree in pre-order: the last one below it."""
+    visible_until: torch.Tensor
+    """The last column that attends to a token. In a tree in pre-order: its last descendant."""
 
     def extended(
-        self, ids: torch.Tensor, positions: torch.Tensor, seen_until: torch.Tensor | None = None
+        self, ids: torch.Tensor, positions: torch.Tensor, visible_until: torch.Tensor | None = None
     ) -> "Columns":
-        """With more columns behind, which all later ones see unless it is said."""
-        if seen_until is None:
-            seen_until = torch.full_like(ids, _ALWAYS)
-        pairs = zip(self, (ids, positions, seen_until), strict=True)
+        """Append columns, by default visible to all later ones."""
+        if visible_until is None:
+            visible_until = torch.full_like(ids, _ALL_COLUMNS)
+        pairs = zip(self, (ids, positions, visible_until), strict=True)
         return Columns(*(torch.cat([old, new.expand(len(old), -1)], 1) for old, new in pairs))
 
     def to(self, device: torch.device) -> "Columns":
@@ -33,31 +33,32 @@ class Columns(NamedTuple):
 
 
 def left_padded(sequences: Sequence[list[int]], start: int, pad: int) -> Columns:
-    """Sequences that end together. The first `start` tokens of each are in the cache."""
+    """Return left-padded sequences of which the first `start` tokens, common to all, are cached."""
     width = max(map(len, sequences))
     ids = torch.full((len(sequences), width), pad)
     positions = torch.zeros_like(ids)
-    seen_until = torch.full_like(ids, _ALWAYS)
+    visible_until = torch.full_like(ids, _ALL_COLUMNS)
     for row, sequence in enumerate(sequences):
         first = width - len(sequence) + start
         ids[row, :start] = torch.tensor(sequence[:start], dtype=torch.long)
         ids[row, first:] = torch.tensor(sequence[start:], dtype=torch.long)
         positions[row, :start] = torch.arange(start)
         positions[row, first:] = torch.arange(start, len(sequence))
-        seen_until[row, start:first] = _NEVER
-    return Columns(ids, positions, seen_until)
+        visible_until[row, start:first] = _NO_COLUMN
+    return Columns(ids, positions, visible_until)
 
 
-def masks(model: Any, columns: Columns, asked_from: int = 0) -> Any:
-    """Additive attention masks, (rows, 1, queries, columns): 0 where a query sees a key.
+def masks(model: Any, columns: Columns, first_query: int = 0) -> Any:
+    """Return additive attention masks, (rows, 1, queries, columns): 0 where a query sees a key.
 
-    The columns from `asked_from` on are the queries. A token is seen from its own column up to the
-    one in `seen_until`. A float mask means the same to every attention implementation; a boolean
-    one is added as 0 and 1 by some.
+    The columns from `first_query` on are the queries. A token is visible from its own column up to
+    the one in `visible_until`. For models with sliding windows on some layers the result is a dict
+    by layer type, as transformers takes it. Float masks, because some attention implementations add
+    boolean masks as 0 and 1.
     """
     keys = torch.arange(columns.ids.shape[1], device=columns.ids.device)
-    queries = keys[asked_from:, None]
-    seen = (keys <= queries) & (queries <= columns.seen_until[:, None])
+    queries = keys[first_query:, None]
+    visible = (keys <= queries) & (queries <= columns.visible_until[:, None])
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
@@ -66,18 +67,18 @@ def masks(model: Any, columns: Columns, asked_from: int = 0) -> Any:
         mask = torch.zeros(allowed.shape, dtype=model.dtype, device=allowed.device)
         return mask.masked_fill_(~allowed, torch.finfo(model.dtype).min)[:, None]
 
-    apart = columns.positions[:, asked_from:, None] - columns.positions[:, None]
+    distance = columns.positions[:, first_query:, None] - columns.positions[:, None]
     if "sliding_attention" in kinds:
         assert window is not None
-        near = additive(seen & (apart < window))
-        return {"full_attention": additive(seen), "sliding_attention": near}
+        windowed = additive(visible & (distance < window))
+        return {"full_attention": additive(visible), "sliding_attention": windowed}
     if not kinds and window is not None and getattr(config, "use_sliding_window", True):
-        return additive(seen & (apart < window))
-    return additive(seen)
+        return additive(visible & (distance < window))
+    return additive(visible)
 
 
 class Prefix:
-    """What all laid-out rows begin with, and its keys and values in every layer."""
+    """The common prefix of all rows, with its keys and values in every layer."""
 
     def __init__(self, length: int, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         self.length = length
@@ -90,7 +91,8 @@ class Prefix:
         sequences: Sequence[list[int]],
         device: torch.device,
     ) -> "Prefix":
-        # A token at least stays with each row: its logits say how the ends begin.
+        """Compute the prefix of `sequences`, of length 0 if they have none in common."""
+        # At least one token stays with each row: its logits predict the row's next token.
         length = min(common_length(sequences), min(map(len, sequences)) - 1)
         if length <= 0:
             return cls(0, [])
@@ -106,17 +108,19 @@ class Prefix:
         )
         return cls(length, [(layer.keys, layer.values) for layer in cache.layers])
 
-    def lend(self, rows: int, layer: type[DynamicLayer] = DynamicLayer) -> Cache:
-        """A cache of the prefix for `rows` rows, which share its memory until they add to it."""
-        lent = [layer() for _ in self._layers]
-        for one, (keys, values) in zip(lent, self._layers, strict=True):
-            one.lazy_initialization(keys, values)
-            one.keys, one.values = (part.expand(rows, -1, -1, -1) for part in (keys, values))
-        return Cache(layers=lent) if lent else DynamicCache()
+    def cache_for(self, rows: int, layer: type[DynamicLayer] = DynamicLayer) -> Cache:
+        """Return a cache of the prefix expanded to `rows` rows, without copying its memory."""
+        layers = [layer() for _ in self._layers]
+        for cache_layer, (keys, values) in zip(layers, self._layers, strict=True):
+            cache_layer.lazy_initialization(keys, values)
+            cache_layer.keys, cache_layer.values = (
+                part.expand(rows, -1, -1, -1) for part in (keys, values)
+            )
+        return Cache(layers=layers) if layers else DynamicCache()
 
 
-class Passing(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
-    """A layer's cache for one forward pass: what the rows add to it is not kept."""
+class TransientLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
+    """A layer's cache for one forward pass: the rows' own keys and values are not stored."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any

@@ -1,4 +1,4 @@
-"""Several answers as a trie: what some of them share is read once by the model."""
+"""Trie of several answers, so that the model reads their common parts once."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,43 +9,46 @@ from worker.data.prefixes import common_length
 
 @dataclass(frozen=True, slots=True)
 class Trie:
-    """A node is a token that some answer goes on from, so a model has to read it.
+    """Answers as a trie behind their common prefix.
 
-    Nodes are in pre-order: behind each one stand those below it. They are numbered from 1; 0 is the
-    fork, the last token that all answers share. A likelihood needs steps: (node, token) is that
-    token's coming right after the node.
+    A node is a token with a successor in some answer, which the model therefore has to read. Nodes
+    are in pre-order: each one is followed by its descendants. They are numbered from 1; 0 is the
+    root, the last token of the common prefix. A step (node, token) stands for the probability of
+    that token right after the node.
     """
 
     shared: list[int]
-    """What all answers begin with."""
+    """The common prefix of all answers."""
     tokens: list[int]
-    """Of the nodes, 1 first."""
+    """Token of each node, from node 1 on."""
     depths: list[int]
-    """Of the nodes: 0 right behind the fork."""
+    """Depth of each node: 0 directly below the root."""
     below: list[int]
-    """How many nodes stand below each one: those are the next ones."""
+    """Number of descendants of each node: they are the next nodes."""
     steps: list[tuple[int, int]]
-    """Every step that is on some answer's path, once."""
+    """The distinct steps of all answers, sorted."""
     paths: list[list[int]]
-    """Of each answer, in the given order: which steps lead from the fork to its end."""
+    """For each answer, in the order of the arguments, the indices of its steps from the root."""
 
     @classmethod
     def of(cls, answers: Sequence[list[int]]) -> "Trie":
-        """Answers may be alike, and one may be the beginning of another."""
+        """Build the trie; answers may be equal, and one may be a prefix of another."""
         shared = common_length(answers)
         ends = [tuple(answer[shared:]) for answer in answers]
-        # A node is written as what leads to it. Sorted, a beginning stands before what it begins.
+        # A node is represented by its path. Sorted, a prefix comes before its continuations.
         nodes = sorted({end[:length] for end in ends for length in range(1, len(end))})
-        number = {node: place for place, node in enumerate([(), *nodes])}
+        number = {node: index for index, node in enumerate([(), *nodes])}
         subtree = Counter(node[:length] for node in nodes for length in range(1, len(node) + 1))
-        ways = [[(number[end[:at]], token) for at, token in enumerate(end)] for end in ends]
-        steps = sorted({step for way in ways for step in way})
-        place = {step: at for at, step in enumerate(steps)}
+        answer_steps = [
+            [(number[end[:depth]], token) for depth, token in enumerate(end)] for end in ends
+        ]
+        steps = sorted({step for path in answer_steps for step in path})
+        index_of = {step: index for index, step in enumerate(steps)}
         return cls(
             shared=answers[0][:shared],
             tokens=[node[-1] for node in nodes],
             depths=[len(node) - 1 for node in nodes],
             below=[subtree[node] - 1 for node in nodes],
             steps=steps,
-            paths=[[place[step] for step in way] for way in ways],
+            paths=[[index_of[step] for step in path] for path in answer_steps],
         )

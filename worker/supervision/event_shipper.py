@@ -31,7 +31,7 @@ from service.observability import request_context
 from service.store import jobs, program_events
 from service.store.database import Database
 from service.store.jobs import Claim
-from worker.supervision.transfer_progress import Movement
+from worker.supervision.transfer_progress import TransferProgress
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ _BATCHES: dict[Phase, Literal["train", "eval"]] = {
 }
 
 
-class StorageAway(Unavailable):
+class StorageUnavailable(Unavailable):
     """The artifact store, or the disk of the job directories, cannot be read or written now."""
 
     def __init__(self, where: str, error: OSError) -> None:
@@ -52,7 +52,7 @@ class StorageAway(Unavailable):
         self.is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-class Shipper:
+class EventShipper:
     """Invariant: a line is recorded only after the files that it names are in the store."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Shipper:
         store: ArtifactStore,
         claim: Claim,
         directory: Path,
-        movement: Movement,
+        movement: TransferProgress,
     ) -> None:
         self.database = database
         self.store = store
@@ -116,9 +116,9 @@ class Shipper:
         place = f"log/{size}/{PurePosixPath(shown).name}"
         try:
             key = f"{self.prefix}/{place}"
-            stored = self.store.put_file(path, key, size, self.movement.of(key))
+            stored = self.store.put_file(path, key, size, self.movement.track(key))
         except OSError as error:
-            raise StorageAway("the artifact store", error) from error
+            raise StorageUnavailable("the artifact store", error) from error
         entry = FileEntry(path=shown, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
             jobs.hold(session, self.claim)
@@ -212,9 +212,9 @@ class Shipper:
             raise RuntimeError(f"the program named the file {path}, which is not there")
         try:
             key = f"{self.prefix}/{path}"
-            stored = self.store.put_file(source, key, moved=self.movement.of(key))
+            stored = self.store.put_file(source, key, moved=self.movement.track(key))
         except OSError as error:
-            raise StorageAway("the artifact store", error) from error
+            raise StorageUnavailable("the artifact store", error) from error
         if stored != Stored(entry.size, entry.sha256):
             raise RuntimeError(f"the file {path} has changed since the program announced it")
         self._there.add(path)
@@ -237,7 +237,7 @@ class ShippingThread:
     from hearing a stop.
     """
 
-    def __init__(self, shipper: Shipper, poll_seconds: float) -> None:
+    def __init__(self, shipper: EventShipper, poll_seconds: float) -> None:
         self._shipper = shipper
         self._poll_seconds = poll_seconds
         self._ended = threading.Event()

@@ -24,7 +24,7 @@ from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.tables import Artifact, Checkpoint, Dataset, Evaluation, Run
 from worker.supervision import weights
-from worker.supervision.transfer_progress import Movement
+from worker.supervision.transfer_progress import TransferProgress
 from worker.supervision.weights_cache import WeightsCache
 
 _LOCK = ".lock"
@@ -112,7 +112,7 @@ def prepare(
     database: Database,
     store: ArtifactStore,
     claim: Claim,
-    movement: Movement,
+    movement: TransferProgress,
 ) -> None:
     """Lay out job.json, the rows, and what an earlier attempt left to go on from.
 
@@ -135,7 +135,7 @@ def prepare(
     directory.mkdir()
     if claim.kind.needs_dataset:
         expected = Stored(dataset.size, dataset.content_hash)
-        store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.of(dataset.key))
+        store.fetch(dataset.key, directory / DATASET_FILE, expected, movement.track(dataset.key))
     resume_from, broken, place = None, list[str](), None
     if task is not None:
         cache = cache_of(settings)
@@ -215,7 +215,7 @@ def _base_scores(session: Session, claim: Claim) -> list[Evaluation]:
 
 
 def _fetch_newest(
-    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path, movement: Movement
+    store: ArtifactStore, checkpoints: list[Checkpoint], directory: Path, movement: TransferProgress
 ) -> tuple[str | None, list[str]]:
     """Fetch the newest checkpoint that is whole; its place, and what was wrong with newer ones."""
     broken: list[str] = []
@@ -225,7 +225,7 @@ def _fetch_newest(
             for file in checkpoint.files:
                 key = f"{checkpoint.prefix}/{file['path']}"
                 expected = Stored(file["size"], file["sha256"])
-                store.fetch(key, directory / place / file["path"], expected, movement.of(key))
+                store.fetch(key, directory / place / file["path"], expected, movement.track(key))
         except Damaged as error:
             shutil.rmtree(directory / place, ignore_errors=True)
             broken.append(f"The checkpoint of step {checkpoint.step} is passed over: {error}.")

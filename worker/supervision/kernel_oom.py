@@ -1,4 +1,4 @@
-"""Whether the kernel killed a process here because memory ran out."""
+"""Processes that the kernel killed because memory ran out."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def oom_kills(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> int:
-    """How many processes of this control group the kernel has killed for memory; 0 if not known.
+    """Return how many processes of this control group were killed for memory; 0 if unknown.
 
-    A container sees its own group at the root; else /proc/self/cgroup names it (lines
+    A container sees its own group at the root; otherwise /proc/self/cgroup names it (lines
     `0::/path` for version 2, `4:memory:/path` for version 1; cgroups(7)).
     """
     candidates = [root / "memory.events", root / "memory" / "memory.oom_control"]

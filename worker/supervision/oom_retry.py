@@ -1,52 +1,32 @@
-"""Out of memory: the same job with fewer rows per forward pass, and the same effective batch."""
+"""Out of memory: the same job with fewer rows per forward pass and the same effective batch."""
 
 import math
 from pathlib import Path
-from typing import Literal
 
 from service.domain.job import Job
 from service.store import events, jobs
 from service.store.database import Database
 from service.store.events import NewEvent
 from service.store.jobs import Claim
+from worker.runtime.out_of_memory import Batch
 from worker.supervision import job_directory
 
-Batch = Literal["train", "eval"]
 
+def halve_batch(directory: Path, database: Database, claim: Claim, batch: Batch) -> bool:
+    """Halve a batch in job.json and in the job's row, with an event; resume from a checkpoint.
 
-def shrink(directory: Path, database: Database, claim: Claim, batch: Batch) -> bool:
-    """Halve a batch in job.json and in the job's row, with an event; go on from a checkpoint.
-
-    Returns False, and changes nothing, where the batch is one row already. Every later attempt
-    keeps the smaller batch. Raises Unavailable, Fenced, OSError.
+    Returns False, and changes nothing, if the batch is one row already. Later attempts keep the
+    smaller batch. Raises Unavailable, Fenced, OSError.
     """
     job = Job.read(directory)
-    training = job.spec.training
-    asked = {
-        "train": training.per_device_train_batch_size,
-        "eval": training.per_device_eval_batch_size,
-    }[batch]
-    now = (job.train_batch_size if batch == "train" else job.eval_batch_size) or asked
-    if now == 1:
+    rows = _current_rows(job, batch)
+    if rows == 1:
         return False
-    smaller = now // 2
-    detail = f"Memory did not suffice for {now} rows per forward pass; now there are {smaller}. "
-    if batch == "train" and training.packing == "none":
-        effective, world = job.spec.effective_batch_size, job.spec.resources.num_processes
-        each = " in each process" if world > 1 else ""
-        passes = math.ceil(math.ceil(effective / smaller) / world)
-        detail += (
-            f"Gradients are accumulated over {passes} passes{each}: the effective batch stays "
-            f"{effective}."
-        )
-    elif batch == "train":
-        tokens = smaller * training.max_seq_length
-        detail += (
-            f"Packed rows hold at most {tokens} tokens: the effective batch stays "
-            f"{job.spec.effective_batch_size}."
-        )
-    else:
-        detail += "Only evaluation is concerned, and its figures do not depend on it."
+    smaller = rows // 2
+    detail = (
+        f"Out of memory with {rows} rows per forward pass; continuing with {smaller}. "
+        f"{_consequence(job, batch, smaller)}"
+    )
     field = f"{batch}_batch_size"
     with database.write() as session:
         row = jobs.hold(session, claim)
@@ -64,3 +44,28 @@ def shrink(directory: Path, database: Database, claim: Claim, batch: Batch) -> b
         ),
     )
     return True
+
+
+def _current_rows(job: Job, batch: Batch) -> int:
+    """Return the rows per forward pass: those of the job, else those of the specification."""
+    training = job.spec.training
+    if batch == "train":
+        return job.train_batch_size or training.per_device_train_batch_size
+    return job.eval_batch_size or training.per_device_eval_batch_size
+
+
+def _consequence(job: Job, batch: Batch, rows: int) -> str:
+    """Return a sentence on what the smaller batch changes, for the warning."""
+    training, effective = job.spec.training, job.spec.effective_batch_size
+    if batch == "eval":
+        return "This affects evaluation only; its results do not depend on the batch size."
+    if training.packing != "none":
+        tokens = rows * training.max_seq_length
+        return f"Packed rows hold at most {tokens} tokens; the effective batch remains {effective}."
+    world = job.spec.resources.num_processes
+    passes = math.ceil(math.ceil(effective / rows) / world)
+    per_process = " in each process" if world > 1 else ""
+    return (
+        f"Gradients are accumulated over {passes} passes{per_process}; the effective batch remains "
+        f"{effective}."
+    )

@@ -49,7 +49,7 @@ def program_environment(environment: dict[str, str]) -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
-class Child:
+class ProgramProcess:
     """`python -m PROGRAM DIRECTORY`, so that ps shows which job a process belongs to.
 
     It ends with this process in every case: it holds the other end of a pipe from here, and the
@@ -59,7 +59,7 @@ class Child:
     def __init__(
         self, program: str, directory: Path, silence_seconds: float, log_format: Format
     ) -> None:
-        """Start it. Unheard from (`beat`) for `silence_seconds` it stops as if by TERM.
+        """Start it. Unheard from (`send_heartbeat`) for `silence_seconds` it stops as if by TERM.
 
         Raises OSError.
         """
@@ -77,7 +77,7 @@ class Child:
         self._pipe = self._process.stdin
         os.set_blocking(self._pipe.fileno(), False)
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> "ProgramProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +93,7 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=seconds)
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Let it know that its supervisor is alive."""
         # The pipe is full when the program has been standing still for hours: it will see enough.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
@@ -103,7 +103,7 @@ class Child:
         """Ask it to write a checkpoint at its next step and to end."""
         self._process.terminate()
 
-    def dump(self) -> None:
+    def dump_stacks(self) -> None:
         """Have it write to its log where each of its threads stands, if it still can."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGUSR1)

@@ -1,60 +1,69 @@
-"""Whether a program still makes progress: the second kind of liveness, beside the lease."""
+"""Detection of a program that makes no progress: the second liveness check, beside the lease."""
 
 import json
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.domain.states import Phase
-from service.settings import Settings
 
-_ROOM_TO_SPEAK = 1 << 16
-"""Bytes that must be free on the disk before silence means anything."""
+_MIN_FREE_BYTES = 1 << 16
+"""Space on the disk below which a program may be unable to write events."""
+
+
+@dataclass(frozen=True, slots=True)
+class StallLimits:
+    """Seconds without an event after which a program counts as stalled, by activity."""
+
+    startup: float
+    step: float
+    checkpoint: float
 
 
 class StallDetector:
-    """Listens to events.jsonl. Nothing is uploaded or asked of a database here, so it never waits.
+    """Follows events.jsonl; accesses no database and no store, so it never blocks.
 
-    Each line is a sign of life. What the last one announced says how long the next may take.
+    Each line is a sign of life, and determines how long the next one may take.
     """
 
-    def __init__(self, events: Path, settings: Settings) -> None:
+    def __init__(self, events: Path, limits: StallLimits, poll_seconds: float) -> None:
         self._events = events
         self._limits = {
-            "start-up": settings.startup_limit_seconds,
-            "step": settings.step_limit_seconds,
-            "checkpoint": settings.checkpoint_limit_seconds,
+            "start-up": limits.startup,
+            "step": limits.step,
+            "checkpoint": limits.checkpoint,
         }
-        # An earlier start in the same directory has said what is there already.
+        # The file's earlier lines are those of an earlier start in the same directory.
         self._offset = events.stat().st_size if events.exists() else 0
-        self._looked = time.monotonic()
-        # What counts at most between two looks: a machine that slept, or a supervisor that was
-        # stopped, must not take that time for its program's silence.
-        self._longest_look = max(2.0, 4 * settings.poll_seconds)
-        self._quiet = 0.0
+        self._checked_at = time.monotonic()
+        # Cap on the time counted between two checks: time in which the machine slept, or the
+        # supervisor was stopped, is not the program's silence.
+        self._max_gap = max(2.0, 4 * poll_seconds)
+        self._silence = 0.0
         self._activity = "start-up"
         self.phase = Phase.STARTING
 
-    def overdue(self) -> str | None:
-        """What took too long, in words; None while the program is within its limits."""
+    def check(self) -> str | None:
+        """Return a description of the stall; None while the program is within its limits."""
         now = time.monotonic()
-        self._quiet += min(now - self._looked, self._longest_look)
-        self._looked = now
-        if self._listen():
-            self._quiet = 0.0
+        self._silence += min(now - self._checked_at, self._max_gap)
+        self._checked_at = now
+        if self._read_new_lines():
+            self._silence = 0.0
         limit = self._limits[self._activity]
-        if self._quiet <= limit:
+        if self._silence <= limit:
             return None
-        if shutil.disk_usage(self._events.parent).free < _ROOM_TO_SPEAK:
-            self._quiet = 0.0  # it cannot say anything, though it may well be working
+        if shutil.disk_usage(self._events.parent).free < _MIN_FREE_BYTES:
+            self._silence = 0.0  # it cannot write events, but may well be working
             return None
         return (
-            f"the program said nothing for {limit:g} s while {self.phase} (the limit for a "
+            f"the program reported no progress for {limit:g} s while {self.phase} (the limit for a "
             f"{self._activity}, FAIRTUNE_{self._activity.upper().replace('-', '')}_LIMIT_SECONDS)"
         )
 
-    def _listen(self) -> bool:
-        """Take the whole lines that were added; whether there were any."""
+    def _read_new_lines(self) -> bool:
+        """Read the whole lines added since the last call; return True if there were any."""
         if not self._events.exists() or self._events.stat().st_size <= self._offset:
             return False
         with self._events.open("rb") as file:

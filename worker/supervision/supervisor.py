@@ -1,7 +1,6 @@
-"""Starts a program as a child process, ships what it says and makes, keeps the lease, stops it."""
+"""Supervision of one attempt: starts the program, ships its events and files, stops it."""
 
 import contextlib
-import errno
 import signal
 import time
 from collections.abc import Callable
@@ -18,32 +17,38 @@ from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
 from service.store.jobs import Claim, Fenced
+from worker.runtime.disk_errors import is_full
+from worker.runtime.out_of_memory import Batch
+from worker.runtime.ranks import describe_exit
 from worker.supervision import job_directory
-from worker.supervision.event_shipper import Shipper, ShippingThread, StorageAway
+from worker.supervision.event_shipper import EventShipper, ShippingThread, StorageUnavailable
 from worker.supervision.kernel_oom import oom_kills
 from worker.supervision.lease import Lease
-from worker.supervision.oom_retry import Batch, shrink
-from worker.supervision.program_process import Child
-from worker.supervision.retry import RetryExhausted, Shutdown, StorageRetry
-from worker.supervision.stall_detector import StallDetector
-from worker.supervision.transfer_progress import Movement
+from worker.supervision.oom_retry import halve_batch
+from worker.supervision.program_process import ProgramProcess
+from worker.supervision.retry import RetryExhausted, RetryLimits, Shutdown, StorageRetry
+from worker.supervision.stall_detector import StallDetector, StallLimits
+from worker.supervision.transfer_progress import TransferProgress
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_LOG_PATIENCE_SECONDS = 10.0
-_TOLD = "the run or its worker was told to stop"
+_LOG_RETRY_SECONDS = 10.0
+_LOG_TAIL_LINES = 5
+_STOP_REQUESTED = "the run or its worker was asked to stop"
 
-# What a program reports and another attempt may not meet again; the rest fails the job at once.
-_MAY_PASS = frozenset({FailureReason.NO_SPACE, FailureReason.CRASHED, FailureReason.INTERNAL})
+# Failures reported by a program that another attempt may not meet; any other fails the job at once.
+_TRANSIENT_REASONS = frozenset(
+    {FailureReason.NO_SPACE, FailureReason.CRASHED, FailureReason.INTERNAL}
+)
 
 
 class Supervisor:
     """One attempt at one job. `run` returns when the attempt's outcome is recorded.
 
     This thread starts, watches and stops the program; another renews the lease, another ships.
-    What leaves this machine is never called on this one, so that nothing that hangs can keep the
-    job: it is left behind, and the fencing token keeps it from doing harm.
+    Operations that leave this machine never run on this thread, so that nothing that hangs can
+    block the job: it is abandoned, and the fencing token makes it harmless.
     """
 
     def __init__(
@@ -60,140 +65,162 @@ class Supervisor:
         self.claim = claim
         self.shutdown = shutdown
         self.directory = job_directory.path_of(settings.jobs_dir, claim)
-        self.movement = Movement()
-        self.shipper = Shipper(database, store, claim, self.directory, self.movement)
-        self.lease = Lease(settings, database, claim)
-        self.storage_retry = StorageRetry(settings, self.lease, shutdown, self.movement)
-        self._told = False  # whether the last program was told to stop
-        self._stood_still = False  # whether it may have stopped because it did not hear from us
+        self.transfers = TransferProgress()
+        self.shipper = EventShipper(database, store, claim, self.directory, self.transfers)
+        self.lease = Lease(database, claim, settings.lease_seconds)
+        self.storage_retry = StorageRetry(
+            self.lease,
+            shutdown,
+            self.transfers,
+            RetryLimits(settings.storage_patience_seconds, settings.stop_grace_seconds),
+        )
+        self._cache = job_directory.cache_of(settings)
+        self._stop_sent = False
+        """True if the last program was asked to stop."""
+        self._heartbeat_missed = False
+        """True if the program may have stopped because no heartbeat reached it."""
         self._stalled: str | None = None
         self._memory_killed = False
-        self._free = False
+        self._returned_free = False
 
     def run(self) -> bool:
-        """Returns whether the job went back to the queue at no cost, for another to take at once.
+        """Return True if the job returned to the queue at no cost, to be taken at once.
 
-        After a failure it waits for the next sweep: what broke may need a moment.
+        After a failure it waits for the next sweep, since the cause may need a moment to pass.
         """
         with self.lease:
             try:
                 self._attempt()
             except Fenced:
-                log.warning("the job is no longer this worker's")
+                log.warning("the lease on the job is lost")
             except RetryExhausted as error:
-                self._leave(error)
+                self._give_up(error)
             except Exception:
                 log.exception("the supervisor failed")
                 with contextlib.suppress(Fenced, RetryExhausted):
-                    self.storage_retry.run(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
+                    self.storage_retry.run(self.shipper.ship_log, _LOG_RETRY_SECONDS)
                 with contextlib.suppress(Fenced, RetryExhausted):
-                    self._fail(FailureReason.INTERNAL, "the supervisor failed; its log says how")
+                    self._fail(
+                        FailureReason.INTERNAL, "the supervisor failed; see the worker's log"
+                    )
             finally:
                 with contextlib.suppress(Unavailable):
-                    self.storage_retry.afterwards(self.shipper.tidy)
-        return self._free
+                    self.storage_retry.after_abandoned(self.shipper.tidy)
+        return self._returned_free
 
     def _attempt(self) -> None:
-        log.info("attempt begins", attempt=self.claim.attempt)
-        cache = job_directory.cache_of(self.settings)
+        log.info("attempt started", attempt=self.claim.attempt)
         with contextlib.ExitStack() as stack:
             self.storage_retry.run(
-                lambda: self._reachable(lambda: stack.enter_context(self._held()))
+                lambda: self._as_unavailable(lambda: stack.enter_context(self._own_directory()))
             )
             job_directory.sweep(self.settings.jobs_dir)
-            cache.trim()
+            self._cache.trim()
             with contextlib.suppress(RetryExhausted):
-                self.storage_retry.run(self.shipper.tidy_before, _LOG_PATIENCE_SECONDS)
+                self.storage_retry.run(self.shipper.tidy_before, _LOG_RETRY_SECONDS)
             try:
-                self.storage_retry.run(lambda: self._reachable(self._prepare))
+                self.storage_retry.run(lambda: self._as_unavailable(self._prepare))
             except Damaged as error:
                 self._fail(FailureReason.INTERNAL, str(error))
                 return
-            except ProgramFailure as error:  # what is to be scored is there no more
+            except ProgramFailure as error:  # the weights to load no longer exist
                 self._fail(error.reason, error.detail)
                 return
             if self.storage_retry.stop_requested():
-                self._give_back(FailureReason.WORKER_LOST, _TOLD, free=True)
+                self._return_to_queue(FailureReason.WORKER_LOST, _STOP_REQUESTED, free=True)
                 return
             status = self._supervise()
-            while self._shrink(status):
+            while self._halve_after_oom(status):
                 status = self._supervise()
             self._finish(status)
 
-    def _held(self) -> contextlib.AbstractContextManager[None]:
+    def _own_directory(self) -> contextlib.AbstractContextManager[None]:
         return job_directory.held(self.directory)
 
     def _prepare(self) -> None:
         job_directory.prepare(
-            self.directory, self.settings, self.database, self.store, self.claim, self.movement
+            self.directory, self.settings, self.database, self.store, self.claim, self.transfers
         )
 
     @staticmethod
-    def _reachable(action: Callable[[], T]) -> T:
-        """`action`, with what the disk or the store says against it as Unavailable."""
+    def _as_unavailable(action: Callable[[], T]) -> T:
+        """Call `action`; raise its OSError, of the disk or the store, as Unavailable."""
         try:
             return action()
         except OSError as error:
-            raise StorageAway("the job directory or the artifact store", error) from error
+            raise StorageUnavailable("the job directory or the artifact store", error) from error
 
     # -- the program ---------------------------------------------------------------------------
 
     def _supervise(self) -> int:
         """Run the program to its end; return its exit status. Raises Fenced, RetryExhausted."""
         killed_before = oom_kills()
-        pulse = StallDetector(self.directory / EVENTS_FILE, self.settings)
-        silence = self.settings.lease_seconds
+        settings = self.settings
+        detector = StallDetector(
+            self.directory / EVENTS_FILE,
+            StallLimits(
+                settings.startup_limit_seconds,
+                settings.step_limit_seconds,
+                settings.checkpoint_limit_seconds,
+            ),
+            settings.poll_seconds,
+        )
         try:
-            child = Child(
-                self.claim.kind.program, self.directory, silence, self.settings.log_format
+            process = ProgramProcess(
+                self.claim.kind.program, self.directory, settings.lease_seconds, settings.log_format
             )
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            detail = f"the program could not be started: {error}"
-            raise RetryExhausted(detail, is_full=full, otherwise=FailureReason.CRASHED) from error
-        shipping = ShippingThread(self.shipper, self.settings.poll_seconds)
+            raise RetryExhausted(
+                f"the program could not be started: {error}",
+                is_full=is_full(error),
+                otherwise=FailureReason.CRASHED,
+            ) from error
+        shipping = ShippingThread(self.shipper, settings.poll_seconds)
         shipping.start()
         try:
-            with child:
-                status = self._watch(child, pulse, shipping)
+            with process:
+                status = self._watch(process, detector, shipping)
         finally:
             shipping.stop()
         self._memory_killed = status == -signal.SIGKILL and oom_kills() > killed_before
-        self.storage_retry.watched(shipping.join)
+        self.storage_retry.run_watched(shipping.join)
         if self.lease.lost.is_set():
             raise Fenced(self.claim.job_id)
         if shipping.error is not None:
             raise shipping.error
         return status
 
-    def _watch(self, child: Child, pulse: StallDetector, shipping: ShippingThread) -> int:
-        """Until the program has ended, or has been killed; its exit status."""
-        self._told, self._stood_still = False, False
-        told_at, beat_at = 0.0, time.monotonic()
-        while (status := child.status()) is None:
+    def _watch(
+        self, process: ProgramProcess, detector: StallDetector, shipping: ShippingThread
+    ) -> int:
+        """Wait until the program has ended, or kill it; return its exit status."""
+        self._stop_sent, self._heartbeat_missed = False, False
+        stop_sent_at, heartbeat_at = 0.0, time.monotonic()
+        while (status := process.status()) is None:
             now = time.monotonic()
-            if now - beat_at > self.settings.lease_seconds / 2:
-                self._stood_still = True
-            child.beat()
-            beat_at = now
+            if now - heartbeat_at > self.settings.lease_seconds / 2:
+                self._heartbeat_missed = True
+            process.send_heartbeat()
+            heartbeat_at = now
             if self.lease.lost.is_set() or shipping.error is not None:
-                return child.kill()
-            if not told_at and self.storage_retry.stop_requested():
-                self._told, told_at = True, now
-                child.terminate()
-            if told_at and (
-                self.shutdown.at_once.is_set() or now - told_at > self.settings.stop_grace_seconds
+                return process.kill()
+            if not stop_sent_at and self.storage_retry.stop_requested():
+                self._stop_sent, stop_sent_at = True, now
+                process.terminate()
+            if stop_sent_at and (
+                self.shutdown.immediate.is_set()
+                or now - stop_sent_at > self.settings.stop_grace_seconds
             ):
-                return child.kill()
-            if (overdue := pulse.overdue()) is not None:
-                self._stalled = f"{overdue}; its last lines: {self.shipper.log_tail(lines=5)}"
-                child.dump()
-                return child.kill()
-            child.wait(self.settings.poll_seconds)
+                return process.kill()
+            if (stall := detector.check()) is not None:
+                self._stalled = f"{stall}{self._last_lines()}"
+                process.dump_stacks()
+                return process.kill()
+            process.wait(self.settings.poll_seconds)
         return status
 
-    def _shrink(self, status: int) -> bool:
-        """Whether the program ran out of memory and is to be started again with smaller batches."""
+    def _halve_after_oom(self, status: int) -> bool:
+        """Halve the batch if memory ran out; return True if the program is to be restarted."""
         if self._stalled is not None:
             return False
         self.storage_retry.run(self.shipper.ship)
@@ -201,23 +228,23 @@ class Supervisor:
         batches: list[Batch | None]
         if status == EXIT_FAILED and failure and failure.reason == FailureReason.OUT_OF_MEMORY:
             batches = [failure.batch]
-        elif self._memory_killed:  # while it trains it also validates: nobody knows which it was
+        elif self._memory_killed:  # training includes validation: either batch may be it
             batches = ["train", "eval"] if self.shipper.batch_at_work == "train" else ["eval"]
             batches = batches if self.shipper.batch_at_work else [None]
         else:
             return False
         if not any(
-            one is not None and self.storage_retry.run(self._shrunk(one)) for one in batches
+            batch is not None and self.storage_retry.run(self._halve(batch)) for batch in batches
         ):
             return False
         self.shipper.failure, self._memory_killed = None, False
         if self.storage_retry.stop_requested():
-            self._told = True  # the next attempt begins with the smaller batch
-        return not self._told
+            self._stop_sent = True  # the next attempt starts with the smaller batch
+        return not self._stop_sent
 
-    def _shrunk(self, batch: Batch) -> Callable[[], bool]:
-        return lambda: self._reachable(
-            lambda: shrink(self.directory, self.database, self.claim, batch)
+    def _halve(self, batch: Batch) -> Callable[[], bool]:
+        return lambda: self._as_unavailable(
+            lambda: halve_batch(self.directory, self.database, self.claim, batch)
         )
 
     # -- the outcome ---------------------------------------------------------------------------
@@ -225,45 +252,52 @@ class Supervisor:
     def _finish(self, status: int) -> None:
         """Record how the attempt ended. Raises Fenced, RetryExhausted."""
         self.storage_retry.run(self.shipper.ship)
-        with contextlib.suppress(RetryExhausted):  # the log alone is worth no hour of waiting
-            self.storage_retry.run(self.shipper.ship_log, _LOG_PATIENCE_SECONDS)
-        if (
-            not self.storage_retry.left_behind
-        ):  # the log, that is, which may yet be stored and recorded
+        with contextlib.suppress(RetryExhausted):  # the log alone is not worth an hour of retries
+            self.storage_retry.run(self.shipper.ship_log, _LOG_RETRY_SECONDS)
+        if not self.storage_retry.has_abandoned:  # else the log may yet be stored and recorded
             with contextlib.suppress(RetryExhausted):
-                self.storage_retry.run(self.shipper.tidy, _LOG_PATIENCE_SECONDS)
+                self.storage_retry.run(self.shipper.tidy, _LOG_RETRY_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
             self._switch(JobStatus.SUCCEEDED)
-        elif status == EXIT_FAILED and failure is not None and failure.reason not in _MAY_PASS:
+        elif (
+            status == EXIT_FAILED
+            and failure is not None
+            and failure.reason not in _TRANSIENT_REASONS
+        ):
             self._fail(failure.reason, failure.detail)
-        elif self._told or (status == EXIT_STOPPED and self._stood_still):
-            self._give_back(FailureReason.WORKER_LOST, _TOLD, free=True)
+        elif self._stop_sent or (status == EXIT_STOPPED and self._heartbeat_missed):
+            self._return_to_queue(FailureReason.WORKER_LOST, _STOP_REQUESTED, free=True)
         elif self._stalled is not None:
-            self._give_back(FailureReason.STALLED, self._stalled, free=False)
+            self._return_to_queue(FailureReason.STALLED, self._stalled, free=False)
         elif status == EXIT_FAILED and failure is not None:
-            self._give_back(failure.reason, failure.detail, free=False)
+            self._return_to_queue(failure.reason, failure.detail, free=False)
         elif status == EXIT_NO_SPACE:
             detail = "the disk of the job directories is full"
-            self._give_back(FailureReason.NO_SPACE, detail, free=False)
+            self._return_to_queue(FailureReason.NO_SPACE, detail, free=False)
         elif self._memory_killed:
             detail = "the kernel killed the program because the machine's memory ran out"
             self._fail(FailureReason.OUT_OF_MEMORY, detail)
         else:
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            how = describe_exit(status)
             if status == EXIT_STOPPED:
-                how = "a checkpoint because somebody other than its worker told it to stop"
-            tail = self.shipper.log_tail(lines=5)
-            detail = f"the program ended with {how}" + (f"; its last lines: {tail}" if tail else "")
-            self._give_back(FailureReason.CRASHED, detail, free=False)
+                how = "wrote a checkpoint and stopped, which its worker had not asked for"
+            detail = f"the program {how}{self._last_lines()}"
+            self._return_to_queue(FailureReason.CRASHED, detail, free=False)
 
-    def _leave(self, error: RetryExhausted) -> None:
-        """End an attempt whose end cannot be stored: what was recorded before still counts."""
+    def _last_lines(self) -> str:
+        tail = self.shipper.log_tail(_LOG_TAIL_LINES)
+        return f"; its last lines: {tail}" if tail else ""
+
+    def _give_up(self, error: RetryExhausted) -> None:
+        """End an attempt whose outcome cannot be stored: what was recorded before still counts."""
         with contextlib.suppress(Fenced):
             try:
-                self._give_back(error.reason, str(error), free=self.storage_retry.stop_requested())
+                self._return_to_queue(
+                    error.reason, str(error), free=self.storage_retry.stop_requested()
+                )
             except RetryExhausted:
-                log.warning("the job is left to the sweep", error=str(error))
+                log.warning("the job is left to the sweep of expired leases", error=str(error))
 
     def _switch(self, to: JobStatus, **values: Any) -> None:
         def switch() -> bool:
@@ -285,15 +319,17 @@ class Supervisor:
     def _fail(self, reason: FailureReason, detail: str) -> None:
         self._switch(JobStatus.FAILED, failure_reason=reason, failure_detail=detail)
 
-    def _give_back(self, reason: FailureReason, detail: str, *, free: bool) -> None:
-        def give_back() -> JobStatus | None:
+    def _return_to_queue(self, reason: FailureReason, detail: str, *, free: bool) -> None:
+        def return_job() -> JobStatus | None:
             with self.database.write() as session:
                 job = jobs.hold(session, self.claim)
                 return jobs.give_back(session, job, self.claim.token, reason, detail, free=free)
 
         log.warning("attempt ended", reason=reason.value, detail=detail)
-        if reason == FailureReason.NO_SPACE:  # the next attempt shall not fail for what is kept
-            job_directory.cache_of(self.settings).empty()
-        if self.storage_retry.run(give_back) is None:
+        if (
+            reason == FailureReason.NO_SPACE
+        ):  # the next attempt must not fail because of cached files
+            self._cache.empty()
+        if self.storage_retry.run(return_job) is None:
             raise Fenced(self.claim.job_id)
-        self._free = free
+        self._returned_free = free

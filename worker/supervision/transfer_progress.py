@@ -1,37 +1,37 @@
-"""Whether bytes still move between this worker and the artifact store."""
+"""Progress of file transfers between this worker and the artifact store."""
 
 import time
 from collections import Counter
 
 from service.artifacts import Moved
 
-_TRIES = 5
-"""Of a file, in which the way from its beginning counts."""
+_MAX_RESTARTS = 5
+"""Attempts at a file in which its transfer from the beginning counts as progress."""
 
 
-class Movement:
-    """One attempt's. Any thread may report, and any may look.
+class TransferProgress:
+    """Transfers of one attempt. Any thread may report, and any may read.
 
-    Invariant: `at` moves only when a file has come further than it had before; after a failure from
-    its beginning on, but a few times only. A store that takes half of a file again and again,
-    because its disk is full, say, is making no progress.
+    Invariant: `last_progress` advances only when a file is transferred further than before, or from
+    its beginning after a failure, the latter a few times only. A store that accepts half of a file
+    again and again, for example because its disk is full, makes no progress.
     """
 
     def __init__(self) -> None:
         self._furthest: dict[str, int] = {}
-        self._tries: Counter[str] = Counter()
-        self.at = time.monotonic()
-        """When a byte last came further, by the monotonic clock."""
+        self._attempts: Counter[str] = Counter()
+        self.last_progress = time.monotonic()
+        """Monotonic time of the last progress."""
 
-    def of(self, key: str) -> Moved:
-        """What is to be told how far the file under that key comes in the try that begins now."""
-        self._tries[key] += 1
-        if self._tries[key] <= _TRIES:
+    def track(self, key: str) -> Moved:
+        """Return the callback for a new transfer of the file under `key`: it takes bytes so far."""
+        self._attempts[key] += 1
+        if self._attempts[key] <= _MAX_RESTARTS:
             self._furthest.pop(key, None)
 
         def moved(done: int) -> None:
             if done > self._furthest.get(key, 0):
                 self._furthest[key] = done
-                self.at = time.monotonic()
+                self.last_progress = time.monotonic()
 
         return moved

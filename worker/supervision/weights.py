@@ -9,7 +9,7 @@ from service.domain.task import Task
 from service.store import evaluations
 from service.store.database import Database
 from service.store.evaluations import Weights
-from worker.supervision.transfer_progress import Movement
+from worker.supervision.transfer_progress import TransferProgress
 from worker.supervision.weights_cache import WeightsCache
 
 ADAPTER = "adapter"
@@ -23,7 +23,7 @@ def fetch(
     task: Task,
     directory: Path,
     cache: WeightsCache,
-    movement: Movement,
+    movement: TransferProgress,
 ) -> str | None:
     """Lay out the adapter as peft opens it, or the merged model as transformers does.
 
@@ -39,7 +39,7 @@ def fetch(
                 expected = Stored(file.size, file.sha256)
                 target = directory / place / file.name
                 target.unlink(missing_ok=True)  # of the first look
-                cache.lay(store, file.key, target, expected, movement.of(file.key))
+                cache.lay(store, file.key, target, expected, movement.track(file.key))
         except Damaged:
             # Or dropped since its row was read: the second look tells.
             if last_look:

@@ -1,1 +1,1 @@
-"""From a base model and rows to an adapter."""
+"""Training of a LoRA adapter: loop, loss, checkpoints, choice of the best weights."""

@@ -1,4 +1,4 @@
-"""How the samples of a step are laid out: packed, where that is asked for and the model can."""
+"""Choice between packed and padded rows, by the specification and the model's abilities."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from service.domain.spec import TrainingSection
 from worker.data.tokenize import Example
 from worker.runtime.distributed import World
 from worker.training.padded import Method, Padded
-from worker.training.shared_prefix.equivalence_check import why_not
+from worker.training.shared_prefix.equivalence_check import unsupported_packing_reason
 from worker.training.shared_prefix.method import SharedPrefix
 
 
@@ -20,25 +20,25 @@ def choose_method(
     device: torch.device,
     world: World,
     *,
-    settled: str | None,
-    step: Sequence[Example],
+    previous_packing: str | None,
+    step_samples: Sequence[Example],
     rows: int,
-    fell_back: Callable[[str], None],
+    on_fallback: Callable[[str], None],
 ) -> tuple[Method, str]:
-    """The method and the packing that it stands for: what the specification asks for, or ``none``.
+    """Return the method and its packing: that of the specification, or ``none``.
 
-    `settled` is what the run decided before it was interrupted; it keeps that. Otherwise a trial
-    over the samples of an optimizer step decides, `rows` as in Method.cut; `fell_back` gets the
-    reason.
+    `previous_packing` is the choice that the run made before it was interrupted; it is repeated.
+    Otherwise packed and padded rows are compared on `step_samples`, the samples of an optimizer
+    step, with `rows` as in Method.micro_batches, and `on_fallback` gets the reason for ``none``.
     """
     padded = Padded(model, training.train_on, pad, device)
-    wanted = settled or training.packing
-    if wanted == "none":
-        return padded, wanted
+    packing = previous_packing or training.packing
+    if packing == "none":
+        return padded, packing
     packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)
-    if settled is None:
-        reason = why_not(model, packed, padded, step, rows)
+    if previous_packing is None:
+        reason = unsupported_packing_reason(model, packed, padded, step_samples, rows)
         if world.broadcast_flag(reason is not None):  # one decision for all processes
-            fell_back(reason or "the first process cannot pack")
+            on_fallback(reason or "rank 0 does not support packing")
             return padded, "none"
-    return packed, wanted
+    return packed, packing

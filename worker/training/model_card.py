@@ -1,10 +1,10 @@
-"""README.md of the adapter: the model card that the Hub, peft and people read.
+"""Model card of the adapter: README.md for the Hub, peft and human readers.
 
-What users named (run, labels, groups) is on one line and without characters that Markdown or HTML
-would act on; the metadata are written by huggingface_hub, which quotes them.
+Names chosen by users (run, labels, groups) are written on one line and without characters that are
+markup in Markdown or HTML; the metadata are written by huggingface_hub, which quotes them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from service.domain.job import Job
 from service.fairness import BiasReport
@@ -19,7 +19,7 @@ _FIGURES = {
     "calibration_error": "expected calibration error",
 }
 _INDEXED = {"f1": "f1", "accuracy": "accuracy", "auc": "roc_auc"}
-"""Figures of the metadata, with the Hub's identifiers of metrics."""
+"""Metrics in the metadata, with the Hub's identifiers."""
 
 
 def model_card(
@@ -32,28 +32,24 @@ def model_card(
     evaluated: dict[str, float],
     report: BiasReport | None,
 ) -> str:
-    """The whole file. `rows` are counts by split, `evaluated` is eval_results.json."""
+    """Return the card's text. `rows` are counts by split, `evaluated` is eval_results.json."""
     spec = job.spec
-    named = ", ".join(f"`{plain(label)}`" for label in labels) or "labels"
     lines = [
         "---",
         _metadata(job, report),
         "---",
         "",
-        f"# {plain(spec.name or job.run_id)}",
+        f"# {escape_markdown(spec.name or job.run_id)}",
         "",
         f"A LoRA adapter that makes `{spec.base_model}` a classifier, trained by Fairtune in run",
-        f"`{job.run_id}`. Its licence is that of the base model and of the data, which Fairtune",
-        "does not know.",
+        f"`{job.run_id}`. The licences of the base model and of the data apply; Fairtune does not",
+        "know them.",
         "",
-        "## Intended use",
+        *intended_use(labels, job.template.name),
+        "Decisions about people need human review; the error rates by group below show for whom",
+        "the model errs more often.",
         "",
-        f"Classifying short texts into {named} under the prompt template `{job.template.name}`.",
-        "The probability of a label is that of its whole answer against the other labels' answers.",
-        "Not for decisions about people without a person who looks at them; see the rates by group",
-        "below for whom it gets wrong.",
-        "",
-        f"Rows of the data: {', '.join(f'{count} {split}' for split, count in rows.items())}.",
+        f"Number of rows: {', '.join(f'{count} {split}' for split, count in rows.items())}.",
         "",
         *_training(job, steps, chosen_step, trainable),
     ]
@@ -61,7 +57,7 @@ def model_card(
         lines += _results(report, evaluated)
     elif evaluated:
         lines += ["## Results", "", "| figure | value |", "| --- | --- |"]
-        lines += [f"| {plain(name)} | {value:.4f} |" for name, value in evaluated.items()]
+        lines += [f"| {escape_markdown(name)} | {value:.4f} |" for name, value in evaluated.items()]
         lines.append("")
     lines += [
         "## How to load it",
@@ -78,8 +74,19 @@ def model_card(
     return "\n".join(lines)
 
 
+def intended_use(labels: Sequence[str], template: str) -> list[str]:
+    """Return the lines of the section that adapters and merged models have in common."""
+    label_list = ", ".join(f"`{escape_markdown(label)}`" for label in labels) or "labels"
+    return [
+        "## Intended use",
+        "",
+        f"Classifying short texts into {label_list} under the prompt template `{template}`.",
+        "The probability of a label is that of its whole answer among all labels' answers.",
+    ]
+
+
 def _metadata(job: Job, report: BiasReport | None) -> str:
-    """YAML, the figures as model-index as the Hub's specification of model cards has it."""
+    """Return the YAML metadata, with metrics as model-index as the Hub's model cards specify it."""
     from huggingface_hub import EvalResult, ModelCardData
 
     spec = job.spec
@@ -130,47 +137,51 @@ def _metadata(job: Job, report: BiasReport | None) -> str:
 def _training(job: Job, steps: int, chosen_step: int, trainable: int) -> Iterator[str]:
     spec = job.spec
     training, lora, quantization = spec.training, spec.lora, spec.quantization
-    held = (
+    precision = (
         f"4-bit ({quantization.bnb_4bit_quant_type}) while training"
         if quantization.load_in_4bit
         else "16- or 32-bit"
     )
     targets = lora.target_modules
     named_layers = [targets] if isinstance(targets, str) else targets
-    layers = ", ".join(plain(name) for name in [*named_layers, *lora.target_parameters])
-    chosen = {
-        "best_metric": "of the lowest validation loss",
-        "best_f1_within_caps": "of the best F1 within the caps on validation",
+    layers = ", ".join(escape_markdown(name) for name in [*named_layers, *lora.target_parameters])
+    criteria = {
+        "best_metric": "with the lowest validation loss",
+        "best_f1_within_caps": "with the best F1 within the caps on validation",
     }[spec.fairness.select]
-    by = f", {chosen}" if training.load_best_model_at_end and training.eval_strategy != "no" else ""
+    criterion = (
+        f", {criteria}"
+        if training.load_best_model_at_end and training.eval_strategy != "no"
+        else ""
+    )
     yield from [
         "## Training",
         "",
         "| | |",
         "| --- | --- |",
-        f"| base weights | {held} |",
+        f"| base weights | {precision} |",
         f"| LoRA | r {lora.r}, alpha {lora.lora_alpha}, dropout {lora.lora_dropout} |",
-        f"| layers with an adapter | {layers} |",
+        f"| adapted layers | {layers} |",
         f"| trained parameters | {trainable:,} |",
         f"| learning rate | {training.learning_rate:g}, {training.lr_scheduler_type} |",
         f"| effective batch | {spec.effective_batch_size} rows |",
-        f"| longest sequence | {training.max_seq_length} tokens |",
-        f"| steps | {steps}, weights of step {chosen_step}{by} |",
+        f"| maximum sequence length | {training.max_seq_length} tokens |",
+        f"| steps | {steps}, weights of step {chosen_step}{criterion} |",
         f"| seed | {spec.seed} |",
         "",
     ]
 
 
 def _results(report: BiasReport, evaluated: dict[str, float]) -> Iterator[str]:
-    data, positive = report.data, plain(report.settings.positive_label)
+    data, positive = report.data, escape_markdown(report.settings.positive_label)
     level = f"{report.settings.confidence * 100:.6g} %"
     loss = evaluated.get("eval_loss")
     yield from [
         "## Results",
         "",
         f"On the {report.meta.split} split: {data.rows} rows, {data.positives} `{positive}` and "
-        f"{data.negatives} other, by the threshold rule `{report.meta.threshold}`. Intervals are "
-        f"two-sided, at {level}."
+        f"{data.negatives} other, by the threshold rule `{report.meta.threshold}`. Confidence "
+        f"intervals are two-sided, at {level}."
         + ("" if loss is None else f" Validation loss of these weights: {loss:.4f}."),
         "",
         "| figure | value | interval |",
@@ -184,13 +195,14 @@ def _results(report: BiasReport, evaluated: dict[str, float]) -> Iterator[str]:
         yield from [
             "### By group",
             "",
-            f"FPR: other rows called `{positive}`. FNR: `{positive}` rows called other.",
+            f"FPR: share of other rows predicted as `{positive}`. FNR: share of `{positive}` rows",
+            "predicted as other.",
             "",
             "| group | rows | FPR | interval | FNR | interval |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for group in report.groups:
-            cells = [plain(group.group), str(group.n)]
+            cells = [escape_markdown(group.group), str(group.n)]
             for rate in (group.tuned.fpr, group.tuned.fnr):
                 cells += [_value(rate), _interval(rate)]
             yield f"| {' | '.join(cells)} |"
@@ -206,16 +218,16 @@ def _caps(report: BiasReport, level: str) -> Iterator[str]:
     yield from ["### Release limits", ""]
     if report.caps:
         yield from [
-            f"Judged by one-sided Clopper-Pearson limits at {level}; `inconclusive` is no pass.",
+            f"Verdicts use one-sided Clopper-Pearson limits at {level}; `inconclusive` is no pass.",
             "",
             "| group | cap | verdict | observed | limits |",
             "| --- | --- | --- | --- | --- |",
         ]
         yield from (_cap(cap) for cap in report.caps)
         yield from ["", f"All caps: `{report.caps_verdict}`."]
-    if (least := report.min_f1) is not None:
-        verdict = {"met": "met", "not_met": "not met", None: "unknown"}[least.verdict]
-        yield f"F1 of at least {least.min_f1:g}: {verdict}."
+    if (min_f1 := report.min_f1) is not None:
+        verdict = {"met": "met", "not_met": "not met", None: "unknown"}[min_f1.verdict]
+        yield f"F1 of at least {min_f1.min_f1:g}: {verdict}."
     yield ""
 
 
@@ -224,53 +236,57 @@ def _cap(cap: CapVerdict) -> str:
     if cap.observed is not None and cap.lower is not None and cap.upper is not None:
         observed = f"{cap.observed:.3f} ({cap.numerator} of {cap.denominator})"
         limits = f"{cap.lower:.3f}, {cap.upper:.3f}"
-    name = f"{plain(cap.group)} | {cap.metric.upper()} under {cap.max:g}"
+    name = f"{escape_markdown(cap.group)} | {cap.metric.upper()} under {cap.max:g}"
     return f"| {name} | `{cap.verdict}` | {observed} | {limits} |"
 
 
 def _thresholds(report: BiasReport, positive: str) -> Iterator[str]:
-    """Which rule to decide by, and what the others would give on the same rows."""
-    used = next(one for one in report.thresholds if one.rule == report.meta.threshold)
+    """Yield the threshold rule in use, and the results of the others on the same rows."""
+    rule_in_use = next(rule for rule in report.thresholds if rule.rule == report.meta.threshold)
     yield from ["### Threshold", ""]
-    if used.threshold is None:
-        yield "Call a row by its most probable label (argmax): the figures above are by that rule."
+    if rule_in_use.threshold is None:
+        yield "Predict the most probable label of a row (argmax); the metrics above use this rule."
     else:
         yield (
-            f"Call a row `{positive}` when that label's probability is at least "
-            f"{used.threshold!r}, whatever the other labels': the figures above are by that rule."
+            f"Predict `{positive}` if that label's probability is at least "
+            f"{rule_in_use.threshold!r}, regardless of the other labels' probabilities; the "
+            "metrics above use this rule."
         )
     yield from [
         "",
         "| rule | threshold | F1 | accuracy | all caps |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for one in report.thresholds:
-        at = "n/a" if one.threshold is None else f"{one.threshold:.6g}"
-        f1, accuracy = _value(one.overall.f1), _value(one.overall.accuracy)
-        yield f"| {one.rule} | {at} | {f1} | {accuracy} | `{one.caps_verdict}` |"
+    for rule in report.thresholds:
+        threshold = "n/a" if rule.threshold is None else f"{rule.threshold:.6g}"
+        f1, accuracy = _value(rule.overall.f1), _value(rule.overall.accuracy)
+        yield f"| {rule.rule} | {threshold} | {f1} | {accuracy} | `{rule.caps_verdict}` |"
     yield ""
-    for one in report.thresholds:
-        if one.fit is not None:
-            holds = (
-                "every limit holds there" if one.fit.feasible else "no threshold held all limits"
+    for rule in report.thresholds:
+        if rule.fit is not None:
+            feasibility = (
+                "it satisfies every limit"
+                if rule.fit.feasible
+                else "no threshold satisfied every limit"
             )
             yield (
-                f"The fitted threshold gave the best F1 within the caps on {one.fit.rows} rows of "
-                f"the {one.fit.split} split ({holds})."
+                "The fitted threshold gave the best F1 within the caps on "
+                f"{rule.fit.rows} rows of the {rule.fit.split} split "
+                f"({feasibility})."
             )
             yield ""
 
 
 def _limits(report: BiasReport) -> Iterator[str]:
     yield from ["## Limits", ""]
-    yield from (f"- {plain(warning.detail)}" for warning in report.warnings)
+    yield from (f"- {escape_markdown(warning.detail)}" for warning in report.warnings)
     yield from [
-        "- The figures are of one split of one dataset. Texts of another kind, time or language",
-        "  may be got wrong more often, and of other groups.",
-        "- Intervals and limits are about the sampling of rows alone, not about wrong labels.",
-        "- A group that the data does not name is in the overall figures only.",
+        "- The metrics are of one split of one dataset. Errors may be more frequent on texts of",
+        "  another kind, time or language, and for other groups.",
+        "- Intervals and limits cover the sampling of rows only, not wrong labels.",
+        "- Groups that the data does not name are in the overall metrics only.",
         "",
-        "`bias_report.html` (or `.json`) beside this file has the whole report.",
+        "The full report is in `bias_report.html` and `bias_report.json` beside this file.",
         "",
     ]
 
@@ -289,6 +305,6 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def plain(text: str) -> str:
-    """On one line, with nothing that Markdown or HTML would act on."""
-    return "".join("_" if sign in "<>|`[]*#\\" else sign for sign in one_line(text))
+def escape_markdown(text: str) -> str:
+    """Return the text on one line, without characters that are markup in Markdown or HTML."""
+    return "".join("_" if char in "<>|`[]*#\\" else char for char in one_line(text))

@@ -1,6 +1,6 @@
-"""What a step sees: its micro-batches, and the loss over their answers. Rows padded to one width.
+"""Micro-batches of padded rows, and the loss over their targets.
 
-The plain way, which every model can take and which shared-prefix packing is checked against.
+Every model supports padded rows; shared-prefix packing is checked against them.
 """
 
 from collections.abc import Sequence
@@ -12,35 +12,35 @@ from torch.nn.functional import cross_entropy
 
 from worker.data.tokenize import Example
 
-IGNORE = -100
+IGNORE_INDEX = -100
 
 
 class Method(Protocol):
-    """How the samples of a step are laid out and their loss computed."""
+    """A layout of a step's samples in micro-batches, and the computation of their loss."""
 
-    def cut(self, samples: Sequence[Example], rows: int, parts: int = 1) -> list[Any]:
-        """The samples in micro-batches; `rows` bounds the memory that one takes.
+    def micro_batches(self, samples: Sequence[Example], rows: int, processes: int = 1) -> list[Any]:
+        """Split the samples into micro-batches, to be shared by `processes` processes.
 
-        They are for `parts` processes to share.
+        A micro-batch takes at most as much memory as `rows` rows of maximum length.
         """
 
     def loss_sum(self, micro: Any) -> torch.Tensor:
-        """Sum over a micro-batch's target tokens of the negative log-likelihood.
+        """Return the negative log-likelihood summed over a micro-batch's target tokens.
 
-        In nats, float32, a scalar.
+        A scalar in nats, float32.
         """
 
-    def engaged(self) -> AbstractContextManager[None]:
-        """The model set up for `loss_sum` and the backward pass from it."""
+    def activated(self) -> AbstractContextManager[None]:
+        """Prepare the model for `loss_sum` and its backward pass."""
 
 
 def target_count(example: Example, train_on: Literal["completion", "all"]) -> int:
-    """Tokens that the loss is taken over. The first token of all has nothing to predict it."""
+    """Return the number of tokens in the loss. Nothing predicts the first token of a sample."""
     return len(example.ids) - (max(example.start, 1) if train_on == "completion" else 1)
 
 
 class Padded:
-    """Rows as wide as the longest of their micro-batch."""
+    """Rows padded to the longest row of their micro-batch."""
 
     def __init__(
         self,
@@ -51,15 +51,15 @@ class Padded:
     ) -> None:
         self._model, self._train_on, self._pad, self._device = model, train_on, pad, device
 
-    def cut(
+    def micro_batches(
         self,
         samples: Sequence[Example],
         rows: int,
-        parts: int = 1,  # noqa: ARG002  # slots, and so dropout, do not depend on it
+        processes: int = 1,  # noqa: ARG002  # slots, and so dropout, do not depend on it
     ) -> list[list[Example]]:
-        """Micro-batches of at most `rows` samples, the same for any number of processes.
+        """Return micro-batches of at most `rows` samples, the same for any number of processes.
 
-        Like lengths together, so that little is padded.
+        Samples are sorted by length, which keeps padding small.
         """
         ordered = sorted(samples, key=lambda sample: len(sample.ids))
         return [ordered[start : start + rows] for start in range(0, len(ordered), rows)]
@@ -67,23 +67,23 @@ class Padded:
     def loss_sum(self, micro: Sequence[Example]) -> torch.Tensor:
         return self.losses(micro).sum()
 
-    def engaged(self) -> AbstractContextManager[None]:
+    def activated(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def count(self, sample: Example) -> int:
-        """Target tokens of the sample."""
+        """Return the number of target tokens of the sample."""
         return target_count(sample, self._train_on)
 
     def losses(self, micro: Sequence[Example]) -> torch.Tensor:
-        """The negative log-likelihood of each target token, row by row.
+        """Return the negative log-likelihood of each target token in nats, row by row, (targets,).
 
         Rows are padded on the left: answers then end in the same column, and logits are only
-        computed for the columns that hold a target.
+        computed for the columns that contain a target.
         """
         width = max(len(example.ids) for example in micro)
         ids = torch.full((len(micro), width), self._pad)
         mask = torch.zeros((len(micro), width), dtype=torch.long)
-        targets = torch.full((len(micro), width), IGNORE)
+        targets = torch.full((len(micro), width), IGNORE_INDEX)
         for row, example in enumerate(micro):
             length, count = len(example.ids), self.count(example)
             ids[row, width - length :] = torch.tensor(example.ids)
@@ -97,6 +97,6 @@ class Padded:
             logits_to_keep=columns + 1,
             use_cache=False,
         ).logits[:, -columns - 1 : -1]
-        wanted = targets[:, -columns:].to(self._device)
-        chosen = wanted != IGNORE
-        return cross_entropy(logits[chosen].float(), wanted[chosen], reduction="none")
+        kept_targets = targets[:, -columns:].to(self._device)
+        is_target = kept_targets != IGNORE_INDEX
+        return cross_entropy(logits[is_target].float(), kept_targets[is_target], reduction="none")

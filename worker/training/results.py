@@ -1,4 +1,4 @@
-"""The files that a run leaves in the names and layout of transformers' Trainer."""
+"""The result files of a run, in the names and layout of transformers' Trainer."""
 
 import json
 import math
@@ -11,8 +11,8 @@ from service.domain.steps import StepPlan
 from service.fairness import BiasReport
 from worker.training.checkpoints import LoopState
 
-_DECIDED = ("accuracy", "precision", "recall", "f1", "fpr", "fnr")
-"""Figures that a threshold decides."""
+_THRESHOLD_METRICS = ("accuracy", "precision", "recall", "f1", "fpr", "fnr")
+"""Metrics that depend on the threshold."""
 
 
 def write_json(path: Path, content: object) -> None:
@@ -20,11 +20,11 @@ def write_json(path: Path, content: object) -> None:
 
 
 def trainer_state(state: LoopState, plan: StepPlan, training: TrainingSection) -> dict[str, Any]:
-    """trainer_state.json in transformers' layout (TrainerState.load_from_json reads it)."""
-    best, chosen = state.best_step, state.best_standing
+    """Return trainer_state.json in transformers' layout, for TrainerState.load_from_json."""
+    best, chosen_standing = state.best_step, state.best_standing
     return {
         "best_global_step": best,
-        "best_metric": state.best_metric if chosen is None else chosen.f1,
+        "best_metric": state.best_metric if chosen_standing is None else chosen_standing.f1,
         "best_model_checkpoint": None if best is None else f"checkpoints/checkpoint-{best}",
         "epoch": plan.epoch(state.step),
         "eval_steps": training.eval_steps,
@@ -47,12 +47,12 @@ def trainer_state(state: LoopState, plan: StepPlan, training: TrainingSection) -
 
 
 def validation_at(history: Sequence[Mapping[str, float]], step: int) -> dict[str, float]:
-    """What the validation at `step` found, by name; empty where there was none."""
-    found: dict[str, float] = {}
+    """Return the validation metrics at `step`; empty if there was no evaluation."""
+    metrics: dict[str, float] = {}
     for entry in history:
         if entry["step"] == step and "eval_loss" in entry:
-            found = {name: value for name, value in entry.items() if name != "step"}
-    return found
+            metrics = {name: value for name, value in entry.items() if name != "step"}
+    return metrics
 
 
 def results(
@@ -63,11 +63,11 @@ def results(
     mean_loss: float,
     report: BiasReport | None,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """train_results.json and eval_results.json, in the names that transformers' Trainer uses.
+    """Return train_results.json and eval_results.json, in the names of transformers' Trainer.
 
-    The latter holds the chosen step's validation figures and the report's, as `test_f1` and so on,
-    by the run's own threshold rule. Where a threshold could be fitted, those at it are beside them,
-    as `test_f1_fitted` and so on, and it is `threshold_fitted`.
+    The latter holds the chosen step's validation metrics and the report's, as `test_f1` and so on,
+    by the run's own threshold rule. If a threshold was fitted, it is added as `threshold_fitted`,
+    and the metrics at it as `test_f1_fitted` and so on.
     """
     steps = trained["global_step"]
     train = {
@@ -80,15 +80,15 @@ def results(
     }
     evaluated = validation_at(trained["log_history"], chosen_step)
     if report is not None:
-        for name in (*_DECIDED, "auc"):
+        for name in (*_THRESHOLD_METRICS, "auc"):
             value = getattr(report.overall.tuned, name).value
             if value is not None:
                 evaluated[f"{report.meta.split}_{name}"] = value
-        for one in report.thresholds:
-            if one.rule == "fitted" and one.threshold is not None:
-                evaluated["threshold_fitted"] = one.threshold
-                for name in _DECIDED:
-                    value = getattr(one.overall, name).value
+        for by_threshold in report.thresholds:
+            if by_threshold.rule == "fitted" and by_threshold.threshold is not None:
+                evaluated["threshold_fitted"] = by_threshold.threshold
+                for name in _THRESHOLD_METRICS:
+                    value = getattr(by_threshold.overall, name).value
                     if value is not None:
                         evaluated[f"{report.meta.split}_{name}_fitted"] = value
     return train, evaluated

@@ -1,4 +1,4 @@
-"""In which order rows come, which random numbers a step draws, and at which rate is learned."""
+"""Order of the rows, seeds of a step's random numbers, optimizer and learning rate schedule."""
 
 import random
 from typing import Any
@@ -11,13 +11,13 @@ from service.domain.steps import StepPlan
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
-    """The order of rows in an epoch: a permutation that depends on seed and epoch alone."""
+    """Return the order of rows in an epoch, a permutation that depends on seed and epoch alone."""
     generator = torch.Generator().manual_seed(mix(seed, epoch))
     return torch.randperm(samples, generator=generator).tolist()
 
 
 def mix(*numbers: int) -> int:
-    """One seed out of several numbers (FNV-1a over their 64-bit words), below 2**63."""
+    """Hash several numbers to a seed below 2**63 (FNV-1a over their 64-bit words)."""
     value = 0xCBF29CE484222325
     for number in numbers:
         value = ((value ^ number) * 0x100000001B3) % 2**64
@@ -26,9 +26,10 @@ def mix(*numbers: int) -> int:
 
 
 def seed_generators(seed: int, step: int, slot: int) -> None:
-    """Seed every generator that something in a forward pass may draw from, by these three alone.
+    """Seed every generator that a forward pass may draw from, by these three numbers alone.
 
-    Before each micro-batch: python's, numpy's legacy one, torch's of the CPU and of all devices.
+    Called before each micro-batch, `slot` being its number in the step. The generators are
+    python's, numpy's legacy one, and torch's for the CPU and all devices.
     """
     value = mix(seed, step, slot)
     random.seed(value)

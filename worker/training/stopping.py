@@ -1,20 +1,23 @@
-"""Which weights are the best, and when to stop early."""
+"""Tracking of the best weights, and early stopping."""
 
 from service.domain.spec import TrainingSection
-from service.fairness.selection import Standing, better
+from service.fairness.selection import CheckpointScore, is_better
 from worker.training.checkpoints import LoopState
 
 
-def judge(
-    state: LoopState, loss: float, training: TrainingSection, standing: Standing | None = None
+def update_best(
+    state: LoopState,
+    loss: float,
+    training: TrainingSection,
+    standing: CheckpointScore | None = None,
 ) -> bool:
-    """Take note of a validation loss; True: these weights are the best so far.
+    """Record a validation loss; return True if these weights are the best so far.
 
-    Early stopping as transformers' EarlyStoppingCallback has it: patience counts evaluations that
-    are not better than the best so far by more than the threshold. Any improvement at all, however
-    small, is the new best.
+    Early stopping follows transformers' EarlyStoppingCallback: patience counts evaluations that
+    do not improve the best loss by more than the threshold. Any improvement, however small, is the
+    new best.
 
-    With a `standing` that decides which weights are the best, and the loss on stopping alone.
+    If a `standing` is passed, it determines the best weights, and the loss only affects stopping.
     """
     lowest = state.best_metric
     if lowest is None or lowest - loss > training.early_stopping_threshold:
@@ -26,7 +29,7 @@ def judge(
     lower = lowest is None or loss < lowest
     if lower:
         state.best_metric = loss
-    best = lower if standing is None else better(standing, state.best_standing)
+    best = lower if standing is None else is_better(standing, state.best_standing)
     if best:
         state.best_step, state.best_standing = state.step, standing
     return best

@@ -1,4 +1,4 @@
-"""TensorBoard's event file: every step once, whatever happened on the way."""
+"""TensorBoard's event file, with every step once even after interruptions."""
 
 import io
 import os
@@ -12,16 +12,15 @@ from worker.runtime.append_log import AppendLog
 _PATTERN = "events.out.tfevents.*"
 
 
-class Board:
-    """Writes scalars under the names that transformers' callback gives: train/loss, eval/loss …
+class TensorBoardWriter:
+    """Writes scalars under the names of transformers' callback: train/loss, eval/loss …
 
-    TensorBoard's own writer works on a thread; after one failed write it raises that failure at
-    every later call, and what was queued is lost. Here records that a full disk has no room for
-    wait in memory.
+    TensorBoard's own writer uses a thread; after one failed write it raises that error at every
+    later call, and loses the queue. Here records wait in memory while the disk is full.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Begin a file in `directory`; those of an earlier start are removed."""
+        """Create a file in `directory`; files of an earlier attempt are removed."""
         for earlier in directory.glob(_PATTERN):
             earlier.unlink()
         name = _PATTERN.replace(
@@ -33,23 +32,23 @@ class Board:
     def write(self, values: Mapping[str, float], step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        named = [
+        scalars = [
             Summary.Value(
                 tag=f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}",
                 simple_value=value,
             )
             for name, value in values.items()
         ]
-        self._event(step=step, summary=Summary(value=named))
+        self._event(step=step, summary=Summary(value=scalars))
 
     def replay(self, history: Iterable[Mapping[str, float]]) -> None:
-        """Write what an earlier attempt logged: entries of trainer_state's log_history."""
+        """Write the metrics of an earlier attempt: entries of trainer_state's log_history."""
         for entry in history:
             values = {name: entry[name] for name in entry if name not in ("epoch", "step")}
             self.write(values, int(entry["step"]))
 
     def flush(self) -> None:
-        """Write what waits. Raises OSError (ENOSPC, EDQUOT) where there is no room for it."""
+        """Write the pending records. Raises OSError (ENOSPC, EDQUOT) while the disk is full."""
         self._records.flush()
 
     def _event(self, **fields: object) -> None:

@@ -1,4 +1,4 @@
-"""Who calls, and whether they may: decided before anything else of a request is read."""
+"""Authentication and authorization, before anything else of a request is read."""
 
 import asyncio
 import hashlib
@@ -24,34 +24,42 @@ from service.usecases import api_keys
 log = structlog.get_logger()
 
 ALWAYS_OPEN = frozenset({"/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz"})
-_ASSETS = "/static-offline-docs/"  # what /docs and /redoc are drawn with
+_ASSETS = "/static-offline-docs/"  # scripts and styles of /docs and /redoc
 _KEYS = "/v1/keys"
 _METRICS = "/metrics"
 REMEMBERED_SECONDS = 600.0
-"""So long a key reads the metrics without the database that would know of its revocation."""
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
-_ONLY_ASKS = re.compile(r"/v1/runs/[^/]+/evaluations/[^/]+/reports")
-"""What a POST to it makes is kept nowhere: it reads, and has a body to say what."""
+"""How long an accepted key can read the metrics while the database is unreachable."""
+_READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_READING_POSTS = re.compile(r"/v1/runs/[^/]+/evaluations/[^/]+/reports")
+"""Paths whose POST stores nothing: it reads, and its options are in the body."""
+
+NO_KEY = "send an API key with the header `Authorization: Bearer ft_…`"
 
 bearer = HTTPBearer(
     scheme_name="ApiKey",
     bearerFormat="ft_…",
-    description="A key made with `fairtune keys create NAME --role viewer|operator|admin`. Not "
-    "asked for by a server that listens on loopback alone and never had a key.",
+    description="An API key from `fairtune keys create NAME --role viewer|operator|admin`. A "
+    "server that listens on loopback only and never had a key requires none.",
     auto_error=False,
 )
-"""Says in the OpenAPI document which calls need a key. `Authenticate` is what asks for it."""
+"""Marks the calls that need a key in the OpenAPI document; `Authenticate` enforces it."""
 
 
 def needed_role(method: str, path: str) -> Role | None:
-    """The role that a call needs; None where everybody may. What no rule names needs one too."""
+    """Return the role that a call needs; None if it is open to everybody."""
     if method in ("GET", "HEAD") and (path in ALWAYS_OPEN or path.startswith(_ASSETS)):
         return None
     if path.startswith(_KEYS):
         return Role.ADMIN
-    if method == "POST" and _ONLY_ASKS.fullmatch(path):
+    if method == "POST" and _READING_POSTS.fullmatch(path):
         return Role.VIEWER
-    return Role.VIEWER if method in _READING else Role.OPERATOR
+    return Role.VIEWER if method in _READ_METHODS else Role.OPERATOR
+
+
+def forbidden(needed: Role, caller: Caller) -> Forbidden:
+    return Forbidden(
+        f"this call needs the role {needed}; the key {caller.name!r} has the role {caller.role}"
+    )
 
 
 def caller_of(connection: HTTPConnection) -> Caller:
@@ -60,23 +68,23 @@ def caller_of(connection: HTTPConnection) -> Caller:
 
 
 def _token_of(connection: HTTPConnection) -> str | None:
-    """What the Authorization header holds; None without one. Raises Unauthorized."""
-    sent = connection.headers.getlist("authorization")
-    if not sent:
+    """Return the bearer token; None without an Authorization header. Raises Unauthorized."""
+    values = connection.headers.getlist("authorization")
+    if not values:
         return None
-    scheme, _, token = sent[0].partition(" ")
-    if len(sent) > 1 or scheme.lower() != "bearer" or not token.strip():
+    scheme, _, token = values[0].partition(" ")
+    if len(values) > 1 or scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("send one header of the form `Authorization: Bearer ft_…`")
     return token.strip()
 
 
 class Authenticate:
-    """Refuses a request of nobody known with 401 and one that the key's role forbids with 403.
+    """Answers 401 without a valid key and 403 if the key's role does not suffice.
 
-    An ASGI middleware, because FastAPI reads a whole body, files included, before it looks at a
-    dependency; and so that a route which nobody thought about is closed. The caller is left in
-    the request's state. `host` is what the server listens on; `origins` are those whose pages may
-    call it while access is open.
+    An ASGI middleware, because FastAPI reads a whole body, files included, before it runs a
+    dependency; and so that routes are protected by default. It stores the caller in the request's
+    state. `host` is the address that the server listens on; pages of `origins` may call it while
+    access is open.
     """
 
     def __init__(
@@ -86,12 +94,12 @@ class Authenticate:
         self.database = database
         self.host = host
         self.origins = origins
-        self._noted: dict[str, float] = {}
-        """Key ids and when this process last noted their use (monotonic seconds)."""
+        self._recorded_uses: dict[str, float] = {}
+        """Monotonic time at which this process last recorded a use, by key id."""
         self._scrapers: dict[bytes, tuple[Caller, float]] = {}
-        """Keys that were let in to the metrics, and when (monotonic seconds), by their digest. As
-        many as there are keys at the most: what is no key, and open access, are not remembered."""
-        self._noting: set[asyncio.Task[None]] = set()
+        """Callers accepted for the metrics with the monotonic time, by their key's digest. At most
+        one per existing key: invalid keys and open access are not stored."""
+        self._recording: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,19 +113,16 @@ class Authenticate:
         connection = HTTPConnection(scope)
         try:
             caller = await self._caller(connection, path)
-            connection.state.caller = caller  # the log names a caller that is refused, too
+            connection.state.caller = caller  # so that the log names a refused caller, too
             if caller.role < needed:
-                raise Forbidden(
-                    f"this call needs the role {needed}; the key {caller.name!r} has the role "
-                    f"{caller.role}"
-                )
+                raise forbidden(needed, caller)
         except FairtuneError as error:
             await problems.response(error)(scope, receive, send)
             return
-        noting = self._note_use(caller)
+        recording = self._record_use(caller)
         await self.app(scope, receive, send)
-        if noting is not None:  # the answer has been sent
-            await noting
+        if recording is not None:  # the answer has been sent
+            await recording
 
     async def _caller(self, connection: HTTPConnection, path: str) -> Caller:
         """Raises Unauthorized, BadRequest, Unavailable."""
@@ -130,7 +135,7 @@ class Authenticate:
         token = _token_of(connection)
         if path != _METRICS:
             return api_keys.authenticate(self.database, token, host=self.host)
-        # Metrics say most while the database is away: a key that was let in lately still is.
+        # Metrics matter most during an outage of the database: a recently accepted key works.
         digest = hashlib.sha256((token or "").encode()).digest()
         try:
             caller = api_keys.authenticate(self.database, token, host=self.host)
@@ -138,29 +143,32 @@ class Authenticate:
             self._scrapers.pop(digest, None)
             raise
         except Unavailable:
-            known, since = self._scrapers.get(digest, (None, 0.0))
-            if known is None or time.monotonic() - since > REMEMBERED_SECONDS:
+            scraper, since = self._scrapers.get(digest, (None, 0.0))
+            if scraper is None or time.monotonic() - since > REMEMBERED_SECONDS:
                 raise
-            return known
+            return scraper
         if caller.key_id is not None:
             self._scrapers[digest] = caller, time.monotonic()
         return caller
 
-    def _note_use(self, caller: Caller) -> asyncio.Task[None] | None:
-        """Begin to write that the key was used; once a minute, beside the request."""
+    def _record_use(self, caller: Caller) -> asyncio.Task[None] | None:
+        """Start to record the use of the key, at most once a minute, alongside the request."""
         now = time.monotonic()
         key_id = caller.key_id
-        if key_id is None or now - self._noted.get(key_id, -LAST_USE_SECONDS) < LAST_USE_SECONDS:
+        if (
+            key_id is None
+            or now - self._recorded_uses.get(key_id, -LAST_USE_SECONDS) < LAST_USE_SECONDS
+        ):
             return None
-        # Before the outcome is known: a database that takes no writes is not asked every time.
-        self._noted[key_id] = now
+        # Before the outcome is known, so that a failing database is not tried at every request.
+        self._recorded_uses[key_id] = now
         task = asyncio.create_task(run_in_threadpool(self._write_use, key_id))
-        self._noting.add(task)  # the event loop alone would not keep it
-        task.add_done_callback(self._noting.discard)
+        self._recording.add(task)  # the event loop holds a weak reference only
+        task.add_done_callback(self._recording.discard)
         return task
 
     def _write_use(self, key_id: str) -> None:
         try:
             api_keys.note_use(self.database, key_id)
         except (FairtuneError, SQLAlchemyError) as error:
-            log.warning("use of an API key not noted", key_id=key_id, error=str(error))
+            log.warning("could not record the use of an API key", key_id=key_id, error=str(error))

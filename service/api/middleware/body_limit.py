@@ -1,4 +1,4 @@
-"""Limits on the size and the slowness of a request's body, held while it is read."""
+"""Limits on the size and the duration of a request's body, enforced while it is read."""
 
 import asyncio
 
@@ -6,29 +6,34 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.errors import PayloadTooLarge, RequestTimeout
-from service.settings import Settings
 
 UPLOAD_PATH = "/v1/datasets"
 _CLOSE = (b"connection", b"close")
 
 
 class BodyLimit:
-    """Refuses a body that is too large with 413, and one that does not come with 408.
+    """Answers 413 to a body that is too large, and 408 to one that does not arrive in time.
 
-    Nothing is refused before somebody reads: a request without a key gets its 401. Whatever is
-    answered before the end of the body has come, the connection is closed after the answer, since
-    what follows on it would be the rest of that body.
+    The limits apply when the body is read: a request without a key still gets its 401. If the
+    answer precedes the end of the body, the connection is closed after it, since the remainder of
+    the body would follow on it.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, max_upload_bytes: int, timeout_seconds: float
+    ) -> None:
         self.app = app
-        self.settings = settings
+        self.max_body_bytes = max_body_bytes
+        self.max_upload_bytes = max_upload_bytes
+        self.timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _Body(scope, receive, self.settings)
+        is_upload = _is_upload(scope)
+        limit = self.max_upload_bytes if is_upload else self.max_body_bytes
+        body = _Body(scope, receive, limit, self.timeout_seconds, is_upload=is_upload)
 
         async def closing(message: Message) -> None:
             if message["type"] == "http.response.start" and not body.is_complete:
@@ -39,41 +44,37 @@ class BodyLimit:
 
 
 class _Body:
-    """One request's. What it raises is of the kind that FastAPI, which reads it, lets through."""
+    """The body of a request. Raises HTTPException, which FastAPI, its reader, lets through."""
 
-    def __init__(self, scope: Scope, receive: Receive, settings: Settings) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, limit: int, seconds: float, *, is_upload: bool
+    ) -> None:
         headers = dict(scope["headers"])
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        content_type = headers.get(b"content-type", b"").lower()
-        self._is_upload = path == UPLOAD_PATH and content_type.startswith(b"multipart/form-data")
-        self._limit = settings.max_upload_bytes if self._is_upload else settings.max_body_bytes
-        self._setting = f"FAIRTUNE_MAX_{'UPLOAD' if self._is_upload else 'BODY'}_BYTES"
+        self._is_upload = is_upload
+        self._limit = limit
         declared = headers.get(b"content-length", b"0")
         self._declared = int(declared) if declared.isdigit() else 0
         self.is_complete = not self._declared and b"transfer-encoding" not in headers
         self._receive = receive
         self._read = 0
-        self._seconds = settings.request_timeout_seconds
+        self._seconds = seconds
         self._deadline: float | None = None
 
     async def receive(self) -> Message:
-        if self.is_complete:  # what comes now is that the client has left, whenever it does
+        if self.is_complete:  # the next message is the client's disconnect
             return await self._receive()
         if self._declared > self._limit:
             raise self._too_large()
         now = asyncio.get_running_loop().time()
-        # A small body has so long in all; of an upload, each part.
+        # The limit is for a whole small body, but for each part of an upload.
         if self._deadline is None or self._is_upload:
             self._deadline = now + self._seconds
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            what = "nothing of the upload came" if self._is_upload else "the body did not come"
-            raise HTTPException(
-                RequestTimeout.status,
-                f"{what} within {self._seconds:g} s (FAIRTUNE_REQUEST_TIMEOUT_SECONDS)",
-            ) from None
+            detail = too_slow(self._seconds, is_upload=self._is_upload)
+            raise HTTPException(RequestTimeout.status, detail) from None
         self._read += len(message.get("body", b""))
         if self._read > self._limit:
             raise self._too_large()
@@ -81,5 +82,25 @@ class _Body:
         return message
 
     def _too_large(self) -> HTTPException:
-        detail = f"the body is larger than {self._limit} bytes ({self._setting})"
+        detail = too_large(self._limit, limit_setting(is_upload=self._is_upload))
         return HTTPException(PayloadTooLarge.status, detail)
+
+
+def _is_upload(scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    content_type: bytes = dict(scope["headers"]).get(b"content-type", b"").lower()
+    return path == UPLOAD_PATH and content_type.startswith(b"multipart/form-data")
+
+
+def limit_setting(*, is_upload: bool) -> str:
+    """Return the name of the setting that limits the body."""
+    return "max_upload_bytes" if is_upload else "max_body_bytes"
+
+
+def too_large(limit: int, setting: str) -> str:
+    return f"the body is larger than {limit} bytes (FAIRTUNE_{setting.upper()})"
+
+
+def too_slow(seconds: float, *, is_upload: bool) -> str:
+    event = "the upload paused for" if is_upload else "the body took"
+    return f"{event} more than {seconds:g} s (FAIRTUNE_REQUEST_TIMEOUT_SECONDS)"

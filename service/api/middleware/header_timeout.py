@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP/1.1 with a limit on how long the head of a request may take, which it lacks."""
+"""Uvicorn's HTTP/1.1 with a timeout for a request's headers, which Uvicorn lacks."""
 
 import asyncio
 from typing import ClassVar
@@ -8,8 +8,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def bounded_protocol(seconds: float) -> type[H11Protocol]:
-    """Uvicorn's HTTP/1.1, which closes a connection whose next request line and headers take so
-    long to come in all: one that sends a byte now and then would else be kept for ever.
+    """Return Uvicorn's HTTP/1.1 protocol with a limit on the time of request line and headers.
+
+    Otherwise a client that sends a byte now and then would hold its connection forever.
     """
 
     class Bounded(_Bounded):
@@ -35,21 +36,21 @@ class _Bounded(H11Protocol):
         super().connection_lost(exc)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Says nothing. Whoever asks for an upgrade is answered as if they had not; uvicorn would
-        log that a library is missing.
+        """Log nothing: upgrade requests are answered as normal ones; uvicorn would log that a
+        library is missing.
         """
 
     def _watch(self) -> None:
-        # Between two requests, and before the first byte of the next, uvicorn's keep-alive counts.
+        # Between requests, before the first byte of the next, uvicorn's keep-alive timeout holds.
         if self.conn.their_state is not h11.IDLE:
             self._unwatch()
         elif self._timer is None:
-            self._timer = self.loop.call_later(self.limit, self._give_up)
+            self._timer = self.loop.call_later(self.limit, self._close)
 
     def _unwatch(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self) -> None:
+    def _close(self) -> None:
         self.transport.close()

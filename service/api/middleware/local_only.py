@@ -1,4 +1,4 @@
-"""Open access is for this machine alone."""
+"""Open access, without API keys, is limited to this machine."""
 
 import re
 from collections.abc import Collection
@@ -7,42 +7,47 @@ from starlette.requests import HTTPConnection
 
 from service.domain.errors import BadRequest
 
-# The header as it came. Starlette's URL has the server's own address in the place of a header that
-# it cannot read, and "evil.com:x" would be this machine.
+# Matches the header itself: Starlette's URL replaces an unparsable header by the server's own
+# address, so that "evil.com:x" would count as this machine.
 _OWN = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 _LARGEST_PORT = 65535
-_PASSED_ON = ("forwarded", "x-forwarded-", "x-real-ip", "via")
-"""What the names of the headers begin with that a proxy adds."""
+_PROXY_HEADERS = ("forwarded", "x-forwarded-", "x-real-ip", "via")
+"""Prefixes of the headers that a proxy adds."""
 
 
 def check_local(connection: HTTPConnection, origins: Collection[str]) -> None:
-    """Refuse a request for another host name, one that a proxy passes on, and one that a page of
-    another origin sends.
+    """Refuse a request for another host name, through a proxy, or from a page of another origin.
 
-    A page elsewhere could else reach the API through a name that resolves to this machine (DNS
-    rebinding), or POST a form to it, which no browser asks leave for; and behind a proxy everybody
-    comes from this machine. Where keys are asked for none of it works, since a browser adds no
-    bearer token by itself; so this is for open access. `origins` are those whose pages may call.
+    Otherwise a page elsewhere could reach the API through a name that resolves to this machine (DNS
+    rebinding), or POST a form to it, for which browsers send no preflight request; and behind a
+    proxy every client appears to be this machine. With keys none of it works, since a browser adds
+    no bearer token by itself; so this applies to open access only. Pages of `origins` may call.
     Raises BadRequest.
     """
     headers = connection.headers
-    if (by := next((name for name in headers if name.startswith(_PASSED_ON)), None)) is not None:
-        raise BadRequest(
-            f"a proxy has passed this request on ({by}), and without API keys this server answers "
-            "only its own machine: make a key on it, `fairtune keys create NAME --role admin`"
-        )
+    header = next((name for name in headers if name.startswith(_PROXY_HEADERS)), None)
+    if header is not None:
+        raise proxied(header)
     hosts = headers.getlist("host")
     origin = headers.get("origin")
     own = f"http://{hosts[0]}" if hosts else None
     foreign = origin is not None and origin != own and origin not in origins
     if len(hosts) != 1 or not _is_own(hosts[0]) or foreign:
         raise BadRequest(
-            "without API keys this server answers only requests made to it as 127.0.0.1 or "
-            "localhost, and none from pages of other origins (FAIRTUNE_CORS_ORIGINS)"
+            "without API keys this server accepts only requests to 127.0.0.1 or localhost, and "
+            "none from pages of other origins (FAIRTUNE_CORS_ORIGINS)"
         )
 
 
+def proxied(header: str) -> BadRequest:
+    return BadRequest(
+        f"the request came through a proxy ({header}), and without API keys this server accepts "
+        "requests from its own machine only: create a key there with `fairtune keys create NAME "
+        "--role admin`"
+    )
+
+
 def _is_own(host: str) -> bool:
-    """Whether a Host header (RFC 9110, section 7.2) names this machine, and nothing besides."""
+    """Return True if a Host header (RFC 9110, section 7.2) names this machine and nothing else."""
     match = _OWN.fullmatch(host)
     return match is not None and int(match[1] or 0) <= _LARGEST_PORT

@@ -1,4 +1,4 @@
-"""Every request: its id, its line in the log, its place in the metrics."""
+"""Request ids, the request log, and request metrics."""
 
 import re
 import time
@@ -16,20 +16,20 @@ from service.observability import request_context
 from service.ops.prometheus import OTHER, Monitoring
 
 HEADER = "X-Request-ID"
-# What is logged, stored and sent back must be harmless in all three places.
-_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Asked for every few seconds, by machines.
+# An id is logged, stored and sent back: it must be harmless in all three places.
+_SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Polled every few seconds by machines.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _GONE = 499
-"""nginx's status for a client that left before the answer began: no answer has it."""
+"""nginx's status for a client that disconnected before the answer; never sent."""
 
 log = structlog.get_logger()
 
 
 class RequestLog:
-    """The outermost of all that answers, so that every answer has an id.
+    """Outermost middleware that answers, so that every answer has an id.
 
-    An error that nobody foresaw ends here: as one line with its traceback, and as a problem.
+    Unexpected errors end here: as a log line with its traceback, and as a problem.
     """
 
     def __init__(self, app: ASGIApp, monitoring: Monitoring) -> None:
@@ -47,43 +47,43 @@ class RequestLog:
                 await self.app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
                 exchange.disconnected = True
-            except BrokenOff as error:  # the server ends the connection: what was said is not all
-                log.error("a file could not be sent whole", why=str(error), route=_route(scope))  # noqa: TRY400 - it says it all
+            except BrokenOff as error:  # the server aborts the connection: the answer is incomplete
+                log.error("file transfer aborted", why=str(error), route=_route(scope))  # noqa: TRY400 - a traceback adds nothing
             except Exception:
                 log.exception("unexpected error", route=_route(scope))
                 if exchange.status is None:
-                    detail = f"an unexpected error; the server's log tells more of {request_id}"
+                    detail = f"unexpected error; the server's log has details under {request_id}"
                     answer = problems.response(FairtuneError(detail))
                     await answer(scope, exchange.receive, exchange.send)
-            finally:  # a server that stops cancels what is left of its streams
-                self._note(scope, exchange)
+            finally:  # also when a stopping server cancels its streams
+                self._record(scope, exchange)
 
-    def _note(self, scope: Scope, exchange: "_Exchange") -> None:
+    def _record(self, scope: Scope, exchange: "_Exchange") -> None:
         seconds = time.perf_counter() - exchange.began
         route, status = _route(scope), exchange.status or _GONE
         self.monitoring.answered(
             scope["method"], route, status, None if exchange.is_stream else seconds
         )
-        say = log.debug if route in _QUIET else log.info
-        say(
+        write = log.debug if route in _QUIET else log.info
+        write(
             "request",
             method=scope["method"],
             route=route,
             status=status,
             duration_ms=round(seconds * 1000, 1),
-            **_known(scope, exchange),
+            **_optional_fields(scope, exchange),
         )
 
 
 class _Exchange:
-    """What passes between the server and the application for one request."""
+    """Messages between the server and the application for one request."""
 
     def __init__(self, request_id: str, receive: Receive, send: Send) -> None:
         self.began = time.perf_counter()
         self.status: int | None = None
         self.is_stream = False
         self.disconnected = False
-        """Whether the client left before the end of the answer."""
+        """True if the client disconnected before the end of the answer."""
         self._complete = False
         self._request_id = request_id
         self._receive = receive
@@ -107,26 +107,26 @@ class _Exchange:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's id where it sent one that is fit for use, else a new one."""
-    sent = Headers(scope=scope).getlist(HEADER)
-    return sent[0] if len(sent) == 1 and _SANE.fullmatch(sent[0]) else new_id("req")
+    """Return the client's id if it sent a safe one, else a new one."""
+    values = Headers(scope=scope).getlist(HEADER)
+    return values[0] if len(values) == 1 and _SAFE.fullmatch(values[0]) else new_id("req")
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route; paths that no route knows have one name in common."""
+    """Return the template of the route; paths without a route share one name."""
     path: str = getattr(scope.get("route"), "path", OTHER)
     return path
 
 
-def _known(scope: Scope, exchange: _Exchange) -> dict[str, object]:
-    """What only some requests have."""
-    known: dict[str, object] = {}
+def _optional_fields(scope: Scope, exchange: _Exchange) -> dict[str, object]:
+    """Return the fields that only some requests have."""
+    fields: dict[str, object] = {}
     caller = scope.get("state", {}).get("caller")
     if caller is not None and caller.name is not None:
-        known["key"] = caller.name
+        fields["key"] = caller.name
     run_id = (scope.get("path_params") or {}).get("run_id")
-    if isinstance(run_id, str) and _SANE.fullmatch(run_id):
-        known["run_id"] = run_id
+    if isinstance(run_id, str) and _SAFE.fullmatch(run_id):
+        fields["run_id"] = run_id
     if exchange.disconnected:
-        known["disconnected"] = True
-    return known
+        fields["disconnected"] = True
+    return fields

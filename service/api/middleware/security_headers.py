@@ -1,4 +1,4 @@
-"""What every answer tells a browser not to do with it."""
+"""Response headers that restrict what a browser does with an answer."""
 
 import base64
 import hashlib
@@ -12,21 +12,21 @@ FIXED = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    # Of requests without CORS alone (an <img> on another site, say): what FAIRTUNE_CORS_ORIGINS
-    # allows is not touched by it.
+    # Applies to requests without CORS only (an <img> on another site, say), so it does not affect
+    # the origins of FAIRTUNE_CORS_ORIGINS.
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""Of JSON, text and files: nothing that they hold is run, shown in a frame or loaded."""
+"""For JSON, text and files: their content is neither executed nor framed nor loads anything."""
 
 PAGES = frozenset({"/docs", "/redoc"})
-"""HTML of ours, which nothing that a user sent is part of."""
+"""Our own HTML pages, without any user input."""
 
 _SCRIPT = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 
 
 class SecurityHeaders:
-    """Adds them where the answer has none of its own."""
+    """Adds the headers that the answer does not set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -36,34 +36,34 @@ class SecurityHeaders:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        held: Message | None = None
+        start: Message | None = None
         page = bytearray()
 
         async def marked(message: Message) -> None:
-            nonlocal held
+            nonlocal start
             if message["type"] == "http.response.start":
                 _mark(MutableHeaders(scope=message), path)
                 if path in PAGES and message["status"] == 200:
-                    held = message  # until its scripts are known
+                    start = message  # sent once the page's scripts are known
                     return
-            elif held is not None and message["type"] == "http.response.body":
+            elif start is not None and message["type"] == "http.response.body":
                 page.extend(message.get("body", b""))
                 if message.get("more_body", False):
                     return
-                MutableHeaders(scope=held)["Content-Security-Policy"] = page_policy(bytes(page))
-                await send(held)
+                MutableHeaders(scope=start)["Content-Security-Policy"] = page_policy(bytes(page))
+                await send(start)
                 message = {"type": "http.response.body", "body": bytes(page)}
-                held = None
+                start = None
             await send(message)
 
         await self.app(scope, receive, marked)
 
 
 def cors(origins: list[str]) -> dict[str, Any]:
-    """The arguments of Starlette's CORSMiddleware for pages of `origins`, which send a key.
+    """Return the arguments of Starlette's CORSMiddleware for pages of `origins`, which send a key.
 
     No credentials: there are no cookies. A page of a public origin may call a server in a private
-    network (https://wicg.github.io/private-network-access/), since it was named on purpose.
+    network (https://wicg.github.io/private-network-access/), since it is listed on purpose.
     """
     return {
         "allow_origins": origins,
@@ -86,16 +86,16 @@ def _mark(headers: MutableHeaders, path: str) -> None:
         headers.setdefault(name, value)
     headers.setdefault("Content-Security-Policy", DATA_POLICY)
     if path.startswith("/v1/"):
-        # A file may be kept, but is asked for again: who reads it needs a key that still holds.
-        kept = "private, no-cache" if "etag" in headers else "no-store"
-        headers.setdefault("Cache-Control", kept)
+        # A file may be cached but is revalidated: reading it needs a key that is still valid.
+        caching = "private, no-cache" if "etag" in headers else "no-store"
+        headers.setdefault("Cache-Control", caching)
 
 
 def page_policy(html: bytes) -> str:
-    """The Content-Security-Policy of a documentation page.
+    """Return the Content-Security-Policy of a documentation page.
 
-    Scripts: those of this server, and the inline ones that the page holds, by their SHA-256 (CSP
-    Level 3, section 2.3.1). Styles cannot be named so: Swagger UI and ReDoc make theirs as they go.
+    Scripts: those of this server, and the page's inline ones by their SHA-256 (CSP Level 3,
+    section 2.3.1). Styles cannot be listed: Swagger UI and ReDoc create theirs dynamically.
     """
     hashes = " ".join(f"'sha256-{digest}'" for digest in _inline_scripts(html))
     return "; ".join(
@@ -115,6 +115,6 @@ def page_policy(html: bytes) -> str:
 
 
 def _inline_scripts(html: bytes) -> list[str]:
-    """The SHA-256 of each script that stands in the page itself, in base64."""
-    found = _SCRIPT.findall(html)
-    return [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in found]
+    """Return the SHA-256 of each inline script of the page, in base64."""
+    scripts = _SCRIPT.findall(html)
+    return [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in scripts]

@@ -1,1 +1,1 @@
-"""How answers leave the API: files with ranges, archives, event streams, content negotiation."""
+"""Responses: files with ranges, archives, event streams, content negotiation."""

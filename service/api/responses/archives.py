@@ -1,28 +1,28 @@
-"""Several files of the store as one archive, made while it is sent."""
+"""Archives of several files of the store, created while they are sent."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import Request
 
-from service.api.responses.files import disposition, sent
+from service.api.openapi import BINARY, Responses
+from service.api.responses.files import disposition, sendable
 from service.artifacts import ArtifactStore, Stored
 from service.artifacts.archives import Member, tar, tar_size, zip_stored
 
 ArchiveFormat = Annotated[
     Literal["tar", "zip"] | None,
-    Query(description="tar, the default, says its size at the beginning; zip does not."),
+    Query(description="Archive format: tar (default, with a Content-Length) or zip (without)."),
 ]
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
-ARCHIVE: dict[int | str, dict[str, Any]] = {
+ARCHIVE: Responses = {
     200: {
-        "description": "The files in one archive, uncompressed. Each is compared with its SHA-256 "
-        "while it is sent; the connection breaks off where one is another.",
-        "content": {"application/x-tar": _BYTES, "application/zip": _BYTES},
+        "description": "The files in one uncompressed archive. Each is compared with its SHA-256 "
+        "while it is sent; the connection is aborted if they differ.",
+        "content": {"application/x-tar": BINARY, "application/zip": BINARY},
     },
 }
 
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     key: str
     stored: Stored
     modified: datetime | None = None
-    """None: as the store has it, which another store has otherwise."""
+    """None: the store's own time, which differs between stores."""
 
 
 def archive_response(
@@ -44,19 +44,19 @@ def archive_response(
     parts: Sequence[Part],
     archive_format: Literal["tar", "zip"] | None,
 ) -> Response:
-    """`parts` below `folder`, to be saved under its name. Raises NotFound, OSError.
+    """Stream `parts` below `folder`, to be saved under its name. Raises NotFound, OSError.
 
-    Every file is looked for before the first byte is sent.
+    The existence of every file is checked before the first byte is sent.
     """
     members = []
     for part in parts:
-        there = store.stat(part.key)
+        entry = store.stat(part.key)
         members.append(
             Member(
                 f"{folder}/{part.name}",
                 part.stored.size,
                 partial(store.verified, part.key, part.stored),
-                part.modified or there.modified,
+                part.modified or entry.modified,
             )
         )
     headers = {"Content-Disposition": disposition(f"{folder}.{archive_format or 'tar'}")}
@@ -68,4 +68,4 @@ def archive_response(
         chunks, media_type = zip_stored(members), "application/zip"
     if request.method == "HEAD":
         chunks = iter(())
-    return StreamingResponse(sent(chunks), headers=headers, media_type=media_type)
+    return StreamingResponse(sendable(chunks), headers=headers, media_type=media_type)

@@ -1,4 +1,4 @@
-"""Follows the events of the runs that somebody listens to: one reader a process, many listeners."""
+"""Feed of new events: one reader per process, any number of listeners."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ _Queue = asyncio.Queue[list[Event]]
 
 
 class Feed:
-    """New rows are read once and handed to every listener of their run, in order, without gaps."""
+    """Reads new rows once and passes them to all listeners of their run, in order, without gaps."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._listeners: dict[str, list[_Queue]] = {}
         self._cursors: dict[str, int] = {}
-        self._wanted = asyncio.Event()
+        self._has_listeners = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -40,17 +40,17 @@ class Feed:
                 await self._task
 
     async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[Event], None]:
-        """Batches of events numbered above `after`: first what is there, then what comes.
+        """Yield batches of events numbered above `after`: first the stored ones, then new ones.
 
-        Yields an empty batch when it has caught up with what was there.
+        Yields an empty batch between the two.
         """
-        # Listening begins before the backlog is read, so that nothing falls between the two; what
-        # comes both ways is told apart by its number.
+        # Listening begins before the stored events are read, so that none is missed; duplicates are
+        # recognized by their number.
         listener: _Queue = asyncio.Queue()
-        known = await run_in_threadpool(self._newest, [run_id])
-        self._cursors.setdefault(run_id, known.get(run_id, 0))
+        newest = await run_in_threadpool(self._newest, [run_id])
+        self._cursors.setdefault(run_id, newest.get(run_id, 0))
         self._listeners.setdefault(run_id, []).append(listener)
-        self._wanted.set()
+        self._has_listeners.set()
         try:
             while batch := await run_in_threadpool(self._page, run_id, after):
                 after = batch[-1].number
@@ -69,17 +69,17 @@ class Feed:
 
     async def _read_forever(self) -> None:
         while True:
-            await self._wanted.wait()
+            await self._has_listeners.wait()
             await asyncio.sleep(_POLL_SECONDS)
             if not self._listeners:
-                self._wanted.clear()
+                self._has_listeners.clear()
                 continue
             try:
                 await self._read()
             except Unavailable as error:
-                log.warning("events not read", error=error.detail)
-            except Exception:  # one bad round must not leave every listener without news
-                log.exception("events not read")
+                log.warning("reading events failed", error=error.detail)
+            except Exception:  # one failure must not cut off every listener
+                log.exception("reading events failed")
 
     async def _read(self) -> None:
         newest = await run_in_threadpool(self._newest, list(self._listeners))

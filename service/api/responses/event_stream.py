@@ -1,4 +1,4 @@
-"""A run's events as they come, until its final status."""
+"""Stream of a run's events, until its final status."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.concurrency import run_in_threadpool
 
 from service.api.responses.event_feed import Feed
-from service.api.schemas.results import EventView
+from service.api.schemas.events import EventView
 from service.context import Context
 from service.domain.errors import NotFound, Unavailable
 from service.domain.job_kinds import TRAIN
@@ -15,44 +15,41 @@ from service.store import runs as rows
 from service.store.tables import Event
 
 PING_SECONDS = 15.0
-"""How often a stream shows that it is alive, and asks whether its listener may still read."""
+"""Interval of keep-alive comments, and of checks that the listener still has access."""
 
 
 def _status(event: Event) -> JobStatus | None:
-    """The run's new status, where the event brings one."""
+    """Return the run's new status if the event is a change of it."""
     if event.type == "status" and event.data.get("kind") == TRAIN.name:
         return JobStatus(event.data["status"])
     return None
 
 
 async def run_events(
-    context: Context, feed: Feed, run_id: str, after: int, is_let_in: Callable[[], bool]
+    context: Context, feed: Feed, run_id: str, after: int, has_access: Callable[[], bool]
 ) -> AsyncIterator[EventView | None]:
-    """Events numbered above `after`, and None every PING_SECONDS.
+    """Yield events numbered above `after`, and None every PING_SECONDS.
 
-    Ends with the run; and when `is_let_in`, which is asked as often and may raise Unavailable, says
-    no. While the database cannot tell, nothing new is read from it either, and the stream stays.
+    Ends with the run, and when `has_access`, called every PING_SECONDS, returns False. If it raises
+    Unavailable the stream stays open: no events can be read from the database either.
     """
 
-    def may_go_on() -> bool:
+    def may_continue() -> bool:
+        # A run may be deleted meanwhile, together with the event that ended it.
         try:
-            return is_let_in() and not gone()
+            return has_access() and run_status() is not None
         except Unavailable:
             return True
 
-    def gone() -> bool:
-        """Deleted meanwhile: the event that ended it may be gone, too."""
-        return standing() is None
-
-    def standing() -> JobStatus | None:
+    def run_status() -> JobStatus | None:
         with context.database.read() as session:
             try:
                 return JobStatus(rows.get_run(session, run_id)[1].status)
             except NotFound:
                 return None
 
-    def resting() -> bool:
-        return standing() in {None, *RESTING}
+    def has_ended() -> bool:
+        return run_status() in {None, *RESTING}
 
     batches = feed.follow(run_id, after)
     try:
@@ -63,8 +60,8 @@ async def run_events(
         next_ping = clock() + PING_SECONDS
         while True:
             done, _ = await asyncio.wait({upcoming}, timeout=max(0.0, next_ping - clock()))
-            if clock() >= next_ping:  # also where events keep coming
-                if not await run_in_threadpool(may_go_on):
+            if clock() >= next_ping:  # also while events keep coming
+                if not await run_in_threadpool(may_continue):
                     return
                 yield None
                 next_ping = clock() + PING_SECONDS
@@ -78,8 +75,8 @@ async def run_events(
                 yield EventView.of(event)
             if not batch:
                 caught_up = True
-                # A client that resumes past the final status is told so by the end of the stream.
-                ended = ended or await run_in_threadpool(resting)
+                # For a client that resumes past the final status the stream ends at once.
+                ended = ended or await run_in_threadpool(has_ended)
             if ended and caught_up:
                 return
             upcoming = asyncio.ensure_future(anext(batches))

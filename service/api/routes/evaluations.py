@@ -1,8 +1,8 @@
-"""Evaluations: a model's predictions on a split, made by a run or asked for afterwards."""
+"""Evaluations: a model's predictions on a split, made by a run or requested later."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Path, Response
 from sqlmodel import Session
 
 from service.api import examples
@@ -11,118 +11,136 @@ from service.api.dependencies import (
     Ctx,
     KeyHeader,
     Limit,
+    Redirect,
+    RunId,
+    Tail,
     Who,
     hash_of,
     idempotency_key,
     no_body,
 )
 from service.api.json_body import JsonRoute
-from service.api.problems import READS, WRITES
+from service.api.openapi import FILE, LOG, READS, WRITES, creates_job
 from service.api.responses.files import file_response
-from service.api.routes.results import FILE, Redirect, Tail, log_response
+from service.api.responses.logs import log_response
 from service.api.schemas.base import Page, page
 from service.api.schemas.evaluations import EvaluationView
-from service.api.schemas.jobs import makes
 from service.artifacts import Stored
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
 from service.domain.job_kinds import EVALUATE
 from service.store import evaluations, jobs
-from service.store import runs as rows
+from service.store import runs as run_rows
 from service.store.evaluations import Found
 from service.usecases import evaluations as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/evaluations", tags=["results"], route_class=JsonRoute)
-_NOTHING_SAID = EvaluationRequest()  # type: ignore[call-arg]  # every field has a default
+_DEFAULTS = EvaluationRequest()  # type: ignore[call-arg]  # every field has a default
+EvalId = Annotated[str, Path(description="Identifier of the evaluation.")]
 
 
-def view(session: Session, found: Found) -> EvaluationView:
-    return EvaluationView.of(found, jobs.queue_position(session, found.job))
+def view(session: Session, evaluation: Found) -> EvaluationView:
+    return EvaluationView.of(evaluation, jobs.queue_position(session, evaluation.job))
 
 
 @router.post(
     "",
     status_code=201,
-    responses=makes(
+    responses=creates_job(
         EvaluationView,
-        "The evaluation",
-        "The evaluation that an earlier request with this Idempotency-Key made.",
+        "The queued evaluation.",
+        "The evaluation created by an earlier request with the same Idempotency-Key.",
     ),
+    summary="Start an evaluation",
 )
 def submit_evaluation(
     context: Ctx,
     who: Who,
-    run_id: str,
+    run_id: RunId,
     response: Response,
     body: Annotated[EvaluationRequest | None, Body(openapi_examples=examples.EVALUATIONS)] = None,
     key: KeyHeader = None,
 ) -> EvaluationView:
-    """Score the base model, the adapter or a checkpoint on any dataset, as a job of its own.
+    """Score the base model, the adapter, a checkpoint or the merged model on any dataset.
 
-    Poll it under its id. Its rows are scored against all labels that the run was trained on; rows
-    without a label get predictions too. The run itself does not change, whatever comes of it. 409
-    while the run has not got what is to be scored.
+    The evaluation is a job of its own and never changes the run's state. Rows are scored against
+    all labels that the run was trained on; unlabelled rows get predictions too. Answers 409 if the
+    requested model does not exist yet.
     """
-    asked = body or _NOTHING_SAID
+    evaluation_request = body or _DEFAULTS
     route = f"POST /v1/runs/{run_id}/evaluations"
-    request_key = idempotency_key(who, route, key, hash_of(asked.model_dump()))
-    found, made = use_cases.submit(context, run_id, asked, request_key, by=who.name)
-    response.headers["Location"] = f"/v1/runs/{run_id}/evaluations/{found.id}"
-    if not made:
+    request_key = idempotency_key(who, route, key, hash_of(evaluation_request.model_dump()))
+    evaluation, is_new = use_cases.submit(
+        context, run_id, evaluation_request, request_key, by=who.name
+    )
+    response.headers["Location"] = f"/v1/runs/{run_id}/evaluations/{evaluation.id}"
+    if not is_new:
         response.status_code = 200
     with context.database.read() as session:
-        return view(session, found)
+        return view(session, evaluation)
 
 
-@router.get("", responses=READS)
+@router.get("", responses=READS, summary="List the evaluations of a run")
 def list_evaluations(
-    context: Ctx, run_id: str, limit: Limit = 20, after: After = None
+    context: Ctx, run_id: RunId, limit: Limit = 20, after: After = None
 ) -> Page[EvaluationView]:
-    """Those that the run made itself and those asked for, whatever their state; newest first."""
+    """List the run's own and the requested evaluations in any state, newest first."""
     with context.database.read() as session:
-        rows.get_run(session, run_id)
-        found, more = evaluations.page(session, run_id, limit=limit, after=after)
-        views = [view(session, one) for one in found]
+        run_rows.get_run(session, run_id)
+        rows, more = evaluations.page(session, run_id, limit=limit, after=after)
+        views = [view(session, evaluation) for evaluation in rows]
         return page(views, views[-1].id if views else None, more=more)
 
 
-@router.get("/{eval_id}", responses=READS)
-def get_evaluation(context: Ctx, run_id: str, eval_id: str) -> EvaluationView:
-    """Where an evaluation stands; poll this."""
+@router.get("/{eval_id}", responses=READS, summary="Get an evaluation")
+def get_evaluation(context: Ctx, run_id: RunId, eval_id: EvalId) -> EvaluationView:
+    """Return the state and the metrics of an evaluation."""
     with context.database.read() as session:
-        rows.get_run(session, run_id)
+        run_rows.get_run(session, run_id)
         return view(session, evaluations.find(session, run_id, eval_id))
 
 
 @router.head("/{eval_id}/predictions", include_in_schema=False)
-@router.get("/{eval_id}/predictions", responses={**WRITES, **FILE}, response_class=Response)
+@router.get(
+    "/{eval_id}/predictions",
+    responses={**WRITES, **FILE},
+    response_class=Response,
+    summary="Download the predictions of an evaluation",
+)
 def download_predictions(
-    context: Ctx, run_id: str, eval_id: str, redirect: Redirect = False
+    context: Ctx, run_id: RunId, eval_id: EvalId, redirect: Redirect = False
 ) -> Response:
-    """The prediction for every row (Parquet). 409 until they are there."""
+    """Download the prediction for every row as a Parquet file. Answers 409 until it exists."""
     with context.database.read() as session:
-        rows.get_run(session, run_id)
-        found = evaluations.predictions(session, run_id, eval_id)
-    expected = Stored(found.size, found.sha256)
-    return file_response(context.store, found.key, expected, redirect=redirect)
+        run_rows.get_run(session, run_id)
+        row = evaluations.predictions(session, run_id, eval_id)
+    expected = Stored(row.size, row.sha256)
+    return file_response(context.store, row.key, expected, redirect=redirect)
 
 
-@router.get("/{eval_id}/logs", responses={**READS, 200: {"content": {"text/plain": {}}}})
-def get_evaluation_logs(context: Ctx, run_id: str, eval_id: str, tail: Tail = None) -> Response:
-    """The log of the evaluation's own program; a few seconds behind while it goes on."""
+@router.get("/{eval_id}/logs", responses=LOG, summary="Read the log of an evaluation")
+def get_evaluation_logs(
+    context: Ctx, run_id: RunId, eval_id: EvalId, tail: Tail = None
+) -> Response:
+    """Return the log of a requested evaluation as text; while it runs, a few seconds old."""
     with context.database.read() as session:
-        rows.get_run(session, run_id)
-        found = evaluations.find(session, run_id, eval_id)
-    if found.task is None:
+        run_rows.get_run(session, run_id)
+        evaluation = evaluations.find(session, run_id, eval_id)
+    if evaluation.task is None:
         raise NotFound(
             "the run made this evaluation itself: its log is the run's, at GET /v1/runs/{id}/logs"
         )
-    return log_response(context, run_id, EVALUATE.log_path(found.job.id), tail)
+    return log_response(context, run_id, EVALUATE.log_path(evaluation.job.id), tail)
 
 
-@router.post("/{eval_id}/cancel", responses=WRITES, dependencies=[Depends(no_body)])
-def cancel_evaluation(context: Ctx, who: Who, run_id: str, eval_id: str) -> EvaluationView:
-    """Cancel one that was asked for: a queued one at once, a running one within seconds."""
-    found = use_cases.cancel(context, run_id, eval_id, by=who.name)
+@router.post(
+    "/{eval_id}/cancel",
+    responses=WRITES,
+    dependencies=[Depends(no_body)],
+    summary="Cancel an evaluation",
+)
+def cancel_evaluation(context: Ctx, who: Who, run_id: RunId, eval_id: EvalId) -> EvaluationView:
+    """Cancel a requested evaluation: immediately if queued, within seconds if running."""
+    evaluation = use_cases.cancel(context, run_id, eval_id, by=who.name)
     with context.database.read() as session:
-        return view(session, found)
+        return view(session, evaluation)

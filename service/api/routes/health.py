@@ -1,7 +1,7 @@
-"""Liveness and readiness, for whoever starts, watches and balances the processes.
+"""Liveness and readiness, for supervisors and load balancers.
 
-Nothing here takes one of the threads that requests share: those may all be waiting for the very
-database that is asked about.
+Nothing here uses the request threads: all of them may be waiting for the very database whose state
+is requested.
 """
 
 import asyncio
@@ -21,74 +21,78 @@ log = structlog.get_logger()
 router = APIRouter(tags=["health"])
 
 ANSWER_SECONDS = 3.0
-"""A part that says nothing for so long is not ready."""
+"""A component that does not answer within this time is not ready."""
 
 
 class Probe:
-    """Looks at one part. However many ask, and however long it hangs, one look is under way."""
+    """Checks one component; at most one check runs at a time, however long it hangs."""
 
-    def __init__(self, part: str, check: Callable[[], None]) -> None:
-        self._part = part
+    def __init__(self, component: str, check: Callable[[], None]) -> None:
+        self._component = component
         self._check = check
-        self._looking: Future[None] | None = None
+        self._running: Future[None] | None = None
         self._state = "ok"
 
     async def state(self) -> str:
-        """What everybody may know: "ok", or what is wrong."""
-        if self._looking is None or self._looking.done():
-            self._looking = readiness.begin(self._check)
-        looking = self._looking
-        ended = asyncio.wrap_future(looking)
-        # What it found is read from `looking`; asyncio logs an error that nobody reads from `ended`
-        # itself, also of a look that ends after it was given up.
-        ended.add_done_callback(lambda found: found.cancelled() or found.exception())
+        """Return the public state: "ok", or the problem."""
+        if self._running is None or self._running.done():
+            self._running = readiness.begin(self._check)
+        running = self._running
+        ended = asyncio.wrap_future(running)
+        # The outcome is read from `running`; asyncio would log an error that nobody reads from
+        # `ended`, also that of a check which ends after its timeout.
+        ended.add_done_callback(lambda future: future.cancelled() or future.exception())
         done, _ = await asyncio.wait({ended}, timeout=ANSWER_SECONDS)
         if not done:
             state, detail = "no answer", f"no answer within {ANSWER_SECONDS:g} s"
-        elif (missing := readiness.outcome(looking)) is not None:
+        elif (missing := readiness.outcome(running)) is not None:
             state, detail = missing.state, missing.detail
         else:
             state, detail = "ok", ""
-        if state != self._state:  # asked for every few seconds: only what is new is logged
+        if state != self._state:  # polled every few seconds: only changes are logged
             self._state = state
             if state == "ok":
-                log.info("ready again", what=self._part)
+                log.info("ready again", component=self._component)
             else:
-                log.warning("not ready", what=self._part, why=detail)
+                log.warning("not ready", component=self._component, why=detail)
         return state
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    """One for each part, for the life of the application."""
-    # A newer version's schema is no reason to turn users away: its migrations leave what a running
-    # process of this version needs until that is gone.
-    works = frozenset({Schema.CURRENT, Schema.AHEAD})
+    """Return a probe for each component, for the lifetime of the application."""
+    # A newer version's schema does not make this process unready: migrations keep what a running
+    # process of the previous version needs until it has stopped.
+    usable = frozenset({Schema.CURRENT, Schema.AHEAD})
     checks: dict[str, Callable[[], None]] = {
         "database": lambda: readiness.check_database(context.database),
-        "schema": lambda: readiness.check_schema(context.database, works),
+        "schema": lambda: readiness.check_schema(context.database, usable),
         "broker": lambda: readiness.check_broker(context.celery),
         "store": lambda: readiness.check_store(context.store),
     }
-    return {part: Probe(part, check) for part, check in checks.items()}
+    return {component: Probe(component, check) for component, check in checks.items()}
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz")
+@router.get("/healthz", summary="Check liveness")
 async def healthz() -> Health:
-    """Whether the process is alive."""
+    """Answer while the API process is alive."""
     return Health(status="ok", version=__version__)
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get(
+    "/readyz",
+    responses={503: {"model": Readiness, "description": "At least one component is not ready."}},
+    summary="Check readiness",
+)
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Whether the process can do its work: database, schema, broker and artifact store.
+    """Check the database, its schema, the broker and the artifact store.
 
-    Runs are accepted while the broker alone is away; they start once it is back.
+    Runs are accepted while only the broker is unreachable; they start once it is back.
     """
-    asked: dict[str, Probe] = request.app.state.probes
-    states = await asyncio.gather(*(probe.state() for probe in asked.values()))
-    parts = dict(zip(asked, states, strict=True))
+    probes_by_component: dict[str, Probe] = request.app.state.probes
+    states = await asyncio.gather(*(probe.state() for probe in probes_by_component.values()))
+    parts = dict(zip(probes_by_component, states, strict=True))
     ready = all(state == "ok" for state in states)
     response.status_code = 200 if ready else 503
     return Readiness(status="ok" if ready else "not ready", parts=parts)

@@ -1,8 +1,8 @@
-"""Names that runs are served by: give one, list them, ask who has one."""
+"""Promotions: assign release names to runs."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from service.api import examples
 from service.api.dependencies import (
@@ -10,16 +10,17 @@ from service.api.dependencies import (
     Ctx,
     KeyHeader,
     Limit,
+    RunId,
     Who,
     hash_of,
     idempotency_key,
 )
 from service.api.json_body import JsonRoute
-from service.api.problems import READS, WRITES
+from service.api.openapi import READS, WRITES
 from service.api.schemas.base import Page, page
 from service.api.schemas.promotions import PromotionView
 from service.domain.release import PromotionRequest
-from service.store import promotions as rows
+from service.store import promotions as promotion_rows
 from service.usecases import promotions as use_cases
 
 router = APIRouter(tags=["releases"], route_class=JsonRoute)
@@ -33,54 +34,63 @@ router = APIRouter(tags=["releases"], route_class=JsonRoute)
         409: {
             **WRITES[409],
             "description": "The run has not succeeded; or (urn:fairtune:not-releasable) its "
-            "certifying report does not pass, and `hindrances` says of each cap and of min_f1 why.",
+            "certifying report does not pass, with every reason in `hindrances`.",
         },
+        201: {"description": "The promotion."},
         200: {
             "model": PromotionView,
-            "description": "The run has the name already, or an earlier request with this "
-            "Idempotency-Key gave it.",
+            "description": "The current promotion of the run under this name, or the one created "
+            "by an earlier request with the same Idempotency-Key.",
         },
     },
+    summary="Promote a run",
 )
 def promote_run(
     context: Ctx,
     who: Who,
-    run_id: str,
+    run_id: RunId,
     body: Annotated[PromotionRequest, Body(openapi_examples=examples.PROMOTIONS)],
     response: Response,
     key: KeyHeader = None,
 ) -> PromotionView:
-    """Give the run the name `name@stage`, and take it from the run that has it.
+    """Assign the release name `name@stage` to the run, replacing its current holder.
 
-    Only where the certifying report passes: every cap that applies, and min_f1, where they were
-    asked for; or with an override, which is kept with its reason and with what it overrode.
+    Requires that the certifying report passes: every applicable cap and, if set, min_f1. An
+    `override` promotes the run regardless; its reason and what it overrode are recorded.
     """
-    request_key = idempotency_key(
-        who, f"POST /v1/runs/{run_id}/promote", key, hash_of(body.model_dump(mode="json"))
-    )
-    row, made = use_cases.promote(context, run_id, body, request_key, by=who.name)
-    if not made:
+    route = f"POST /v1/runs/{run_id}/promote"
+    request_key = idempotency_key(who, route, key, hash_of(body.model_dump(mode="json")))
+    row, is_new = use_cases.promote(context, run_id, body, request_key, by=who.name)
+    if not is_new:
         response.status_code = 200
     return PromotionView.of(row)
 
 
-@router.get("/v1/promotions", responses=READS)
+@router.get("/v1/promotions", responses=READS, summary="List promotions")
 def list_promotions(
     context: Ctx,
     limit: Limit = 20,
     after: After = None,
-    name: Annotated[str | None, Query(description="Of exactly this name.")] = None,
-    stage: Annotated[str | None, Query(description="Of exactly this stage.")] = None,
+    name: Annotated[
+        str | None, Query(description="Return only promotions under exactly this name.")
+    ] = None,
+    stage: Annotated[
+        str | None, Query(description="Return only promotions to exactly this stage.")
+    ] = None,
 ) -> Page[PromotionView]:
-    """Every promotion there was, newest first; of each name and stage one is current."""
+    """List current and past promotions, newest first. Each name and stage has one current run."""
     with context.database.read() as session:
-        found, more = rows.page(session, limit=limit, after=after, name=name, stage=stage)
-    views = [PromotionView.of(row) for row in found]
+        rows, more = promotion_rows.page(session, limit=limit, after=after, name=name, stage=stage)
+    views = [PromotionView.of(row) for row in rows]
     return page(views, views[-1].id if views else None, more=more)
 
 
-@router.get("/v1/promotions/{name}/{stage}", responses=READS)
-def get_promotion(context: Ctx, name: str, stage: str) -> PromotionView:
-    """Which run has the name now."""
+@router.get("/v1/promotions/{name}/{stage}", responses=READS, summary="Get the promoted run")
+def get_promotion(
+    context: Ctx,
+    name: Annotated[str, Path(description="Release name.")],
+    stage: Annotated[str, Path(description="Stage of the release.")],
+) -> PromotionView:
+    """Return the current promotion of a release name."""
     with context.database.read() as session:
-        return PromotionView.of(rows.get_current(session, name, stage))
+        return PromotionView.of(promotion_rows.get_current(session, name, stage))

@@ -1,14 +1,15 @@
-"""Bias reports: a run's own, others on stored predictions, and several models side by side."""
+"""Bias reports of runs and of evaluations, and comparisons of models."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from service.api import examples
-from service.api.dependencies import Ctx
+from service.api.dependencies import Ctx, RunId
 from service.api.json_body import JsonRoute
-from service.api.problems import WRITES, Problem, documented
+from service.api.openapi import TEXT, WRITES, Responses, documented
 from service.api.responses import negotiation
+from service.api.schemas.problems import Problem
 from service.context import Context
 from service.datasets.rows import Split
 from service.domain.errors import InvalidRequest, NotAcceptable
@@ -22,93 +23,100 @@ from service.usecases.reports.options import ReportRequest
 
 router = APIRouter(tags=["reports"], route_class=JsonRoute)
 
-_TEXT = {"schema": {"type": "string"}}
 _TABLES = {
     "bias": ("bias_metrics.csv", tables.bias_csv),
     "performance": ("performance_metrics.csv", tables.performance_csv),
 }
-_BUSY: dict[int | str, dict[str, Any]] = {
+_BUSY: Responses = {
     503: {
-        "description": "Not available at present; or urn:fairtune:busy: two are being made and six "
-        "wait.",
+        "description": "Unavailable; or urn:fairtune:busy: two reports are being computed and six "
+        "requests are waiting.",
         "model": Problem,
         "headers": {
             "Retry-After": {
                 "schema": {"type": "integer"},
-                "description": "Seconds; with urn:fairtune:busy.",
+                "description": "Seconds to wait; only with urn:fairtune:busy.",
             }
         },
     }
 }
-FORMS: dict[int | str, dict[str, Any]] = {
+_FORMATS: Responses = {
     200: {
-        "description": "The report: JSON, one self-contained HTML page, or one of two tables.",
-        "content": {"text/html": _TEXT, "text/csv": _TEXT},
+        "description": "The report: JSON, one self-contained HTML page, or one of two CSV tables.",
+        "content": {"text/html": TEXT, "text/csv": TEXT},
     },
     **documented(NotAcceptable),
     **_BUSY,
 }
-Form = Annotated[
-    Literal["json", "html", "csv"] | None, Query(description="Left out: by the Accept header.")
+ReportFormat = Annotated[
+    Literal["json", "html", "csv"] | None,
+    Query(description="Format of the response; by default the Accept header's."),
 ]
 Table = Annotated[
     Literal["bias", "performance"] | None,
     Query(
-        description="Which table; for csv alone. bias (left out): error rates by group, as "
-        "bias_metrics.csv. performance: all rows, as performance_metrics.csv."
+        description="Table of a CSV report: bias (default), the error rates by group as in "
+        "bias_metrics.csv; or performance, the metrics of all rows as in performance_metrics.csv."
     ),
 ]
 
 
 @router.get(
-    "/v1/runs/{run_id}/bias-report", responses={**WRITES, **FORMS}, response_model=BiasReport
+    "/v1/runs/{run_id}/bias-report",
+    responses={**WRITES, **_FORMATS},
+    response_model=BiasReport,
+    summary="Get the bias report of a run",
 )
 def get_bias_report(
     request: Request,
     context: Ctx,
-    run_id: str,
-    format: Form = None,  # noqa: A002 - the API's name
+    run_id: RunId,
+    format: ReportFormat = None,  # noqa: A002 - the API's name
     table: Table = None,
 ) -> Response:
-    """Whom the tuned model gets wrong, how sure that is, and whether the caps hold.
+    """Return the report that certifies the run: error rates by group, intervals, cap verdicts.
 
-    The report that certifies the run. 409 while the run has none, saying why. As JSON it is what
-    was stored at the run's end, byte for byte, in the form of the version that wrote it. A table
-    names the other one in its Link header.
+    As JSON it is the file stored at the end of the run, byte for byte, in the schema version of
+    that time. A CSV table links the other one in its Link header. Answers 409 if the run has no
+    report.
     """
-    form = _form(request, format, table)
-    if form == "json":
+    chosen = _negotiate(request, format, table)
+    if chosen == "json":
         content = build.certificate(context, run_id).content
-        return _answer(content, form)
-    answer = _report(context, build.certified(context, run_id), form, table, run_id)
-    if form == "csv":
-        other = next(one for one in _TABLES if one != (table or "bias"))
-        answer.headers["Link"] = f'<?format=csv&table={other}>; rel="alternate"; type="text/csv"'
-    return answer
+        return _response(content, chosen)
+    report = build.certified(context, run_id)
+    response = _report_response(context, report, chosen, table, run_id)
+    if chosen == "csv":
+        alternate = next(name for name in _TABLES if name != (table or "bias"))
+        link = f'<?format=csv&table={alternate}>; rel="alternate"; type="text/csv"'
+        response.headers["Link"] = link
+    return response
 
 
 @router.post(
     "/v1/runs/{run_id}/evaluations/{eval_id}/reports",
-    responses={**WRITES, **FORMS},
+    responses={**WRITES, **_FORMATS},
     response_model=BiasReport,
+    summary="Compute a report on an evaluation",
 )
 def make_report(
     request: Request,
     context: Ctx,
-    run_id: str,
-    eval_id: str,
+    run_id: RunId,
+    eval_id: Annotated[str, Path(description="Identifier of the evaluation.")],
     body: Annotated[ReportRequest | None, Body(openapi_examples=examples.REPORTS)] = None,
-    format: Form = None,  # noqa: A002 - the API's name
+    format: ReportFormat = None,  # noqa: A002 - the API's name
     table: Table = None,
 ) -> Response:
-    """A report on an evaluation's stored predictions, with the settings that you name.
+    """Compute a report on an evaluation's stored predictions with the settings of the request.
 
-    Nothing is scored and nothing is kept. It is `exploratory`, and gates nothing, unless it is of
-    the evaluation that certifies the run and its settings are the run's. 409 where predictions that
-    it needs are not there, saying how to make them.
+    The report is not stored. It is marked `exploratory`, and gates nothing, unless the evaluation
+    certifies the run and the settings are the run's. Answers 409 if predictions that it needs are
+    missing, and says how to create them.
     """
-    form = _form(request, format, table)
-    return _report(context, build.build(context, run_id, eval_id, body), form, table, eval_id)
+    chosen = _negotiate(request, format, table)
+    report = build.build(context, run_id, eval_id, body)
+    return _report_response(context, report, chosen, table, eval_id)
 
 
 @router.get(
@@ -119,10 +127,11 @@ def make_report(
         **_BUSY,
         200: {
             "description": "The comparison: JSON, or one self-contained HTML page.",
-            "content": {"text/html": _TEXT},
+            "content": {"text/html": TEXT},
         },
     },
     response_model=Comparison,
+    summary="Compare runs and checkpoints",
 )
 def compare(
     request: Request,
@@ -130,58 +139,62 @@ def compare(
     runs: Annotated[
         str,
         Query(
-            description="2 to 20, with commas between them: a run's id for the evaluation that "
-            "certifies it, or RUN@STEP for the checkpoint of that step.",
+            description="2 to 20 models, separated by commas: a run's id for its certifying "
+            "evaluation, or RUN@STEP for a checkpoint.",
             examples=["run_01jz8x0m3c9v5k2q7w4t6y8n1a,run_01jz8x0m3c9v5k2q7w4t6y8n1b@120"],
             max_length=2000,
         ),
     ],
     split: Annotated[
-        Split | None, Query(description="Left out: the split that certifies the first run.")
+        Split | None,
+        Query(description="Split to compare on; by default the first run's certifying split."),
     ] = None,
     format: Annotated[  # noqa: A002 - the API's name
-        Literal["json", "html"] | None, Query(description="Left out: by the Accept header.")
+        Literal["json", "html"] | None,
+        Query(description="Format of the response; by default the Accept header's."),
     ] = None,
 ) -> Response:
-    """Runs and checkpoints side by side on the same rows, with paired tests.
+    """Compare runs and checkpoints on the same rows, with paired tests.
 
-    Caps, min_f1 and confidence are the first run's; each model is decided by its own run's
-    threshold rule. 409 where a model was not scored on the split, saying how to do so.
+    Caps, min_f1 and confidence are the first run's; each model uses its own run's threshold rule.
+    Answers 409 if a model was not scored on the split, and says how to do so.
     """
-    form = negotiation.wanted(request, format, ("json", "html"))
-    made = comparisons.build(context, comparisons.parse(runs), split)
-    if form == "json":
-        return _answer(made.model_dump_json(), form)
-    return _page(html.render_compare(made), "comparison.html")
+    chosen = negotiation.negotiate(request, format, ("json", "html"))
+    comparison = comparisons.build(context, comparisons.parse(runs), split)
+    if chosen == "json":
+        return _response(comparison.model_dump_json(), chosen)
+    return _page(html.render_compare(comparison), "comparison.html")
 
 
-def _form(request: Request, asked: str | None, table: str | None) -> str:
-    """Raises NotAcceptable, and InvalidRequest where a table is named that would not be shown."""
-    form = negotiation.wanted(request, asked, ("json", "html", "csv"))
-    if table is not None and form != "csv":
-        raise InvalidRequest.at("/query/table", "only csv has tables: say format=csv, too")
-    return form
+def _negotiate(request: Request, format_parameter: str | None, table: str | None) -> str:
+    """Return the format. Raises NotAcceptable, and InvalidRequest for a table without CSV."""
+    chosen = negotiation.negotiate(request, format_parameter, ("json", "html", "csv"))
+    if table is not None and chosen != "csv":
+        raise InvalidRequest.at("/query/table", "only csv has tables: set format=csv too")
+    return chosen
 
 
-def _report(context: Context, built: Built, form: str, table: str | None, of: str) -> Response:
-    """`of` is the id that the file is named after."""
-    if form == "json":
-        return _answer(built.report.model_dump_json(), form)
-    if form == "html":
-        texts = build.texts(context, built.dataset, built.report)
-        return _page(html.render_report(built.report, texts), f"{of}-bias_report.html")
-    name, render = _TABLES[table or "bias"]
-    return _answer(render(built.report), form, f"{of}-{name}")
+def _report_response(
+    context: Context, report: Built, chosen: str, table: str | None, name: str
+) -> Response:
+    """Render the report; `name`, the id of its subject, is part of the file name."""
+    if chosen == "json":
+        return _response(report.report.model_dump_json(), chosen)
+    if chosen == "html":
+        texts = build.texts(context, report.dataset, report.report)
+        return _page(html.render_report(report.report, texts), f"{name}-bias_report.html")
+    file_name, render = _TABLES[table or "bias"]
+    return _response(render(report.report), chosen, f"{name}-{file_name}")
 
 
 def _page(content: str, filename: str) -> Response:
-    answer = _answer(content, "html", filename)
-    answer.headers["Content-Security-Policy"] = html.HEADER_POLICY
-    return answer
+    response = _response(content, "html", filename)
+    response.headers["Content-Security-Policy"] = html.HEADER_POLICY
+    return response
 
 
-def _answer(content: str | bytes, form: str, filename: str | None = None) -> Response:
+def _response(content: str | bytes, chosen: str, filename: str | None = None) -> Response:
     headers = {"Vary": "Accept"}
     if filename is not None:
         headers["Content-Disposition"] = f'inline; filename="{filename}"'
-    return Response(content, media_type=negotiation.MEDIA_TYPES[form], headers=headers)
+    return Response(content, media_type=negotiation.MEDIA_TYPES[chosen], headers=headers)

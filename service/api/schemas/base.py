@@ -1,4 +1,4 @@
-"""What the models of every resource share."""
+"""Models and helpers shared by every resource."""
 
 from typing import Generic, TypeVar
 
@@ -16,11 +16,13 @@ class View(BaseModel):
 
 
 class Page(View, Generic[Item]):
-    """A list, newest first; `next` is the value of `after` for what follows."""
+    """One page of a list, newest first."""
 
-    data: list[Item]
-    has_more: bool
-    next: str | None
+    data: list[Item] = Field(description="Items of this page, newest first.")
+    has_more: bool = Field(description="True if older items follow.")
+    next: str | None = Field(
+        description="Value of `after` for the next page; null on the last page."
+    )
 
 
 def page(items: list[Item], last_id: str | None, *, more: bool) -> Page[Item]:
@@ -28,14 +30,16 @@ def page(items: list[Item], last_id: str | None, *, more: bool) -> Page[Item]:
 
 
 class Failure(View):
-    reason: FailureReason
-    detail: str
-    advice: str
-    retryable: bool = Field(description="Whether the same, tried again, may succeed.")
+    """Reason why a job failed, with advice."""
+
+    reason: FailureReason = Field(description="Stable identifier of the reason.")
+    detail: str = Field(description="Description of this failure.")
+    advice: str = Field(description="Suggested next step.")
+    retryable: bool = Field(description="True if retrying the same job unchanged may succeed.")
 
     @classmethod
     def of(cls, job: Job) -> "Failure | None":
-        """Why a job failed; None where it has not."""
+        """Return the job's failure; None if it has not failed."""
         if job.failure_reason is None:
             return None
         reason = FailureReason(job.failure_reason)
@@ -49,5 +53,5 @@ class Failure(View):
 
 
 def percent(job: Job) -> float:
-    """Of the steps of a training, or the rows of an evaluation."""
+    """Return the job's progress: completed steps of a training, or rows of an evaluation."""
     return round(100 * job.step / job.total_steps, 1) if job.total_steps else 0.0

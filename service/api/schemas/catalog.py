@@ -1,4 +1,4 @@
-"""What a run can name: presets and base models."""
+"""Presets and base models that a run can name."""
 
 from typing import Any
 
@@ -8,12 +8,19 @@ from service.api.schemas.base import View
 
 
 class PresetView(View):
-    name: str
-    description: str
-    values: dict[str, Any] = Field(description="What the preset sets.")
-    spec: dict[str, Any] = Field(description="Every field's value under this preset.")
+    """A named set of default values for a run."""
+
+    name: str = Field(description="Value of a run's `preset` field.")
+    description: str = Field(description="Purpose of the preset.")
+    values: dict[str, Any] = Field(description="Fields that the preset sets.")
+    spec: dict[str, Any] = Field(description="Every field with its value under this preset.")
 
 
 class ModelView(View):
-    name: str = Field(description="What base_model takes.")
-    source: str = Field(description="directory, or bundled (a package that holds the model)")
+    """A base model that is available without a model hub."""
+
+    name: str = Field(description="Value of a run's `base_model` field.")
+    source: str = Field(
+        description="`directory`: in the models directory; `bundled`: in an installed Python "
+        "package."
+    )

@@ -1,8 +1,9 @@
-"""Datasets, their rows and their quality report."""
+"""Datasets and their rows."""
 
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from service.api.schemas.base import View
 from service.datasets.findings import DatasetWarning
@@ -10,15 +11,62 @@ from service.datasets.problems import Dropped
 from service.datasets.stats import DatasetStats
 from service.store.tables import Dataset
 
+_EXAMPLE: JsonDict = {
+    "id": "ds_01jz8x0m3c9v5k2q7w4t6y8n1a",
+    "name": "my posts",
+    "content_hash": "1433523cf7afa0997dcf114b74f1f09f6699c6c4151facc7783337adf391d8a5",
+    "stats": {
+        "kind": "text",
+        "rows": 3,
+        "has_labels": True,
+        "has_groups": True,
+        "labels": {"hate": 1, "normal": 2},
+        "groups": {"mexican": 3},
+        "group_labels": {"mexican": {"hate": 1, "normal": 2}},
+        "splits": {
+            "train": {
+                "rows": 2,
+                "has_labels": True,
+                "has_groups": True,
+                "labels": {"hate": 1, "normal": 1},
+                "groups": {"mexican": 2},
+                "group_labels": {"mexican": {"hate": 1, "normal": 1}},
+            },
+            "test": {
+                "rows": 1,
+                "has_labels": True,
+                "has_groups": True,
+                "labels": {"normal": 1},
+                "groups": {"mexican": 1},
+                "group_labels": {"mexican": {"normal": 1}},
+            },
+        },
+        "text_length": {"min": 16, "median": 22, "p90": 24, "p99": 24, "max": 24},
+        "repeated_rows": 0,
+        "shared_rows": {"test": 0},
+        "conflicting_rows": 0,
+    },
+    "warnings": [],
+    "dropped": {"total": 0, "by_kind": {}, "rows": []},
+    "created_at": "2026-11-26T12:00:00Z",
+}
+"""The answer to the first example of a request (service.api.examples.DATASETS)."""
+
 
 class DatasetView(View):
-    id: str
-    name: str
+    """A dataset. Its rows never change after the upload."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra={"example": _EXAMPLE})
+
+    id: str = Field(description="Identifier of the dataset; a run's `dataset_id`.")
+    name: str = Field(description="Name from the upload.")
     content_hash: str = Field(description="SHA-256 of the canonical rows (Parquet).")
-    stats: DatasetStats
-    warnings: list[DatasetWarning]
-    dropped: Dropped
-    created_at: datetime
+    stats: DatasetStats = Field(description="Row counts by split, label and group; text lengths.")
+    warnings: list[DatasetWarning] = Field(
+        description="Findings that may impair training or the report; none of them prevents a run."
+    )
+    dropped: Dropped = Field(description="Rows that `on_invalid=drop` left out.")
+    created_at: datetime = Field(description="Time of the upload.")
 
     @classmethod
     def of(cls, row: Dataset) -> "DatasetView":
@@ -34,21 +82,27 @@ class DatasetView(View):
 
 
 class MessageView(BaseModel):
+    """A message of a chat."""
+
     model_config = ConfigDict(from_attributes=True)
 
-    role: str
-    content: str
+    role: str = Field(description="Author of the message: system, user or assistant.")
+    content: str = Field(description="Text of the message.")
 
 
 class RowView(BaseModel):
+    """A canonical row: either `text` or `messages` is set."""
+
     model_config = ConfigDict(from_attributes=True)
 
-    id: str
-    split: str
-    text: str | None
-    messages: list[MessageView] | None
-    label: str | None
-    group: str | None
-    source: str | None
-    detail: str | None
-    rationale: str | None
+    id: str = Field(description="Identifier of the row within its dataset.")
+    split: str = Field(description="train, validation or test.")
+    text: str | None = Field(description="Text to classify; null for a chat.")
+    messages: list[MessageView] | None = Field(
+        description="Messages of a chat, the answer last; null for a text."
+    )
+    label: str | None = Field(description="Gold label; null if the row is unlabelled.")
+    group: str | None = Field(description="Group that the row is about; null if unknown.")
+    source: str | None = Field(description="Data set that the row was taken from.")
+    detail: str | None = Field(description="Finer label, such as a functionality of HateCheck.")
+    rationale: str | None = Field(description="Annotators' explanation of the label.")

@@ -1,4 +1,4 @@
-"""What the API answers with about evaluations."""
+"""Evaluations of a run."""
 
 from typing import Self
 
@@ -11,32 +11,44 @@ from service.store.tables import Evaluation, Job
 
 
 class EvaluationView(JobView):
-    job_id: str = Field(description="Its own job; or the run's, for what the run scored itself.")
-    target: str = Field(description="base, adapter, checkpoint or merged")
-    step: int | None = Field(description="Of the weights; null: the base model's.")
-    merge_id: str | None = Field(description="The merge whose model it is, for the target merged.")
-    dataset_id: str
-    split: str
-    template: str
-    max_samples: int | None = Field(description="Rows at most; null: all of the split.")
-    percent: float = Field(description="Of the rows, 0 to 100.")
+    """An evaluation: a model's predictions on a split, and the metrics computed from them."""
+
+    job_id: str = Field(
+        description="Identifier of the evaluation's own job; for an evaluation that the run made "
+        "itself, of the run's job."
+    )
+    target: str = Field(description="Scored model: base, adapter, checkpoint or merged.")
+    step: int | None = Field(
+        description="Optimizer step of the scored weights; null for the base model."
+    )
+    merge_id: str | None = Field(
+        description="Merge whose model was scored, if the target is merged."
+    )
+    dataset_id: str = Field(description="Dataset of the scored rows.")
+    split: str = Field(description="Split of the scored rows: train, validation or test.")
+    template: str = Field(description="Prompt template.")
+    max_samples: int | None = Field(
+        description="Maximum number of rows; null: all rows of the split."
+    )
+    percent: float = Field(description="Scored share of the rows, 0 to 100.")
     metrics: dict[str, float | None] = Field(
-        description="Empty until they are there, and where no row has a label."
+        description="Metrics by name; empty until the evaluation has succeeded, and if no row has "
+        "a label."
     )
     superseded: bool = Field(
-        description="Whether the run has gone back past the weights that were scored: they are no "
-        "longer its own, and figures and predictions are gone."
+        description="True if the run was rewound past the scored weights: its metrics and "
+        "predictions are deleted."
     )
 
     @classmethod
-    def of(cls, found: Found, queue_position: int | None) -> Self:
-        if found.task is None:
-            assert found.row is not None
-            return cls._of_run(found.row, found.job)
-        task = found.task
+    def of(cls, evaluation: Found, queue_position: int | None) -> Self:
+        if evaluation.task is None:
+            assert evaluation.row is not None
+            return cls._of_run(evaluation.row, evaluation.job)
+        task = evaluation.task
         return cls.of_job(
-            found.id,
-            found.job,
+            evaluation.id,
+            evaluation.job,
             queue_position,
             target=task.target,
             step=task.step,
@@ -45,14 +57,14 @@ class EvaluationView(JobView):
             split=task.split,
             template=task.template,
             max_samples=task.max_samples,
-            metrics={} if found.row is None else found.row.metrics,
-            superseded=found.is_superseded,
+            metrics={} if evaluation.row is None else evaluation.row.metrics,
+            superseded=evaluation.is_superseded,
         )
 
     @classmethod
     def _of_run(cls, row: Evaluation, job: Job) -> Self:
-        """One that the run made on its way; its row is there since it is complete."""
-        made = cls.of_job(
+        """Return an evaluation that the run made itself; its row exists only once complete."""
+        evaluation = cls.of_job(
             row.id,
             job,
             None,
@@ -76,4 +88,4 @@ class EvaluationView(JobView):
             "created_at": row.created_at,
             "finished_at": row.created_at,
         }
-        return made.model_copy(update=ended)
+        return evaluation.model_copy(update=ended)

@@ -6,14 +6,18 @@ from pydantic import BaseModel, Field
 
 
 class Health(BaseModel):
-    status: Literal["ok"]
-    version: str
+    """Liveness of the API process."""
+
+    status: Literal["ok"] = Field(description="Always `ok`.")
+    version: str = Field(description="Version of Fairtune.")
 
 
 class Readiness(BaseModel):
-    status: Literal["ok", "not ready"]
+    """Readiness of the API process and of the components that it needs."""
+
+    status: Literal["ok", "not ready"] = Field(description="`ok` if every component is.")
     parts: dict[str, str] = Field(
-        description='database, schema, broker and store: each "ok" or what is wrong with it. '
-        "The server's log says more.",
+        description="State of each component (database, schema, broker, store): `ok` or the "
+        "problem. The server's log has details.",
         examples=[{"database": "ok", "schema": "ok", "broker": "unreachable", "store": "ok"}],
     )

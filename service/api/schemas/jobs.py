@@ -1,44 +1,48 @@
-"""What the answers about all jobs beside a run's training have in common."""
+"""Fields that evaluations, merges and predictions have in common."""
 
 from datetime import datetime
 from typing import Any, Self
 
 from pydantic import Field
 
-from service.api.problems import WRITES
 from service.api.schemas.base import Failure, View, percent
 from service.domain.states import JobRequest, JobStatus
 from service.store.tables import Job
 
 
 class JobView(View):
-    id: str
-    job_id: str
-    status: JobStatus
-    phase: str
-    percent: float = Field(description="Of what there is to do, 0 to 100.")
-    eta_seconds: float | None = Field(description="Until its end; null while unknown.")
-    queue_position: int | None = Field(description="1 is next; null when not queued.")
+    id: str = Field(description="Identifier.")
+    job_id: str = Field(description="Identifier of the job, as in the run's events.")
+    status: JobStatus = Field(description="State of the job.")
+    phase: str = Field(description="Current activity of the job's program.")
+    percent: float = Field(description="Progress, 0 to 100.")
+    eta_seconds: float | None = Field(
+        description="Estimated seconds until the end; null while unknown."
+    )
+    queue_position: int | None = Field(
+        description="Position in the queue, 1 being next; null unless queued."
+    )
     requested: JobRequest | None = Field(
-        description="What was asked of a running one and has not happened yet."
+        description="Pending request to a running job; null if there is none."
     )
     attempts: int = Field(
-        description="How often a worker took it up; one that was told to stop does not count."
+        description="Number of times that a worker has started the job; a stopped worker's attempt "
+        "does not count."
     )
     eval_batch_size: int | None = Field(
-        description="Rows per forward pass where memory did not suffice for "
-        "per_device_eval_batch_size; the figures do not depend on it."
+        description="Rows per forward pass, if memory did not suffice for "
+        "per_device_eval_batch_size; the results do not depend on it."
     )
-    failure: Failure | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    failure: Failure | None = Field(description="Reason why the job failed; null if it has not.")
+    created_at: datetime = Field(description="Time of the request.")
+    started_at: datetime | None = Field(description="Time of the first start; null before it.")
+    finished_at: datetime | None = Field(description="Time of the end; null before it.")
 
     @classmethod
-    def of_job(cls, made: str, job: Job, queue_position: int | None, **fields: Any) -> Self:
-        """`made` is the id of what the job makes; `fields` are those that are its kind's own."""
+    def of_job(cls, view_id: str, job: Job, queue_position: int | None, **fields: Any) -> Self:
+        """Build the view from `job`; `fields` are those of the job's kind."""
         return cls(
-            id=made,
+            id=view_id,
             job_id=job.id,
             status=JobStatus(job.status),
             phase=job.phase,
@@ -54,13 +58,3 @@ class JobView(View):
             finished_at=job.finished_at,
             **fields,
         )
-
-
-def makes(view: type[JobView], queued: str, known: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that queues a job: it is new, or `known`."""
-    location = {"Location": {"schema": {"type": "string"}}}
-    return {
-        **WRITES,
-        201: {"model": view, "description": f"{queued}, queued.", "headers": location},
-        200: {"model": view, "description": known},
-    }

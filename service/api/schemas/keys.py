@@ -11,6 +11,8 @@ from service.usecases.api_keys import MAX_EXPIRY_SECONDS, MAX_NAME_LENGTH, Made
 
 
 class KeyRequest(BaseModel):
+    """Parameters of a new API key."""
+
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
@@ -21,26 +23,34 @@ class KeyRequest(BaseModel):
     name: str = Field(
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Stands in the events of what the key does. No two keys ever have the same.",
+        description="Name of the key; events record it. A name is never reused.",
     )
     role: Role = Field(
-        description="viewer reads and may ask for reports; operator also writes; admin also "
-        "manages keys."
+        description="viewer may read and request reports; operator may also write; admin may also "
+        "manage keys."
     )
     expires_in_seconds: int | None = Field(
-        None, strict=True, ge=1, le=MAX_EXPIRY_SECONDS, description="Left out: never."
+        None,
+        strict=True,
+        ge=1,
+        le=MAX_EXPIRY_SECONDS,
+        description="Lifetime of the key; by default it never expires.",
     )
 
 
 class KeyView(View):
-    id: str
-    name: str
-    role: Role
-    state: KeyState
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None = Field(description="At most a minute behind.")
+    """An API key, without its token."""
+
+    id: str = Field(description="Identifier of the key.")
+    name: str = Field(description="Name of the key.")
+    role: Role = Field(description="Permissions of the key.")
+    state: KeyState = Field(description="Only an active key grants access.")
+    created_at: datetime = Field(description="Time of creation.")
+    expires_at: datetime | None = Field(description="Time of expiry; null: never.")
+    revoked_at: datetime | None = Field(description="Time of revocation; null if not revoked.")
+    last_used_at: datetime | None = Field(
+        description="Time of the last use, up to a minute old; null if never used."
+    )
 
     @classmethod
     def of(cls, key: Key) -> "KeyView":
@@ -52,8 +62,12 @@ class KeyView(View):
 
 
 class NewKeyView(KeyView):
-    token: str = Field(description="What the caller sends as bearer. Shown this once.")
+    """A new API key with its token."""
+
+    token: str = Field(
+        description="Bearer token for the Authorization header. It is shown only once."
+    )
 
     @classmethod
-    def made(cls, made: Made) -> "NewKeyView":
-        return cls(**KeyView.of(made.key).model_dump(), token=made.token)
+    def of_new(cls, new_key: Made) -> "NewKeyView":
+        return cls(**KeyView.of(new_key.key).model_dump(), token=new_key.token)

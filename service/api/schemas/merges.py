@@ -1,4 +1,4 @@
-"""What the API answers with about merged models."""
+"""Merged models."""
 
 from typing import Self
 
@@ -11,33 +11,39 @@ from service.store.merges import FoundMerge
 
 
 class MergeView(JobView):
-    target: str = Field(description="Which weights are merged: adapter or checkpoint")
-    step: int = Field(description="Optimizer step of those weights.")
-    dtype: MergedDtype
-    base_weights: BaseWeights = Field(description="What they are merged into.")
-    max_shard_bytes: int = Field(description="Largest weight file.")
-    phase: str = Field(description="evaluating, merging, evaluating, saving, in this order.")
-    percent: float = Field(description="Of the weights to write and rows to compare, 0 to 100.")
+    """A merge: adapter weights added to the base model's weights."""
+
+    target: str = Field(description="Merged weights: adapter or checkpoint.")
+    step: int = Field(description="Optimizer step of the merged weights.")
+    dtype: MergedDtype = Field(description="Number format of the merged weights.")
+    base_weights: BaseWeights = Field(
+        description="Base weights that the adapter is merged into: the original ones, or those "
+        "that training used after 4-bit quantization."
+    )
+    max_shard_bytes: int = Field(description="Maximum size of a weight file in bytes.")
+    phase: str = Field(description="evaluating, merging, evaluating and saving, in this order.")
+    percent: float = Field(
+        description="Completed share of the weights to write and the rows to compare, 0 to 100."
+    )
     comparison: MergeComparison | None = Field(
-        description="What differs from the adapter; null before it is known."
+        description="Difference from the adapter's scores; null until the merge has succeeded."
     )
     files: list[FileEntry] = Field(
-        description="Of the merged model, each at GET …/artifacts/merged/{id}/{path} too; none "
-        "before it has succeeded."
+        description="Files of the merged model, each also at GET …/artifacts/merged/{id}/{path}; "
+        "empty until the merge has succeeded."
     )
-    size: int | None = Field(description="Bytes of the files together.")
+    size: int | None = Field(description="Total size of the files in bytes; null without files.")
     superseded: bool = Field(
-        description="Whether the run has gone back past the weights that were merged: they are no "
-        "longer its own, and the model is gone."
+        description="True if the run was rewound past the merged weights: the model is deleted."
     )
 
     @classmethod
-    def of(cls, found: FoundMerge, queue_position: int | None) -> Self:
-        job, task = found.job, found.task
-        files = found.files if found.is_published else []
-        start = len(merged_path(found.id))
+    def of(cls, merge: FoundMerge, queue_position: int | None) -> Self:
+        job, task = merge.job, merge.task
+        files = merge.files if merge.is_published else []
+        start = len(merged_path(merge.id))
         return cls.of_job(
-            found.id,
+            merge.id,
             job,
             queue_position,
             target=task.target,
@@ -50,5 +56,5 @@ class MergeView(JobView):
                 FileEntry(path=row.path[start:], size=row.size, sha256=row.sha256) for row in files
             ],
             size=sum(row.size for row in files) if files else None,
-            superseded=found.is_superseded,
+            superseded=merge.is_superseded,
         )

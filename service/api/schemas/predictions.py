@@ -1,4 +1,4 @@
-"""What the API answers with about predictions."""
+"""Predictions for submitted texts."""
 
 from typing import Self
 
@@ -10,33 +10,33 @@ from service.store.predictions import FoundPrediction, ListedPrediction
 
 
 class PredictionsEntry(JobView):
-    """What was asked for and where it stands, without the texts and what became of them."""
+    """A prediction job without its texts and results."""
 
-    target: str = Field(description="adapter, checkpoint or merged")
+    target: str = Field(description="Model: adapter, checkpoint or merged.")
     step: int = Field(description="Optimizer step of the weights.")
-    merge_id: str | None = Field(description="The merge whose model it is, for the target merged.")
-    template: str
-    positive_label: str
+    merge_id: str | None = Field(description="Merge whose model is used, if the target is merged.")
+    template: str = Field(description="Prompt template.")
+    positive_label: str = Field(description="Label that scores and threshold refer to.")
     threshold: float | None = Field(
-        description="A text is called positive when its score is at least this; null: the most "
-        "probable label (argmax)."
+        description="Minimum score at which a text is classified as positive; null: the most "
+        "probable label wins (argmax)."
     )
-    percent: float = Field(description="Of the texts, 0 to 100.")
+    percent: float = Field(description="Scored share of the texts, 0 to 100.")
     queue_position: int | None = Field(
-        description="1 is next, among predictions; null when not queued."
+        description="Position in the queue of predictions, 1 being next; null unless queued."
     )
 
     @classmethod
     def of_order(
         cls,
-        found: FoundPrediction | ListedPrediction,
+        prediction: FoundPrediction | ListedPrediction,
         order: PredictionOrder,
         queue_position: int | None,
         **fields: object,
     ) -> Self:
         return cls.of_job(
-            found.id,
-            found.job,
+            prediction.id,
+            prediction.job,
             queue_position,
             target=order.target,
             step=order.step,
@@ -49,6 +49,9 @@ class PredictionsEntry(JobView):
 
 
 class PredictionsView(PredictionsEntry):
+    """A prediction job with its results."""
+
     predictions: list[Prediction] | None = Field(
-        description="One for each text, in their order; null before they are there."
+        description="One result per text, in the order of the request; null until the job has "
+        "succeeded."
     )

@@ -10,35 +10,41 @@ from service.store.tables import Promotion
 
 
 class OverrideView(View):
-    reason: str
+    """An override of the release gate."""
+
+    reason: str = Field(description="Reason from the request.")
     overrode: list[Hindrance] = Field(
-        description="What hindered at the time; empty where nothing did."
+        description="Obstacles at the time of the promotion; empty if there were none."
     )
 
 
 class PromotionView(View):
-    id: str
-    name: str
-    stage: str
-    run_id: str
-    is_current: bool = Field(description="Whether the run has the name now.")
+    """The assignment of a release name to a run."""
+
+    id: str = Field(description="Identifier of the promotion.")
+    name: str = Field(description="Release name.")
+    stage: str = Field(description="Stage of the release, such as staging or production.")
+    run_id: str = Field(description="Promoted run.")
+    is_current: bool = Field(description="True if the run has the name now.")
     override: OverrideView | None = Field(
-        description="Null where the certifying report passed and nothing was overridden."
+        description="Override of the release gate; null if the certifying report passed."
     )
     report_sha256: str | None = Field(
-        description="SHA-256 of the bias_report.json that it rests on; null where the run has none."
+        description="SHA-256 of the certifying bias_report.json; null if the run has none."
     )
     created_by: str | None = Field(
-        description="Name of the API key that asked for it; null where access was open."
+        description="Name of the API key of the request; null without authentication."
     )
-    created_at: datetime
-    superseded_at: datetime | None = Field(description="When another run was given the name.")
+    created_at: datetime = Field(description="Time of the promotion.")
+    superseded_at: datetime | None = Field(
+        description="Time at which another run took over the name; null if current."
+    )
 
     @classmethod
     def of(cls, row: Promotion) -> "PromotionView":
         override = None
         if row.override_reason is not None:
-            overrode = [Hindrance.model_validate(one) for one in row.overrode]
+            overrode = [Hindrance.model_validate(entry) for entry in row.overrode]
             override = OverrideView(reason=row.override_reason, overrode=overrode)
         return cls(
             id=row.id,

@@ -1,11 +1,8 @@
-"""What the API answers with."""
+"""Runs and plans of runs."""
 
 from datetime import datetime
-from typing import Annotated, Any
 
-from pydantic import Field, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic import Field
 
 from service.api.schemas.base import Failure, View, percent
 from service.domain.spec import RunSpec
@@ -15,39 +12,54 @@ from service.usecases.runs import Plan
 
 
 class RunView(View):
-    id: str
-    name: str
-    status: JobStatus
-    phase: str
-    step: int
-    total_steps: int
-    percent: float = Field(description="Of the optimizer steps, 0 to 100.")
-    epoch: float
-    eta_seconds: float | None = Field(description="Until the report; null while unknown.")
-    samples_per_second: float | None
-    queue_position: int | None = Field(description="1 is next; null when not queued.")
+    """A fine-tuning run and its progress."""
+
+    id: str = Field(description="Identifier of the run.")
+    name: str = Field(description="Name from the request, or a generated one.")
+    status: JobStatus = Field(description="State of the run.")
+    phase: str = Field(
+        description="Current activity: starting, loading, baseline, training, evaluating, saving, "
+        "reporting or done."
+    )
+    step: int = Field(description="Completed optimizer steps.")
+    total_steps: int = Field(description="Planned optimizer steps.")
+    percent: float = Field(description="Completed share of the optimizer steps, 0 to 100.")
+    epoch: float = Field(description="Completed epochs.")
+    eta_seconds: float | None = Field(
+        description="Estimated seconds until the report; null while unknown."
+    )
+    samples_per_second: float | None = Field(
+        description="Current training speed; null while unknown."
+    )
+    queue_position: int | None = Field(
+        description="Position in the queue, 1 being next; null unless queued."
+    )
     requested: JobRequest | None = Field(
-        description="What was asked of a running run and has not happened yet."
+        description="Pending request to a running run; null if there is none."
     )
     attempts: int = Field(
-        description="How often a worker took it up; one that was told to stop does not count."
+        description="Number of times that a worker has started the run; a stopped worker's attempt "
+        "does not count."
     )
     train_batch_size: int | None = Field(
-        description="Rows per forward pass where memory did not suffice for "
-        "per_device_train_batch_size; the effective batch is the same."
+        description="Rows per forward pass, if memory did not suffice for "
+        "per_device_train_batch_size; the effective batch size is the same."
     )
-    eval_batch_size: int | None = Field(description="The same for evaluation.")
-    metrics: dict[str, float] = Field(description="The latest value of each.")
-    failure: Failure | None
-    cloned_from: str | None = Field(description="The run that this one is a clone of.")
+    eval_batch_size: int | None = Field(
+        description="Rows per forward pass of evaluations, if memory did not suffice for "
+        "per_device_eval_batch_size; the results do not depend on it."
+    )
+    metrics: dict[str, float] = Field(description="Latest value of each metric.")
+    failure: Failure | None = Field(description="Reason why the run failed; null if it has not.")
+    cloned_from: str | None = Field(description="Run that this run was cloned from.")
     created_by: str | None = Field(
-        description="Name of the API key that made it; null where access was open."
+        description="Name of the API key of the request; null without authentication."
     )
-    promoted_as: list[str] = Field(description="The names that it has now, as name@stage.")
-    spec: RunSpec
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    promoted_as: list[str] = Field(description="Current release names, as name@stage.")
+    spec: RunSpec = Field(description="Resolved specification.")
+    created_at: datetime = Field(description="Time of the request.")
+    started_at: datetime | None = Field(description="Time of the first start; null before it.")
+    finished_at: datetime | None = Field(description="Time of the end; null before it.")
 
     @classmethod
     def of(
@@ -82,56 +94,20 @@ class RunView(View):
 
 
 class PlanView(View):
-    """What POST /v1/runs?dry_run=true answers: nothing is stored."""
+    """The plan that a dry run returns."""
 
-    spec: RunSpec
+    spec: RunSpec = Field(description="Resolved specification.")
     effective_batch_size: int = Field(
         description="Samples per optimizer step: per_device_train_batch_size * "
         "gradient_accumulation_steps * num_processes."
     )
-    steps_per_epoch: int
-    total_steps: int
-    warnings: list[str]
+    steps_per_epoch: int = Field(description="Optimizer steps per epoch.")
+    total_steps: int = Field(description="Planned optimizer steps.")
+    warnings: list[str] = Field(
+        description="Settings that are likely mistakes, such as a warm-up longer than a third of "
+        "the training."
+    )
 
     @classmethod
     def of(cls, plan: Plan) -> "PlanView":
         return cls(**plan._asdict())
-
-
-class _AsRunSpec:
-    """A JSON object, documented as a RunSpec: it is validated after the preset is laid below."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
-        return core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return handler(RunSpec.__pydantic_core_schema__)
-
-
-class _AsChanges(_AsRunSpec):
-    """The same with every field optional, and none with a default but what the run has."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        whole = handler.resolve_ref_schema(handler(RunSpec.__pydantic_core_schema__))
-        fields = {
-            name: {key: value for key, value in field.items() if key != "default"}
-            for name, field in whole["properties"].items()
-            if name != "preset"
-        }
-        return {
-            "type": "object",
-            "title": "RunChanges",
-            "properties": fields,
-            "additionalProperties": False,
-        }
-
-
-RunRequest = Annotated[dict[str, Any], _AsRunSpec]
-RunChanges = Annotated[dict[str, Any], _AsChanges]

@@ -1,7 +1,7 @@
-"""A bias report, or a comparison, as one self-contained HTML page.
+"""Bias report or comparison as one self-contained HTML page.
 
-The page loads nothing, runs nothing and says so in a policy of its own (`POLICY`). A server sends
-`HEADER_POLICY` with it. Pure functions: the same page for the same report.
+The page loads nothing and runs nothing, as its Content-Security-Policy (`POLICY`) states. A server
+sends `HEADER_POLICY` with it. Pure functions: the same report gives the same page.
 """
 
 from service.fairness.html.compare import render_compare

@@ -1,4 +1,4 @@
-"""The comparison's page: what its template needs beyond the comparison itself."""
+"""HTML page of a comparison: the variables of its template."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from service.fairness.schema import CapVerdict, Metric, RateEstimate
 from service.fairness.schema_compare import Compared, ComparedCap, Comparison
 
 OPEN_PAIRS = 40
-"""A longer table of pairs stands behind a click."""
+"""Maximum number of pairs in a table that is open initially."""
 
 SECTIONS = {
-    "models": "The models",
-    "plane": "F1 against the worst cap",
+    "models": "Models",
+    "plane": "F1 and caps",
     "caps": "Caps",
     "groups": "Errors by group",
-    "pairs": "Row by row",
+    "pairs": "Pairwise tests",
     "warnings": "Warnings",
     "methods": "Methods",
 }
-"""Sections in order: the block's anchor and its title."""
+"""Titles of the sections by anchor, in order."""
 
 
 def render_compare(comparison: Comparison) -> str:
-    """The page. Models are numbered from 1 in the order in which they were asked for."""
+    """Return the page; models are numbered from 1 in the requested order."""
     entries = comparison.entries
     rates = [rate for entry in entries for group in entry.groups for rate in (group.fpr, group.fnr)]
     dots = _dots(entries)
@@ -50,7 +50,7 @@ def render_compare(comparison: Comparison) -> str:
 
 
 def _dots(entries: Sequence[Compared]) -> list[Dot]:
-    """The models that have both figures."""
+    """Return the models that have both figures."""
     return [
         Dot(number, entry.name, entry.f1.value, entry.worst_excess.value, entry.pareto)
         for number, entry in enumerate(entries, 1)
@@ -61,27 +61,27 @@ def _dots(entries: Sequence[Compared]) -> list[Dot]:
 def _by_group(
     entries: Sequence[Compared], metric: Metric
 ) -> list[tuple[str, list[tuple[str, RateEstimate]]]]:
-    """Groups in order, each with the models that know it: a model's number and its rate."""
-    found: dict[str, list[tuple[str, RateEstimate]]] = {}
+    """Return, for each group, the number and the rate of every model that has the group."""
+    groups: dict[str, list[tuple[str, RateEstimate]]] = {}
     for number, entry in enumerate(entries, 1):
         for rates in entry.groups:
             rate = rates.fpr if metric == "fpr" else rates.fnr
-            found.setdefault(rates.group, []).append((str(number), rate))
-    return list(found.items())
+            groups.setdefault(rates.group, []).append((str(number), rate))
+    return list(groups.items())
 
 
 def _tightest(entries: Sequence[Compared]) -> dict[tuple[str, str], CapVerdict]:
-    """The lowest cap on each group's rate; all models are held against the same ones."""
-    found: dict[tuple[str, str], CapVerdict] = {}
+    """Return the lowest cap on each group's rate; the caps are the same for all models."""
+    tightest: dict[tuple[str, str], CapVerdict] = {}
     for cap in (cap for entry in entries[:1] for cap in entry.caps):
         key = (cap.group, cap.metric)
-        if key not in found or cap.max < found[key].max:
-            found[key] = cap
-    return found
+        if key not in tightest or cap.max < tightest[key].max:
+            tightest[key] = cap
+    return tightest
 
 
 def _judged_by(entry: Compared, cap: ComparedCap) -> CapVerdict | None:
-    """What a model's verdict on that cap is."""
-    asked = (cap.group, cap.metric, cap.max)
-    same = (one for one in entry.caps if (one.group, one.metric, one.max) == asked)
-    return next(same, None)
+    """Return the model's verdict on that cap, or None."""
+    key = (cap.group, cap.metric, cap.max)
+    verdicts = (v for v in entry.caps if (v.group, v.metric, v.max) == key)
+    return next(verdicts, None)

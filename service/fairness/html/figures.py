@@ -1,25 +1,34 @@
-"""How figures are written: rounded for a reader, never rounded into a bound that they are not."""
+"""Formatting of figures: rounded, but never to a bound that the figure does not have."""
 
 from __future__ import annotations
 
 from service.fairness.schema import CapVerdict, Estimate, RateEstimate
 from service.fairness.schema_base import DRAWS_AGREE
+from service.fairness.schema_groups import ParityDifference
+from service.fairness.wording import agree, count
 
-__all__ = ["DRAWS_AGREE"]  # for the templates, beside what is defined here
+__all__ = ["agree", "count"]  # for the templates
+
+DRAWS_AGREE_TEXTS = frozenset(
+    {DRAWS_AGREE, "the figure is the same in every bootstrap draw, which cannot say how sure it is"}
+)
+"""The reason as it is written now and as stored reports have it."""
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 class Notes:
-    """The reasons for a table's n/a, numbered from 1 as they come up, each once."""
+    """Footnotes of a table: the distinct reasons for its n/a cells, numbered from 1."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def number(self, reason: str | None) -> int:
-        """The reason's number; the same again for the same reason."""
-        return self._numbers.setdefault(reason or "no reason was given", len(self._numbers) + 1)
+        """Return the number of a reason, adding it on first use."""
+        return self._numbers.setdefault(
+            reason or "the report states no reason", len(self._numbers) + 1
+        )
 
     @property
     def reasons(self) -> list[str]:
@@ -27,22 +36,22 @@ class Notes:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A fraction as a percentage. Only 0 is written 0.0% and only 1 is written 100.0%."""
-    least = 10.0**-digits
-    if 0 < share < least / 200:
-        return f"<{least:.{digits}f}%"
-    if 1 - least / 200 < share < 1:
-        return f">{100 - least:.{digits}f}%"
+    """Format a fraction as a percentage; only 0 becomes 0.0% and only 1 becomes 100.0%."""
+    unit = 10.0**-digits
+    if 0 < share < unit / 200:
+        return f"<{unit:.{digits}f}%"
+    if 1 - unit / 200 < share < 1:
+        return f">{100 - unit:.{digits}f}%"
     return signed(share * 100, digits, plus="") + "%"
 
 
 def points(difference: float) -> str:
-    """A difference of two fractions, in percentage points."""
+    """Format a difference of two fractions in percentage points."""
     return f"{signed(difference * 100, 1)}{NARROW}pp"
 
 
 def signed(value: float, digits: int, plus: str = "+") -> str:
-    """With a true minus sign; `plus` stands before what is over 0. No sign where it rounds to 0."""
+    """Format with a minus sign or `plus`; without a sign if the value rounds to 0."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -50,17 +59,17 @@ def signed(value: float, digits: int, plus: str = "+") -> str:
 
 
 def decimal(value: float) -> str:
-    """An F1, an area or an error: three decimals."""
+    """Format an F1, AUC or calibration error with three decimals."""
     return signed(value, 3, plus="")
 
 
 def change(value: float) -> str:
-    """A difference of two such figures."""
+    """Format a difference of two such figures."""
     return signed(value, 3)
 
 
 def threshold(value: float) -> str:
-    """A score to be used again: as many digits as say it, at most six."""
+    """Format a threshold with at most six significant digits."""
     return f"{value:.6g}"
 
 
@@ -69,16 +78,12 @@ def p_value(value: float) -> str:
 
 
 def level(confidence: float) -> str:
-    """The confidence as a percentage, without zeros at its end."""
+    """Format the confidence as a percentage without trailing zeros."""
     return f"{confidence * 100:.6g}%"
 
 
-def count(rows: int, noun: str) -> str:
-    return f"{rows:,} {noun}{'' if rows == 1 else 's'}"
-
-
 def span(figure: RateEstimate | Estimate, *, shares: bool) -> str | None:
-    """The interval from lower to upper, in percent where `shares`; None where there is none."""
+    """Format the interval, in percent if `shares`; return None if there is none."""
     if figure.value is None or figure.lower is None or figure.upper is None:
         return None
     write = percent if shares else decimal
@@ -86,7 +91,7 @@ def span(figure: RateEstimate | Estimate, *, shares: bool) -> str | None:
 
 
 def between(lower: str, upper: str) -> str:
-    """An interval: an en dash, or "to" where a minus sign would be beside it; one percent sign."""
+    """Format an interval with an en dash, or with "to" if an end has a minus sign."""
     if MINUS in lower + upper:
         return f"{lower} to {upper}"
     if lower[-1:] == upper[-1:] == "%":
@@ -94,8 +99,13 @@ def between(lower: str, upper: str) -> str:
     return f"{lower}\N{EN DASH}{upper}"
 
 
+def draws_agree(figure: Estimate | ParityDifference) -> bool:
+    """Return True if there is no interval because every resample gives the same value."""
+    return figure.interval_reason in DRAWS_AGREE_TEXTS
+
+
 def settled_by(cap: CapVerdict) -> str | None:
-    """What it would take to settle an inconclusive cap, in words, or why that is not known."""
+    """Return the sentence about the rows that would settle a cap, or why there are none."""
     if cap.needed_further is not None:
         rows = count(cap.needed_further, "further " + counted(cap)[:-1])
         return f"{rows} at the observed rate would make it {cap.would_settle}."
@@ -103,11 +113,11 @@ def settled_by(cap: CapVerdict) -> str | None:
 
 
 def counted(cap: CapVerdict) -> str:
-    """What a cap's rate is counted among."""
+    """Return the class of rows that a cap's rate is counted among."""
     return "negatives" if cap.metric == "fpr" else "positives"
 
 
 def plain(text: str, width: int = 60) -> str:
-    """For a plot's name: one line, nothing unprintable or that turns text round, cut to `width`."""
+    """Return text for a plot's name: one printable line of at most `width` characters."""
     text = "".join(char if char.isprintable() else " " for char in text).strip() or "(blank)"
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,8 +1,9 @@
-"""The frame of a page: the templates, the one stylesheet, and the policy that names it.
+"""Rendering of a page: the templates, the stylesheet, and the Content-Security-Policy.
 
-A page is one file that loads nothing and runs nothing. What a user sent (names, texts, answers)
-meets it in three places: Jinja escapes every value, `svg.tag` escapes what plots are made of, and
-at the end what no HTML may hold (control characters, lone surrogates) is replaced everywhere.
+A page is one file that loads nothing and runs nothing. Text from users (names, texts, answers) is
+made harmless in three places: Jinja escapes every value, `svg.tag` escapes the content of plots,
+and finally characters that HTML does not allow (control characters, unpaired surrogates) are
+replaced in the whole page.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ POLICY = "; ".join(
         "form-action 'none'",
     ]
 )
-"""The Content-Security-Policy in every page: the stylesheet by its SHA-256, nothing else."""
+"""Content-Security-Policy of every page: it allows only the stylesheet, by its SHA-256."""
 
 HEADER_POLICY = f"{POLICY}; frame-ancestors 'none'"
-"""The same for the HTTP header; the last directive is only heeded there."""
+"""Policy for the HTTP header; its last directive has no effect in a page."""
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""Code points that HTML's parser calls errors or that UTF-8 cannot hold."""
+"""Code points that are parse errors in HTML or that UTF-8 cannot encode."""
 
 
 def render(template: str, **context: Any) -> str:
-    """The page, without anything in it that cannot be encoded as UTF-8."""
+    """Return the page; its text can be encoded as UTF-8."""
     page = _environment().get_template(template).render(context)
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("service.fairness.html"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -58,10 +59,10 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     for module in (figures, plots_rates, plots_lines, plots_bins, plots_plane):
-        made.globals[module.__name__.rpartition(".")[2]] = module
-    made.globals |= {
+        environment.globals[module.__name__.rpartition(".")[2]] = module
+    environment.globals |= {
         "policy": POLICY,
-        "stylesheet": Markup(STYLESHEET),  # noqa: S704 - a file of ours
+        "stylesheet": Markup(STYLESHEET),  # noqa: S704 - a file of this package
         "version": __version__,
     }
-    return made
+    return environment

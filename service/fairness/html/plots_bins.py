@@ -1,4 +1,4 @@
-"""Bins of scores: histograms and reliability diagrams."""
+"""Plots of binned scores: histograms and reliability diagrams."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from service.fairness.html.figures import count, plain
+from service.fairness.html.figures import plain
 from service.fairness.html.plots_lines import PANEL
 from service.fairness.html.svg import UNIT, Axis, Frame, line, picture, tag, unit_frame
-from service.fairness.schema_detail import AtThreshold, Calibration, ScoreHistogram
+from service.fairness.schema_curves import ScoreHistogram
+from service.fairness.schema_groups import Calibration
+from service.fairness.schema_verdicts import AtThreshold
+from service.fairness.wording import agree, count
 
 BAR = 1.0
-"""Pixels between two bars."""
+"""Gap between two bars, in pixels."""
 
 
 def histogram(bins: ScoreHistogram, marks: Sequence[AtThreshold], positive_label: str) -> Markup:
-    """Positive rows upwards, the others downwards, to one scale."""
+    """Draw positive rows upwards and negative rows downwards, on one scale."""
     width, height = PANEL
-    most = max(1, *bins.positives, *bins.negatives)
-    frame = Frame(Axis(0, 1, 38, width - 8), Axis(-most, most, height - 36, 8))
-    drawn = frame.grid(UNIT, ((most, f"{most:,}"), (0, "0"), (-most, f"{most:,}")), "score", "rows")
+    maximum = max(1, *bins.positives, *bins.negatives)
+    frame = Frame(Axis(0, 1, 38, width - 8), Axis(-maximum, maximum, height - 36, 8))
+    drawn = frame.grid(
+        UNIT, ((maximum, f"{maximum:,}"), (0, "0"), (-maximum, f"{maximum:,}")), "score", "rows"
+    )
     zero, step = frame.y.at(0), 1 / len(bins.positives)
-    for n, (up, down) in enumerate(zip(bins.positives, bins.negatives, strict=True)):
+    for n, (positives, negatives) in enumerate(zip(bins.positives, bins.negatives, strict=True)):
         left, right = frame.x.at(n * step) + BAR / 2, frame.x.at((n + 1) * step) - BAR / 2
         drawn += [
             tag("rect", x=left, y=y, width=right - left, height=bar, class_=class_)
             for y, bar, class_ in (
-                (frame.y.at(up), zero - frame.y.at(up), "bar positive"),
-                (zero, frame.y.at(-down) - zero, "bar negative"),
+                (frame.y.at(positives), zero - frame.y.at(positives), "bar positive"),
+                (zero, frame.y.at(-negatives) - zero, "bar negative"),
             )
             if bar > 0
         ]
@@ -47,7 +52,7 @@ def histogram(bins: ScoreHistogram, marks: Sequence[AtThreshold], positive_label
 
 
 def _mean(rows: Sequence[int]) -> str:
-    """The mean of the scores, every row taken to lie in the middle of its bin."""
+    """Return the mean score, with every row at the centre of its bin."""
     total = sum(rows)
     if total == 0:
         return "not available"
@@ -55,18 +60,18 @@ def _mean(rows: Sequence[int]) -> str:
 
 
 def reliability(calibration: Calibration, name: str) -> Markup:
-    """Share of positive rows over mean score, a mark a bin, with its interval; diagonal: ideal."""
+    """Draw the share of positive rows over the mean score, one mark per bin, with intervals."""
     frame = unit_frame(*PANEL)
     drawn = [
         *frame.grid(UNIT, UNIT, "mean score", "share positive"),
         line(*frame.at(0, 0), *frame.at(1, 1), "ideal"),
     ]
-    known = 0
+    bins_with_rows = 0
     for part in calibration.bins:
         share = part.positives
         if part.mean_score is None or share.value is None:
             continue
-        known += 1
+        bins_with_rows += 1
         x = frame.x.at(part.mean_score)
         if share.lower is not None and share.upper is not None:
             drawn.append(
@@ -75,7 +80,8 @@ def reliability(calibration: Calibration, name: str) -> Markup:
         drawn.append(tag("circle", cx=x, cy=frame.y.at(share.value), r=3.5, class_="mark tuned"))
     error = calibration.error.value
     desc = (
-        f"{count(known, 'bin')} with rows of {len(calibration.bins)}; expected calibration error "
+        f"{bins_with_rows} of {count(len(calibration.bins), 'bin')} "
+        f"{agree(bins_with_rows, 'has', 'have')} rows. Expected calibration error: "
     )
     desc += "not available." if error is None else f"{error:.3f}."
-    return picture(*PANEL, f"Reliability of {plain(name)}", desc, *drawn, class_="panel")
+    return picture(*PANEL, f"Reliability diagram of {plain(name)}", desc, *drawn, class_="panel")

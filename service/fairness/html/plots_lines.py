@@ -1,4 +1,4 @@
-"""Lines: ROC curves and what another threshold would give."""
+"""Line plots: ROC curves and threshold sweeps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from markupsafe import Markup
 from service.fairness.html.figures import percent, plain
 from service.fairness.html.svg import UNIT, Frame, Point, line, path, picture, unit_frame, words
 from service.fairness.schema import CapVerdict
-from service.fairness.schema_detail import AtThreshold, RocCurve, Sweep
+from service.fairness.schema_curves import RocCurve, Sweep
+from service.fairness.schema_verdicts import AtThreshold
 
 PANEL = (230.0, 210.0)
 WIDE = (420.0, 290.0)
 
 
 def roc(curve: RocCurve, whole: RocCurve | None) -> Markup:
-    """A ROC curve; behind it that of all rows (`whole`), dashed, and the diagonal, dotted."""
+    """Draw a ROC curve, with that of all rows (`whole`) dashed and the diagonal dotted."""
     frame = unit_frame(*PANEL)
     name = "all rows" if curve.group is None else plain(curve.group)
     drawn = [
@@ -26,19 +27,19 @@ def roc(curve: RocCurve, whole: RocCurve | None) -> Markup:
     if whole is not None:
         drawn.append(path(_corners(frame, whole.fpr, whole.tpr), "line whole"))
     drawn.append(path(_corners(frame, curve.fpr, curve.tpr), "line first"))
-    half = _at_rate(curve, 0.1)
-    desc = f"At a false-positive rate of at most 10% the true-positive rate is {percent(half)}."
+    tpr = _at_rate(curve, 0.1)
+    desc = f"At a false-positive rate of at most 10%, the true-positive rate is {percent(tpr)}."
     return picture(*PANEL, f"ROC curve of {name}", desc, *drawn, class_="panel")
 
 
 def _at_rate(curve: RocCurve, fpr: float) -> float:
-    """The highest point of the curve at or left of that false-positive rate."""
+    """Return the highest true-positive rate at a false-positive rate of at most `fpr`."""
     reached = (tpr for x, tpr in zip(curve.fpr, curve.tpr, strict=True) if x <= fpr)
     return max(reached, default=0.0)
 
 
 def sweep_overall(sweep: Sweep, marks: Sequence[AtThreshold]) -> Markup:
-    """F1, precision and recall of all rows over the thresholds."""
+    """Draw F1, precision and recall of all rows over the thresholds."""
     lines = [
         ("F1", sweep.f1, "line first"),
         ("precision", sweep.precision, "line second"),
@@ -50,7 +51,7 @@ def sweep_overall(sweep: Sweep, marks: Sequence[AtThreshold]) -> Markup:
 def sweep_group(
     sweep: Sweep, group: str, marks: Sequence[AtThreshold], caps: Iterable[CapVerdict]
 ) -> Markup:
-    """A group's FPR and FNR over the thresholds, with the caps on either."""
+    """Draw a group's FPR and FNR over the thresholds, with its caps."""
     lines = [
         ("FPR", sweep.fpr[group], "line first"),
         ("FNR", sweep.fnr[group], "line second"),
@@ -69,31 +70,31 @@ def _sweep(
     frame = unit_frame(*size)
     names = [label for label, _, _ in lines]
     drawn = frame.grid(UNIT, UNIT, "threshold", ", ".join(names))
-    said = []
+    sentences = []
     for cap in caps:
         y = frame.y.at(cap.max)
         drawn += [
             line(frame.x.start, y, frame.x.end, y, "cap"),
             words(frame.x.end - 2, y - 3, f"{cap.metric.upper()} cap", "end", "tick cap-word"),
         ]
-        said.append(f"{cap.metric.upper()} is capped at {percent(cap.max)}.")
+        sentences.append(f"{cap.metric.upper()} is capped at {percent(cap.max)}.")
     for mark in marks:
         if mark.threshold is not None:
             x = frame.x.at(mark.threshold)
             drawn.append(line(x, frame.y.start, x, frame.y.end, f"threshold {mark.rule}"))
-            said.append(f"The {mark.rule} threshold is {mark.threshold:.3g}.")
-    for label, values, class_ in lines:
-        drawn.append(path(_points(frame, thresholds, values), class_))
-        known = [value for value in values if value is not None]
-        said.append(_range(label, known))
+            sentences.append(f"The {mark.rule} threshold is {mark.threshold:.3g}.")
+    for label, series, class_ in lines:
+        drawn.append(path(_points(frame, thresholds, series), class_))
+        values = [value for value in series if value is not None]
+        sentences.append(_range(label, values))
     title = f"{', '.join(names)} of {name} by threshold"
-    return picture(*size, title, " ".join(said), *drawn, class_="panel")
+    return picture(*size, title, " ".join(sentences), *drawn, class_="panel")
 
 
-def _range(label: str, known: Sequence[float]) -> str:
-    if not known:
-        return f"{label} is not available at any threshold."
-    return f"{label} runs from {min(known):.2f} to {max(known):.2f}."
+def _range(label: str, values: Sequence[float]) -> str:
+    if not values:
+        return f"{label} cannot be computed at any threshold."
+    return f"{label} ranges from {min(values):.2f} to {max(values):.2f}."
 
 
 def _points(

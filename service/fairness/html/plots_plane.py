@@ -1,4 +1,4 @@
-"""Models in a plane: F1 upwards, how far the worst cap is passed to the right."""
+"""Plot of models: F1 upwards, the largest excess over a cap to the right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = (460.0, 340.0)
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A model: its number in the table, name, F1, worst rate minus cap; whether none beats it."""
+    """One model; `excess` is its largest rate minus cap, `pareto` True on the Pareto front."""
 
     number: int
     name: str
@@ -26,9 +26,9 @@ class Dot:
 
 
 def plane(dots: Sequence[Dot], min_f1: float | None) -> Markup:
-    """Every dot with its number; those on the Pareto front are filled and joined.
+    """Draw every model with its number; those on the Pareto front are filled and joined.
 
-    Left of the upright line every cap is kept, by point estimates. Up and left is better.
+    Left of the vertical line every cap is satisfied, by point estimates. Up and left is better.
     """
     width, height = SIZE
     x = _axis([0.0, *(dot.excess for dot in dots)], 46, width - 14)
@@ -37,36 +37,36 @@ def plane(dots: Sequence[Dot], min_f1: float | None) -> Markup:
     drawn = frame.grid(
         [(value, signed(value * 100, 1).replace(".0", "")) for value in _ticks(x)],
         [(value, f"{value:.3g}") for value in _ticks(y)],
-        "worst rate minus its cap, percentage points",
+        "largest rate minus cap, percentage points",
         "F1",
     )
     drawn.append(line(x.at(0), y.start, x.at(0), y.end, "cap"))
     if min_f1 is not None:
         drawn += [
             line(x.start, y.at(min_f1), x.end, y.at(min_f1), "threshold"),
-            words(x.end - 2, y.at(min_f1) - 4, "least F1", "end"),
+            words(x.end - 2, y.at(min_f1) - 4, "minimum F1", "end"),
         ]
     front = sorted((dot.excess, dot.f1) for dot in dots if dot.pareto)
     drawn.append(path((frame.at(*corner) for corner in _stairs(front)), "line front"))
     for dot in dots:
-        at = frame.at(dot.excess, dot.f1)
+        position = frame.at(dot.excess, dot.f1)
         drawn.append(
-            tag("circle", cx=at[0], cy=at[1], r=5, class_="mark tuned")
+            tag("circle", cx=position[0], cy=position[1], r=5, class_="mark tuned")
             if dot.pareto
-            else diamond(*at, 5.5, "mark base")
+            else diamond(*position, 5.5, "mark base")
         )
-        drawn.append(words(at[0] + 9, at[1] - 6, str(dot.number), class_="mark-word"))
-    said = [
+        drawn.append(words(position[0] + 9, position[1] - 6, str(dot.number), class_="mark-word"))
+    descriptions = [
         f"{dot.number}, {plain(dot.name, 30)}: F1 {dot.f1:.3f}, {points(dot.excess)}"
-        + (", on the front" if dot.pareto else "")
+        + (", on the Pareto front" if dot.pareto else "")
         for dot in dots
     ]
-    desc = f"{count(len(dots), 'model')}. {'; '.join(said)}."
-    return picture(*SIZE, "F1 against the worst cap", desc, *drawn, class_="plane")
+    desc = f"{count(len(dots), 'model')}. {'; '.join(descriptions)}."
+    return picture(*SIZE, "F1 and largest excess over a cap", desc, *drawn, class_="plane")
 
 
 def _stairs(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The edge of what the front beats: right at one height, then up to the next."""
+    """Return the corners of the edge of the dominated area."""
     corners: list[tuple[float, float]] = []
     for excess, f1 in front:
         if corners:
@@ -76,7 +76,7 @@ def _stairs(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """An axis that holds the values, with a margin, on round ends."""
+    """Return an axis that includes the values and a margin, with round ends."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     step = _step(max(high - low, 0.04) * 1.2)
     return Axis(
@@ -88,7 +88,7 @@ def _axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def _step(reach: float) -> float:
-    """1, 2 or 5 times a power of ten: about five of them in the reach."""
+    """Return 1, 2 or 5 times a power of ten, so that about five steps span `reach`."""
     size = 10.0 ** math.floor(math.log10(reach / 5))
     return next(times * size for times in (1, 2, 5, 10) if times * size >= reach / 5)
 

@@ -1,4 +1,4 @@
-"""The bias report's page: what its templates need beyond the report itself."""
+"""HTML page of a bias report: the variables of its templates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from service.fairness.html import plots_rates
 from service.fairness.html.figures import decimal
 from service.fairness.html.page import render
 from service.fairness.schema import BiasReport, CapVerdict, Verdict
-from service.fairness.schema_detail import AtThreshold, Calibration, FunctionalCell
+from service.fairness.schema_groups import Calibration, FunctionalCell
+from service.fairness.schema_verdicts import AtThreshold
+from service.fairness.wording import count
 
 OPEN_ROWS = 40
-"""A longer table of strata stands behind a click."""
+"""Maximum number of rows of a table that is open initially."""
 
 OPEN_PANELS = 12
-"""So do more small plots than this, and a matrix of functionalities with more columns."""
+"""Maximum number of small plots, or columns of functionalities, that are open initially."""
 
 SECTIONS = {
     "verdicts": "Verdicts",
@@ -28,26 +30,26 @@ SECTIONS = {
     "thresholds": "Thresholds",
     "scores": "Scores",
     "calibration": "Calibration",
-    "confusion": "Counts",
+    "confusion": "Confusion matrices",
     "strata": "Sources and finer labels",
-    "functional": "Functional results",
-    "answers": "Free answers",
-    "mistakes": "Worst mistakes",
-    "shown": "What the model was shown",
+    "functional": "Functional tests",
+    "answers": "Freely generated answers",
+    "mistakes": "Most confident errors",
+    "shown": "Prompt",
     "methods": "Methods",
 }
-"""Sections in order: the template's name, which is also the anchor, and the title."""
+"""Titles of the sections by template name, which is also the anchor, in order."""
 
 OUTCOMES: dict[Verdict, str] = {
-    "fail": "shown to be broken",
-    "inconclusive": "not settled by these rows",
-    "pass": "shown to hold",
-    "not_applicable": "about groups that the data does not have",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+    "pass": "passed",
+    "not_applicable": "not applicable",
 }
 
 
 def render_report(report: BiasReport, texts: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The page; `texts` (row id to text) are those of the worst mistakes that may be shown."""
+    """Return the page; `texts` maps row ids to the texts of errors that may be shown."""
     return render(
         "report.html.j2",
         report=report,
@@ -69,12 +71,12 @@ def render_report(report: BiasReport, texts: Mapping[str, str] = MappingProxyTyp
 
 
 def caps_sentence(caps: Sequence[CapVerdict]) -> str:
-    """What the verdicts come to, in one sentence."""
+    """Return one sentence that counts the caps by verdict."""
     if not caps:
-        return "No cap was asked for."
-    found = Counter(cap.verdict for cap in caps)
-    said = [f"{found[kind]} {words}" for kind, words in OUTCOMES.items() if found[kind]]
-    return f"Of {len(caps)} cap{'' if len(caps) == 1 else 's'}: {', '.join(said)}."
+        return "The report has no caps."
+    counts = Counter(cap.verdict for cap in caps)
+    clauses = [f"{counts[kind]} {words}" for kind, words in OUTCOMES.items() if counts[kind]]
+    return f"{count(len(caps), 'cap')}: {', '.join(clauses)}."
 
 
 def _caps_by_group(caps: Sequence[CapVerdict]) -> dict[str, list[CapVerdict]]:
@@ -85,21 +87,21 @@ def _caps_by_group(caps: Sequence[CapVerdict]) -> dict[str, list[CapVerdict]]:
 
 
 def _rates_at(thresholds: Sequence[AtThreshold]) -> list[dict[str, object]]:
-    """Per rule, its groups' rates by name: rules may know different groups."""
+    """Return, for each rule, its rates by group; rules may have different groups."""
     return [{rates.group: rates for rates in rule.groups} for rule in thresholds]
 
 
 def _matrix(report: BiasReport) -> tuple[list[str], list[dict[str, FunctionalCell]]]:
-    """The groups that any functionality has rows about, and each one's cells by group."""
+    """Return the groups of all functionalities, and the cells of each functionality by group."""
     cells = [{cell.group: cell for cell in part.by_group} for part in report.functional]
     return sorted({group for row in cells for group in row}), cells
 
 
 def _judged_by(rule: AtThreshold, cap: CapVerdict) -> CapVerdict | None:
-    """What that rule says of the same cap."""
-    asked = (cap.group, cap.metric, cap.max)
-    same = (one for one in rule.caps if (one.group, one.metric, one.max) == asked)
-    return next(same, None)
+    """Return the verdict of that rule on the same cap, or None."""
+    key = (cap.group, cap.metric, cap.max)
+    verdicts = (v for v in rule.caps if (v.group, v.metric, v.max) == key)
+    return next(verdicts, None)
 
 
 def _ece(calibration: Calibration) -> str:

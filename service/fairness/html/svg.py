@@ -1,8 +1,8 @@
 """Inline SVG as text: elements, axes and a plot's frame.
 
-Coordinates are pixels of the viewBox, y downwards. Colours, fonts and widths are the stylesheet's,
-by class, so that they follow light, dark and print, and so that no style attribute is needed, which
-the page's policy would refuse. Everything put in is escaped here.
+Coordinates are pixels of the viewBox, y downwards. The stylesheet sets colours, fonts and widths by
+class, for light, dark and print; style attributes would be refused by the page's policy. All
+content and attributes are escaped here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 
 def tag(name: str, *inside: str, **attributes: str | float | None) -> Markup:
-    """An element. None leaves an attribute out; `class_` is class, `stroke_width` stroke-width."""
+    """Return an element; None omits an attribute, and `stroke_width_` becomes stroke-width."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
         for key, value in attributes.items()
@@ -31,7 +31,7 @@ def _value(value: str | float) -> str:
 
 
 def number(value: float) -> str:
-    """At most two decimals: a hundredth of a pixel."""
+    """Format a coordinate with at most two decimals."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
@@ -39,7 +39,7 @@ def number(value: float) -> str:
 def picture(
     width: float, height: float, title: str, desc: str, *inside: str, class_: str
 ) -> Markup:
-    """A whole plot: an image to assistive technology, with a name and a description."""
+    """Return a plot as an image with a name and a description for assistive technology."""
     return tag(
         "svg",
         tag("title", title),
@@ -62,7 +62,7 @@ def words(x: float, y: float, text: str, anchor: str = "start", class_: str = "t
 
 
 def path(points: Iterable[Point | None], class_: str) -> Markup:
-    """A line through the points, broken at None. A point alone is a dot (by its round cap)."""
+    """Return a line through the points, broken at None; a single point becomes a dot."""
     steps: list[str] = []
     start = True
     alone: Point | None = None
@@ -89,7 +89,7 @@ def _corners(points: Sequence[Point]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A linear scale: values from `low` to `high` lie on pixels from `start` to `end`."""
+    """Linear scale that maps values from `low` to `high` to pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -97,14 +97,14 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        """The value's pixel; values beyond the ends lie on the ends."""
+        """Return the pixel of a value; values outside the axis are clipped to its ends."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The area of a plot, in which x rises to the right and y upwards."""
+    """Area of a plot; x increases to the right, y upwards."""
 
     x: Axis
     y: Axis
@@ -115,7 +115,7 @@ class Frame:
     def grid(
         self, xs: Iterable[tuple[float, str]], ys: Iterable[tuple[float, str]], x: str, y: str
     ) -> list[Markup]:
-        """Lines and labels at the values given, and the names of both axes."""
+        """Return grid lines and labels at the values, and the names of both axes."""
         left, right, bottom, top = self.x.start, self.x.end, self.y.start, self.y.end
         drawn = []
         for value, label in xs:
@@ -141,9 +141,9 @@ class Frame:
 
 
 UNIT = ((0.0, "0"), (0.25, ""), (0.5, "0.5"), (0.75, ""), (1.0, "1"))
-"""Grid lines of an axis of probabilities."""
+"""Grid lines of a probability axis."""
 
 
 def unit_frame(width: float, height: float) -> Frame:
-    """Both axes from 0 to 1, with room for labels to the left and below."""
+    """Return a frame with both axes from 0 to 1 and room for labels at the left and below."""
     return Frame(Axis(0, 1, 38, width - 8), Axis(0, 1, height - 36, 8))

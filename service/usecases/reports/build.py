@@ -14,7 +14,14 @@ from service.domain.errors import Conflict, InvalidRequest, NotFound
 from service.domain.job import BIAS_REPORT_FILE
 from service.domain.spec import FairnessSection
 from service.domain.states import RESTING, JobStatus
-from service.fairness import BiasReport, Predictions, build_report
+from service.fairness import (
+    BiasReport,
+    Criteria,
+    Predictions,
+    ReportContext,
+    ScoredData,
+    build_report,
+)
 from service.fairness.schema import ReportMeta, ReportWarning, Shown
 from service.fairness.thresholds import fit_threshold
 from service.ops.capacity_limiter import Turns
@@ -68,8 +75,22 @@ def build(
         if certifies and certificate is not None and certificate.verdicts is not None:
             format_sample = certificate.verdicts.format_sample  # of this model, on these rows
         report = build_report(
-            tuned,
-            meta=ReportMeta(
+            ScoredData(
+                tuned=tuned,
+                base=None if base is None else base.predictions,
+                validation=None if validation is None else validation.predictions,
+                validation_is_sample=validation is not None and validation.is_sample,
+                train_counts=data.train_counts(),
+            ),
+            Criteria(
+                positive_label=positive,
+                caps=fairness.caps,
+                min_f1=fairness.min_f1,
+                confidence=fairness.confidence,
+                min_support=fairness.min_support,
+                threshold=None if isinstance(rule, str) else rule,
+            ),
+            ReportMeta(
                 run_id=run_id,
                 evaluation_id=evaluation.id,
                 base_model=data.spec.base_model,
@@ -87,24 +108,16 @@ def build(
                     and _beside_its_own_base(data, evaluation, request)
                 ),
             ),
-            positive_label=positive,
-            base=None if base is None else base.predictions,
-            validation=None if validation is None else validation.predictions,
-            validation_is_sample=validation is not None and validation.is_sample,
-            train_counts=data.train_counts(),
-            caps=fairness.caps,
-            min_f1=fairness.min_f1,
-            confidence=fairness.confidence,
-            min_support=fairness.min_support,
-            threshold=None if isinstance(rule, str) else rule,
-            shown=_shown(dataset, evaluation.template, scored.truncated),
-            base_shown=None if base is None else _shown(dataset, base.template, base.truncated),
-            without_label=scored.without_label,
-            format_sample=format_sample,
-            dataset_warnings=[
-                ReportWarning(code=warning["code"], detail=warning["detail"])
-                for warning in dataset.warnings
-            ],
+            ReportContext(
+                shown=_shown(dataset, evaluation.template, scored.truncated),
+                base_shown=None if base is None else _shown(dataset, base.template, base.truncated),
+                without_label=scored.without_label,
+                format_sample=format_sample,
+                dataset_warnings=[
+                    ReportWarning(code=warning["code"], detail=warning["detail"])
+                    for warning in dataset.warnings
+                ],
+            ),
         )
     return Built(report, dataset)
 

@@ -147,7 +147,7 @@ def load(context: Context, evaluation: Evaluation, positive_label: str) -> Score
     with context.store.local(evaluation.key, Stored(evaluation.size, evaluation.sha256)) as path:
         try:
             read = stored.read_predictions(path, positive_label)
-            facts = stored.read_facts(path)
+            facts = stored.read_metadata(path)
         except (ValueError, OSError) as error:
             detail = f"the predictions of {evaluation.id} cannot be read: {error}"
             raise Conflict(detail) from error

@@ -77,13 +77,13 @@ def after_save(write: Any) -> Any:
     return held
 
 
-@wraps("worker.programs.write_results", "finish")
-def at_end(finish: Any) -> Any:
+@wraps("worker.programs.write_results", "write_results")
+def at_end(write_results: Any) -> Any:
     """The last step is done, and scored; the result is about to be written."""
 
     def held(*args: Any, **kwargs: Any) -> Any:
         reach("at_end")
-        return finish(*args, **kwargs)
+        return write_results(*args, **kwargs)
 
     return held
 

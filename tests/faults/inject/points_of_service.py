@@ -10,24 +10,36 @@ from typing import Any
 from sitecustomize import reach, seen, told_by, wraps
 
 
-@wraps("service.store.jobs", "claim")
-def before_claim(claim: Any) -> Any:
-    """A worker has taken a message and is about to claim the job."""
+@wraps("service.store.jobs", "has_queued")
+def before_look(has_queued: Any) -> Any:
+    """A worker without a job is about to look for one."""
 
-    def held(*args: Any, **kwargs: Any) -> Any:
-        reach("before_claim")
-        return claim(*args, **kwargs)
+    def held(*args: Any) -> Any:
+        reach("before_look")
+        return has_queued(*args)
 
     return held
 
 
-@wraps("service.queue.celery_app", "enqueue")
-def before_enqueue(enqueue: Any) -> Any:
-    """A job is queued and committed, the message that wakes a worker is not sent."""
+@wraps("service.store.jobs", "claim_next")
+def before_claim(claim_next: Any) -> Any:
+    """A worker has seen that a job waits and is about to claim it."""
 
     def held(*args: Any) -> Any:
-        reach("before_enqueue")
-        return enqueue(*args)
+        reach("before_claim")
+        return claim_next(*args)
+
+    return held
+
+
+@wraps("service.queue.celery_app", "notify")
+def before_notify(notify: Any) -> Any:
+    """A job is queued and committed, the queue message is not sent."""
+
+    def held(*args: Any) -> Any:
+        if threading.current_thread().name != "sweep":
+            reach("before_notify")
+        return notify(*args)
 
     return held
 
@@ -238,15 +250,15 @@ def after_end(finish: Any) -> Any:
 
 
 @wraps("worker.tasks", "make_worker")
-def worker_told(make_worker: Any) -> Any:
+def worker_terminated(make_worker: Any) -> Any:
     """Notes that the worker knows that it is to stop."""
 
     def made(*args: Any, **kwargs: Any) -> Any:
         from celery import signals
 
-        app = make_worker(*args, **kwargs)
+        worker = make_worker(*args, **kwargs)
         # After the product's own receiver: they are called in the order in which they connected.
-        signals.worker_shutting_down.connect(lambda **_: seen("worker_told"), weak=False)
-        return app
+        signals.worker_shutting_down.connect(lambda **_: seen("worker_terminated"), weak=False)
+        return worker
 
     return made

@@ -3,7 +3,13 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from service.fairness import bootstrap, metrics
-from service.fairness.bootstrap import basic, f1_interval, percentile, score_intervals, steps
+from service.fairness.bootstrap import (
+    basic,
+    f1_interval,
+    group_by_score,
+    percentile,
+    score_intervals,
+)
 from service.fairness.rates import confusion, wilson_interval
 from service.fairness.schema import Confusion
 
@@ -49,8 +55,8 @@ def test_scores_put_together_change_the_interval_by_next_to_nothing(monkeypatch)
     truth, _, scores = drawn_rows(1500, 2)
     figures = roc_auc_score(truth, scores), metrics.calibration_error(truth, scores).value
     exact = score_intervals(truth, scores, *figures, 0.95, 0)
-    monkeypatch.setattr(bootstrap, "MOST_STEPS", 100)
-    put = steps(truth, scores)
+    monkeypatch.setattr(bootstrap, "MAX_STEPS", 100)
+    put = group_by_score(truth, scores)
     assert 100 <= len(put.positives) <= 100 + metrics.CALIBRATION_BINS
     assert put.positives.sum() + put.negatives.sum() == 1500
     rough = score_intervals(truth, scores, *figures, 0.95, 0)
@@ -60,9 +66,9 @@ def test_scores_put_together_change_the_interval_by_next_to_nothing(monkeypatch)
 
 @pytest.mark.parametrize("most", [4, 10_000])
 def test_steps_keep_the_calibration_error_exact(monkeypatch, most):
-    monkeypatch.setattr(bootstrap, "MOST_STEPS", most)
+    monkeypatch.setattr(bootstrap, "MAX_STEPS", most)
     truth, _, scores = drawn_rows(300, 3)
-    put = steps(truth, scores)
+    put = group_by_score(truth, scores)
     gaps = put.positives * put.gap_positives + put.negatives * put.gap_negatives
     error = np.abs(np.add.reduceat(gaps, put.bins)).sum() / 300
     assert error == pytest.approx(metrics.calibration_error(truth, scores).value)
@@ -149,7 +155,7 @@ def test_an_interval_of_the_calibration_error_covers_the_true_one_more_often_tha
 def test_a_tie_between_steps_counts_one_half():
     truth, _, scores = drawn_rows(200, 10)
     scores = scores.round(1)
-    put = steps(truth, scores)
+    put = group_by_score(truth, scores)
     assert len(put.positives) == 11
     area = bootstrap._area(put.positives[None], put.negatives[None])
     assert area == pytest.approx(roc_auc_score(truth, scores))

@@ -202,7 +202,7 @@ def test_figures_that_cannot_be_had_are_null_with_the_reason(make_predictions):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"ids": ["r0", "x", "r2"]}, r"m1 .*than m0: the ids differ, first in row 1 \('x' instead"),
+        ({"ids": ["r0", "x", "r2"]}, r"m1 .*as m0: the ids differ, first in row 1 \('x' instead"),
         ({"labels": ["hate", "hate", "hate"]}, "m1 .*the labels differ, first in row 2"),
         ({"groups": ["a", None, None]}, "m1 .*the groups differ, first in row 0"),
     ],
@@ -220,7 +220,7 @@ def test_other_rows_are_refused_by_name(make_predictions, change, words):
 def test_fewer_rows_one_model_and_the_same_name_are_refused(make_predictions):
     one = entry("m0", make_predictions(["hate", "normal"], ["hate", "normal"]))
     less = entry("m1", make_predictions(["hate"], ["hate"]))
-    with pytest.raises(ValueError, match="m1 has other rows than m0: 1 instead of 2"):
+    with pytest.raises(ValueError, match="m1 does not have the same rows as m0: 1 instead of 2"):
         made([one, less])
     with pytest.raises(ValueError, match="at least two"):
         made([one])

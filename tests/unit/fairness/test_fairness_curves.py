@@ -5,13 +5,12 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, f1_score, roc_curve
 
-from service.fairness import ReportMeta, build_report
 from service.fairness.calibration import calibration
 from service.fairness.curves import HISTOGRAM_BINS, ROC_POINTS, histogram, roc
+from tests.support.built_reports import build
 
 SCORE = st.sampled_from([0.0, 0.05, 0.5, 1.0]) | st.floats(0, 1)
 ROWS = st.lists(st.tuples(st.booleans(), SCORE), min_size=1, max_size=40)
-META = ReportMeta(base_model="tiny", template="simple", split="test")
 
 
 def columns(rows):
@@ -84,10 +83,8 @@ def test_the_sweep_is_what_each_threshold_would_give(make_predictions):
     truth = draw.random(60) < scores
     labels = ["hate" if each else "normal" for each in truth]
     groups = draw.choice(["a", "b"], 60)
-    report = build_report(
+    report = build(
         make_predictions(labels, labels, groups.tolist(), scores.tolist()),
-        meta=META,
-        positive_label="hate",
     )
     sweep = report.curves.sweep
     assert len(sweep.thresholds) == 101
@@ -108,9 +105,7 @@ def test_the_sweep_is_what_each_threshold_would_give(make_predictions):
 
 def test_curves_are_of_all_rows_first_and_of_groups_that_have_one(make_predictions):
     labels, groups = ["hate", "normal", "normal"], ["b", "b", "a"]
-    report = build_report(
-        make_predictions(labels, labels, groups, [0.9, 0.2, 0.1]), meta=META, positive_label="hate"
-    )
+    report = build(make_predictions(labels, labels, groups, [0.9, 0.2, 0.1]))
     curves = report.curves
     assert [each.group for each in curves.roc] == [None, "b"]
     assert [each.group for each in curves.histograms] == [None, "a", "b"]

@@ -230,7 +230,7 @@ def test_every_cap_has_its_verdict_and_what_would_settle_it(usual):
         ),
     ]
     words = Parsed(render_report(usual.model_copy(update={"caps": tuple(caps)}))).words()
-    assert "Of 3 caps: 1 shown to be broken, 2 not settled by these rows." in words
+    assert "3 caps: 1 failed, 2 inconclusive." in words
     assert "211 further negatives at the observed rate would make it pass." in words
     assert "Group 'middle_east': no negative rows." in words
 
@@ -263,7 +263,7 @@ def test_without_base_scores_groups_or_labels_every_section_says_what_is_missing
     )
     words = Parsed(render_report(bare)).words()
     for said in (
-        "No cap was asked for.",
+        "The report has no caps.",
         "No least F1 was asked for.",
         "The base model was not scored: nothing is said about what training changed.",
         "No row has a group",

@@ -49,7 +49,7 @@ def test_intervals():
 def test_notes_number_each_reason_once():
     notes = figures.Notes()
     assert [notes.number(reason) for reason in ("b", "a", "b", None)] == [1, 2, 1, 3]
-    assert notes.reasons == ["b", "a", "no reason was given"]
+    assert notes.reasons == ["b", "a", "the report states no reason"]
 
 
 def test_a_name_in_a_plot_is_one_short_printable_line():

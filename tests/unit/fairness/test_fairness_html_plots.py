@@ -7,14 +7,9 @@ import pytest
 
 from service.fairness.html import plots_bins, plots_lines, plots_plane, plots_rates, svg
 from service.fairness.schema_base import Estimate, RateEstimate
-from service.fairness.schema_detail import (
-    Calibration,
-    CalibrationBin,
-    CapVerdict,
-    RocCurve,
-    ScoreHistogram,
-    Sweep,
-)
+from service.fairness.schema_curves import RocCurve, ScoreHistogram, Sweep
+from service.fairness.schema_groups import Calibration, CalibrationBin
+from service.fairness.schema_verdicts import CapVerdict
 
 
 def rate(value, lower=None, upper=None):
@@ -120,7 +115,7 @@ def test_a_roc_curve_runs_from_corner_to_corner_over_that_of_all_rows():
     assert marks(drawn, "line first")[0]["d"] == "M38 174L38 91L222 8"
     assert marks(drawn, "line whole")[0]["d"] == "M38 174L130 49.5L222 8"
     assert numbers(marks(drawn, "ideal"), "x1", "y1", "x2", "y2") == [(38, 174, 222, 8)]
-    assert "at most 10% the true-positive rate is 50.0%" in drawn
+    assert "at most 10%, the true-positive rate is 50.0%" in drawn
 
 
 def test_a_sweep_breaks_at_null_and_shows_cap_and_threshold():
@@ -158,7 +153,7 @@ def test_a_reliability_diagram_leaves_empty_bins_out():
     )
     assert numbers(marks(drawn, "mark tuned"), "cx", "cy") == [(176, 91)]
     assert numbers(marks(drawn, "whisker tuned"), "x1", "y1", "y2") == [(176, 132.5, 49.5)]
-    assert "1 bin with rows of 2; expected calibration error 0.250." in drawn
+    assert "1 of 2 bins has rows. Expected calibration error: 0.250." in drawn
 
 
 def test_the_front_in_the_plane_is_a_staircase():
@@ -194,5 +189,5 @@ def test_every_plot_has_a_name_and_a_description():
     root = ElementTree.fromstring(drawn)
     assert root.attrib["role"] == "img"
     assert [child.tag for child in root][:2] == ["title", "desc"]
-    assert root[0].text == "FPR of a against its cap"
+    assert root[0].text == "FPR of a compared with its cap"
     assert root[1].text == "Observed 10.0%, limits 5.0% and 20.0%; cap 40.0%."

@@ -77,7 +77,7 @@ def test_f1_is_0_when_measured_and_null_when_there_is_nothing_to_measure():
     assert metrics.f1(one, none).value == 0
     assert metrics.f1(none, one).value == 0
     assert metrics.f1(none, none).value is None
-    assert metrics.f1(none, none).reason == "no row is positive or was called positive"
+    assert metrics.f1(none, none).reason == "no row is positive or predicted positive"
 
 
 @pytest.mark.parametrize("label", [True, False])
@@ -95,7 +95,7 @@ def test_predictions_without_scores_have_no_ranking():
     truth = np.array([True, False])
     figures = metrics.overall_metrics(truth, truth, None, 0.95)
     for figure in (figures.auc, figures.calibration_error):
-        assert (figure.value, figure.reason) == (None, "no scores, only predictions")
+        assert (figure.value, figure.reason) == (None, "there are no scores")
 
 
 def test_differences_are_tuned_minus_base_and_null_where_either_is():
@@ -106,5 +106,5 @@ def test_differences_are_tuned_minus_base_and_null_where_either_is():
     assert change.accuracy.value == 0.5
     assert change.fnr.value == -1
     assert change.f1.value == 1
-    assert change.precision.reason == "base: no row was called positive"
-    assert metrics.differences(silent, tuned).auc.reason == "tuned: no scores, only predictions"
+    assert change.precision.reason == "base: no row was predicted positive"
+    assert metrics.differences(silent, tuned).auc.reason == "tuned: there are no scores"

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from service.fairness import ReportMeta, build_report
 from service.fairness.paired import holm, paired
+from tests.support.built_reports import build
 
 
 def right(both, first, second, neither):
@@ -53,8 +53,7 @@ def test_base_against_tuned_overall_and_by_group(make_predictions):
     groups = ["a"] * 6 + ["b"] * 2 + [None]
     base = make_predictions(labels, ["normal"] * 6 + ["normal", "hate", "normal"], groups)
     tuned = make_predictions(labels, ["hate"] * 6 + ["normal", "hate", "hate"], groups)
-    meta = ReportMeta(base_model="tiny", template="simple", split="test")
-    found = build_report(tuned, base=base, meta=meta, positive_label="hate").before_after
+    found = build(tuned, base=base).before_after
     assert (found.overall.only_first, found.overall.only_second) == (1, 6)
     assert found.overall.p_holm is None
     a, b = found.groups
@@ -62,5 +61,5 @@ def test_base_against_tuned_overall_and_by_group(make_predictions):
     assert a.paired.p_value == pytest.approx(2 / 64)
     assert a.paired.p_holm == pytest.approx(4 / 64)
     assert (b.paired.both_right, b.paired.both_wrong, b.paired.p_holm) == (1, 1, 1)
-    alone = build_report(tuned, meta=meta, positive_label="hate")
+    alone = build(tuned)
     assert alone.before_after is None

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from statsmodels.stats.proportion import proportion_confint
 
-from service.fairness import BiasReport, ReportMeta, build_report, label_counts, schema
-
-META = ReportMeta(base_model="tiny", template="simple", split="test")
-
-
-def report_on(predictions, **more):
-    return build_report(predictions, **({"meta": META, "positive_label": "hate"} | more))
+from service.fairness import BiasReport, label_counts, schema
+from tests.support.built_reports import META, build
 
 
 def cap(group, metric, maximum):
@@ -41,7 +36,7 @@ def table(make_predictions):
 
 
 def test_a_small_table_by_hand(table):
-    report = report_on(table, min_support=5, min_f1=0.8)
+    report = build(table, min_support=5, min_f1=0.8)
     assert report.schema_version == 2
     assert report.meta == META
     assert report.data.model_dump() == {
@@ -75,18 +70,18 @@ def test_a_small_table_by_hand(table):
 
 @pytest.mark.parametrize(("min_support", "small"), [(14, False), (15, False), (16, True)])
 def test_a_group_is_small_below_min_support(table, min_support, small):
-    assert report_on(table, min_support=min_support).groups[0].small_sample is small
+    assert build(table, min_support=min_support).groups[0].small_sample is small
 
 
 def test_without_a_base_model_there_is_no_before(table):
-    report = report_on(table)
+    report = build(table)
     assert (report.overall.base, report.overall.difference) == (None, None)
     assert [group.base for group in report.groups] == [None, None]
 
 
 def test_the_base_model_stands_beside_the_tuned_one(table, make_predictions):
     base = make_predictions(table.labels, ["hate"] * 20, table.groups)
-    report = report_on(table, base=base)
+    report = build(table, base=base)
     assert report.overall.base.fpr.value == 1
     assert report.overall.difference.fpr.value == pytest.approx(3 / 11 - 1)
     assert report.groups[0].base.fpr.value == 1
@@ -101,7 +96,7 @@ ROWS = st.lists(st.tuples(LABEL, LABEL, GROUP), min_size=1, max_size=60)
 @settings(deadline=None, max_examples=30)
 @given(ROWS)
 def test_groups_are_fairlearns_and_intervals_statsmodels(make_predictions, rows):
-    report = report_on(make_predictions(*zip(*rows, strict=True)), confidence=0.9)
+    report = build(make_predictions(*zip(*rows, strict=True)), confidence=0.9)
     grouped = [row for row in rows if row[2] is not None]
     assert [group.group for group in report.groups] == sorted({row[2] for row in grouped})
     if not grouped:
@@ -150,7 +145,7 @@ def test_the_order_of_rows_changes_nothing_and_the_same_input_gives_the_same(
         scores = [place % 9 / 8 for place in places]
         ids = [f"r{place}" for place in places]
         made = make_predictions(labels, called, groups, scores, ids=ids, details=groups)
-        return report_on(made, base=made, validation=made, caps=caps).model_dump_json()
+        return build(made, base=made, validation=made, caps=caps).model_dump_json()
 
     places = range(len(rows))
     assert report(places) == report(places)
@@ -159,11 +154,11 @@ def test_the_order_of_rows_changes_nothing_and_the_same_input_gives_the_same(
 
 def test_trivial_baselines(table):
     train = label_counts(["hate", "normal", "normal", "hate"], ["a", "a", "a", "b"])
-    baselines = report_on(table, train_counts=train).baselines
+    baselines = build(table, train_counts=train).baselines
     always = baselines.always_positive
     assert always.f1.value == pytest.approx(2 * 9 / (2 * 9 + 11))
     assert always.fpr.value == 1
-    assert always.auc.reason == "no scores, only predictions"
+    assert always.auc.reason == "there are no scores"
     # a is mostly normal there, b hate, and the row without a group follows all rows' tie: hate.
     majority = baselines.group_majority.confusion
     assert (majority.true_positive, majority.false_positive) == (4, 1)
@@ -171,11 +166,11 @@ def test_trivial_baselines(table):
 
 
 def test_a_group_majority_that_was_not_learned_is_null_with_its_reason(table):
-    majority = report_on(table).baselines.group_majority
+    majority = build(table).baselines.group_majority
     assert majority.confusion is None
     for name in ("accuracy", "precision", "recall", "fpr", "fnr", "f1", "auc"):
         assert getattr(majority, name).value is None
-        assert getattr(majority, name).reason == "the training split's labels were not given"
+        assert getattr(majority, name).reason == "the labels of the training split are not known"
 
 
 def test_caps_are_judged_on_their_group_and_metric(table):
@@ -186,7 +181,7 @@ def test_caps_are_judged_on_their_group_and_metric(table):
         cap("seen_in_train", "fpr", 0.1),
         cap("nowhere", "fpr", 0.1),
     ]
-    report = report_on(table, caps=caps, train_counts={"seen_in_train": {"hate": 1}})
+    report = build(table, caps=caps, train_counts={"seen_in_train": {"hate": 1}})
     assert [(each.group, each.metric, each.verdict) for each in report.caps] == [
         ("a", "fpr", "pass"),
         ("a", "fnr", "fail"),
@@ -203,26 +198,26 @@ def test_caps_are_judged_on_their_group_and_metric(table):
 
 def test_caps_are_judged_on_the_tuned_model_alone(table, make_predictions):
     perfect = make_predictions(table.labels, table.labels, table.groups)
-    report = report_on(perfect, base=table, caps=[cap("a", "fpr", 0.3)])
+    report = build(perfect, base=table, caps=[cap("a", "fpr", 0.3)])
     assert report.caps[0].observed == 0
 
 
 @pytest.mark.parametrize(("least", "verdict"), [(0.81, "not_met"), (0.8, "met"), (0.0, "met")])
 def test_min_f1_is_held_against_the_point_value(table, least, verdict):
-    held = report_on(table, min_f1=least).min_f1
+    held = build(table, min_f1=least).min_f1
     assert (held.min_f1, held.verdict) == (least, verdict)
     assert held.value == pytest.approx(0.8)
 
 
 def test_min_f1_that_cannot_be_told(make_predictions):
-    held = report_on(make_predictions(["normal"], ["normal"]), min_f1=0.5).min_f1
+    held = build(make_predictions(["normal"], ["normal"]), min_f1=0.5).min_f1
     assert (held.value, held.verdict) == (None, None)
     assert held.reason
-    assert report_on(make_predictions(["normal"], ["normal"])).min_f1 is None
+    assert build(make_predictions(["normal"], ["normal"])).min_f1 is None
 
 
 def test_one_row_of_one_label_is_reported_with_its_warnings(make_predictions):
-    report = report_on(make_predictions(["hate"], ["hate"]))
+    report = build(make_predictions(["hate"], ["hate"]))
     assert report.groups == ()
     assert report.caps_verdict == "not_applicable"
     assert report.overall.tuned.fpr.value is None
@@ -236,30 +231,30 @@ def test_one_row_of_one_label_is_reported_with_its_warnings(make_predictions):
 
 
 def test_an_exploratory_report_says_so(table):
-    assert "exploratory" not in codes(report_on(table))
+    assert "exploratory" not in codes(build(table))
     asked = META.model_copy(update={"exploratory": True})
-    assert codes(report_on(table, meta=asked))[0] == "exploratory"
+    assert codes(build(table, meta=asked))[0] == "exploratory"
 
 
 def test_a_base_on_other_rows_is_refused(table, make_predictions):
-    with pytest.raises(ValueError, match="not about the same rows in the same order"):
-        report_on(table, base=make_predictions(table.labels, table.predictions))
+    with pytest.raises(ValueError, match="do not cover the same rows in the same order"):
+        build(table, base=make_predictions(table.labels, table.predictions))
 
 
 def test_predictions_that_say_another_origin_than_the_meta_are_refused(make_predictions):
-    with pytest.raises(ValueError, match="predictions are of 'train', meta says 'test'"):
-        report_on(make_predictions(["hate"], ["hate"], split="train"))
-    with pytest.raises(ValueError, match="predictions are of step 3, meta says None"):
-        report_on(make_predictions(["hate"], ["hate"], checkpoint_step=3))
+    with pytest.raises(ValueError, match="predictions are of the split 'train', but meta"):
+        build(make_predictions(["hate"], ["hate"], split="train"))
+    with pytest.raises(ValueError, match="predictions are of step 3, but meta"):
+        build(make_predictions(["hate"], ["hate"], checkpoint_step=3))
 
 
 def test_a_confidence_without_meaning_is_refused(table):
     with pytest.raises(ValueError, match="confidence"):
-        report_on(table, confidence=1.0)
+        build(table, confidence=1.0)
 
 
 def test_json_and_back(table):
-    report = report_on(table, base=table, caps=[cap("a", "fpr", 0.3)], min_f1=0.6)
+    report = build(table, base=table, caps=[cap("a", "fpr", 0.3)], min_f1=0.6)
     again = BiasReport.model_validate_json(report.model_dump_json())
     assert again == report
     with pytest.raises(ValidationError, match="Extra inputs"):
@@ -306,7 +301,7 @@ def test_a_thousand_rows_take_under_two_seconds_of_processor_time(make_predictio
     made = make_predictions(labels, answers, groups, scores)
     caps = [cap(group, "fpr", 0.49) for group in "abcde"]
     train = label_counts(labels, groups)
-    report_on(make_predictions(["hate"], ["hate"]))  # imports are not what is measured
+    build(make_predictions(["hate"], ["hate"]))  # imports are not what is measured
     started = time.process_time()
-    report_on(made, base=made, validation=made, caps=caps, train_counts=train)
+    build(made, base=made, validation=made, caps=caps, train_counts=train)
     assert time.process_time() - started < 2

@@ -2,17 +2,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.fairness import ReportMeta, build_report
 from service.fairness.schema import ReportWarning, Shown
-from service.fairness.schema_base import DRAWS_AGREE, NO_INTERVAL_MADE
-from service.fairness.schema_detail import FormatSample, RateEstimate
-
-META = ReportMeta(base_model="tiny", template="simple", split="test")
+from service.fairness.schema_base import DRAWS_AGREE, NO_INTERVAL_COMPUTED, RateEstimate
+from service.fairness.schema_curves import FormatSample
+from tests.support.built_reports import META, build
 
 
 def report_on(predictions, rule="argmax", **more):
     meta = META.model_copy(update={"threshold": rule})
-    return build_report(predictions, **({"meta": meta, "positive_label": "hate"} | more))
+    return build(predictions, **({"meta": meta} | more))
 
 
 def cap(group, metric, maximum):
@@ -96,10 +94,10 @@ def test_without_validation_nothing_is_fitted_and_it_says_so(tuned):
     report = report_on(tuned, caps=[cap("a", "fpr", 0.5)], min_f1=0.5)
     _, fitted = report.thresholds
     assert (fitted.rule, fitted.threshold, fitted.fit, fitted.groups) == ("fitted", None, None, ())
-    assert fitted.reason == "no labelled validation rows were given to fit a threshold on"
+    assert fitted.reason == "there are no labelled validation predictions to fit a threshold on"
     assert (fitted.overall.f1.value, fitted.overall.f1.reason) == (None, fitted.reason)
     assert (fitted.caps_verdict, fitted.min_f1.verdict) == ("not_applicable", None)
-    assert warnings(report)["threshold_not_fitted"].startswith("No threshold could be fitted: no")
+    assert warnings(report)["threshold_not_fitted"].startswith("No threshold was fitted: there")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_a_rule_without_what_it_needs_is_refused(tuned, rule, threshold, message
 
 def test_validation_predictions_of_another_step_are_refused(tuned, make_predictions):
     other = make_predictions(["hate"], ["hate"], checkpoint_step=3)
-    with pytest.raises(ValueError, match="predictions are of step 3, meta says None"):
+    with pytest.raises(ValueError, match="predictions are of step 3, but meta"):
         report_on(tuned, validation=other)
 
 
@@ -163,9 +161,11 @@ def test_warnings_about_what_the_model_read_and_wrote(tuned):
     given = ReportWarning(code="shared_rows", detail="3 rows are in train and test.")
     report = report_on(tuned, shown=shown, format_sample=sample, dataset_warnings=[given])
     found = warnings(report)
-    assert found["group_shown"] == "The prompt told the model each row's group."
-    assert found["rows_truncated"].startswith("2 rows of the split were too long")
-    assert found["answers_outside_format"].startswith("1 of 4 freely written answers")
+    assert found["group_shown"] == "The prompt states each row's group."
+    assert found["rows_truncated"].startswith("The end of the text was cut off in 2 rows")
+    assert found["answers_outside_format"].startswith(
+        "1 of 4 freely generated answers was not a label"
+    )
     assert report.warnings[-1] == given
     assert (report.shown, report.format_sample) == (shown, sample)
     clean = shown.model_copy(update={"group": False, "truncated": 0})
@@ -181,7 +181,7 @@ def test_a_figure_without_an_interval_says_why(tuned, make_predictions):
     assert (overall.f1.value, overall.f1.lower) == (1, None)
     assert overall.f1.interval_reason == DRAWS_AGREE
     report = report_on(tuned, base=perfect)
-    assert report.overall.difference.f1.interval_reason == NO_INTERVAL_MADE
+    assert report.overall.difference.f1.interval_reason == NO_INTERVAL_COMPUTED
     for group in report.groups:
         for area in (group.auc.subgroup, group.auc.bpsn, group.auc.bnsp):
             assert (area.interval_reason is None) == (area.value is None)
@@ -193,10 +193,10 @@ def test_an_f1_that_calling_every_row_positive_reaches_is_warned_of(tuned, make_
     assert "below_baseline" not in warnings(report_on(tuned))
     always = make_predictions(tuned.labels, ["hate"] * 4)
     found = warnings(report_on(always))
-    assert "F1 0.6667 is not above the 0.6667" in found["below_baseline"]
-    assert found["one_prediction"] == "The model calls every row 'hate'."
+    assert "F1 is 0.6667, which is not above the 0.6667" in found["below_baseline"]
+    assert found["one_prediction"] == "The model predicts 'hate' for every row."
     never = make_predictions(tuned.labels, ["normal"] * 4)
-    assert warnings(report_on(never))["one_prediction"] == "The model calls no row 'hate'."
+    assert warnings(report_on(never))["one_prediction"] == "The model never predicts 'hate'."
 
 
 def test_warnings_about_the_fit(tuned, validation, make_predictions):
@@ -207,8 +207,11 @@ def test_warnings_about_the_fit(tuned, validation, make_predictions):
     both = [cap("a", "fpr", 0.0), cap("a", "fnr", 0.0)]
     crossed = make_predictions(["hate", "normal"], ["hate"] * 2, ["a", "a"], [0.6, 0.7])
     found = warnings(report_on(tuned, validation=crossed, caps=both))
-    assert "passes them by 1.0000 in all" in found["fit_infeasible"]
+    assert "has the smallest total violation, 1.0000" in found["fit_infeasible"]
     here = make_predictions(["normal"], ["normal"], split="test")
     found = warnings(report_on(tuned, validation=here))
-    assert "fitted on the test split, which this report is about" in found["threshold_fitted_here"]
-    assert "no 'hate' row" in found["fit_without_positives"]
+    assert (
+        "fitted on the test split, which is also the split of this report"
+        in found["threshold_fitted_here"]
+    )
+    assert "no 'hate' rows" in found["fit_without_positives"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.fairness.selection import Standing, better, standing
+from service.fairness.selection import CheckpointScore, is_better, score_checkpoint
 from service.fairness.thresholds import fit_threshold
 
 CAPS = [
@@ -27,7 +27,7 @@ def validation(make_predictions):
 
 
 def test_a_checkpoint_is_held_against_caps_and_f1_by_its_predictions(validation):
-    found = standing(validation, "hate", CAPS, 0.85, fitted=False)
+    found = score_checkpoint(validation, "hate", CAPS, 0.85, fitted=False)
     assert (found.step, found.threshold, found.feasible) == (7, None, False)
     assert found.f1 == pytest.approx(0.8)
     assert found.violation == pytest.approx((0.5 - 0.25) + (0.85 - 0.8))
@@ -35,7 +35,7 @@ def test_a_checkpoint_is_held_against_caps_and_f1_by_its_predictions(validation)
 
 
 def test_or_by_the_threshold_that_fits_it_best(validation):
-    found = standing(validation, "hate", CAPS, 0.85, fitted=True)
+    found = score_checkpoint(validation, "hate", CAPS, 0.85, fitted=True)
     assert found.threshold == pytest.approx(0.65)
     assert (found.f1, found.feasible, found.violation) == (1, True, 0)
     assert found.rates["a"]["fpr"] == 0
@@ -54,7 +54,7 @@ def test_a_fitted_standing_is_the_fits_own(make_predictions, rows, min_f1):
     labels, scores, groups = zip(*rows, strict=True)
     made = make_predictions(labels, labels, groups, scores)
     threshold, fit = fit_threshold(made, "hate", CAPS, min_f1)
-    found = standing(made, "hate", CAPS, min_f1, fitted=True)
+    found = score_checkpoint(made, "hate", CAPS, min_f1, fitted=True)
     assert found.threshold == threshold
     assert (found.f1, found.violation) == pytest.approx((fit.f1, fit.violation))
     assert found.feasible == fit.feasible
@@ -62,12 +62,12 @@ def test_a_fitted_standing_is_the_fits_own(make_predictions, rows, min_f1):
 
 def test_an_f1_that_cannot_be_told_falls_short_by_all_of_it(make_predictions):
     silent = make_predictions(["normal"], ["normal"])
-    assert standing(silent, "hate", [], 0.6, fitted=False).violation == 0.6
-    assert standing(silent, "hate", [], None, fitted=False).feasible
+    assert score_checkpoint(silent, "hate", [], 0.6, fitted=False).violation == 0.6
+    assert score_checkpoint(silent, "hate", [], None, fitted=False).feasible
 
 
 def stands(f1, violation=0.0):
-    return Standing(
+    return CheckpointScore(
         step=1, f1=f1, feasible=violation == 0, violation=violation, threshold=None, rates={}
     )
 
@@ -90,4 +90,4 @@ def stands(f1, violation=0.0):
     ],
 )
 def test_which_checkpoint_is_kept(candidate, best, wins):
-    assert better(candidate, best) is wins
+    assert is_better(candidate, best) is wins

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.fairness.stored import read_facts, read_predictions
+from service.fairness.stored import read_metadata, read_predictions
 
 COLUMNS = {
     "id": ["1", "2", "3"],
@@ -61,11 +61,11 @@ def test_what_is_no_predictions_file_is_refused():
         read_predictions(io.BytesIO(b"id,label\n"), "hate")
     with pytest.raises(ValueError, match=r"^not a predictions file: it has no column 'detail'$"):
         read_predictions(stored(detail=None), "hate")
-    with pytest.raises(ValueError, match=r"over \['hate', 'normal'\], not over 'spam'$"):
+    with pytest.raises(ValueError, match=r"have the labels \['hate', 'normal'\], but not 'spam'$"):
         read_predictions(stored(), "spam")
-    with pytest.raises(ValueError, match=r"rows are of more than one split$"):
+    with pytest.raises(ValueError, match=r"rows of the file have more than one split$"):
         read_predictions(stored(split=["test", "test", "train"]), "hate")
-    with pytest.raises(ValueError, match=r"rows are of more than one checkpoint$"):
+    with pytest.raises(ValueError, match=r"rows of the file have more than one checkpoint$"):
         read_predictions(stored(checkpoint=[7, 7, 8]), "hate")
     with pytest.raises(ValueError, match=r"^scores: row 0 \(id '1'\) has nan"):
         read_predictions(stored(**{"probability:hate": [float("nan"), 0.25, 0.125]}), "hate")
@@ -73,8 +73,8 @@ def test_what_is_no_predictions_file_is_refused():
 
 def test_facts_are_the_writers_own_words():
     file = stored({b"fairtune": b'{"truncated": 2}'})
-    assert read_facts(file) == {"truncated": 2}
+    assert read_metadata(file) == {"truncated": 2}
     assert read_predictions(file, "hate")[1] == ["hate", "normal"]  # read again from its start
-    assert read_facts(stored()) == {}
-    with pytest.raises(ValueError, match="no JSON object"):
-        read_facts(stored({b"fairtune": b"[1]"}))
+    assert read_metadata(stored()) == {}
+    with pytest.raises(ValueError, match="not a JSON object"):
+        read_metadata(stored({b"fairtune": b"[1]"}))

@@ -1,13 +1,7 @@
 import pytest
 
-from service.fairness import ReportMeta, build_report
-from service.fairness.columns import MOST_PARTS, parts
-
-META = ReportMeta(base_model="tiny", template="simple", split="test")
-
-
-def report_on(predictions, **more):
-    return build_report(predictions, **({"meta": META, "positive_label": "hate"} | more))
+from service.fairness.columns import MAX_PARTS, partition
+from tests.support.built_reports import META, build
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +17,7 @@ def table(make_predictions):
 
 
 def test_sources_and_finer_labels_are_counted_apart(table):
-    report = report_on(table, base=table, min_support=3)
+    report = build(table, base=table, min_support=3)
     x, y = report.by_source
     assert (x.name, x.n, x.positives, x.negatives, x.small_sample) == ("x", 3, 1, 2, False)
     assert (x.tuned.fpr.value, x.tuned.fnr.value) == (0.5, 0)
@@ -35,7 +29,7 @@ def test_sources_and_finer_labels_are_counted_apart(table):
 
 
 def test_functional_results_by_finer_label_and_group(table):
-    negation, slur = report_on(table).functional
+    negation, slur = build(table).functional
     assert (negation.name, negation.n, negation.label) == ("negation", 3, "normal")
     assert (negation.tuned.numerator, negation.tuned.denominator) == (2, 3)
     assert negation.base is None
@@ -47,13 +41,13 @@ def test_functional_results_by_finer_label_and_group(table):
 
 def test_a_finer_label_with_rows_of_several_labels_has_none(make_predictions):
     made = make_predictions(["hate", "normal"], ["hate", "hate"], details=["d", "d"])
-    report = report_on(made, base=made)
+    report = build(made, base=made)
     assert report.functional[0].label is None
     assert report.functional[0].base.value == 0.5
 
 
 def test_without_the_columns_there_are_no_strata(make_predictions):
-    report = report_on(make_predictions(["hate", "normal"], ["hate", "normal"]))
+    report = build(make_predictions(["hate", "normal"], ["hate", "normal"]))
     assert (report.by_source, report.by_detail, report.functional) == ((), (), ())
     assert report.parity is None
 
@@ -61,41 +55,41 @@ def test_without_the_columns_there_are_no_strata(make_predictions):
 def test_any_name_is_a_group(make_predictions):
     names = ["", " ", "0", "a,b", "None", "=1+1", "ä\n", "<b>"]
     made = make_predictions(["hate", "normal"] * 4, ["hate", "normal"] * 4, names)
-    report = report_on(made, validation=made)
+    report = build(made, validation=made)
     assert [group.group for group in report.groups] == sorted(names)
     assert all(group.n == 1 for group in report.groups)
 
 
 def test_rows_belong_to_the_parts_that_they_name():
-    found = parts(["b", None, "a", "b"])
+    found = partition(["b", None, "a", "b"])
     assert {name: rows.tolist() for name, rows in found.rows.items()} == {"a": [2], "b": [0, 3]}
     assert list(found.rows) == ["a", "b"]
     assert found.values == 2
-    assert parts([None]).rows == {}
+    assert partition([None]).rows == {}
 
 
 def test_of_too_many_parts_the_largest_and_those_asked_for_are_kept():
-    names = [f"{number:04}" for number in range(MOST_PARTS + 50)]
-    found = parts([*names, names[-1]], keep={names[-2], "absent"})
-    assert found.values == MOST_PARTS + 50
-    assert list(found.rows) == [*names[: MOST_PARTS - 2], names[-2], names[-1]]
+    names = [f"{number:04}" for number in range(MAX_PARTS + 50)]
+    found = partition([*names, names[-1]], required={names[-2], "absent"})
+    assert found.values == MAX_PARTS + 50
+    assert list(found.rows) == [*names[: MAX_PARTS - 2], names[-2], names[-1]]
 
 
 def test_a_column_of_free_text_is_cut_with_a_warning(make_predictions):
-    rows = MOST_PARTS + 20
+    rows = MAX_PARTS + 20
     names = [f"{number:04}" for number in range(rows)]
     made = make_predictions(
         ["hate", "normal"] * (rows // 2), ["hate"] * rows, names, details=names, sources=names
     )
     cap = {"group": names[-1], "metric": "fpr", "max": 0.5}
-    report = report_on(made, caps=[type("Cap", (), cap)])
+    report = build(made, caps=[type("Cap", (), cap)])
     for column in (report.groups, report.by_source, report.by_detail, report.functional):
-        assert len(column) == MOST_PARTS
+        assert len(column) == MAX_PARTS
     assert report.caps[0].denominator == 1
     codes = {warning.code: warning.detail for warning in report.warnings}
     assert codes["many_groups"] == (
-        "The data has 220 groups; the report holds the 200 with the most rows, those that a cap "
-        "names among them."
+        "The data has 220 groups. The report includes the 200 with the most rows and those with "
+        "a cap."
     )
     assert {"many_sources", "many_details"} <= set(codes)
 
@@ -108,7 +102,7 @@ def test_the_worst_mistakes_are_the_surest_wrong_ones_in_order(make_predictions)
         [0.7, 0.05, 0.95, 0.9, 0.7, 0.3],
         ids=["z", "y", "x", "w", "v", "u"],
     )
-    found = report_on(made).worst_mistakes
+    found = build(made).worst_mistakes
     # x and y are equally sure, and so are u, v and z: the first by id leads.
     assert [(each.id, each.score) for each in found] == [
         ("x", 0.95),
@@ -124,17 +118,17 @@ def test_the_worst_mistakes_are_the_surest_wrong_ones_in_order(make_predictions)
 def test_thirty_mistakes_are_enough(make_predictions):
     scores = [number / 100 for number in range(50, 100)]
     made = make_predictions(["normal"] * 50, ["hate"] * 50, scores=scores)
-    found = report_on(made).worst_mistakes
+    found = build(made).worst_mistakes
     assert [each.score for each in found] == sorted(scores, reverse=True)[:30]
     tied = make_predictions(["normal"] * 50, ["hate"] * 50, scores=[0.8] * 50)
-    assert [each.id for each in report_on(tied).worst_mistakes] == sorted(tied.ids)[:30]
+    assert [each.id for each in build(tied).worst_mistakes] == sorted(tied.ids)[:30]
 
 
 def test_mistakes_are_those_under_the_headline_rule(make_predictions):
     made = make_predictions(["hate", "normal"], ["normal", "normal"], scores=[0.4, 0.3])
     given = META.model_copy(update={"threshold": "given"})
-    assert [each.id for each in report_on(made).worst_mistakes] == ["r0"]
-    (wrong,) = report_on(
+    assert [each.id for each in build(made).worst_mistakes] == ["r0"]
+    (wrong,) = build(
         make_predictions(["normal", "hate"], ["normal", "hate"], scores=[0.4, 0.6]),
         meta=given,
         threshold=0.35,

@@ -3,10 +3,10 @@ import io
 
 import pytest
 
-from service.fairness import ReportMeta, build_report, label_counts
+from service.fairness import label_counts
 from service.fairness.tables import bias_csv, performance_csv
+from tests.support.built_reports import META, build
 
-META = ReportMeta(base_model="tiny", template="simple", split="test")
 COUNTS = ["true_positive", "true_negative", "false_positive", "false_negative"]
 
 
@@ -22,12 +22,10 @@ def report(make_predictions):
     groups = ["a", "a", "a", "a", "b", None]
     scores = [0.9, 0.4, 0.6, 0.1, 0.8, 0.2]
     called = ["hate" if score >= 0.5 else "normal" for score in scores]
-    return build_report(
+    return build(
         make_predictions(labels, called, groups, scores),
         base=make_predictions(labels, ["hate"] * 6, groups),
         validation=make_predictions(["normal", "hate"], ["hate"] * 2, scores=[0.6, 0.7]),
-        meta=META,
-        positive_label="hate",
         train_counts=label_counts(["normal", "hate"], ["a", "b"]),
     )
 
@@ -75,7 +73,7 @@ def test_bias_in_the_originals_columns(report):
 
 def test_what_there_is_no_figure_of_is_empty_or_absent(make_predictions):
     made = make_predictions(["normal", "normal"], ["normal", "normal"], ["a", "a"])
-    report = build_report(made, meta=META, positive_label="hate")
+    report = build(made)
     lines = {line["strategy"]: line for line in read(performance_csv(report))}
     assert list(lines) == ["tuned", "always_positive", "group_majority"]
     assert (lines["tuned"]["f1_score"], lines["tuned"]["accuracy"]) == ("", "1.0")
@@ -92,7 +90,7 @@ def test_tuned_is_by_argmax_whatever_the_headline_and_a_given_threshold_has_its_
 ):
     made = make_predictions(["hate", "normal"], ["hate", "hate"], scores=[0.9, 0.6])
     given = META.model_copy(update={"threshold": "given"})
-    report = build_report(made, meta=given, positive_label="hate", threshold=0.7)
+    report = build(made, meta=given, threshold=0.7)
     lines = {line["strategy"]: line for line in read(performance_csv(report))}
     assert lines["tuned"]["false_positive"] == "1"
     assert lines["tuned_given"]["false_positive"] == "0"
@@ -101,7 +99,7 @@ def test_tuned_is_by_argmax_whatever_the_headline_and_a_given_threshold_has_its_
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
 def test_no_name_runs_as_a_formula(make_predictions, name):
     made = make_predictions(["hate", "normal"], ["hate", "normal"], [name, name])
-    report = build_report(made, meta=META, positive_label="hate")
+    report = build(made)
     lines = list(csv.reader(io.StringIO(bias_csv(report), newline="")))
     assert {line[1] for line in lines[1:]} == {f"'{name}"}
     header = next(csv.reader(io.StringIO(performance_csv(report), newline="")))
@@ -111,5 +109,5 @@ def test_no_name_runs_as_a_formula(make_predictions, name):
 def test_a_name_with_commas_quotes_and_line_ends_stays_one_cell(make_predictions):
     name = 'a,"b"\nc\rd'
     made = make_predictions(["hate", "normal"], ["hate", "normal"], [name, name])
-    report = build_report(made, meta=META, positive_label="hate")
+    report = build(made)
     assert {line["persona_tag"] for line in read(bias_csv(report))} == {name}

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from service.fairness import ReportMeta, build_report, label_counts, render_text
+from service.fairness import ReportMeta, label_counts, render_text
+from tests.support.built_reports import build
 
 META = ReportMeta(
     run_id="run_1", base_model="tiny", template="simple", split="test", checkpoint_step=6
@@ -25,12 +26,11 @@ def report(make_predictions):
         ]
     ]
     seen = make_predictions(labels, after, groups, drawn.random(90).tolist(), split="validation")
-    return build_report(
+    return build(
         make_predictions(labels, after, groups, drawn.random(90).tolist()),
         validation=seen,
         base=make_predictions(labels, before, groups, drawn.random(90).tolist()),
         meta=META,
-        positive_label="hate",
         train_counts=label_counts(labels, groups),
         caps=caps,
         min_f1=0.615,
@@ -112,19 +112,15 @@ def test_thresholds_parity_pairs_and_success_are_in_it(report):
 
 def test_small_p_values_are_not_rounded_to_0(make_predictions):
     labels = ["hate"] * 40
-    report = build_report(
+    report = build(
         make_predictions(labels, labels),
         base=make_predictions(labels, ["normal"] * 40),
-        meta=META,
-        positive_label="hate",
     )
     assert "p = 1.8e-12" in render_text(report)
 
 
 def test_without_base_caps_or_groups_only_what_there_is(make_predictions):
-    alone = build_report(
-        make_predictions(["hate", "normal"], ["hate", "normal"]), meta=META, positive_label="hate"
-    )
+    alone = build(make_predictions(["hate", "normal"], ["hate", "normal"]))
     text = render_text(alone)
     assert "→" not in text
     assert "Caps" not in text
@@ -132,14 +128,13 @@ def test_without_base_caps_or_groups_only_what_there_is(make_predictions):
     assert "No row has a group" in text
     assert "Between groups" not in text
     assert "Did training help" not in text
-    assert "fitted n/a no labelled validation rows were given" in " ".join(text.split())
+    assert "fitted n/a there are no labelled validation predictions" in " ".join(text.split())
 
 
 def test_names_from_the_data_cannot_steer_the_terminal(make_predictions):
-    hostile = build_report(
+    hostile = build(
         make_predictions(["hate"], ["hate"], ["\x1b[2Jgone\nline"]),
         meta=META.model_copy(update={"base_model": "m\x1b]0;title\x07"}),
-        positive_label="hate",
     )
     text = render_text(hostile)
     assert "\x1b" not in text

@@ -38,7 +38,7 @@ def test_wrong_verdicts_are_rarer_than_one_minus_confidence(total, true_rate, co
     """Exactly, over every possible count, with the true rate on the cap: the worst case."""
     chance = dict.fromkeys(["pass", "fail", "inconclusive"], 0.0)
     for count in range(total + 1):
-        verdict = verdicts.judge(count, total, true_rate, confidence)
+        verdict = verdicts.check_criterion(count, total, true_rate, confidence)
         chance[verdict] += binom.pmf(count, total, true_rate)
     assert chance["pass"] <= 1 - confidence + 1e-12
     assert chance["fail"] <= 1 - confidence + 1e-12
@@ -47,7 +47,7 @@ def test_wrong_verdicts_are_rarer_than_one_minus_confidence(total, true_rate, co
 
 def test_verdicts_on_drawn_data_err_as_rarely_as_promised_and_do_decide():
     drawn = np.random.default_rng(7).binomial
-    judged = [verdicts.judge(count, 400, 0.2, 0.95) for count in range(401)]
+    judged = [verdicts.check_criterion(count, 400, 0.2, 0.95) for count in range(401)]
 
     def share(verdict, true_rate):
         counts = drawn(400, true_rate, size=20_000)
@@ -62,11 +62,11 @@ def test_verdicts_on_drawn_data_err_as_rarely_as_promised_and_do_decide():
 
 def test_verdicts_by_hand():
     # 0 of n passes under c once (1 - c)^n < 0.05: 0.9^28 = 0.0523, 0.9^29 = 0.0471.
-    assert verdicts.judge(0, 28, 0.1, 0.95) == "inconclusive"
-    assert verdicts.judge(0, 29, 0.1, 0.95) == "pass"
+    assert verdicts.check_criterion(0, 28, 0.1, 0.95) == "inconclusive"
+    assert verdicts.check_criterion(0, 29, 0.1, 0.95) == "pass"
     # n of n fails over c once c^n < 0.05: 0.4^3 = 0.064, 0.4^4 = 0.0256.
-    assert verdicts.judge(3, 3, 0.4, 0.95) == "inconclusive"
-    assert verdicts.judge(4, 4, 0.4, 0.95) == "fail"
+    assert verdicts.check_criterion(3, 3, 0.4, 0.95) == "inconclusive"
+    assert verdicts.check_criterion(4, 4, 0.4, 0.95) == "fail"
     # One-sided at 0.95, not two-sided: (1 - c)^n < 0.025 would take 36.
     assert verdicts.further_needed(0, 10, 0.1, 0.95) == 19
     assert verdicts.further_needed(1, 1, 0.4, 0.95) == 3
@@ -74,16 +74,16 @@ def test_verdicts_by_hand():
 
 def test_a_limit_on_the_cap_is_not_past_it():
     # 0 of 2 at 0.99: (1 - upper)^2 = 0.01, so the limit is 0.9 exactly; mirrored for 2 of 2.
-    assert verdicts.judge(0, 2, 0.9, 0.99) == "inconclusive"
-    assert verdicts.judge(2, 2, 0.1, 0.99) == "inconclusive"
+    assert verdicts.check_criterion(0, 2, 0.9, 0.99) == "inconclusive"
+    assert verdicts.check_criterion(2, 2, 0.1, 0.99) == "inconclusive"
     assert verdicts.further_needed(0, 1, 0.9, 0.99) == 2
     assert verdicts.further_needed(1, 1, 0.1, 0.99) == 2
 
 
 def test_a_cap_of_0_never_passes_and_fails_on_one_error():
-    assert verdicts.judge(0, 10_000, 0.0, 0.95) == "inconclusive"
+    assert verdicts.check_criterion(0, 10_000, 0.0, 0.95) == "inconclusive"
     assert verdicts.further_needed(0, 10_000, 0.0, 0.95) is None
-    assert verdicts.judge(1, 10_000, 0.0, 0.95) == "fail"
+    assert verdicts.check_criterion(1, 10_000, 0.0, 0.95) == "fail"
 
 
 @settings(deadline=None, max_examples=300)
@@ -98,7 +98,7 @@ def test_a_cap_of_0_never_passes_and_fails_on_one_error():
 @example((3, 23), 0.1, 0.95)
 @example((13, 14), 0.97, 0.95)
 def test_further_needed_is_the_smallest_number_that_settles(proportion, bound, confidence):
-    if verdicts.judge(*proportion, bound, confidence) != "inconclusive":
+    if verdicts.check_criterion(*proportion, bound, confidence) != "inconclusive":
         return
     found = verdicts.further_needed(*proportion, bound, confidence)
     expected = brute_force(*proportion, bound, confidence)
@@ -110,7 +110,9 @@ def test_further_needed_is_the_smallest_number_that_settles(proportion, bound, c
 
 def test_rounding_against_the_verdict_is_what_makes_the_search_jump():
     """1 of 7 under 0.3: settled at some totals, and unsettled again after the next error."""
-    settled = [verdicts.judge(-(-rows // 7), rows, 0.3, 0.95) == "pass" for rows in range(8, 120)]
+    settled = [
+        verdicts.check_criterion(-(-rows // 7), rows, 0.3, 0.95) == "pass" for rows in range(8, 120)
+    ]
     first = settled.index(True)
     assert not all(settled[first:])
     assert verdicts.further_needed(1, 7, 0.3, 0.95) == first + 1
@@ -153,7 +155,7 @@ def test_an_inconclusive_cap_says_what_would_settle_it(count, settles):
 def test_an_observed_rate_on_the_cap_is_settled_by_no_number():
     tied = verdicts.judge_cap(cap(), rate(1, 10, 0.95, empty=""), 0.95)
     assert (tied.verdict, tied.needed_further, tied.would_settle) == ("inconclusive", None, None)
-    assert "the observed rate is the cap itself" in tied.reason
+    assert "the observed rate equals the cap" in tied.reason
 
 
 def test_a_rate_next_to_the_cap_is_settled_by_no_number_within_reach():

@@ -1,4 +1,7 @@
-"""A packed row as attention over it goes: buckets of rests, and pieces of them with few scores."""
+"""Attention layout of a packed row.
+
+Suffixes are in length buckets, and these are split into query blocks that fit the cache.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,19 +10,19 @@ import torch
 
 from worker.training.shared_prefix.packing import Layout
 
-WASTE = 0.2
-"""The share of a bucket that may be padding."""
+MAX_PADDING_SHARE = 0.2
+"""Share of a bucket's tokens that may be padding."""
 
-SCORES_AT_ONCE = 2**17
-"""Scores held at a time for each head, or those of 16 tokens."""
+MAX_BLOCK_SCORES = 2**17
+"""Attention scores per head computed at a time; a block has at least 16 queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`count` rests of at most `length` tokens behind the beginning at columns start..start+prefix.
+    """`count` suffixes of at most `length` tokens of the prefix at columns start..start+prefix.
 
-    Padding repeats a rest's last column; it stands to the right of every query that counts, so that
-    causality hides it.
+    Padding repeats a suffix's last column; it is to the right of every real query, so that
+    causality masks it.
     """
 
     start: int
@@ -27,15 +30,15 @@ class Bucket:
     count: int
     length: int
     rows: torch.Tensor
-    """(count x length): the columns of the packed row, padding included."""
+    """(count x length,): columns of the packed row, padding included."""
     padding: torch.Tensor | None
-    """Which of `rows` are padding; None where none is."""
-    kept: torch.Tensor | None
-    """Which are not; None where all are."""
+    """Indices of `rows` that are padding; None if there is no padding."""
+    real: torch.Tensor | None
+    """Indices of `rows` that are not padding; None if there is no padding."""
     columns: torch.Tensor
-    """The packed row's columns that `kept` stands for."""
-    spans: "list[Span]"
-    """Pieces of the rests with few scores each, in order."""
+    """The packed row's columns at `real`."""
+    blocks: "list[QueryBlock]"
+    """The queries of the suffixes in order, in blocks with few scores each."""
 
 
 @dataclass(slots=True)
@@ -44,10 +47,10 @@ class PackedRow:
 
     buckets: list[Bucket]
     calls: int = 0
-    """How often attention was computed over it: once for each layer that has any."""
+    """Number of attention calls over the row: one for each layer with attention."""
     windows: int = 0
-    """How often with a sliding window."""
-    masks: dict[tuple["Span", int | None], torch.Tensor] = field(default_factory=dict)
+    """Number of these calls that had a sliding window."""
+    masks: dict[tuple["QueryBlock", int | None], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, device: torch.device) -> "PackedRow":
@@ -56,87 +59,89 @@ class PackedRow:
             if segment.prefix:
                 buckets.append(_bucket(0, 0, [(segment.start, segment.prefix)], device))
             buckets += (
-                _bucket(segment.start, segment.prefix, alike, device)
-                for alike in _alike(segment.rests, segment.prefix)
+                _bucket(segment.start, segment.prefix, suffixes, device)
+                for suffixes in _split_by_length(segment.suffixes, segment.prefix)
             )
         return cls(buckets)
 
-    def mask(self, span: "Span", window: int | None, like: torch.Tensor) -> torch.Tensor:
-        """Additive, (span.queries, span.keys): 0 where a rest's token sees a key.
+    def mask(self, block: "QueryBlock", window: int | None, like: torch.Tensor) -> torch.Tensor:
+        """Return the additive mask, (block.queries, block.keys): 0 where a query sees a key.
 
-        Both count by position, so that a sliding window is not shifted by the other samples.
+        Queries and keys count by position, so that other samples do not shift a sliding window.
         """
-        if window is not None and window >= span.keys:
+        if window is not None and window >= block.keys:
             window = None
-        key = (span, window)
-        if (known := self.masks.get(key)) is not None:
-            return known
-        query = torch.arange(span.keys - span.queries, span.keys, device=like.device)[:, None]
-        seen = torch.arange(span.keys, device=like.device)[None]
-        hidden = seen > query
+        key = (block, window)
+        if (cached := self.masks.get(key)) is not None:
+            return cached
+        query = torch.arange(block.keys - block.queries, block.keys, device=like.device)[:, None]
+        keys = torch.arange(block.keys, device=like.device)[None]
+        masked = keys > query
         if window is not None:
-            hidden |= query - seen >= window
-        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-        mask.masked_fill_(hidden, float("-inf"))
-        if mask.numel() <= SCORES_AT_ONCE:  # all layers need it; larger ones are made anew
+            masked |= query - keys >= window
+        mask = torch.zeros(masked.shape, dtype=like.dtype, device=like.device)
+        mask.masked_fill_(masked, float("-inf"))
+        if mask.numel() <= MAX_BLOCK_SCORES:  # reused by all layers; larger ones are recomputed
             self.masks[key] = mask
         return mask
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """`queries` tokens of a bucket's rests from `first` on, and the `keys` up to their last one."""
+class QueryBlock:
+    """`queries` tokens of a bucket's suffixes from `first` on, and the `keys` that they see."""
 
     first: int
     queries: int
     keys: int
 
 
-def _spans(count: int, prefix: int, length: int) -> list[Span]:
-    """Causality: keys behind a piece's last query need not be looked at."""
-    queries = max(SCORES_AT_ONCE // (count * (prefix + length)), 16)
+def _query_blocks(count: int, prefix: int, length: int) -> list[QueryBlock]:
+    """Split a bucket's queries; by causality a block needs no keys behind its last query."""
+    queries = max(MAX_BLOCK_SCORES // (count * (prefix + length)), 16)
     return [
-        Span(first, min(queries, length - first), prefix + min(first + queries, length))
+        QueryBlock(first, min(queries, length - first), prefix + min(first + queries, length))
         for first in range(0, length, queries)
     ]
 
 
-def _alike(rests: Sequence[tuple[int, int]], prefix: int) -> list[list[tuple[int, int]]]:
-    """Stretches of the rests with few scores and at most the share WASTE of padding.
-
-    The shortest rest comes first.
-    """
-    stretches: list[list[tuple[int, int]]] = []
+def _split_by_length(
+    suffixes: Sequence[tuple[int, int]], prefix: int
+) -> list[list[tuple[int, int]]]:
+    """Split suffixes, shortest first, into buckets with few scores and little padding."""
+    buckets: list[list[tuple[int, int]]] = []
     tokens = 0
-    for rest in rests:
-        tokens += rest[1]
-        width = rest[1] * (len(stretches[-1]) + 1) if stretches else 0
-        alike = width * (1 - WASTE) <= tokens and width * (prefix + rest[1]) <= SCORES_AT_ONCE
-        if stretches and alike:
-            stretches[-1].append(rest)
+    for suffix in suffixes:
+        tokens += suffix[1]
+        width = suffix[1] * (len(buckets[-1]) + 1) if buckets else 0
+        fits = (
+            width * (1 - MAX_PADDING_SHARE) <= tokens
+            and width * (prefix + suffix[1]) <= MAX_BLOCK_SCORES
+        )
+        if buckets and fits:
+            buckets[-1].append(suffix)
         else:
-            stretches.append([rest])
-            tokens = rest[1]
-    return stretches
+            buckets.append([suffix])
+            tokens = suffix[1]
+    return buckets
 
 
 def _bucket(
-    start: int, prefix: int, rests: Sequence[tuple[int, int]], device: torch.device
+    start: int, prefix: int, suffixes: Sequence[tuple[int, int]], device: torch.device
 ) -> Bucket:
-    longest = rests[-1][1]
-    places = torch.arange(longest, device=device)
-    begins, lengths = torch.tensor(rests, device=device).T[:, :, None]
-    rows = (begins + places.minimum(lengths - 1)).flatten()
-    is_kept = (places < lengths).flatten()
-    whole = bool(is_kept.all())
+    longest = suffixes[-1][1]
+    offsets = torch.arange(longest, device=device)
+    starts, lengths = torch.tensor(suffixes, device=device).T[:, :, None]
+    rows = (starts + offsets.minimum(lengths - 1)).flatten()
+    is_real = (offsets < lengths).flatten()
+    unpadded = bool(is_real.all())
     return Bucket(
         start,
         prefix,
-        len(rests),
+        len(suffixes),
         longest,
         rows,
-        None if whole else (~is_kept).nonzero()[:, 0],
-        None if whole else is_kept.nonzero()[:, 0],
-        rows[is_kept],
-        _spans(len(rests), prefix, longest),
+        None if unpadded else (~is_real).nonzero()[:, 0],
+        None if unpadded else is_real.nonzero()[:, 0],
+        rows[is_real],
+        _query_blocks(len(suffixes), prefix, longest),
     )

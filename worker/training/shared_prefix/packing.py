@@ -1,16 +1,16 @@
-"""Shared-prefix packing: the samples of a step with what they have in common written once.
+"""Shared-prefix packing: the common prefixes of a step's samples are computed once.
 
-A classifier's prompts begin alike. Samples that share a beginning form a group; a pack is one row
-of tokens, each group's beginning once and then the rest of each of its samples:
+A classifier's prompts have a common prefix. Samples that share a prefix form a group; a pack is one
+row of tokens, with each group's prefix once, followed by the suffix of each of its samples:
 
-    beginning A · rest A1 · rest A2 · … · beginning B · rest B1 · …
+    prefix A · suffix A1 · suffix A2 · … · prefix B · suffix B1 · …
 
-A rest attends to its beginning and to itself alone, and its positions go on from the beginning's.
-Every sample thus sees what it would see in a row of its own, and the loss over a pack is the sum of
-its samples' losses; only work done twice is left out. LoRA dropout is the one difference: the
-beginning's activations are there once, so a pack's samples share one mask for them, drawn anew for
-each pack, while their rests have masks of their own. A sample by itself meets the same distribution
-of masks as without packing.
+A suffix attends to its prefix and to itself only, and its positions continue those of the prefix.
+Every sample therefore attends to the same tokens as in a row of its own, and the loss of a pack is
+the sum of its samples' losses; only repeated work is avoided. LoRA dropout is the one difference:
+the activations of a prefix exist once, so the samples of a pack share one dropout mask for them,
+drawn anew for each pack, while their suffixes have masks of their own. The distribution of masks
+for a single sample is the same as without packing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,13 +21,13 @@ from typing import Literal
 from worker.data.prefixes import common_length
 from worker.data.tokenize import Example
 
-MOST_AT_ONCE = 512
-"""Samples among which groups are sought; the search takes time that grows with its square."""
+MAX_GROUPING_SAMPLES = 512
+"""Number of samples that are grouped at a time; the time for it grows with the square."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Samples that begin with the same `prefix` tokens, each longer than that, shortest first."""
+    """Samples with a common prefix of `prefix` tokens, all longer than that, shortest first."""
 
     prefix: int
     samples: list[Example]
@@ -47,25 +47,25 @@ def width(pack: Pack) -> int:
 
 
 def find_groups(samples: Sequence[Example]) -> list[Group]:
-    """The grouping that stores the fewest tokens, in an order that depends on the samples alone.
+    """Return the grouping with the fewest tokens, in an order that depends on the samples alone.
 
-    Sorted by their ids, samples that share a beginning stand together, so an optimal grouping cuts
-    the sorted list into stretches; dynamic programming over its ends finds it. Groups are one level
-    deep: a beginning is not itself built from a beginning.
+    Samples sorted by their ids have common prefixes with their neighbours, so an optimal grouping
+    splits the sorted list into intervals; dynamic programming over their ends finds it. Groups have
+    one level: a prefix is not itself composed of prefixes.
     """
     ordered = sorted(samples, key=lambda sample: (sample.ids, sample.start))
     groups: list[Group] = []
-    for first in range(0, len(ordered), MOST_AT_ONCE):
-        groups += _best_cut(ordered[first : first + MOST_AT_ONCE])
+    for first in range(0, len(ordered), MAX_GROUPING_SAMPLES):
+        groups += _optimal_groups(ordered[first : first + MAX_GROUPING_SAMPLES])
     return groups
 
 
-def _best_cut(ordered: list[Example]) -> list[Group]:
+def _optimal_groups(ordered: list[Example]) -> list[Group]:
     shared = [common_length([a.ids, b.ids]) for a, b in pairwise(ordered)]
-    saved = [0] * (len(ordered) + 1)  # at most, among the first n
-    begins = list(range(-1, len(ordered)))  # where the last group of the first n begins
+    saved = [0] * (len(ordered) + 1)  # maximum of saved tokens among the first n
+    begins = list(range(-1, len(ordered)))  # start of the last group of the first n
     for end in range(1, len(ordered) + 1):
-        length = len(ordered[end - 1].ids) - 1  # a token at least stays with each sample
+        length = len(ordered[end - 1].ids) - 1  # at least one token of each sample remains
         best, begin = saved[end - 1], end - 1
         for start in range(end - 2, -1, -1):
             length = min(length, shared[start], len(ordered[start].ids) - 1)
@@ -87,24 +87,26 @@ def _best_cut(ordered: list[Example]) -> list[Group]:
     return groups[::-1]
 
 
-def cut(samples: Sequence[Example], budget: int, parts: int = 1) -> list[Pack]:
-    """The samples in packs of about equal width.
+def pack_samples(samples: Sequence[Example], budget: int, min_packs: int = 1) -> list[Pack]:
+    """Return the samples in packs of about equal width.
 
-    A pack takes at most `budget` tokens, one sample at least; there are as few packs as that
-    allows, but at least `parts` where there are so many samples.
+    A pack has at most `budget` tokens, but at least one sample. The number of packs is the smallest
+    possible, but at least `min_packs` if there are as many samples.
     """
     if not samples:
         return []
     groups = find_groups(samples)
-    count = max(len(list(_fill(groups, budget))), parts)
-    least, most = 0, max(budget, max(len(sample.ids) for sample in samples))
-    while most - least > 1:  # the narrowest packs of which `count` suffice
-        middle = (least + most) // 2
+    count = max(len(list(_fill(groups, budget))), min_packs)
+    too_narrow, wide_enough = 0, max(budget, max(len(sample.ids) for sample in samples))
+    while (
+        wide_enough - too_narrow > 1
+    ):  # bisect for the smallest width at which `count` packs suffice
+        middle = (too_narrow + wide_enough) // 2
         if len(list(_fill(groups, middle))) <= count:
-            most = middle
+            wide_enough = middle
         else:
-            least = middle
-    return list(_fill(groups, most))
+            too_narrow = middle
+    return list(_fill(groups, wide_enough))
 
 
 def _fill(groups: Sequence[Group], budget: int) -> Iterator[Pack]:
@@ -113,14 +115,14 @@ def _fill(groups: Sequence[Group], budget: int) -> Iterator[Pack]:
     for group in groups:
         open_samples: list[Example] = []
         for sample in group.samples:
-            rest = len(sample.ids) - group.prefix
-            needed = rest if open_samples else rest + group.prefix
+            suffix_length = len(sample.ids) - group.prefix
+            needed = suffix_length if open_samples else suffix_length + group.prefix
             if used and used + needed > budget:
                 if open_samples:
                     pack.append(Group(group.prefix, open_samples))
                 yield pack
                 pack, used, open_samples = [], 0, []
-                needed = rest + group.prefix
+                needed = suffix_length + group.prefix
             open_samples.append(sample)
             used += needed
         pack.append(Group(group.prefix, open_samples))
@@ -130,33 +132,33 @@ def _fill(groups: Sequence[Group], budget: int) -> Iterator[Pack]:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Which hidden state predicts which token, and for how many samples.
+    """Target tokens, the hidden states that predict them, and the number of samples they count for.
 
-    A beginning's own targets count once for each sample that has it.
+    A target within a prefix counts once for each sample of the group that trains on it.
     """
 
-    places: list[int]
+    columns: list[int]
     tokens: list[int]
     weights: list[int]
     origins: list[tuple[Example, int]]
-    """A sample that has the target, and where in its ids."""
+    """For each target a sample that contains it, and its index in the sample's ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where a group lies in the row: its beginning, then (first column, length) of each rest.
+    """Columns of a group: `start` and length of its prefix, (first column, length) of its suffixes.
 
-    The shortest rest comes first.
+    The shortest suffix comes first.
     """
 
     start: int
     prefix: int
-    rests: list[tuple[int, int]]
+    suffixes: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A pack written out as one row of `ids` with their `positions`."""
+    """A pack as one row of `ids` with their `positions`."""
 
     ids: list[int]
     positions: list[int]
@@ -164,7 +166,7 @@ class Layout:
     targets: Targets
 
 
-def lay_out(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
+def build_layout(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
     ids: list[int] = []
     positions: list[int] = []
     segments: list[Segment] = []
@@ -173,27 +175,27 @@ def lay_out(pack: Pack, train_on: Literal["completion", "all"]) -> Layout:
         start, prefix = len(ids), group.prefix
         ids += group.samples[0].ids[:prefix]
         positions += range(prefix)
-        rests = []
-        firsts = [max(s.start, 1) if train_on == "completion" else 1 for s in group.samples]
-        # The one whose answer begins first: what is a target of any in the beginning is one of its.
-        early = group.samples[firsts.index(min(firsts))]
-        for place in range(1, prefix):
-            if weight := sum(first <= place for first in firsts):
-                targets.places.append(start + place - 1)
-                targets.tokens.append(ids[start + place])
+        suffixes = []
+        first_targets = [max(s.start, 1) if train_on == "completion" else 1 for s in group.samples]
+        # The sample whose answer starts first: all targets within the prefix are among its targets.
+        earliest = group.samples[first_targets.index(min(first_targets))]
+        for index in range(1, prefix):
+            if weight := sum(first_target <= index for first_target in first_targets):
+                targets.columns.append(start + index - 1)
+                targets.tokens.append(ids[start + index])
                 targets.weights.append(weight)
-                targets.origins.append((early, place))
-        for sample, first in zip(group.samples, firsts, strict=True):
+                targets.origins.append((earliest, index))
+        for sample, first_target in zip(group.samples, first_targets, strict=True):
             begin = len(ids)
-            rests.append((begin, len(sample.ids) - prefix))
+            suffixes.append((begin, len(sample.ids) - prefix))
             ids += sample.ids[prefix:]
             positions += range(prefix, len(sample.ids))
-            for place in range(max(first, prefix), len(sample.ids)):
-                # What the first token of a rest is predicted by ends the beginning.
-                before = begin + place - 1 - prefix if place > prefix else start + prefix - 1
-                targets.places.append(before)
-                targets.tokens.append(sample.ids[place])
+            for index in range(max(first_target, prefix), len(sample.ids)):
+                # The last hidden state of the prefix predicts the first token of a suffix.
+                column = begin + index - 1 - prefix if index > prefix else start + prefix - 1
+                targets.columns.append(column)
+                targets.tokens.append(sample.ids[index])
                 targets.weights.append(1)
-                targets.origins.append((sample, place))
-        segments.append(Segment(start, prefix, rests))
+                targets.origins.append((sample, index))
+        segments.append(Segment(start, prefix, suffixes))
     return Layout(ids, positions, segments, targets)
