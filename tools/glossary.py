@@ -29,7 +29,7 @@ PHRASES = (
     Phrase(r"half (?:of )?(?:a|the) surrogate pair", "unpaired surrogate"),
     Phrase(r"unheard of", "has not renewed its lease"),
     Phrase(r"heard (?:of|from) (?:it|them|a worker|the worker)", "received; renewed its lease"),
-    Phrase(r"(?:the|a) first process", "rank 0"),
+    Phrase(r"the first process(?! (?:that|to|which))", "rank 0", only=("worker/", "docs/")),
     Phrase(r"helper (?:process|rank)(?:es|s)?", "nonzero rank", only=("worker/", "docs/")),
     Phrase(r"buckets? of rests?", "suffixes in length buckets"),
     Phrase(r"(?:the|its|their|of|and) rests", "suffixes"),

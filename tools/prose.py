@@ -60,7 +60,8 @@ def _comment(line: str, strings: "list[tuple[int, int]] | tuple[()]") -> str | N
     return None
 
 
-_INLINE_CODE = re.compile(r"`[^`\n]+`")
+_NO_PROSE = re.compile(r"`[^`\n]+`|(?<=\])\([^)\s]*\)")
+"""Inline code and link targets."""
 
 
 def markdown_prose(source: list[str]) -> Iterator[Prose]:
@@ -72,7 +73,7 @@ def markdown_prose(source: list[str]) -> Iterator[Prose]:
                 yield Prose("\n".join(paragraph), number - len(paragraph))
             paragraph = []
         else:
-            paragraph.append(_INLINE_CODE.sub("``", line))
+            paragraph.append(_NO_PROSE.sub("``", line))
 
 
 def marked_lines(source: list[str]) -> Iterator[tuple[str, bool]]:

@@ -47,20 +47,21 @@ CORRECT = (
     "At least 3 and at most 5 bytes. Most rows have a label. It rests on three assumptions.",
     "Half a page. Backpropagation gives gradients. The given value is held in memory.",
     "The process first writes; rank 0 was first. Overlaid, a layover. The form field `format`.",
+    "The first process that comes by holds the lock.",
     "The user is asked whether the house rules apply; a storm of requests; the scene.",
 )
 
 
 @pytest.mark.parametrize("text", FORBIDDEN)
 def test_a_phrase_is_found_with_its_replacement(text):
-    ((_, phrase, replacement),) = phrases_in(text, "service/module.py")
+    ((_, phrase, replacement),) = phrases_in(text, "worker/module.py")
     assert phrase.lower() in text.lower()
     assert FORBIDDEN[text] in replacement
 
 
 @pytest.mark.parametrize("text", CORRECT)
 def test_correct_english_is_left_alone(text):
-    assert list(phrases_in(text, "service/module.py")) == []
+    assert list(phrases_in(text, "worker/module.py")) == []
 
 
 def test_words_of_the_test_harness_are_forbidden_there_alone():
@@ -110,7 +111,8 @@ def test_names_of_the_glossary_are_forbidden():
 
 def test_markdown_is_read_without_its_code():
     text = (
-        "# Title\n\nThe worker is\naway.\n\n```\nwake-up\n```\n\nSee `wake-up` and\nthe wake-up.\n"
+        "# Title\n\nThe worker is\naway.\n\n```\nwake-up\n```\n\nSee `wake-up` and\n"
+        "[this](0018-wake-up.md) wake-up.\n"
     )
     assert list(check_markdown("docs/page.md", text)) == [
         'docs/page.md:3: "is away"; write: is unavailable, is unreachable',
