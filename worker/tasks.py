@@ -49,7 +49,7 @@ def make_worker(settings: Settings) -> tuple[Celery, JobLoop]:
         shutdown.request()
 
     def start(**_: Any) -> None:
-        job_directory.sweep(settings.jobs_dir)
+        job_directory.remove_abandoned(settings.jobs_dir)
         sweeper.start()
         loop.start()
 

@@ -18,6 +18,8 @@ from service.store.tables import DEFAULT_PROJECT, Job, Project
 from service.usecases import api_keys
 from tests.support.installation import wait_until
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_up_equals_the_models_and_down_and_up_again(kind, tmp_path, request):
@@ -160,10 +162,13 @@ def test_a_client_that_vanished_in_a_transaction_holds_no_row(migrated_postgres,
     monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_MS", 300)
     vanished = Database(migrated_postgres)
     other = Database(migrated_postgres)
+    taken = False
     with pytest.raises(Unavailable), vanished.write() as session:  # noqa: PT012 - one transaction
         session.execute(text("UPDATE project SET id = id"))
-        with other.write() as waiting:
+        with other.write() as waiting:  # Unavailable, too, if the row stays held
             waiting.execute(text("UPDATE project SET id = id"))
+        taken = True
+    assert taken
     vanished.dispose()
     other.dispose()
 

@@ -84,6 +84,7 @@ def test_what_hinders_is_listed_with_the_numbers_needed(client, scored):
         ("cap", "middle_east"),
         ("min_f1", None),
     }
+    assert len(report["caps"]) == 3
     for cap in report["caps"]:
         one = found["cap", cap["group"]]
         assert (one["verdict"], one["limit"]) == (cap["verdict"], cap["max"])

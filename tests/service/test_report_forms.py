@@ -50,6 +50,7 @@ def test_a_page_of_its_own(client, run, which):
         assert page.text.lower().startswith("<!doctype html>")
     # The texts of what it got wrong are there, and of nothing else.
     wrong = [row for row in run.of("test") if row.label == "normal" and row.group == "lgbtq"][:4]
+    assert len(wrong) == 4
     for row in wrong:
         assert row.text in page.text.replace("&#39;", "'").replace("&#34;", '"')
     assert run.of("test")[-1].text not in page.text

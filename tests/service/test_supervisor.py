@@ -19,8 +19,8 @@ from tests.support.attempts import PROGRAM, House, in_background
 from tests.support.installation import wait_until
 from tests.support.log_lines import caught
 from worker import tasks
-from worker.supervision import job_directory
 from worker.supervision import supervisor as module
+from worker.supervision.job_preparation import JobPreparation
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_store_that_hangs_does_not_keep_the_job(house, monkeypatch, name, how)
             job_control.cancel(session, job)
         elif how == "fenced":
             lost = FailureReason.WORKER_LOST
-            jobs.give_back(session, job, job.token, lost, "", free=False)
+            jobs.return_to_queue(session, job, job.token, lost, "", free=False)
     if how == "shutdown":
         house.shutdown.request()
     attempt.join(timeout=20)
@@ -425,7 +425,9 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before(house, client):
     assert "step 4" in warning["detail"]
     log = client.get(f"/v1/runs/{house.run_id}/logs").text
     assert log.splitlines()[-1] == "checkpoints/checkpoint-2"
-    for checkpoint in client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]:
+    checkpoints = client.get(f"/v1/runs/{house.run_id}/checkpoints").json()["data"]
+    assert [checkpoint["step"] for checkpoint in checkpoints] == [2, 4]
+    for checkpoint in checkpoints:
         (file,) = checkpoint["files"]
         url = f"/v1/runs/{house.run_id}/checkpoints/{checkpoint['step']}/download?path=adapter.bin"
         assert hashlib.sha256(client.get(url).content).hexdigest() == file["sha256"]
@@ -463,9 +465,9 @@ def test_a_job_that_went_to_another_is_left_alone(house):
     running = in_background(attempt)
     wait_until(lambda: house.job.step == 1)
     with house.context.database.write() as session:
-        job = jobs.hold(session, attempt.claim)
+        job = jobs.lock_for_worker(session, attempt.claim)
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, attempt.claim.token, lost, "", free=False)
+        jobs.return_to_queue(session, job, attempt.claim.token, lost, "", free=False)
     house.attempt("save(3)").run()
     running.join(timeout=20)
     assert house.job.status == JobStatus.SUCCEEDED
@@ -563,15 +565,15 @@ def test_every_thread_of_a_worker_logs_with_the_ids_of_its_job(
 
         return act
 
-    laid_out = job_directory.prepare
+    prepare_directory = JobPreparation.prepare
 
     def prepare(*arguments):
         structlog.get_logger("worker.here").info("laying out")
-        return laid_out(*arguments)
+        return prepare_directory(*arguments)
 
     monkeypatch.setattr(jobs, "renew", failing_once(jobs.renew))
     monkeypatch.setattr(program_events, "ship", failing_once(program_events.ship))
-    monkeypatch.setattr(job_directory, "prepare", prepare)
+    monkeypatch.setattr(JobPreparation, "prepare", prepare)
     monkeypatch.setattr(tasks, "Database", lambda _: context.database)
     go = tmp_path / "go"
     program = PROGRAM + textwrap.dedent(LINGERING).replace("GO", repr(str(go)))
@@ -628,9 +630,9 @@ def test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was(house, c
     log.write_text("one\n")
     attempt.shipper.ship_log()
     with house.context.database.write() as session:
-        job = jobs.hold(session, attempt.claim)
+        job = jobs.lock_for_worker(session, attempt.claim)
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, attempt.claim.token, lost, "", free=False)
+        jobs.return_to_queue(session, job, attempt.claim.token, lost, "", free=False)
     log.write_text("one\ntwo\n")
     with pytest.raises(Fenced):
         attempt.shipper.ship_log()
@@ -650,5 +652,5 @@ def test_a_log_that_grows_leaves_two_of_itself_in_the_store(house):
         attempt.shipper.ship_log()
     assert house.log == "one two three"
     assert len(stored(house)) == 2
-    attempt.shipper.tidy()
+    attempt.shipper.remove_orphans()
     assert stored(house) == named(house)

@@ -40,8 +40,8 @@ def told(client, run_id):
 
 def give_back(context, worker, *, free=True):
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
-        return jobs.give_back(
+        job = jobs.lock_for_worker(session, worker.current)
+        return jobs.return_to_queue(
             session, job, worker.current.token, FailureReason.CRASHED, "it fell", free=free
         )
 
@@ -122,6 +122,7 @@ def test_while_access_is_open_nobody_is_named(client, run_id):
     assert client.get(f"/v1/runs/{run_id}").json()["created_by"] is None
     client.post(f"/v1/runs/{run_id}/cancel")
     events = client.get(f"/v1/runs/{run_id}/events").json()["data"]
+    assert [event["data"]["status"] for event in events] == ["queued", "cancelled"]
     assert all("by" not in event["data"] for event in events)
 
 

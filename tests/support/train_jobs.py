@@ -71,13 +71,13 @@ def sentence(number: int, length: int = 8) -> str:
 
 
 def rows(train: int = 24, validation: int = 8, test: int = 12) -> list[dict[str, Any]]:
-    """Canonical rows; 'hate' where the sentence says never."""
-    made = []
+    """Canonical rows; 'hate' if the sentence contains 'never'."""
+    canonical = []
     for split, count in (("train", train), ("validation", validation), ("test", test)):
         for number in range(count):
             hateful = number % 2 == 0
             text = sentence(number, 4 + number % 9) + (" never" if hateful else " help")
-            made.append(
+            canonical.append(
                 {
                     "id": f"{split}-{number}",
                     "text": text,
@@ -90,12 +90,15 @@ def rows(train: int = 24, validation: int = 8, test: int = 12) -> list[dict[str,
                     "split": split,
                 }
             )
-    return made
+    return canonical
 
 
-def write_rows(path: Path, made: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, dataset: list[dict[str, Any]]) -> None:
+    """Write canonical rows as a dataset file."""
     names = ["id", "text", "messages", "label", "group", "source", "detail", "rationale", "split"]
-    pq.write_table(pa.Table.from_pylist(made, pa.schema([(n, pa.string()) for n in names])), path)
+    pq.write_table(
+        pa.Table.from_pylist(dataset, pa.schema([(n, pa.string()) for n in names])), path
+    )
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -127,10 +130,10 @@ def make_job(
     directory: Path,
     models: Path,
     run_spec: RunSpec,
-    made: list[dict[str, Any]] | None = None,
+    dataset: list[dict[str, Any]] | None = None,
     **fields: Any,
 ) -> Path:
-    """Lay out a job directory as the supervisor does."""
+    """Fill a job directory as the supervisor does."""
     directory.mkdir(parents=True, exist_ok=True)
     job = Job(
         **{
@@ -145,24 +148,24 @@ def make_job(
         | fields
     )
     (directory / "job.json").write_text(job.model_dump_json())
-    write_rows(directory / "dataset.parquet", rows() if made is None else made)
+    write_rows(directory / "dataset.parquet", rows() if dataset is None else dataset)
     return directory
 
 
 def token_examples(count: int = 8) -> list[Any]:
-    """Rows as the loop gets them: alike at first, then random, of several lengths."""
+    """Tokenized rows of several lengths: equal at first, then random."""
     import torch
 
     from worker.data.tokenize import Example
 
     generator = torch.Generator().manual_seed(5)
-    made = []
+    examples = []
     for number in range(count):
         length = 12 + 5 * number % 17
         ids = torch.randint(10, 400, (length,), generator=generator).tolist()
         ids[:5] = [7, 8, 9, 8, 7]
-        made.append(Example(ids, length - 2 - number % 3))
-    return made
+        examples.append(Example(ids, length - 2 - number % 3))
+    return examples
 
 
 def make_trainer(
@@ -174,7 +177,7 @@ def make_trainer(
     family: str = "llama",
     **fields: Any,
 ) -> Any:
-    """A loop in this process. `load(family)` gives its model and tokenizer."""
+    """Return a trainer in this process; `load(family)` returns its model and tokenizer."""
     from accelerate import Accelerator
 
     from worker.modeling.fused_layers import fuse_layers
@@ -210,7 +213,7 @@ def make_trainer(
 
 
 def stop_at(trainer: Any, step: int) -> None:
-    """Have TERM come while the trainer makes that step."""
+    """Request a stop while the trainer computes that step."""
     make_step = trainer._step
 
     def stopping() -> Any:
@@ -228,7 +231,7 @@ def environment() -> dict[str, str]:
 def start(
     directory: Path, *arguments: str, program: str = "train", **options: Any
 ) -> subprocess.Popen[bytes]:
-    """A program as a child process; standard input is closed unless asked otherwise."""
+    """Start a program as a child process; by default its standard input is closed."""
     return subprocess.Popen(
         [sys.executable, "-m", f"worker.programs.{program}", str(directory), *arguments],
         cwd=directory,
@@ -239,14 +242,14 @@ def start(
 
 
 def run(directory: Path, program: str = "train") -> tuple[int, list[ProgramEvent]]:
-    """Run a program to its end: exit status and events."""
+    """Run a program to its end; return exit status and events."""
     started = start(directory, program=program)
     started.communicate(timeout=120)
     return started.returncode, events(directory)
 
 
 def run_here(directory: Path, name: str = "train") -> tuple[int, list[ProgramEvent]]:
-    """The same in this process, where the libraries are loaded already."""
+    """Run a program in this process, where the libraries are imported already."""
     from worker.runtime import imports
     from worker.runtime import launch as program
     from worker.runtime.events import StopSignal
@@ -259,17 +262,18 @@ def run_here(directory: Path, name: str = "train") -> tuple[int, list[ProgramEve
 
 def events(directory: Path) -> list[ProgramEvent]:
     lines = (directory / "events.jsonl").read_text().splitlines()
-    found = [program_event.validate_json(line) for line in lines]
-    assert [event.seq for event in found] == list(range(1, len(found) + 1))
-    return found
+    parsed = [program_event.validate_json(line) for line in lines]
+    assert [event.seq for event in parsed] == list(range(1, len(parsed) + 1))
+    return parsed
 
 
-def of_type(found: list[ProgramEvent], kind: str) -> list[Any]:
-    return [event for event in found if event.type == kind]
+def of_type(program_events: list[ProgramEvent], kind: str) -> list[Any]:
+    """Return the events of one type."""
+    return [event for event in program_events if event.type == kind]
 
 
 def board_scalars(directory: Path, tag: str = "train/loss") -> list[tuple[int, float]]:
-    """(step, value) as TensorBoard reads them from all the event files in the directory."""
+    """Return (step, value) as TensorBoard reads them from all event files in the directory."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(directory))

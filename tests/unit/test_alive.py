@@ -66,6 +66,7 @@ def test_a_worker_is_alive_for_a_while_after_each_beat(tmp_path):
 
 def test_a_beat_that_cannot_be_written_disturbs_nobody(tmp_path):
     container_health.beat(tmp_path / "gone")
+    assert not container_health.worker_is_alive(tmp_path / "gone", sweep_seconds=10)
 
 
 def test_a_sweep_that_fails_is_a_sign_of_life_and_one_that_hangs_is_none(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.settings import Settings
 from worker.supervision import job_directory
 from worker.supervision.kernel_oom import oom_kills
@@ -111,7 +111,7 @@ OWNER = """
 import sys, pathlib
 from worker.supervision import job_directory
 directory = pathlib.Path(sys.argv[1])
-with job_directory.held(directory):
+with job_directory.owned(directory):
     directory.mkdir()
     (directory / "file").write_text("x")
     print("ready", flush=True)
@@ -133,15 +133,15 @@ def owner_of(directory) -> subprocess.Popen[bytes]:
 
 def test_a_job_directory_is_swept_when_its_owner_was_killed_and_not_before(tmp_path):
     jobs_dir = tmp_path / "jobs"
-    assert job_directory.sweep(jobs_dir) == 0
+    assert job_directory.remove_abandoned(jobs_dir) == 0
     with owner_of(jobs_dir / "job_1-1") as owner:
-        assert job_directory.sweep(jobs_dir) == 0
+        assert job_directory.remove_abandoned(jobs_dir) == 0
         assert (jobs_dir / "job_1-1" / "file").exists()
         owner.kill()
     (jobs_dir / "job_0-1").mkdir()  # of a version without locks
     for stranger in ("thesis", "job_x", ".lock", "job_1-1.txt"):  # a person's own
         (jobs_dir / stranger).mkdir()
-    assert job_directory.sweep(jobs_dir) == 2
+    assert job_directory.remove_abandoned(jobs_dir) == 2
     left = {path.name for path in jobs_dir.iterdir()}
     assert left == {"thesis", "job_x", ".lock", "job_1-1.txt"}
 
@@ -154,8 +154,8 @@ def test_a_job_directory_is_gone_when_its_owner_is_done(tmp_path):
 
 
 def test_a_directory_held_in_this_process_is_not_swept(tmp_path):
-    with job_directory.held(tmp_path / "job_1-1"):
-        assert job_directory.sweep(tmp_path) == 0
+    with job_directory.owned(tmp_path / "job_1-1"):
+        assert job_directory.remove_abandoned(tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,7 +208,7 @@ def store(tmp_path):
 def test_what_is_put_says_its_size_and_hash(store):
     files, source, stored = store
     digest = "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882"
-    assert stored == Stored(10, digest)
+    assert stored == StoredFile(10, digest)
     assert files.put_file(source, "part", 4).size == 4
     assert (files.root / "part").read_bytes() == b"0123"
     assert files.put_file(source, "more", 99) == stored  # there is no more
@@ -223,7 +223,7 @@ def test_a_file_that_is_not_what_was_put_is_noticed(store, tmp_path, content):
         (files.root / "runs/a/file").unlink()
     else:
         (files.root / "runs/a/file").write_bytes(content)
-    with pytest.raises(Damaged, match="runs/a/file"):
+    with pytest.raises(DamagedFile, match="runs/a/file"):
         files.fetch("runs/a/file", tmp_path / "other", stored)
 
 
@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_read_is_damaged(store, tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(files, "open", broken)
-    with pytest.raises(Damaged, match="cannot be read"):
+    with pytest.raises(DamagedFile, match="cannot be read"):
         files.fetch("runs/a/file", tmp_path / "copy", stored)
 
 
@@ -255,7 +255,7 @@ def test_tidying_leaves_what_is_named_and_what_lies_elsewhere(store):
     files, source, _ = store
     for key in ("runs/a/deep/kept", "runs/a/deep/gone", "runs/a/.x.part", "runs/ab/file"):
         files.put_file(source, key)
-    assert files.tidy("runs/a", {"runs/a/deep/kept", "runs/ab/file"}) == 3
+    assert files.remove_except("runs/a", {"runs/a/deep/kept", "runs/ab/file"}) == 3
     left = [path.relative_to(files.root).as_posix() for path in files.root.rglob("*")]
     assert {path for path in left if "." not in path} == {
         "runs",
@@ -265,9 +265,9 @@ def test_tidying_leaves_what_is_named_and_what_lies_elsewhere(store):
         "runs/ab",
         "runs/ab/file",
     }
-    assert files.tidy("runs/a", set()) == 1
+    assert files.remove_except("runs/a", set()) == 1
     assert not (files.root / "runs/a").exists()
-    assert files.tidy("runs/none", set()) == 0
+    assert files.remove_except("runs/none", set()) == 0
 
 
 @pytest.mark.parametrize(

@@ -70,13 +70,13 @@ def test_the_result_waits_for_room(job, small_disk, monkeypatch):
     fills_at_step(small_disk, monkeypatch, 3)
     no_line_fits(small_disk, monkeypatch)
     pauses = frees_after(small_disk, monkeypatch, 3)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
     assert pauses == [0.5, 1.0, 2.0]
-    assert [event.step for event in of_type(found, "checkpoint")] == [6]
-    assert [event.code for event in of_type(found, "warning")].count("no_space") == 1
+    assert [event.step for event in of_type(emitted, "checkpoint")] == [6]
+    assert [event.code for event in of_type(emitted, "warning")].count("no_space") == 1
     assert [step for step, _ in board_scalars(job / "tensorboard")] == [1, 2, 3, 4, 5, 6]
-    assert found[-1].phase == "done"
+    assert emitted[-1].phase == "done"
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_the_result_waits_for_room(job, small_disk, monkeypatch):
 )
 def test_each_file_of_the_result_waits_for_room(job, small_disk, monkeypatch, name):
     """Also the last lines, which come when all files are there."""
-    place, _, function = name.rpartition(".")
-    module = importlib.import_module(place)
+    module_name, _, function = name.rpartition(".")
+    module = importlib.import_module(module_name)
     original, calls = getattr(module, function), []
 
     def on_a_full_disk(*args):
-        paths = [one for one in args if isinstance(one, Path)]
+        paths = [path for path in args if isinstance(path, Path)]
         if not any("checkpoints" in path.parts for path in paths):  # those are not the result's
             calls.append(paths)
             if len(calls) == 1:
@@ -105,11 +105,11 @@ def test_each_file_of_the_result_waits_for_room(job, small_disk, monkeypatch, na
     monkeypatch.setattr(module, function, on_a_full_disk)
     no_line_fits(small_disk, monkeypatch)
     pauses = frees_after(small_disk, monkeypatch, 1)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
     assert pauses == [0.5]
-    assert found[-1].phase == "done"
-    for event in of_type(found, "artifact"):
+    assert emitted[-1].phase == "done"
+    for event in of_type(emitted, "artifact"):
         assert (job / event.file.path).stat().st_size == event.file.size
     assert read_json(job / "all_results.json")["test_f1"] >= 0
     assert not [path for path in job.rglob("*") if path.suffix == ".tmp"]
@@ -118,9 +118,9 @@ def test_each_file_of_the_result_waits_for_room(job, small_disk, monkeypatch, na
 def test_stopped_it_writes_the_lines_that_have_room_by_then(job, small_disk, monkeypatch):
     no_line_fits(small_disk, monkeypatch)
 
-    def main(given):
+    def main(program):
         small_disk.fill()
-        given.reporter.log("the last words")
+        program.reporter.log("the last words")
         small_disk.free()
         raise Stopped
 
@@ -140,18 +140,18 @@ def test_without_room_for_long_enough_it_fails(job, small_disk, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "_fill", fill_up)
     monkeypatch.setattr(type(small_disk), "fill", lambda _self: None)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_FAILED
-    assert (found[-1].type, found[-1].reason) == ("failure", "no_space")
-    assert "checkpoint-6" in found[-1].detail
+    assert (emitted[-1].type, emitted[-1].reason) == ("failure", "no_space")
+    assert "checkpoint-6" in emitted[-1].detail
 
 
 def test_without_room_even_to_say_so_the_exit_status_says_it(job, small_disk, monkeypatch):
     fills_at_step(small_disk, monkeypatch, 2)
     monkeypatch.setattr(disk_full, "MAX_WAIT_SECONDS", 0.0)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_NO_SPACE
-    assert not of_type(found, "failure")
+    assert not of_type(emitted, "failure")
 
 
 def test_a_failure_of_another_kind_waits_until_it_can_be_told(job, small_disk, monkeypatch):
@@ -164,6 +164,6 @@ def test_a_failure_of_another_kind_waits_until_it_can_be_told(job, small_disk, m
         raise RuntimeError("something else")
 
     monkeypatch.setattr(Trainer, "_step", fails)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_FAILED
-    assert (found[-1].type, found[-1].reason) == ("failure", "internal")
+    assert (emitted[-1].type, emitted[-1].reason) == ("failure", "internal")

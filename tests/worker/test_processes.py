@@ -84,7 +84,7 @@ launch(train.main, "a run with something that happens to it")
 """
 
 
-def two(changes=None, **more):
+def two_processes(changes=None, **more):
     """The specification of a run with 2 x 2 x 2 rows a step, in two processes.
 
     Padded: packs are cut for the processes there are, and dropout draws a mask for each pack.
@@ -93,7 +93,7 @@ def two(changes=None, **more):
     return spec(training=training, resources={"num_processes": 2}, **more)
 
 
-def one(changes=None, **more):
+def one_process(changes=None, **more):
     """The same in one process."""
     fields = {"gradient_accumulation_steps": 4, "per_device_eval_batch_size": 2, "packing": "none"}
     return spec(training=fields | (changes or {}), **more)
@@ -101,9 +101,9 @@ def one(changes=None, **more):
 
 def finish(directory, models, run_spec, **fields):
     job = make_job(directory, models, run_spec, ROWS, **fields)
-    status, found = run(job)
+    status, emitted = run(job)
     assert status == EXIT_DONE, (job / "training.log").read_text()
-    return job, found
+    return job, emitted
 
 
 @contextlib.contextmanager
@@ -137,30 +137,30 @@ def processes(pid, job):
 
     def both():
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = [
+            children = [
                 child
                 for child in psutil.Process(pid).children()
                 if "--rank=1" in str(child.cmdline())
             ]
-            return found if len(found) == 1 else None
+            return children if len(children) == 1 else None
 
-    (other,) = wait_until(both, job)
-    return [os.pidfd_open(pid), os.pidfd_open(other.pid)]
+    (child,) = wait_until(both, job)
+    return [os.pidfd_open(pid), os.pidfd_open(child.pid)]
 
 
 def gone(watched, seconds=10.0):
     """Whether all of them end within that time."""
     until = time.monotonic() + seconds
     left = set(watched)
-    while left and (rest := until - time.monotonic()) > 0:
-        left -= set(select.select(list(left), [], [], rest)[0])
+    while left and (seconds_left := until - time.monotonic()) > 0:
+        left -= set(select.select(list(left), [], [], seconds_left)[0])
     return not left
 
 
-def values(found, *names):
+def values(emitted, *names):
     return {
         (event.step, name): value
-        for event in of_type(found, "metrics")
+        for event in of_type(emitted, "metrics")
         for name, value in event.values.items()
         if name in names
     }
@@ -172,37 +172,39 @@ LEARNED = ("loss", "eval_loss", "grad_norm", "learning_rate")
 @pytest.fixture(scope="module")
 def whole(models_dir, tmp_path_factory):
     """A run in two processes that nobody disturbs, with dropout: directory and events."""
-    return finish(tmp_path_factory.mktemp("whole") / "job", models_dir, two())
+    return finish(tmp_path_factory.mktemp("whole") / "job", models_dir, two_processes())
 
 
 @pytest.fixture(scope="module")
 def alone(models_dir, tmp_path_factory):
     """The same in one process."""
-    return finish(tmp_path_factory.mktemp("alone") / "job", models_dir, one())
+    return finish(tmp_path_factory.mktemp("alone") / "job", models_dir, one_process())
 
 
 def assert_alike(many, single):
     """The same run to 1e-5: weights, metrics, scores; and the same said about it."""
-    (job, found), (other, expected) = many, single
-    held, kept = (load_file(place / "adapter_model.safetensors") for place in (job, other))
-    assert held.keys() == kept.keys()
-    for name, tensor in kept.items():
-        assert torch.allclose(held[name], tensor, rtol=1e-5, atol=1e-5), name
-    assert values(found, *LEARNED) == pytest.approx(values(expected, *LEARNED), rel=1e-5)
+    (job, emitted), (reference_job, expected) = many, single
+    actual, reference = (
+        load_file(path / "adapter_model.safetensors") for path in (job, reference_job)
+    )
+    assert actual.keys() == reference.keys()
+    for name, tensor in reference.items():
+        assert torch.allclose(actual[name], tensor, rtol=1e-5, atol=1e-5), name
+    assert values(emitted, *LEARNED) == pytest.approx(values(expected, *LEARNED), rel=1e-5)
     for target in ("base", "adapter"):
         file = f"evaluations/{target}-test.parquet"
-        mine, theirs = (pq.read_table(place / file).to_pydict() for place in (job, other))
+        mine, theirs = (pq.read_table(path / file).to_pydict() for path in (job, reference_job))
         assert mine["id"] == theirs["id"]
         assert mine["score"] == pytest.approx(theirs["score"], abs=1e-5)
-    assert [event.type for event in found] == [event.type for event in expected]
-    assert [event.seq for event in found] == list(range(1, len(found) + 1))
+    assert [event.type for event in emitted] == [event.type for event in expected]
+    assert [event.seq for event in emitted] == list(range(1, len(emitted) + 1))
 
 
 def test_two_processes_are_one_with_twice_the_accumulation(whole, alone):
     """Dropout included: a micro-batch draws by its number in the step, whoever has it."""
     assert_alike(whole, alone)
-    job, found = whole
-    assert {event.total_steps for event in of_type(found, "progress")} == {8}
+    job, emitted = whole
+    assert {event.total_steps for event in of_type(emitted, "progress")} == {8}
     assert "| effective batch | 8 rows |" in (job / "README.md").read_text()
     losses = [step for step, _ in board_scalars(job / "tensorboard")]
     assert losses == [2, 4, 6, 8]
@@ -226,8 +228,8 @@ def test_so_are_three_on_another_model_some_of_which_have_nothing_to_do(models_d
 
 def test_two_processes_choose_what_one_chooses(models_dir, tmp_path):
     """By F1 at a threshold fitted on validation, of which each of them scores a share."""
-    found = {}
-    for make in (one, two):
+    results = {}
+    for make in (one_process, two_processes):
         run_spec = make(
             {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2},
             fairness={
@@ -237,17 +239,17 @@ def test_two_processes_choose_what_one_chooses(models_dir, tmp_path):
             evaluation={"threshold": "fitted"},
         )
         job, said = finish(tmp_path / make.__name__, models_dir, run_spec)
-        place = job / "checkpoints/checkpoint-8"
-        found[make] = (job, checkpoints.read(place).state, said)
-    (single, state, said), (many, other, also) = found.values()
-    assert other.best_step == state.best_step is not None
-    assert other.best_standing.rates == state.best_standing.rates
+        path = job / "checkpoints/checkpoint-8"
+        results[make] = (job, checkpoints.read(path).state, said)
+    (single, state, said), (many, state_of_two, also) = results.values()
+    assert state_of_two.best_step == state.best_step is not None
+    assert state_of_two.best_standing.rates == state.best_standing.rates
     names = ("eval_f1", "eval_accuracy", "eval_fnr/mexican", "eval_threshold", "eval_feasible")
     assert len(values(said, *names)) == 4 * len(names)
     assert values(also, *names) == pytest.approx(values(said, *names), abs=1e-5)
-    held, kept = (load_file(place / "adapter_model.safetensors") for place in (many, single))
-    for name, tensor in kept.items():
-        assert torch.allclose(held[name], tensor, rtol=1e-5, atol=1e-5), name
+    actual, reference = (load_file(path / "adapter_model.safetensors") for path in (many, single))
+    for name, tensor in reference.items():
+        assert torch.allclose(actual[name], tensor, rtol=1e-5, atol=1e-5), name
 
 
 # -- stopping and going on -------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def test_two_processes_choose_what_one_chooses(models_dir, tmp_path):
 @pytest.fixture(scope="module")
 def stopped(models_dir, tmp_path_factory):
     """TERM came to the second process in the 6th step, in mid-epoch: directory and events."""
-    job = make_job(tmp_path_factory.mktemp("stopped") / "job", models_dir, two(), ROWS)
+    job = make_job(tmp_path_factory.mktemp("stopped") / "job", models_dir, two_processes(), ROWS)
     with harmed(job, "at(6, hold)") as program:
         wait_until((job / "held-0").exists, job, program.poll)
         watched = processes(program.pid, job)
@@ -281,43 +283,47 @@ def _has_caught_term(pid):
     return True
 
 
-def resume_in(directory, source, models, run_spec, place):
+def resume_in(directory, source, models, run_spec, path):
     """Another job directory that goes on from that checkpoint."""
-    shutil.copytree(source / place, directory / place)
+    shutil.copytree(source / path, directory / path)
     shutil.copytree(source / "evaluations", directory / "evaluations")
-    return finish(directory, models, run_spec, token=2, resume_from=place)
+    return finish(directory, models, run_spec, token=2, resume_from=path)
 
 
 def test_stopped_in_mid_epoch_it_goes_on_to_the_same_weights(models_dir, tmp_path, whole, stopped):
-    first, found = stopped
-    last = of_type(found, "checkpoint")[-1]
-    assert found[-1] == last
+    first, emitted = stopped
+    last = of_type(emitted, "checkpoint")[-1]
+    assert emitted[-1] == last
     assert last.step == 6
-    again, rest = resume_in(tmp_path / "job", first, models_dir, two(), last.path)
+    again, later_events = resume_in(tmp_path / "job", first, models_dir, two_processes(), last.path)
     expected = load_file(whole[0] / "adapter_model.safetensors")
-    held = load_file(again / "adapter_model.safetensors")
-    assert all(torch.equal(held[name], tensor) for name, tensor in expected.items())
-    assert values(found, *LEARNED) | values(rest, *LEARNED) == values(whole[1], *LEARNED)
-    assert [event.target for event in of_type(rest, "evaluation")] == ["adapter"] * 2
+    actual = load_file(again / "adapter_model.safetensors")
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
+    assert values(emitted, *LEARNED) | values(later_events, *LEARNED) == values(whole[1], *LEARNED)
+    assert [event.target for event in of_type(later_events, "evaluation")] == ["adapter"] * 2
 
 
 def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(models_dir, tmp_path, alone, stopped):
-    first, found = stopped
-    last = of_type(found, "checkpoint")[-1]
-    again, _ = resume_in(tmp_path / "job", first, models_dir, one(), last.path)
+    first, emitted = stopped
+    last = of_type(emitted, "checkpoint")[-1]
+    again, _ = resume_in(tmp_path / "job", first, models_dir, one_process(), last.path)
     _assert_same_end(again, alone[0])
 
 
 def test_a_checkpoint_of_one_process_is_gone_on_from_by_two(models_dir, tmp_path, whole, alone):
-    again, _ = resume_in(tmp_path / "job", alone[0], models_dir, two(), "checkpoints/checkpoint-4")
+    again, _ = resume_in(
+        tmp_path / "job", alone[0], models_dir, two_processes(), "checkpoints/checkpoint-4"
+    )
     _assert_same_end(again, whole[0])
 
 
-def _assert_same_end(job, other):
-    held, kept = (load_file(place / "adapter_model.safetensors") for place in (job, other))
-    for name, tensor in kept.items():
-        assert torch.allclose(held[name], tensor, rtol=1e-5, atol=1e-5), name
-    states = [read_json(place / "trainer_state.json") for place in (job, other)]
+def _assert_same_end(job, reference_job):
+    actual, reference = (
+        load_file(path / "adapter_model.safetensors") for path in (job, reference_job)
+    )
+    for name, tensor in reference.items():
+        assert torch.allclose(actual[name], tensor, rtol=1e-5, atol=1e-5), name
+    states = [read_json(path / "trainer_state.json") for path in (job, reference_job)]
     assert states[0]["best_global_step"] == states[1]["best_global_step"]
 
 
@@ -330,9 +336,9 @@ def failure_of(job, harm):
         watched = processes(program.pid, job)
         assert program.wait(timeout=120) == EXIT_FAILED, (job / "training.log").read_text()
         assert gone(watched)
-    found = events(job)
-    assert [event.seq for event in of_type(found, "failure")] == [found[-1].seq]
-    return found[-1]
+    emitted = events(job)
+    assert [event.seq for event in of_type(emitted, "failure")] == [emitted[-1].seq]
+    return emitted[-1]
 
 
 TOO_LARGE = """
@@ -349,7 +355,7 @@ TOO_LARGE = """
 def test_memory_that_lacks_in_the_second_process_halves_the_batch_of_both(
     models_dir, tmp_path, alone
 ):
-    job = make_job(tmp_path, models_dir, two(lora={"lora_dropout": 0.0}), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(lora={"lora_dropout": 0.0}), ROWS)
     failure = failure_of(job, TOO_LARGE)
     assert (failure.reason, failure.batch) == ("out_of_memory", "train")
     assert "training with 2 rows per forward pass" in failure.detail
@@ -359,15 +365,15 @@ def test_memory_that_lacks_in_the_second_process_halves_the_batch_of_both(
     (job / "job.json").write_text(smaller.model_dump_json())
     with harmed(job, TOO_LARGE) as program:
         assert program.wait(timeout=120) == EXIT_DONE, (job / "training.log").read_text()
-    found = events(job)
-    assert [event.step for event in of_type(found, "rewound")] == [0]
-    assert {event.total_steps for event in of_type(found, "progress")} == {8}
-    assert of_type(found, "metrics")[-1].step == 8
+    emitted = events(job)
+    assert [event.step for event in of_type(emitted, "rewound")] == [0]
+    assert {event.total_steps for event in of_type(emitted, "progress")} == {8}
+    assert of_type(emitted, "metrics")[-1].step == 8
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_nobody_foresaw_in_one_process_ends_both_with_its_words(models_dir, tmp_path, rank):
-    job = make_job(tmp_path, models_dir, two(), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(), ROWS)
     failure = failure_of(
         job,
         f"""
@@ -384,7 +390,7 @@ def test_what_nobody_foresaw_in_one_process_ends_both_with_its_words(models_dir,
 
 
 def test_divergence_is_seen_by_both_and_said_once(models_dir, tmp_path):
-    job = make_job(tmp_path, models_dir, two(), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(), ROWS)
     failure = failure_of(
         job,
         """
@@ -403,7 +409,7 @@ def test_divergence_is_seen_by_both_and_said_once(models_dir, tmp_path):
 
 
 def test_processes_that_begin_with_other_weights_do_not_train(models_dir, tmp_path):
-    job = make_job(tmp_path, models_dir, two(), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(), ROWS)
     failure = failure_of(
         job,
         """
@@ -423,7 +429,7 @@ def test_processes_that_begin_with_other_weights_do_not_train(models_dir, tmp_pa
 
 
 def test_a_process_that_is_killed_takes_the_run_with_it(models_dir, tmp_path):
-    job = make_job(tmp_path, models_dir, two(), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(), ROWS)
     with harmed(job, "if RANK == 1: at(5, hold)") as program:
         wait_until((job / "held-1").exists, job, program.poll)
         # The first process saves while the second one is a step ahead.
@@ -433,16 +439,16 @@ def test_a_process_that_is_killed_takes_the_run_with_it(models_dir, tmp_path):
         # To the supervisor a crash, and one that may have been the kernel's, for memory.
         assert program.wait(timeout=30) == -signal.SIGKILL
         assert gone(watched)
-    found = events(job)
-    assert of_type(found, "failure") == []
-    assert [event.step for event in of_type(found, "checkpoint")] == [4]
+    emitted = events(job)
+    assert of_type(emitted, "failure") == []
+    assert [event.step for event in of_type(emitted, "checkpoint")] == [4]
     last = (job / "training.log").read_text().splitlines()[-1]
     assert "rank 1 of 2 ended with signal 9" in last
 
 
 def test_a_lost_connection_is_not_the_reason_where_a_death_is(models_dir, tmp_path):
     """A process that holds much takes a while to die, and its connections are closed early."""
-    job = make_job(tmp_path, models_dir, two(), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(), ROWS)
     slow_death = """
     def die(trainer):
         torch.distributed.destroy_process_group()
@@ -460,7 +466,7 @@ def test_a_lost_connection_is_not_the_reason_where_a_death_is(models_dir, tmp_pa
 
 
 def test_the_second_process_dies_with_the_first_even_where_it_stands_still(models_dir, tmp_path):
-    job = make_job(tmp_path, models_dir, two(), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(), ROWS)
     with harmed(job, "if RANK == 1: at(3, hold)") as program:
         wait_until((job / "held-1").exists, job, program.poll)
         watched = processes(program.pid, job)
@@ -478,7 +484,7 @@ def reached(job, step):
 
 
 def test_both_die_with_their_supervisor(models_dir, tmp_path):
-    job = make_job(tmp_path, models_dir, two(LONG), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(LONG), ROWS)
     supervisor = f"""
 import pathlib
 from worker.supervision.program_process import Child
@@ -501,7 +507,7 @@ def test_where_one_hangs_all_are_killed_and_the_others_say_where_they_stood(
 ):
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    job = make_job(tmp_path, models_dir, two(LONG), ROWS)
+    job = make_job(tmp_path, models_dir, two_processes(LONG), ROWS)
     with ProgramProcess("worker.programs.train", job, 60, "console") as child:
         wait_until(lambda: reached(job, 3), job, child.status)
         watched = processes(child._process.pid, job)

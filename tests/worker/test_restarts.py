@@ -64,10 +64,10 @@ def board_steps(job, tag):
     return [step for step, _ in board_scalars(job / "tensorboard", tag)]
 
 
-def series(found, name):
+def series(emitted, name):
     """The metric as the service keeps it: what a start rewinds past is superseded."""
     values = {}
-    for event in found:
+    for event in emitted:
         if event.type == "rewound":
             values = {step: value for step, value in values.items() if step <= event.step}
         elif event.type == "metrics" and name in event.values:
@@ -80,34 +80,34 @@ def series(found, name):
 def whole(models_dir, tmp_path_factory):
     """A run that nobody disturbed: directory and events."""
     directory = make_job(tmp_path_factory.mktemp("whole"), models_dir, SPEC)
-    status, found = run_here(directory)
+    status, emitted = run_here(directory)
     assert status == EXIT_DONE
-    return directory, found
+    return directory, emitted
 
 
 def test_a_first_start_is_no_rewinding(whole):
-    _, found = whole
-    assert of_type(found, "rewound") == []
-    progress = of_type(found, "progress")
+    _, emitted = whole
+    assert of_type(emitted, "rewound") == []
+    progress = of_type(emitted, "progress")
     assert (progress[0].step, progress[0].total_steps) == (0, 12)
 
 
 def test_a_checkpoint_is_announced_before_it_is_written(whole):
-    _, found = whole
-    saving = [n for n, event in enumerate(found) if event.type == "progress" and event.saving]
-    assert [found[n + 1].type for n in saving] == ["checkpoint", "checkpoint", "phase"]
-    assert found[saving[-1] - 1].phase == "saving"
-    assert [event.step for event in of_type(found, "progress")][-1] == 12
+    _, emitted = whole
+    saving = [n for n, event in enumerate(emitted) if event.type == "progress" and event.saving]
+    assert [emitted[n + 1].type for n in saving] == ["checkpoint", "checkpoint", "phase"]
+    assert emitted[saving[-1] - 1].phase == "saving"
+    assert [event.step for event in of_type(emitted, "progress")][-1] == 12
 
 
 def test_an_attempt_without_a_checkpoint_rewinds_to_the_start(models_dir, tmp_path):
     job = make_job(tmp_path, models_dir, SPEC, token=2)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
-    assert [event.step for event in of_type(found, "rewound")] == [0]
-    kinds = [event.type for event in found]
+    assert [event.step for event in of_type(emitted, "rewound")] == [0]
+    kinds = [event.type for event in emitted]
     assert kinds.index("rewound") < kinds.index("metrics")
-    after = found[kinds.index("rewound") + 1]
+    after = emitted[kinds.index("rewound") + 1]
     assert (after.type, after.step, after.total_steps) == ("progress", 0, 12)
 
 
@@ -121,38 +121,38 @@ def test_too_many_rows_to_train_on_it_goes_on_with_fewer_in_the_same_place(
     with monkeypatch.context() as patched:
         # Epoch 1 is 12 passes for training and 2 for validation; the 8th step then fails.
         limit_memory(patched, train=1, from_call=16)
-        status, found = run_here(job)
+        status, emitted = run_here(job)
     assert status == EXIT_FAILED
-    failure = found[-1]
+    failure = emitted[-1]
     assert (failure.type, failure.reason, failure.batch) == ("failure", "out_of_memory", "train")
     assert "training with 2 rows per forward pass" in failure.detail
     assert "DefaultCPUAllocator" in failure.detail
 
     change(job, train_batch_size=1, resume_from="checkpoints/checkpoint-6")
     sizes = limit_memory(monkeypatch, train=1)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
     # 6 steps of 4 rows all the same, one row a pass.
     assert Counter(size for training, size in sizes if training) == {1: 24}
-    assert [event.step for event in of_type(found, "rewound")] == [6]
-    assert list(series(found, "loss")) == list(range(1, 13))
-    assert list(series(found, "eval_loss")) == [6, 12]
+    assert [event.step for event in of_type(emitted, "rewound")] == [6]
+    assert list(series(emitted, "loss")) == list(range(1, 13))
+    assert list(series(emitted, "eval_loss")) == [6, 12]
     assert board_steps(job, "train/loss") == list(range(1, 13))
     assert board_steps(job, "eval/loss") == [6, 12]
-    scored = [(event.target, event.split) for event in of_type(found, "evaluation")]
+    scored = [(event.target, event.split) for event in of_type(emitted, "evaluation")]
     assert scored == [("base", "test"), ("adapter", "test"), ("adapter", "validation")]
-    assert [event.phase for event in of_type(found, "phase")][-1] == "done"
+    assert [event.phase for event in of_type(emitted, "phase")][-1] == "done"
     # The rows of a step weigh the same however they are cut; dropout falls differently.
-    assert series(found, "loss")[12] == pytest.approx(series(whole[1], "loss")[12], rel=0.2)
+    assert series(emitted, "loss")[12] == pytest.approx(series(whole[1], "loss")[12], rel=0.2)
 
 
 def test_at_one_row_it_says_that_fewer_cannot_be(models_dir, tmp_path, monkeypatch):
     limit_memory(monkeypatch, train=0)
     job = make_job(tmp_path, models_dir, SPEC, train_batch_size=1)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_FAILED
-    assert found[-1].batch == "train"
-    assert "1 row per forward pass, and it cannot be made smaller" in found[-1].detail
+    assert emitted[-1].batch == "train"
+    assert "1 row per forward pass, and it cannot be made smaller" in emitted[-1].detail
 
 
 def test_too_many_rows_to_validate_on(models_dir, tmp_path, monkeypatch):
@@ -162,19 +162,19 @@ def test_too_many_rows_to_validate_on(models_dir, tmp_path, monkeypatch):
     job = make_job(tmp_path, models_dir, run_spec)
     with monkeypatch.context() as patched:
         limit_memory(patched, evaluate=2)
-        status, found = run_here(job)
-    assert (status, found[-1].reason, found[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
-    assert "evaluation with 4 rows per forward pass" in found[-1].detail
-    assert of_type(found, "checkpoint") == []
+        status, emitted = run_here(job)
+    assert (status, emitted[-1].reason, emitted[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
+    assert "evaluation with 4 rows per forward pass" in emitted[-1].detail
+    assert of_type(emitted, "checkpoint") == []
 
     change(job, eval_batch_size=2)
     sizes = limit_memory(monkeypatch, evaluate=2)
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
     assert Counter(size for training, size in sizes if not training) == {2: 4}
     assert Counter(size for training, size in sizes if training) == {2: 12}
-    assert [event.step for event in of_type(found, "rewound")] == [0]
-    assert series(found, "loss").keys() == {2, 4, 6}
+    assert [event.step for event in of_type(emitted, "rewound")] == [0]
+    assert series(emitted, "loss").keys() == {2, 4, 6}
 
 
 @pytest.mark.parametrize("target", ["base", "adapter"])
@@ -191,16 +191,16 @@ def test_too_many_rows_to_score(models_dir, tmp_path, monkeypatch, target):
         return score(model, items, token_budget=token_budget, **more)
 
     monkeypatch.setattr(evaluate, "score", scores)
-    status, found = run_here(job)
-    assert (status, found[-1].reason, found[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
-    assert "evaluation with 3 rows per forward pass" in found[-1].detail
+    status, emitted = run_here(job)
+    assert (status, emitted[-1].reason, emitted[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
+    assert "evaluation with 3 rows per forward pass" in emitted[-1].detail
     assert set(budgets) == {3 * SPEC.training.max_seq_length}
 
 
 def test_too_little_memory_to_load_is_no_batchs(models_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(load, "load_base", no_memory)
-    status, found = run_here(make_job(tmp_path, models_dir, SPEC))
-    assert (status, found[-1].reason, found[-1].batch) == (EXIT_FAILED, "out_of_memory", None)
+    status, emitted = run_here(make_job(tmp_path, models_dir, SPEC))
+    assert (status, emitted[-1].reason, emitted[-1].batch) == (EXIT_FAILED, "out_of_memory", None)
 
 
 @pytest.mark.parametrize(
@@ -230,30 +230,32 @@ def test_base_scores_that_are_there_are_not_made_again(models_dir, tmp_path, mon
     given = job / "evaluations" / "base-test.parquet"
     shutil.copy(whole[0] / "evaluations" / "base-test.parquet", given)
     before = given.read_bytes()
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
     assert len(scored) == 2
-    assert [event.target for event in of_type(found, "evaluation")] == ["adapter"] * 2
-    assert "baseline" in [event.phase for event in of_type(found, "phase")]
+    assert [event.target for event in of_type(emitted, "evaluation")] == ["adapter"] * 2
+    assert "baseline" in [event.phase for event in of_type(emitted, "phase")]
     assert given.read_bytes() == before
-    assert "evaluations/base-test.parquet" in {e.file.path for e in of_type(found, "artifact")}
+    assert "evaluations/base-test.parquet" in {e.file.path for e in of_type(emitted, "artifact")}
     report, expected = (
         BiasReport.model_validate_json((one / "bias_report.json").read_text())
         for one in (job, whole[0])
     )
     assert report.overall == expected.overall
     assert report.groups == expected.groups
-    held, kept = (load_file(one / "adapter_model.safetensors") for one in (job, whole[0]))
-    assert all(torch.equal(held[name], tensor) for name, tensor in kept.items())
+    actual, expected_weights = (
+        load_file(one / "adapter_model.safetensors") for one in (job, whole[0])
+    )
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected_weights.items())
 
 
 def test_base_scores_that_do_not_fit_are_made_again(models_dir, tmp_path, whole):
     job = make_job(tmp_path, models_dir, SPEC, rows()[:-1])
     (job / "evaluations").mkdir()
     shutil.copy(whole[0] / "evaluations" / "base-test.parquet", job / "evaluations")
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
-    targets = [event.target for event in of_type(found, "evaluation")]
+    targets = [event.target for event in of_type(emitted, "evaluation")]
     assert targets == ["base", "adapter", "adapter"]
     ids = pq.read_table(job / "evaluations" / "base-test.parquet")["id"].to_pylist()
     assert ids == [row["id"] for row in rows()[:-1] if row["split"] == "test"]
@@ -275,14 +277,16 @@ def test_past_a_broken_checkpoint_it_goes_on_from_the_one_before(resumed, whole)
     # A later one that job.json does not name was never announced.
     shutil.copytree(place / "checkpoint-12", place / "checkpoint-13")
     (place / "checkpoint-12" / "optimizer.safetensors").write_bytes(b"")
-    status, found = run_here(resumed)
+    status, emitted = run_here(resumed)
     assert status == EXIT_DONE
-    warnings = [event for event in of_type(found, "warning") if event.code == "checkpoint_broken"]
+    warnings = [event for event in of_type(emitted, "warning") if event.code == "checkpoint_broken"]
     assert len(warnings) == 1
     assert "checkpoint-12/optimizer.safetensors is not what was written" in warnings[0].detail
-    assert [event.step for event in of_type(found, "rewound")] == [6]
-    held, kept = (load_file(one / "adapter_model.safetensors") for one in (resumed, whole[0]))
-    assert all(torch.equal(held[name], tensor) for name, tensor in kept.items())
+    assert [event.step for event in of_type(emitted, "rewound")] == [6]
+    actual, expected_weights = (
+        load_file(one / "adapter_model.safetensors") for one in (resumed, whole[0])
+    )
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected_weights.items())
     checkpoints.verify(place / "checkpoint-12")
 
 
@@ -290,19 +294,19 @@ def test_without_a_whole_checkpoint_another_attempt_must_fetch_them(resumed):
     (resumed / "checkpoints/checkpoint-12/manifest.json").unlink()
     shutil.rmtree(resumed / "checkpoints/checkpoint-6")
     (resumed / "checkpoints/checkpoint-6").mkdir()
-    status, found = run_here(resumed)
+    status, emitted = run_here(resumed)
     assert status == EXIT_FAILED
-    assert (found[-1].type, found[-1].reason) == ("failure", "crashed")
-    assert found[-1].detail.startswith("Cannot resume: checkpoint-12")
-    assert "checkpoint-6" in found[-1].detail
-    assert of_type(found, "rewound") == []
+    assert (emitted[-1].type, emitted[-1].reason) == ("failure", "crashed")
+    assert emitted[-1].detail.startswith("Cannot resume: checkpoint-12")
+    assert "checkpoint-6" in emitted[-1].detail
+    assert of_type(emitted, "rewound") == []
 
 
 def test_a_run_that_was_at_its_end_scores_and_reports(resumed, whole):
-    status, found = run_here(resumed)
+    status, emitted = run_here(resumed)
     assert status == EXIT_DONE
-    assert [event.step for event in of_type(found, "rewound")] == [12]
-    assert of_type(found, "metrics") == []
+    assert [event.step for event in of_type(emitted, "rewound")] == [12]
+    assert of_type(emitted, "metrics") == []
     assert board_steps(resumed, "train/loss") == list(range(1, 13))
     one, other = (read_json(d / "trainer_state.json") for d in (resumed, whole[0]))
     assert one == other
@@ -318,20 +322,22 @@ def test_in_the_same_directory_after_a_stop(models_dir, tmp_path, monkeypatch, w
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_step", stopping)
-        status, found = run_here(job)
+        status, emitted = run_here(job)
     assert status == EXIT_STOPPED
-    assert of_type(found, "checkpoint")[-1].step == 9
+    assert of_type(emitted, "checkpoint")[-1].step == 9
     # What a start that was killed while it saved leaves.
     (job / "checkpoints" / ".checkpoint-10.tmp").mkdir()
     (job / "evaluations" / "adapter-test.parquet").write_bytes(b"of another start")
     change(job, resume_from="checkpoints/checkpoint-9")
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
-    assert [event.step for event in of_type(found, "rewound")] == [9]
+    assert [event.step for event in of_type(emitted, "rewound")] == [9]
     for name in ("loss", "grad_norm", "learning_rate", "eval_loss"):
-        assert series(found, name) == series(whole[1], name)
+        assert series(emitted, name) == series(whole[1], name)
     assert board_steps(job, "train/loss") == list(range(1, 13))
-    held, kept = (load_file(one / "adapter_model.safetensors") for one in (job, whole[0]))
-    assert all(torch.equal(held[name], tensor) for name, tensor in kept.items())
+    actual, expected_weights = (
+        load_file(one / "adapter_model.safetensors") for one in (job, whole[0])
+    )
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected_weights.items())
     assert not [path for path in job.rglob("*") if path.name.startswith(".")]
     pq.read_table(job / "evaluations" / "adapter-test.parquet")

@@ -45,32 +45,32 @@ def finished(models_dir, tmp_path_factory):
         },
         evaluation={"splits": ["validation", "test"]},
     )
-    made = rows()
-    made[0]["text"] = made[0]["text"] * 30
-    directory = make_job(tmp_path_factory.mktemp("finished"), models_dir, run_spec, made)
-    status, found = run(directory)
+    dataset = rows()
+    dataset[0]["text"] = dataset[0]["text"] * 30
+    directory = make_job(tmp_path_factory.mktemp("finished"), models_dir, run_spec, dataset)
+    status, emitted = run(directory)
     assert status == EXIT_DONE, (directory / "training.log").read_text()
-    return directory, found
+    return directory, emitted
 
 
 @pytest.fixture(scope="module")
 def undisturbed(models_dir, tmp_path_factory):
     """A float32 run of 48 steps with dropout that nobody stops."""
     directory = make_job(tmp_path_factory.mktemp("whole"), models_dir, spec(training=LONG))
-    status, found = run(directory)
+    status, emitted = run(directory)
     assert status == EXIT_DONE, (directory / "training.log").read_text()
-    return directory, found
+    return directory, emitted
 
 
 def test_phases_come_in_their_order(finished):
-    _, found = finished
+    _, emitted = finished
     own = [phase for phase in Phase if phase != Phase.MERGING]
-    assert [event.phase for event in of_type(found, "phase")] == own
+    assert [event.phase for event in of_type(emitted, "phase")] == own
 
 
 def test_every_step_is_reported(finished):
-    _, found = finished
-    progress = of_type(found, "progress")
+    _, emitted = finished
+    progress = of_type(emitted, "progress")
     steps = [event.step for event in progress]
     assert steps == sorted(steps)
     assert set(steps) == set(range(13))
@@ -82,8 +82,8 @@ def test_every_step_is_reported(finished):
 
 
 def test_metrics_come_at_logging_steps_and_evaluations(finished):
-    _, found = finished
-    metrics = of_type(found, "metrics")
+    _, emitted = finished
+    metrics = of_type(emitted, "metrics")
     logged = [event for event in metrics if "loss" in event.values]
     assert [event.step for event in logged] == [2, 4, 6, 8, 10, 12]
     assert set(logged[0].values) == {"loss", "learning_rate", "grad_norm", "samples_per_second"}
@@ -94,8 +94,8 @@ def test_metrics_come_at_logging_steps_and_evaluations(finished):
 
 
 def test_checkpoints_say_which_is_the_best(finished):
-    directory, found = finished
-    announced = of_type(found, "checkpoint")
+    directory, emitted = finished
+    announced = of_type(emitted, "checkpoint")
     assert [event.step for event in announced] == [6, 12]
     for event in announced:
         path = directory / event.path
@@ -108,8 +108,8 @@ def test_checkpoints_say_which_is_the_best(finished):
 
 
 def test_the_result_is_the_files_promised(finished):
-    directory, found = finished
-    announced = {event.file.path: event.file for event in of_type(found, "artifact")}
+    directory, emitted = finished
+    announced = {event.file.path: event.file for event in of_type(emitted, "artifact")}
     promised = {
         "README.md",
         "adapter_config.json",
@@ -172,8 +172,8 @@ def test_tensorboard_has_the_series(finished):
 
 
 def test_every_row_has_a_score_before_and_after(finished):
-    directory, found = finished
-    evaluations = of_type(found, "evaluation")
+    directory, emitted = finished
+    evaluations = of_type(emitted, "evaluation")
     assert [(event.target, event.split) for event in evaluations] == [
         ("base", "validation"),
         ("base", "test"),
@@ -205,19 +205,19 @@ def test_the_report_is_of_the_test_split_and_certain_of_its_caps(finished):
 
 
 def test_what_costs_a_night_is_said(finished):
-    _, found = finished
-    said = {event.code: event.detail for event in of_type(found, "warning")}
-    assert set(said) - {"no_bfloat16"} == {"rows_truncated", "long_warmup"}
-    assert ("no_bfloat16" in said) == (not has_bfloat16())
-    assert "1 of 24 rows of the train split" in said["rows_truncated"]
-    assert "8 of 12 steps" in said["long_warmup"]
-    assert any("in 4 bits" in event.message for event in of_type(found, "log"))
+    _, emitted = finished
+    warnings = {event.code: event.detail for event in of_type(emitted, "warning")}
+    assert set(warnings) - {"no_bfloat16"} == {"rows_truncated", "long_warmup"}
+    assert ("no_bfloat16" in warnings) == (not has_bfloat16())
+    assert "1 of 24 rows of the train split" in warnings["rows_truncated"]
+    assert "8 of 12 steps" in warnings["long_warmup"]
+    assert any("in 4 bits" in event.message for event in of_type(emitted, "log"))
 
 
 def test_training_learns(undisturbed):
-    _, found = undisturbed
+    _, emitted = undisturbed
     for name in ("loss", "eval_loss"):
-        series = [e.values[name] for e in of_type(found, "metrics") if name in e.values]
+        series = [e.values[name] for e in of_type(emitted, "metrics") if name in e.values]
         print(name, series)
         assert series[-1] < series[0] / 2
 
@@ -236,30 +236,30 @@ def wait_for(directory, true, seconds=60.0):
 def test_stopped_by_term_it_goes_on_to_the_same_weights(models_dir, undisturbed, tmp_path):
     first = make_job(tmp_path / "first", models_dir, spec(training=LONG))
     program = start(first)
-    wait_for(first, lambda said: '"step":9' in said)
+    wait_for(first, lambda lines: '"step":9' in lines)
     program.send_signal(signal.SIGTERM)
     program.communicate(timeout=30)
     assert program.returncode == EXIT_STOPPED
-    found = events(first)
-    last = of_type(found, "checkpoint")[-1]
-    assert found[-1] == last
+    emitted = events(first)
+    last = of_type(emitted, "checkpoint")[-1]
+    assert emitted[-1] == last
     assert 9 <= last.step < 48
-    assert of_type(found, "progress")[-1].step == last.step
+    assert of_type(emitted, "progress")[-1].step == last.step
 
     second = make_job(tmp_path / "second", models_dir, spec(training=LONG), resume_from=last.path)
     shutil.copytree(first / last.path, second / last.path)
     shutil.copytree(first / "evaluations", second / "evaluations")
-    status, rest = run(second)
+    status, later = run(second)
     assert status == EXIT_DONE
-    scored = [(event.target, event.split) for event in of_type(rest, "evaluation")]
+    scored = [(event.target, event.split) for event in of_type(later, "evaluation")]
     assert scored == [("adapter", "test"), ("adapter", "validation")]
-    assert of_type(rest, "rewound")[0].step == last.step
+    assert of_type(later, "rewound")[0].step == last.step
 
     whole, whole_events = undisturbed
     expected = load_file(whole / "adapter_model.safetensors")
-    held = load_file(second / "adapter_model.safetensors")
-    assert set(held) == set(expected)
-    assert all(torch.equal(held[name], tensor) for name, tensor in expected.items())
+    stored = load_file(second / "adapter_model.safetensors")
+    assert set(stored) == set(expected)
+    assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
 
     def series(*parts):
         return [
@@ -270,13 +270,13 @@ def test_stopped_by_term_it_goes_on_to_the_same_weights(models_dir, undisturbed,
             if name in ("loss", "eval_loss", "grad_norm", "learning_rate")
         ]
 
-    assert series(found, rest) == series(whole_events)
+    assert series(emitted, later) == series(whole_events)
 
 
 def test_when_the_supervisors_pipe_closes_it_is_gone(models_dir, tmp_path):
     job = make_job(tmp_path, models_dir, spec(training=LONG))
     with start(job, "--supervised", stdin=subprocess.PIPE) as program:
-        wait_for(job, lambda said: "loading" in said)
+        wait_for(job, lambda lines: "loading" in lines)
         program.stdin.close()
         assert program.wait(timeout=10) == EXIT_STOPPED
     time.sleep(0.2)
@@ -285,9 +285,9 @@ def test_when_the_supervisors_pipe_closes_it_is_gone(models_dir, tmp_path):
 
 def failed(directory):
     """The failure that a run ends with. Nothing in it is a traceback."""
-    status, found = run(directory)
+    status, emitted = run(directory)
     assert status == EXIT_FAILED, (directory / "training.log").read_text()
-    failure = found[-1]
+    failure = emitted[-1]
     assert failure.type == "failure"
     assert "Traceback" not in failure.detail
     assert "Traceback" in (directory / "training.log").read_text()
@@ -342,19 +342,19 @@ def test_a_loss_that_is_not_finite_is_divergence(models_dir, tmp_path):
 
 
 def test_chat_rows_without_labels_train_and_say_what_is_missing(models_dir, tmp_path):
-    made = rows(8, 0, 2)
-    for row in made:
+    dataset = rows(8, 0, 2)
+    for row in dataset:
         chat = [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": "yes"}]
         row |= {"text": None, "label": None, "messages": json.dumps(chat)}
     job = make_job(
-        tmp_path, models_dir, spec(training={"num_train_epochs": 1, "warmup_steps": 0}), made
+        tmp_path, models_dir, spec(training={"num_train_epochs": 1, "warmup_steps": 0}), dataset
     )
-    status, found = run(job)
+    status, emitted = run(job)
     assert status == EXIT_DONE
-    said = {event.code for event in of_type(found, "warning")}
-    assert said == {"no_labels", "no_validation"}
-    assert of_type(found, "evaluation") == []
+    codes = {event.code for event in of_type(emitted, "warning")}
+    assert codes == {"no_labels", "no_validation"}
+    assert of_type(emitted, "evaluation") == []
     assert not (job / "bias_report.json").exists()
     # No evaluation, no best: the last checkpoint is there all the same.
-    assert [(e.step, e.best_step) for e in of_type(found, "checkpoint")] == [(2, None)]
+    assert [(e.step, e.best_step) for e in of_type(emitted, "checkpoint")] == [(2, None)]
     assert (job / "adapter_model.safetensors").exists()

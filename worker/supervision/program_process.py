@@ -13,8 +13,8 @@ import structlog
 from service.observability.logs import Format
 from worker.supervision import job_directory
 
-# A program gets the machine's environment without what could open the database, the broker or the
-# store. HF_TOKEN stays: it is how a program reaches a gated base model.
+# A program gets the machine's environment without anything that gives access to the database, the
+# broker or the store. HF_TOKEN remains: a program needs it for a gated base model.
 _SECRET_PREFIXES = (
     "FAIRTUNE_",
     "AWS_",
@@ -26,47 +26,47 @@ _SECRET_PREFIXES = (
     "BROKER_",
 )
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "CREDENTIAL")
-_KEPT = frozenset({"HF_TOKEN"})
+_ALLOWED = frozenset({"HF_TOKEN"})
 
 _DUMP_SECONDS = 1.0
 _KILL_SECONDS = 30.0
 _GROUP_SECONDS = 5.0
-_BLINK = 0.01
+_POLL_SECONDS = 0.01
 
 log = structlog.get_logger()
 
 
 def program_environment(environment: dict[str, str]) -> dict[str, str]:
-    """The environment for a program: `environment` without the service's settings and secrets."""
-    kept = {
+    """Return `environment` for a program, without the service's settings and secrets."""
+    allowed = {
         name: value
         for name, value in environment.items()
-        if name in _KEPT
+        if name in _ALLOWED
         or not (
             name.startswith(_SECRET_PREFIXES) or any(word in name.upper() for word in _SECRET_WORDS)
         )
     }
-    return kept | {"PYTHONUNBUFFERED": "1"}
+    return allowed | {"PYTHONUNBUFFERED": "1"}
 
 
 class ProgramProcess:
-    """`python -m PROGRAM DIRECTORY`, so that ps shows which job a process belongs to.
+    """A process `python -m PROGRAM DIRECTORY`, so that ps shows the job it belongs to.
 
-    It ends with this process in every case: it holds the other end of a pipe from here, and the
-    kernel kills it when the thread that made this object is gone.
+    It ends with this process in every case: its standard input is a pipe from here, and the kernel
+    kills it when the thread that made this object is gone (service.ops.parent_pipe).
     """
 
     def __init__(
-        self, program: str, directory: Path, silence_seconds: float, log_format: Format
+        self, program: str, directory: Path, max_silence: float, log_format: Format
     ) -> None:
-        """Start it. Unheard from (`send_heartbeat`) for `silence_seconds` it stops as if by TERM.
+        """Start it. Without a heartbeat for `max_silence` seconds it stops as on TERM.
 
         Raises OSError.
         """
         command = [sys.executable, "-m", program, str(directory)]
         with job_directory.open_log(directory) as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [*command, f"--supervised={silence_seconds:g}", f"--log-format={log_format}"],
+                [*command, f"--supervised={max_silence:g}", f"--log-format={log_format}"],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -81,50 +81,50 @@ class ProgramProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()  # whatever happened, no program outlives its supervisor
+        self.kill()  # in every case, no program outlives its supervisor
         self._pipe.close()
 
     def status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """Return the exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> None:
-        """Until it ends, but no longer than that."""
+        """Wait until it ends, at most `seconds`."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=seconds)
 
     def send_heartbeat(self) -> None:
-        """Let it know that its supervisor is alive."""
-        # The pipe is full when the program has been standing still for hours: it will see enough.
+        """Tell the program that its supervisor is alive."""
+        # The pipe is full if the program has been stopped for hours: it holds enough heartbeats.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._pipe.fileno(), b".")
 
     def terminate(self) -> None:
-        """Ask it to write a checkpoint at its next step and to end."""
+        """Request a checkpoint at the next step, and the end."""
         self._process.terminate()
 
     def dump_stacks(self) -> None:
-        """Have it write to its log where each of its threads stands, if it still can."""
+        """Have it write a stack trace of each thread to its log, if it still can."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGUSR1)
         self.wait(_DUMP_SECONDS)
 
     def kill(self) -> int:
-        """End what is left of its process group; return the exit status."""
+        """Kill what remains of its process group; return the exit status."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self.wait(_KILL_SECONDS)
         status = self._process.poll()
-        if status is None:  # in the kernel's hands: a driver or a network file system hangs
+        if status is None:  # blocked in the kernel: a driver or a network file system hangs
             log.error("the program cannot be killed", pid=self._process.pid)
             return -signal.SIGKILL
         self._wait_for_group()
         return status
 
     def _wait_for_group(self) -> None:
-        """Until its other processes are gone too: what they hold on GPUs is free only then."""
-        until = time.monotonic() + _GROUP_SECONDS
+        """Wait for its other processes too: their GPU memory is released only then."""
+        deadline = time.monotonic() + _GROUP_SECONDS
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            while time.monotonic() < until:
+            while time.monotonic() < deadline:
                 os.killpg(self._process.pid, 0)
-                time.sleep(_BLINK)
+                time.sleep(_POLL_SECONDS)

@@ -208,9 +208,9 @@ def test_the_head_says_what_was_measured(page):
 def test_an_exploratory_report_says_so_and_no_other_does(usual, page):
     assert 'class="banner"' not in page
     meta = usual.meta.model_copy(update={"exploratory": True})
-    assert "Exploratory: this report gates nothing." in render_report(
-        usual.model_copy(update={"meta": meta})
-    )
+    exploratory = render_report(usual.model_copy(update={"meta": meta}))
+    assert 'class="banner"' in exploratory
+    assert "Exploratory: this report gates nothing." in exploratory
 
 
 def test_every_cap_has_its_verdict_and_what_would_settle_it(usual):
@@ -281,8 +281,9 @@ def test_without_base_scores_groups_or_labels_every_section_says_what_is_missing
     assert "<svg" not in render_report(bare).split("<main", 1)[1]
 
 
-def test_one_row_of_one_class_is_shown(small):
-    render_report(reports.report(("alone",), n=1, caps=reports.CAPS))
+def test_one_row_of_one_class_is_shown():
+    page = render_report(reports.report(("alone",), n=1, caps=reports.CAPS))
+    assert "alone" in Parsed(page).words()
 
 
 def test_texts_stand_behind_a_closed_click_with_a_warning(usual, page):
