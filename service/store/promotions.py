@@ -37,7 +37,7 @@ def get(session: Session, promotion_id: str) -> Promotion:
 
 
 def supersede(session: Session, promotion: Promotion) -> None:
-    """Take the name from its run. Call it under `projects.lock`, before another promotion is added."""
+    """Take the name from its run, under `projects.lock` and before another promotion is added."""
     session.execute(
         update(Promotion)
         .where(col(Promotion.id) == promotion.id)
