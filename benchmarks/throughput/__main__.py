@@ -15,7 +15,7 @@ from benchmarks.throughput import machine, overhead, scaling, side_by_side, trl_
 from benchmarks.throughput.models import provide
 from benchmarks.throughput.rows import prepare
 from benchmarks.throughput.runner import Runner
-from worker.modeling.locate import BUNDLED
+from service.domain.base_models import BUNDLED_MODEL
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--systems", type=_names, default=list(side_by_side.SYSTEMS))
     parser.add_argument("--prompts", type=_names, default=list(side_by_side.PROMPTS))
-    parser.add_argument("--model", default=BUNDLED, help="or random-llama-1b, random-llama-3b")
+    parser.add_argument(
+        "--model", default=BUNDLED_MODEL, help="or random-llama-1b, random-llama-3b"
+    )
     parser.add_argument("--models-dir", type=Path, help="where base models lie; else build/bench")
     parser.add_argument("--rows", type=Path, help="a file that the API takes; else the sample")
     parser.add_argument("--seed", type=int, default=42, help="of the order of rows")
