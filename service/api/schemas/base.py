@@ -32,7 +32,8 @@ class Page(View, Generic[Item]):
     )
 
 
-def page(items: list[Identified], *, more: bool) -> Page[Identified]:
+def page(items: list[Identified], *, more: bool) -> "Page[Identified]":
+    # The annotation is quoted because pydantic would build a model for a protocol.
     return Page(data=items, has_more=more, next=items[-1].id if more else None)
 
 
