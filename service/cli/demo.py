@@ -106,7 +106,7 @@ def _authenticated(client: httpx.Client, database_url: str) -> Iterator[None]:
     database = Database(database_url)
     try:
         with database.read() as session:
-            is_open = not key_rows.any_made(session)
+            is_open = not key_rows.has_any(session)
         if is_open:
             yield
             return

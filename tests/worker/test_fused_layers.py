@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from service.domain.spec import LoraSection
-from tests.support.tiny_models import FAMILIES
+from tests.support.tiny_models import EACH_FAMILY
 from tests.support.train_jobs import spec
 from worker.modeling.fused_layers import _Lora, fuse_layers
 from worker.modeling.load import add_adapter, load_base, set_training
@@ -60,7 +60,7 @@ def assert_same(plain, lean, tolerance):
         assert (grad - lean_grads[name]).norm() <= tolerance * grad.norm() + 1e-9, name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_gradients_are_the_same(load, family):
     def make():
         model, _ = load(family)
@@ -73,7 +73,7 @@ def test_gradients_are_the_same(load, family):
     assert_same(plain, lean, 1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_also_over_4_bit_weights_in_bfloat16(models_dir, family):
     run_spec = spec(quantization={"load_in_4bit": True}, training={"bf16": True})
 

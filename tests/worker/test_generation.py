@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.support.tiny_models import FAMILIES
+from tests.support.tiny_models import EACH_FAMILY
 from worker.scoring import generation
 from worker.scoring.generation import sample_answers
 from worker.scoring.labels import Item
@@ -52,7 +52,7 @@ def written_by(monkeypatch, answers):
     monkeypatch.setattr(generation, "unsupported_reason", lambda _model: None)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("shared", [0, 14])
 def test_answers_are_those_of_transformers_greedy_generation(load, family, shared):
     model, _ = load(family)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from tests.support.tiny_models import EACH_FAMILY
 from tests.support.train_jobs import make_job, run_here, spec
 from worker.modeling import load, quantized_cache
 from worker.modeling.load import add_adapter, load_base
@@ -63,7 +64,7 @@ def assert_same(one, other):
             assert value == other[name], name
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_oss"])
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("double", [True, False])
 def test_what_is_kept_is_what_was_quantized(models_dir, tmp_path, quantized, family, kind, double):

@@ -11,7 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
-from tests.support.tiny_models import FAMILIES
+from tests.support.tiny_models import EACH_FAMILY
 from worker.data.prefixes import common_length
 from worker.scoring import attention, labels, prefill
 from worker.scoring.labels import Item, score
@@ -73,7 +73,7 @@ def agree(model, some):
         assert sum(values) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("shared", [0, 14])
 @pytest.mark.parametrize("answers", SETS.values(), ids=SETS)
 def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
@@ -81,7 +81,7 @@ def test_probabilities_equal_the_plain_reference(load, family, shared, answers):
     agree(model, items(shared, 5 if len(answers) > 3 else 9, answers))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("at_once", [1, attention.MAX_BLOCK_SCORES])
 def test_every_family_attends_in_the_quick_way_and_as_before_afterwards(
     load, family, at_once, monkeypatch
@@ -133,7 +133,7 @@ tokens = st.integers(10, 14)  # few, so that answers share a lot
 some_answers = st.lists(st.lists(tokens, min_size=1, max_size=6), min_size=1, max_size=8)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_random_tries_equal_the_plain_reference(load, family):
     model, _ = load(family)
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from service.domain.spec import LoraSection
-from tests.support.tiny_models import FAMILIES, SHAPE
+from tests.support.tiny_models import EACH_FAMILY, SHAPE
 from tests.support.train_jobs import make_trainer, spec, stop_at
 from worker.data.tokenize import Example
 from worker.modeling.fused_layers import fuse_layers
@@ -131,14 +131,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("train_on", ["completion", "all"])
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_padded_rows(adapted, family, train_on, case):
     assert distance(both(adapted(family), CASES[case], train_on)) < 1e-5
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_also_with_gradient_checkpointing_and_several_packs(adapted, family):
     rows = samples(20)
     model = adapted(family, checkpointing=True)
@@ -146,7 +146,7 @@ def test_also_with_gradient_checkpointing_and_several_packs(adapted, family):
     assert distance(both(model, rows, "completion", 120)) < 1e-5
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_also_over_4_bit_weights(models_dir, family):
     run_spec = spec(quantization={"load_in_4bit": True, "bnb_4bit_compute_dtype": "float32"})
     base = load_base(models_dir / f"tiny-{family}", run_spec, CPU)
@@ -239,7 +239,7 @@ def test_a_layout_gives_each_sample_its_own_positions():
         assert layout.positions[begin : begin + length] == [*range(14, 14 + length)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_the_check_passes_and_draws_nothing(adapted, family):
     model = adapted(family)
     packed, padded = (

@@ -9,7 +9,7 @@ import torch
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
-from tests.support.tiny_models import FAMILIES
+from tests.support.tiny_models import EACH_FAMILY
 from tests.support.train_jobs import make_trainer as trainer
 from tests.support.train_jobs import spec
 from tests.support.train_jobs import token_examples as examples
@@ -22,7 +22,7 @@ from worker.training.schedule import epoch_order
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("train_on", ["completion", "all"])
 def test_the_loss_of_a_padded_batch_is_that_of_its_rows_alone(load, family, train_on):
     model, _ = load(family)
@@ -41,7 +41,7 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_rows_alone(load, family, trai
     assert together == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_accumulation_of_8_by_1_is_1_by_8(load, tmp_path, family):
     found = []
     for size, steps in ((8, 1), (1, 8), (3, 3)):

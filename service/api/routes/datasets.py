@@ -20,7 +20,7 @@ from service.api.paths import DATASETS
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.datasets import DatasetView, RowView
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.datasets.formats import AUTO, FormatName, describe_formats
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
@@ -148,6 +148,6 @@ def preview_dataset(
     """Return the first rows in canonical form."""
     with context.database.read() as session:
         dataset = dataset_rows.get_dataset(session, dataset_id)
-    with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
+    with context.store.local(dataset.key, StoredFile(dataset.size, dataset.content_hash)) as path:
         rows = preview(path, split, limit)
     return [RowView.model_validate(row, from_attributes=True) for row in rows]

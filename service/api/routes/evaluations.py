@@ -26,13 +26,13 @@ from service.api.responses.files import file_response
 from service.api.responses.logs import log_response
 from service.api.schemas.base import Page, page
 from service.api.schemas.evaluations import EvaluationView
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
 from service.domain.job_kinds import EVALUATE
 from service.store import evaluations, jobs
 from service.store import runs as run_rows
-from service.store.evaluations import Found
+from service.store.evaluations import StoredEvaluation
 from service.usecases import evaluations as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/evaluations", tags=["results"], route_class=JsonRoute)
@@ -40,7 +40,7 @@ _DEFAULTS = EvaluationRequest()  # type: ignore[call-arg]  # every field has a d
 EvalId = Annotated[str, Path(description="Identifier of the evaluation.")]
 
 
-def view(session: Session, evaluation: Found) -> EvaluationView:
+def view(session: Session, evaluation: StoredEvaluation) -> EvaluationView:
     return EvaluationView.of(evaluation, jobs.queue_position(session, evaluation.job))
 
 
@@ -114,7 +114,7 @@ def download_predictions(
     with context.database.read() as session:
         run_rows.get_run(session, run_id)
         row = evaluations.predictions(session, run_id, eval_id)
-    expected = Stored(row.size, row.sha256)
+    expected = StoredFile(row.size, row.sha256)
     return file_response(context.store, row.key, expected, redirect=redirect)
 
 

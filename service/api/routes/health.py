@@ -53,9 +53,9 @@ class Probe:
         if state != self._state:  # polled every few seconds: only changes are logged
             self._state = state
             if state == "ok":
-                log.info("ready again", component=self._component)
+                log.info("ready again", what=self._component)
             else:
-                log.warning("not ready", component=self._component, why=detail)
+                log.warning("not ready", what=self._component, why=detail)
         return state
 
 

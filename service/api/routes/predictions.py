@@ -26,14 +26,14 @@ from service.context import Context
 from service.domain.prediction import PredictionRequest
 from service.store import jobs, predictions
 from service.store import runs as run_rows
-from service.store.predictions import FoundPrediction
+from service.store.predictions import StoredPrediction
 from service.usecases import predictions as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/predictions", tags=["results"], route_class=JsonRoute)
 PredictionId = Annotated[str, Path(description="Identifier of the predictions.")]
 
 
-def view(context: Context, session: Session, prediction: FoundPrediction) -> PredictionsView:
+def view(context: Context, session: Session, prediction: StoredPrediction) -> PredictionsView:
     position = jobs.queue_position(session, prediction.job)
     results = use_cases.read(context, prediction)
     return PredictionsView.of_order(prediction, prediction.task, position, predictions=results)
