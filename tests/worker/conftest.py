@@ -37,7 +37,7 @@ def load(models_dir: Path) -> Callable[[str], tuple[Any, Any]]:
 
 @pytest.fixture
 def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What asks for bfloat16 gets it, on a CPU that is slow at it, too: tiny models do not mind."""
+    """Use bfloat16 wherever it is specified, even on a CPU that is slow at it: models are tiny."""
     from worker.modeling import precision
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
