@@ -220,5 +220,7 @@ def _unavailable(description: str) -> list[FairtuneError]:
     unavailable = Unavailable("the database cannot be reached or is busy")
     if Busy.type not in description:
         return [unavailable]
-    detail = f"too many reports and comparisons are being made; try again in {Busy.retry_after} s"
+    detail = (
+        f"the limit of concurrent reports and comparisons is reached; retry in {Busy.retry_after} s"
+    )
     return [unavailable, Busy(detail)]

@@ -28,6 +28,8 @@ from worker.scoring.predictions import write_predictions
 from worker.training import checkpoint_writer, checkpoints
 from worker.training.tensorboard import TensorBoardWriter
 
+pytestmark = pytest.mark.extended
+
 
 def lines(path):
     """The file's lines, each of which must be whole."""

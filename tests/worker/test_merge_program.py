@@ -472,6 +472,7 @@ def test_a_base_model_that_is_quantized_otherwise_is_refused(trained, models_dir
     assert "gptq" in detail
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("phase", ["loading", "merging", "saving"])
 def test_killed_at_any_point_it_has_said_nothing_and_begins_anew(
     trained, models_dir, tmp_path, phase

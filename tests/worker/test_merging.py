@@ -178,6 +178,7 @@ print(peak - before)
 """
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_a_files_and_not_the_models(tmp_path):
     """128 MB in bfloat16, merged in files of 8 MB: beside these a weight or two in float32."""
