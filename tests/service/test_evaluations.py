@@ -450,9 +450,9 @@ def test_cancelling(context, client, trained):
     asked = cancel(running).json()
     assert (asked["status"], asked["requested"]) == ("running", "cancel")
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         told = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, told, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, told, "", free=True)
     where = f"{url_of(trained)}/{running['id']}"
     assert client.get(where).json()["status"] == "cancelled"
     assert client.get(f"{where}/predictions").status_code == 409
@@ -538,13 +538,13 @@ def test_going_back_takes_evaluations_of_later_weights_back(context, client, run
     assert now("done 4")["metrics"] == {}
     refused = client.get(f"{url_of(run_id)}/{asked['done 4']['id']}/predictions")
     assert refused.status_code == 409
-    assert "gone back past them" in refused.json()["detail"]
+    assert "past which the run was rewound" in refused.json()["detail"]
     with pytest.raises(Fenced):
         running.ship(scored(running, target="checkpoint", step=4))
     events = client.get(f"/v1/runs/{run_id}/events", params={"limit": 1000}).json()["data"]
     why = [event["data"] for event in events if event["data"].get("status") == "cancelled"]
     assert {one["detail"] for one in why} == {
-        "the run went back to step 2: its weights will be others"
+        "the run was rewound to step 2: its weights will differ"
     }
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
 
@@ -711,7 +711,7 @@ def test_a_checkpoint_that_went_meanwhile_is_said(context, client, run_id, tmp_p
     working.play("")
     failed = client.get(f"{url_of(run_id)}/{made['id']}").json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "invalid_spec")
-    assert failed["failure"]["detail"] == "the checkpoint of step 2 is not kept any more."
+    assert failed["failure"]["detail"] == "the checkpoint of step 2 was deleted."
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
 
 

@@ -39,7 +39,7 @@ def public(settings):
 
 def last_used(context, name):
     with context.database.read() as session:
-        return rows.named(session, name).row.last_used_at
+        return rows.find_by_name(session, name).row.last_used_at
 
 
 def is_refused(answer, status, kind):
