@@ -47,7 +47,7 @@ IDS = {
 """Values of path parameters in the examples."""
 
 UNKNOWN_PARAMETER = "verbose"
-_DECLARE_LABELS = "other labels must be declared in mapping.labels"
+_DECLARE_LABELS = "declare other labels in mapping.labels"
 _AT_LEAST_1 = "Input should be greater than or equal to 1"
 _NO_MERGE = f"run {RUN_ID} has no merge; POST /v1/runs/{RUN_ID}/merged makes one"
 

@@ -426,8 +426,8 @@ def test_a_part_that_is_not_ready_is_no_error_that_nobody_read(late, monkeypatch
         state = await probe.state()
         may_end.set()
         with contextlib.suppress(NotReady):  # told to the loop after what `state` waited for
-            await asyncio.wrap_future(probe._looking)
-        probe._looking = None
+            await asyncio.wrap_future(probe._running)
+        probe._running = None
         gc.collect()
         return state, [c for c in unread if "never retrieved" in c["message"]]
 
