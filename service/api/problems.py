@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.api.schemas.problems import FieldProblem, Problem
-from service.artifacts import Damaged, StoreAway
+from service.artifacts import DamagedFile, StoreUnavailable
 from service.domain.errors import (
     BadRequest,
     Busy,
@@ -74,12 +74,12 @@ def install(app: FastAPI) -> None:
     def _ours(_request: Request, error: FairtuneError) -> JSONResponse:
         return response(error)
 
-    @app.exception_handler(StoreAway)
-    def _store_away(_request: Request, error: StoreAway) -> JSONResponse:
+    @app.exception_handler(StoreUnavailable)
+    def _store_away(_request: Request, error: StoreUnavailable) -> JSONResponse:
         return response(Unavailable("the artifact store cannot be reached", error.strerror))
 
-    @app.exception_handler(Damaged)
-    def _damaged(_request: Request, error: Damaged) -> JSONResponse:
+    @app.exception_handler(DamagedFile)
+    def _damaged(_request: Request, error: DamagedFile) -> JSONResponse:
         return response(Conflict(f"{error}: it has been changed or damaged"))
 
     @app.exception_handler(DataError)

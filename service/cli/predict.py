@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import httpx
 import typer
 
-from service.domain.prediction import MOST_TEXTS
+from service.domain.prediction import MAX_TEXTS
 from service.domain.states import RESTING, JobStatus
 
 _POLL_SECONDS = 0.5
@@ -69,8 +69,8 @@ def predict(
     wait = _Wait(run, timeout)
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         try:
-            for start in range(0, len(inputs), MOST_TEXTS):
-                batch = inputs[start : start + MOST_TEXTS]
+            for start in range(0, len(inputs), MAX_TEXTS):
+                batch = inputs[start : start + MAX_TEXTS]
                 _print(batch, _predict_batch(client, run, body | {"texts": batch}, wait))
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}); set the server's address with --url")

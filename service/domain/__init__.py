@@ -1,1 +1,1 @@
-"""What the words mean; imports only pydantic and the standard library."""
+"""Terms and rules of the service; imports only pydantic and the standard library."""

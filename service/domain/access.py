@@ -1,4 +1,4 @@
-"""Who may do what: roles, and the caller of a request."""
+"""Access control: roles, states of API keys, and the caller of a request."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What an API key permits. Ordered by rank: each role may do what those below it may."""
+    """Permissions of an API key, ordered by rank: each role includes those below it."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -16,7 +16,7 @@ class Role(StrEnum):
     def rank(self) -> int:
         return list(Role).index(self)
 
-    # All four, since a string brings its own: by the alphabet an admin would rank lowest.
+    # All four, since str defines its own: alphabetically, an admin would rank lowest.
     def __lt__(self, other: str) -> bool:
         return self.rank < Role(other).rank
 
@@ -31,7 +31,7 @@ class Role(StrEnum):
 
 
 class KeyState(StrEnum):
-    """A key that was revoked stays revoked, whether or not it has also expired."""
+    """State of an API key; a revoked key stays revoked even after its expiry."""
 
     ACTIVE = "active"
     EXPIRED = "expired"
@@ -40,7 +40,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request: an API key, or nobody in particular where access is open."""
+    """Author of a request: an API key, or anybody if access is open."""
 
     key_id: str | None
     name: str | None
@@ -48,13 +48,13 @@ class Caller:
 
 
 OPEN = Caller(None, None, Role.ADMIN)
-"""Everybody, on a server that listens on loopback alone and never had a key."""
+"""The caller of a server that listens on loopback only and never had a key."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`.
+    """Return True if only this machine can reach a server that listens on `host`.
 
-    A name other than localhost counts as reachable: what it resolves to may change.
+    A name other than localhost counts as reachable from outside: its address may change.
     """
     try:
         return ipaddress.ip_address(host).is_loopback

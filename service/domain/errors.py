@@ -1,22 +1,51 @@
 """Every error that Fairtune raises on purpose.
 
 FairtuneError                   500
-├── InvalidRequest              422  a field or line is wrong; `errors` point at each
-├── BadRequest                  400  the request cannot be read at all
-├── Unauthorized                401  no API key, or one that is not valid
+├── InvalidRequest              422  a field or a line is invalid; `errors` points at each
+├── BadRequest                  400  the request cannot be parsed
+├── Unauthorized                401  no API key, or an invalid one
 ├── Forbidden                   403  the key's role does not permit the call
 ├── NotFound                    404
-├── NotAcceptable               406  there is no form of the answer that the caller takes
-├── RequestTimeout              408  the body did not come in time
-├── Conflict                    409  the state of the thing forbids the call
+├── NotAcceptable               406  no representation of the resource is acceptable to the client
+├── RequestTimeout              408  the body did not arrive in time
+├── Conflict                    409  the state of the resource forbids the call
 │   └── NotReleasable           409  the certifying report does not let the run be promoted
 ├── PayloadTooLarge             413
 ├── RangeNotSatisfiable         416
-├── QuotaExceeded               507  the artifact store is as full as it may be
-├── Unavailable                 503  the database or the broker is away
-│   └── Busy                    503  as many of these as may go on at once do; try again
-├── RefusedToStart                   the settings would open the service to all; never HTTP
-└── ProgramFailure                   a job's end, with a reason of the closed list; never HTTP
+├── QuotaExceeded               507  the artifact store has reached its quota
+└── Unavailable                 503  the database, the broker or the artifact store is unreachable
+    └── Busy                    503  the concurrency limit is reached; retry later
+
+Two never reach HTTP:
+
+RefusedToStart                       the settings would open the service to everybody
+ProgramFailure                       ends a job's program with a reason of the closed list
+
+The others stay in the module that raises them, since only its direct callers handle them:
+
+service.api.responses.files
+    BrokenOff               the store failed while a file was being sent; the connection is cut
+service.artifacts.files
+    DamagedFile             a stored file is not the one that was stored
+    StoreUnavailable        an OSError: the object store is unreachable or denies access
+service.datasets
+    DuplicateKeyError       lines: an object repeats a key
+    _RecordTooLongError     delimited: a record exceeds the limit
+    _SyntaxError            arrays: a JSON array is malformed
+service.ops.readiness
+    NotReady                a dependency is unavailable
+service.store.jobs
+    Fenced                  the job belongs to another worker, or was ended by a user
+worker.runtime
+    BatchTooLarge           out_of_memory: a ProgramFailure that a smaller batch may avoid
+    Stopped                 events: a BaseException, so that no library swallows a stop
+worker.scoring.attention
+    UnsupportedAttention    the model's attention is not supported
+worker.supervision
+    StorageUnavailable      event_shipper: an Unavailable of the store or the worker's disk
+    RetryExhausted          retry: an attempt's end could not be recorded in time
+worker.training.checkpoints
+    BrokenCheckpoint        a checkpoint is not the one that was written
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,12 +57,12 @@ from service.domain.states import FailureReason
 
 
 def escaped(name: str) -> str:
-    """`name` as one step of a JSON pointer (RFC 6901)."""
+    """Return `name` as one token of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
 def pointer_of(location: Iterable[str | int]) -> str:
-    """An RFC 6901 JSON pointer."""
+    """Return the RFC 6901 JSON pointer to a location of names and indices."""
     return "".join(f"/{escaped(str(part))}" for part in location)
 
 
@@ -44,7 +73,7 @@ def first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing that is wrong.
+    """An invalid field or line of a request.
 
     `pointer` is an RFC 6901 JSON pointer into the body, or for an uploaded file
     ``/train/lines/17/text``: the form field, the 1-based line, the column.
@@ -74,31 +103,31 @@ class InvalidRequest(FairtuneError):
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> "InvalidRequest":
-        """One wrong field."""
+        """Return an error about a single field."""
         return cls(detail, (FieldError(pointer, detail),))
 
 
 class BadRequest(FairtuneError):
     status = 400
     type = "urn:fairtune:bad-request"
-    title = "The request cannot be read"
+    title = "The request cannot be parsed"
 
 
 class Unauthorized(FairtuneError):
-    """`challenge` is the WWW-Authenticate header of the answer (RFC 6750, section 3)."""
+    """Invariant: `challenge` is the response's WWW-Authenticate header (RFC 6750, section 3)."""
 
     status = 401
     type = "urn:fairtune:unauthorized"
-    title = "An API key is needed"
+    title = "A valid API key is required"
 
     def __init__(self, detail: str, *, token_sent: bool = False) -> None:
         super().__init__(detail)
-        # The RFC wants no error code where the request held no token at all.
+        # The RFC asks for no error code if the request has no token at all.
         self.challenge = 'Bearer error="invalid_token"' if token_sent else "Bearer"
 
 
 class Forbidden(FairtuneError):
-    """`challenge` as for Unauthorized."""
+    """Invariant: `challenge` as in Unauthorized."""
 
     status = 403
     type = "urn:fairtune:forbidden"
@@ -115,23 +144,23 @@ class NotFound(FairtuneError):
 class NotAcceptable(FairtuneError):
     status = 406
     type = "urn:fairtune:not-acceptable"
-    title = "There is no such form of the answer"
+    title = "No acceptable representation"
 
 
 class RequestTimeout(FairtuneError):
     status = 408
     type = "urn:fairtune:timeout"
-    title = "The request took too long to come"
+    title = "The request body took too long to arrive"
 
 
 class Conflict(FairtuneError):
     status = 409
     type = "urn:fairtune:conflict"
-    title = "The state forbids this"
+    title = "Conflict with the current state"
 
 
 class NotReleasable(Conflict):
-    """`hindrances` says what hinders, each by itself: a problem's extension member (RFC 9457)."""
+    """Refusal of a promotion; `hindrances` is an extension member of the problem (RFC 9457)."""
 
     type = "urn:fairtune:not-releasable"
     title = "The certifying report does not let the run be promoted"
@@ -150,35 +179,35 @@ class PayloadTooLarge(FairtuneError):
 class RangeNotSatisfiable(FairtuneError):
     status = 416
     type = "urn:fairtune:range-not-satisfiable"
-    title = "The file has no such part"
+    title = "The file has no such range"
 
 
 class QuotaExceeded(FairtuneError):
     status = 507
     type = "urn:fairtune:quota-exceeded"
-    title = "The artifact store's quota is used up"
+    title = "The artifact store's quota is exhausted"
 
 
 class Unavailable(FairtuneError):
     status = 503
     type = "urn:fairtune:unavailable"
-    title = "Not available at present"
+    title = "Temporarily unavailable"
 
-    def __init__(self, detail: str, said: object = None) -> None:
-        """`said`, by whoever is away, is for the log: it may name hosts, users and paths."""
-        super().__init__(detail if said is None else f"{detail}: {said}")
+    def __init__(self, detail: str, cause: object = None) -> None:
+        """Keep `cause` for the log alone: it may name hosts, users and paths."""
+        super().__init__(detail if cause is None else f"{detail}: {cause}")
         self.public = detail
 
 
 class Busy(Unavailable):
     type = "urn:fairtune:busy"
-    title = "Too many of these at once"
+    title = "The concurrency limit is reached"
     retry_after = 5
     """Seconds, for the Retry-After header (RFC 9110, section 10.2.3)."""
 
 
 class RefusedToStart(Exception):
-    """A server that would be open to everybody; `detail` says what to do about it."""
+    """The server would be open to everybody; `detail` names the remedy."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -186,9 +215,9 @@ class RefusedToStart(Exception):
 
 
 class ProgramFailure(Exception):
-    """Ends a program (train, evaluate, merge) with a reason from the closed list.
+    """Ends a program with a reason from the closed list.
 
-    `detail` says what happened in one or two sentences that a user can read: no traceback.
+    `detail` is one or two sentences for the user, without a traceback.
     """
 
     def __init__(self, reason: FailureReason, detail: str) -> None:

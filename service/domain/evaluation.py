@@ -1,4 +1,4 @@
-"""Evaluations as jobs of their own: what may be asked for, and what was made of that."""
+"""Evaluations as jobs of their own: the request, and the task resolved from it."""
 
 from collections.abc import Collection
 
@@ -9,32 +9,35 @@ from service.domain.task import Target, Task
 
 
 class EvaluationRequest(BaseModel):
-    """What POST /v1/runs/{id}/evaluations takes. What is left out is the run's own."""
+    """Body of POST /v1/runs/{id}/evaluations; omitted fields default to the run's own values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     target: Target = Field(
-        "adapter", description="Which weights; merged: the run's newest finished merge."
+        "adapter",
+        description="Weights to score; merged: the model of the run's newest finished merge.",
     )
     step: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Of the checkpoint; for the target checkpoint alone."
+        None, ge=0, le=2**31 - 1, description="Step of the checkpoint; only with target checkpoint."
     )
     dataset_id: str | None = Field(
-        None, max_length=100, description="Null: the run's. Its rows may lack labels."
+        None,
+        max_length=100,
+        description="Dataset to score; null: the run's. Its rows may lack labels.",
     )
-    split: Split = Field("test", description="Whose rows are scored.")
+    split: Split = Field("test", description="Split of the dataset to score.")
     template: str | None = Field(
         None,
         max_length=100,
-        description="Null: the run's; for the base model its evaluation.baseline_template, where "
-        "it has one.",
+        description="Prompt template; null: the run's, or for the base model its "
+        "evaluation.baseline_template if set.",
     )
     max_samples: int | None = Field(
         None,
         ge=1,
         le=2**31 - 1,
-        description="Score so many rows at most: those whose ids have the smallest SHA-256, which "
-        "are the same ones for every run and target.",
+        description="Maximum number of rows to score: those whose ids have the smallest SHA-256, "
+        "the same rows for every run and target. Null: all.",
     )
 
 
@@ -50,10 +53,10 @@ class EvaluationTask(Task):
     max_samples: int | None = None
 
 
-def report_split(wanted: Collection[str], labelled: Collection[str]) -> Split | None:
-    """The split that a run's bias report is about: test, else validation, else train.
+def report_split(scored: Collection[str], labelled: Collection[str]) -> Split | None:
+    """Return the split of a run's bias report: test, else validation, else train.
 
-    One of the `wanted` that has labels; None: there is no report.
+    It is a scored split that has labels; None: there is no report.
     """
     order: tuple[Split, ...] = ("test", "validation", "train")
-    return next((one for one in order if one in wanted and one in labelled), None)
+    return next((split for split in order if split in scored and split in labelled), None)

@@ -1,4 +1,4 @@
-"""What a program (train, evaluate, merge) can say, one JSON object a line in events.jsonl.
+"""Events that programs emit, one JSON object a line in events.jsonl.
 
 A program numbers its lines from 1 (`seq`); the supervisor ships them in that order. `progress`
 and `failure` change the job's row; the rest also become events that users can read.
@@ -18,9 +18,9 @@ EXIT_DONE = 0
 EXIT_FAILED = 3
 """The last line of events.jsonl is a `failure`."""
 EXIT_STOPPED = 4
-"""Told to stop (TERM, or the supervisor's pipe closed): a checkpoint was written where possible."""
+"""Stopped by request (TERM, or the supervisor's pipe closed), after a checkpoint if possible."""
 EXIT_NO_SPACE = 5
-"""The job directory's disk is full, for events too: events.jsonl may say nothing of it."""
+"""The job directory's disk is full, so events.jsonl may not mention it."""
 
 
 class _Event(BaseModel):
@@ -46,10 +46,10 @@ class PhaseEvent(_Event):
 
 
 class Progress(_Event):
-    """Where training stands, kept only in the job's row; sent every step.
+    """Progress of the job, stored only in its row; emitted at every step of a training.
 
-    Of an evaluation job: rows scored, of how many; of a merge job: weights written and rows
-    compared. Sent every other second.
+    Other jobs emit it every other second: an evaluation counts rows scored; a merge, weights
+    written and rows compared.
     """
 
     type: Literal["progress"] = "progress"
@@ -63,12 +63,12 @@ class Progress(_Event):
     gpu_memory_bytes: int | None = Field(
         default=None,
         ge=0,
-        description="most that this process, of several the first, has held on its GPUs, together; "
-        "null without one",
+        description="peak GPU memory of this process (rank 0 of several), over all its GPUs; null "
+        "without a GPU",
     )
     saving: bool = Field(
         default=False,
-        description="a checkpoint is about to be written: until the next line its limit counts",
+        description="a checkpoint is about to be written: until the next event its limit applies",
     )
 
 
@@ -103,14 +103,16 @@ class EvaluationEvent(_Event):
 
 
 class ArtifactEvent(_Event):
-    """A file of the job directory that belongs to the run's result, under the same path."""
+    """A file of the job directory that belongs to the job's result, under the same path below the
+    folder of the job's kind.
+    """
 
     type: Literal["artifact"] = "artifact"
     file: FileEntry
 
 
 class MergedEvent(_Event):
-    """A merged model is complete in the job directory under `path`, and was compared."""
+    """A merged model is complete in the job directory under `path`, comparison included."""
 
     type: Literal["merged"] = "merged"
     path: str
@@ -120,7 +122,7 @@ class MergedEvent(_Event):
 
 
 class PredictionsEvent(_Event):
-    """The scores of the texts that were asked about are in a file of the job directory."""
+    """The scores of the requested texts are complete in a file of the job directory."""
 
     type: Literal["predictions"] = "predictions"
     texts: int
@@ -140,7 +142,7 @@ class LogEvent(_Event):
 
 
 class RewoundEvent(_Event):
-    """The program goes on from `step`: metrics past it are superseded."""
+    """The program resumes from `step`: metrics past it are superseded."""
 
     type: Literal["rewound"] = "rewound"
     step: int = Field(ge=0)

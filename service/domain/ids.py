@@ -9,7 +9,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 def new_id(prefix: str) -> str:
     """Return ``prefix_`` and 26 characters: 48 bits of Unix milliseconds, then 80 random bits.
 
-    Ids made in different milliseconds sort by time. Source: github.com/ulid/spec.
+    Ids of different milliseconds sort by time. Source: github.com/ulid/spec.
     """
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     return f"{prefix}_" + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))

@@ -1,4 +1,4 @@
 """The timing of leases."""
 
 RENEWAL_SECONDS = 2.0
-"""Between two renewals of a lease, at most: they also bring what users asked for."""
+"""Maximum time between two renewals of a lease; each also fetches users' requests."""

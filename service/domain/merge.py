@@ -1,4 +1,4 @@
-"""Merged models: what may be asked for, what was made of that, and what a comparison found."""
+"""Merged models: the request, the task resolved from it, and the comparison with the adapter."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -17,55 +17,59 @@ MERGED_FOLDER = "merged"
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,3}})?)\s*({'|'.join(_UNITS)})", re.IGNORECASE)
-LEAST_SHARD = 10**6
-"""Bytes. A large model in smaller files would be thousands of them."""
-MOST_SHARD = 10**12
+MIN_SHARD_BYTES = 10**6
+"""With smaller files, a large model would have thousands of them."""
+MAX_SHARD_BYTES = 10**12
 
 
 class MergeRequest(BaseModel):
-    """What POST /v1/runs/{id}/merged takes. What is left out is the default."""
+    """Body of POST /v1/runs/{id}/merged; omitted fields take their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     checkpoint: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Step of the checkpoint; null: the run's adapter."
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="Step of the checkpoint to merge; null: the run's adapter.",
     )
     dtype: MergedDtype = Field(
         "bfloat16",
-        description="What the weights are rounded to. What the base model's files keep in float32 "
-        "beside 16-bit weights stays so.",
+        description="Data type of the merged weights. Weights that the base model stores in "
+        "float32 beside 16-bit ones stay float32.",
     )
     max_shard_size: str = Field(
         "5GB",
-        description="Largest weight file, as transformers writes it: 500MB, 5GB, 2GiB. A single "
-        "weight that is larger has a file of its own.",
+        description="Maximum size of a weight file, in the notation of transformers: 500MB, 5GB, "
+        "2GiB. A single larger weight gets its own file.",
     )
     base_weights: BaseWeights = Field(
         "original",
-        description="original: the base model's own weights. dequantized: what they are after a "
-        "way through 4 bits, which is what the training saw; for runs with load_in_4bit alone.",
+        description="original: merge into the base model's own weights. dequantized: merge into "
+        "weights quantized to 4 bits and back, as seen in training; only for runs with "
+        "load_in_4bit.",
     )
 
     @field_validator("max_shard_size")
     @classmethod
-    def _a_size(cls, value: str) -> str:
-        if not LEAST_SHARD <= (_bytes(value) or 0) <= MOST_SHARD:
+    def _check_size(cls, value: str) -> str:
+        if not MIN_SHARD_BYTES <= (_bytes(value) or 0) <= MAX_SHARD_BYTES:
             raise PydanticCustomError(
-                "size", "give a size from 1MB to 1000GB, such as 500MB, 5GB or 2GiB"
+                "size", "must be a size from 1MB to 1000GB, such as 500MB, 5GB or 2GiB"
             )
         return value
 
     @property
     def max_shard_bytes(self) -> int:
-        found = _bytes(self.max_shard_size)
-        assert found is not None
-        return found
+        size = _bytes(self.max_shard_size)
+        assert size is not None
+        return size
 
 
 def _bytes(size: str) -> int | None:
-    """KB, MB and GB are powers of ten, as for transformers; None for what is no size."""
-    found = _SIZE.fullmatch(size.strip())
-    return None if found is None else int(float(found[1]) * _UNITS[found[2].upper()])
+    """Return a size in bytes, None if invalid. KB, MB, GB are powers of ten, as in transformers."""
+    match = _SIZE.fullmatch(size.strip())
+    return None if match is None else int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 class MergeTask(Task):
@@ -88,38 +92,38 @@ class MergeTask(Task):
 
 
 class MergeComparison(BaseModel):
-    """The merged model against the adapter on its base model, as the run scored with it, row by
-    row on the same sample.
+    """Row-by-row comparison, on the same sample, of the merged model with the adapter on its base
+    model as the run loads it.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    rows: int
-    split: str
+    rows: int = Field(description="Number of rows compared.")
+    split: str = Field(description="Split of the run's dataset from which the rows come.")
     labels_changed: int | None = Field(
-        description="Rows that the two call differently by argmax; null: the run has no labels."
+        description="Rows whose argmax label differs between the two; null: the run has no labels."
     )
     max_difference: float = Field(
-        description="Largest difference in a label's probability; without labels, in the mean "
-        "log-likelihood of the answer's tokens, in nats."
+        description="Maximum difference in a label's probability; without labels, in the mean "
+        "log-likelihood of the completion's tokens, in nats."
     )
-    mean_difference: float = Field(description="Of the rows' largest differences, the mean.")
+    mean_difference: float = Field(description="Mean over rows of the row's maximum difference.")
 
     @property
     def figures(self) -> dict[str, float]:
-        """As a job's metrics, which are numbers."""
-        found = {
+        """The comparison as a job's metrics, which are numbers."""
+        figures = {
             "rows_compared": float(self.rows),
             "max_difference": self.max_difference,
             "mean_difference": self.mean_difference,
         }
         if self.labels_changed is not None:
-            found["labels_changed"] = float(self.labels_changed)
-        return found
+            figures["labels_changed"] = float(self.labels_changed)
+        return figures
 
     @classmethod
     def of_figures(cls, figures: dict[str, float], split: str) -> Self:
-        """The inverse."""
+        """Return the comparison that `figures` was made of."""
         changed = figures.get("labels_changed")
         return cls(
             rows=int(figures["rows_compared"]),

@@ -1,4 +1,4 @@
-"""Texts that a run's model is asked about: what may be asked for, what was made of that."""
+"""Predictions of texts: the request, the task resolved from it, scores and labels."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from service.domain.task import Task
 
-MOST_TEXTS = 256
+MAX_TEXTS = 256
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 PREDICTIONS_FILE = "predictions.json"
 
@@ -17,12 +17,12 @@ def _threshold(value: Any) -> str | float | None:
         return value  # type: ignore[no-any-return]  # one of the two
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
-    raise PydanticCustomError("threshold", "say argmax or a number from 0 to 1, or leave it out")
+    raise PydanticCustomError("threshold", "must be argmax or a number from 0 to 1, or be omitted")
 
 
 Threshold = Annotated[
     Literal["argmax"] | float | None,
-    PlainValidator(_threshold),  # one error at the field, not one for each form of it
+    PlainValidator(_threshold),  # one error at the field, not one for each type
     WithJsonSchema(
         {
             "anyOf": [
@@ -36,24 +36,28 @@ Threshold = Annotated[
 
 
 class PredictionRequest(BaseModel):
-    """What POST /v1/runs/{id}/predictions takes. What is left out is the run's own."""
+    """Body of POST /v1/runs/{id}/predictions; omitted fields default to the run's own values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     texts: list[Text] = Field(
-        min_length=1, max_length=MOST_TEXTS, description="What is to be classified, in this order."
+        min_length=1, max_length=MAX_TEXTS, description="Texts to classify, in this order."
     )
     target: Literal["adapter", "checkpoint", "merged"] = Field(
-        "adapter", description="Which weights; merged: the run's newest finished merge."
+        "adapter",
+        description="Weights to use; merged: the model of the run's newest finished merge.",
     )
     step: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Of the checkpoint; for the target checkpoint alone."
+        None, ge=0, le=2**31 - 1, description="Step of the checkpoint; only with target checkpoint."
     )
-    template: str | None = Field(None, max_length=100, description="Null: the run's.")
+    template: str | None = Field(
+        None, max_length=100, description="Prompt template; null: the run's."
+    )
     threshold: Threshold = Field(
         None,
-        description="argmax: the most probable label. A number: positive from that score on. Null: "
-        "as the run's specification decides, with the threshold that its report was fitted to.",
+        description="argmax: predict the most probable label. A number: predict the positive label "
+        "from that score on. Null: as the run's specification says, with the threshold fitted for "
+        "its report.",
     )
 
 
@@ -77,33 +81,36 @@ class PredictionTask(PredictionOrder):
 
 
 class Scores(BaseModel):
-    """What the program found: predictions.json. One entry for each text, in their order."""
+    """Content of predictions.json: one entry per text, in the order of the request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     probabilities: list[list[float]]
-    """Over the task's labels."""
+    """Probabilities over the task's labels."""
     truncated: list[bool]
-    """Whether the text's end was cut off to fit."""
+    """True if the text's end was cut off to fit."""
 
 
 class Prediction(BaseModel):
-    """What the model makes of a text."""
+    """Prediction for one text."""
 
     model_config = ConfigDict(frozen=True)
 
-    label: str
+    label: str = Field(description="Predicted label.")
     score: float = Field(description="Probability of the positive label.")
-    probabilities: dict[str, float] = Field(description="By label; they sum to 1.")
-    truncated: bool = Field(description="Whether the text was too long: its end was not read.")
+    probabilities: dict[str, float] = Field(description="Probability of each label; they sum to 1.")
+    truncated: bool = Field(
+        description="True if the text was too long, so that its end was cut off."
+    )
 
 
-def decided(task: PredictionTask, scores: Scores) -> list[Prediction]:
-    """Labels by the task's threshold; the first in sorted order of equally probable ones.
+def apply_threshold(task: PredictionTask, scores: Scores) -> list[Prediction]:
+    """Return the predictions under the task's threshold.
 
-    Below a threshold it is the most probable of the other labels.
+    Below the threshold, the most probable of the other labels is predicted; of equally probable
+    labels, the first in sorted order.
     """
-    found = []
+    predictions = []
     for values, cut in zip(scores.probabilities, scores.truncated, strict=True):
         by_label = dict(zip(task.labels, values, strict=True))
         score = by_label[task.positive_label]
@@ -112,7 +119,9 @@ def decided(task: PredictionTask, scores: Scores) -> list[Prediction]:
         elif score >= task.threshold:
             label = task.positive_label
         else:
-            others = [one for one in by_label if one != task.positive_label] or [*by_label]
-            label = max(others, key=by_label.__getitem__)
-        found.append(Prediction(label=label, score=score, probabilities=by_label, truncated=cut))
-    return found
+            negatives = [name for name in by_label if name != task.positive_label] or [*by_label]
+            label = max(negatives, key=by_label.__getitem__)
+        predictions.append(
+            Prediction(label=label, score=score, probabilities=by_label, truncated=cut)
+        )
+    return predictions

@@ -1,4 +1,4 @@
-"""Giving a run a name that others serve by, and what may hinder that."""
+"""Promotion of a run to a name under which it is served, and the obstacles to it."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ Name = Annotated[
         min_length=1,
         max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Letters, digits, dots, dashes and underscores.",
+        description="Starts with a letter or digit; letters, digits, dots, dashes and underscores.",
     ),
 ]
 
@@ -22,47 +22,48 @@ class _Part(BaseModel):
 
 
 class Override(_Part):
-    """Promote although the certifying report does not pass."""
+    """Promotion although the certifying report does not pass."""
 
     reason: str = Field(
         min_length=1,
         max_length=2000,
-        pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",  # not blank, and nothing PostgreSQL cannot keep
-        description="Why. It is kept with the promotion, and so is who said it and what hindered.",
+        pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",  # not blank, no NUL (PostgreSQL)
+        description="Reason for the override; stored with the promotion, its author and the "
+        "obstacles.",
     )
 
 
 class PromotionRequest(_Part):
-    """What POST /v1/runs/{id}/promote takes."""
+    """Body of POST /v1/runs/{id}/promote."""
 
-    name: Name
-    stage: Name = DEFAULT_STAGE
-    override: Override | None = None
+    name: Name = Field(description="Name under which the run is served.")
+    stage: Name = Field(DEFAULT_STAGE, description="Stage of that name, such as production.")
+    override: Override | None = Field(
+        None, description="Promote even if the certifying report does not pass; null: refuse then."
+    )
 
 
 class Hindrance(_Part):
-    """One thing for which a certifying report does not let its run be promoted."""
+    """One reason why a certifying report does not let its run be promoted."""
 
     kind: Literal["no_report", "exploratory", "not_test", "cap", "no_cap_applies", "min_f1"] = (
-        Field(
-            description="What hinders. cap and min_f1: the figure did not meet what was asked for."
-        )
+        Field(description="Kind of obstacle. cap, min_f1: the figure does not meet the limit.")
     )
-    detail: str = Field(description="The same in a sentence, with the figures.")
-    group: str | None = Field(default=None, description="Of a cap: the group that it is about.")
+    detail: str = Field(description="The obstacle as a sentence, with the figures.")
+    group: str | None = Field(default=None, description="The cap's group; null for other kinds.")
     metric: Literal["fpr", "fnr"] | None = Field(
-        default=None, description="Of a cap: which error rate."
+        default=None, description="The cap's error rate; null for other kinds."
     )
-    limit: float | None = Field(default=None, description="The cap, or the least F1 asked for.")
+    limit: float | None = Field(default=None, description="The cap, or the minimum F1.")
     observed: float | None = Field(
-        default=None, description="The measured figure; null: not to be had."
+        default=None, description="The measured figure; null if it cannot be computed."
     )
-    verdict: str | None = Field(default=None, description="As it stands in the report.")
+    verdict: str | None = Field(default=None, description="Verdict in the report.")
     needed_further: int | None = Field(
         default=None,
-        description="Of an inconclusive cap: the fewest further negatives (fpr) or positives (fnr) "
-        "at the observed rate that would settle it; null when none would.",
+        description="For an inconclusive cap: the minimum number of further negatives (fpr) or "
+        "positives (fnr) at the observed rate that would settle it; null if no number would.",
     )
     would_settle: Literal["pass", "fail"] | None = Field(
-        default=None, description="The verdict that needed_further would give."
+        default=None, description="Verdict after needed_further more rows."
     )

@@ -20,7 +20,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
             JobStatus.FAILED,
             JobStatus.CANCELLED,
             JobStatus.PAUSED,
-            JobStatus.QUEUED,  # worker lost or pre-empted
+            JobStatus.QUEUED,  # worker lost or preempted
         }
     ),
     JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELLED}),
@@ -29,26 +29,27 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.CANCELLED: frozenset(),
 }
 
-# A failed job can be retried, but nothing happens to it until someone asks: a stream ends there.
+# A failed job can be retried, but nothing happens to it until a user requests it: a stream ends
+# there.
 RESTING = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
 def sources_of(target: JobStatus) -> frozenset[JobStatus]:
-    """The states from which a job may go to `target`."""
+    """Return the states from which a job may go to `target`."""
     return frozenset(source for source, targets in TRANSITIONS.items() if target in targets)
 
 
 class JobRequest(StrEnum):
-    """What a user asked of a running job; the supervisor polls it and acts at a step boundary."""
+    """A user's request to a running job; the supervisor polls it and acts at a step boundary."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
 
 
 class Phase(StrEnum):
-    """What a running program is doing, in the order in which a train job goes through them.
+    """Activity of a running program, in the order of a train job.
 
-    A merge job is `merging` between two times of `evaluating`.
+    A merge job is `merging` between two periods of `evaluating`.
     """
 
     STARTING = "starting"

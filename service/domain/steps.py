@@ -1,4 +1,4 @@
-"""How many optimizer steps a training takes."""
+"""Number of optimizer steps of a training."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from service.domain.spec import TrainingSection
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The last step of an epoch may have fewer samples than the others."""
+    """Optimizer steps of a training; the last step of an epoch may have fewer samples."""
 
     samples: int
     steps_per_epoch: int
@@ -17,7 +17,7 @@ class StepPlan:
 
     @classmethod
     def of(cls, training: TrainingSection, samples: int, world: int = 1) -> "StepPlan":
-        """`samples` >= 1 rows over `world` processes."""
+        """Plan a training on `samples` >= 1 rows over `world` processes."""
         per_epoch = math.ceil(samples / (training.effective_batch_size * world))
         if training.max_steps is not None:
             total = training.max_steps
@@ -30,14 +30,15 @@ class StepPlan:
         return cls(samples, per_epoch, total, warmup)
 
     def epoch(self, step: int) -> float:
+        """Return the (fractional) number of epochs after `step` optimizer steps."""
         return step / self.steps_per_epoch
 
     def warmup_warning(self) -> str | None:
-        """A sentence where the warm-up takes more than a third of the training."""
+        """Return a warning if the warm-up takes more than a third of the training, else None."""
         if self.warmup_steps * 3 <= self.total_steps:
             return None
         return (
             f"the warm-up takes {self.warmup_steps} of {self.total_steps} steps, more than a "
-            "third: the learning rate is far below what was asked for most of the time; set "
-            f"training.warmup_steps to {max(1, self.total_steps // 10)} or so"
+            "third: the learning rate is far below its configured value for much of the training; "
+            f"set training.warmup_steps to about {max(1, self.total_steps // 10)}"
         )

@@ -1,4 +1,4 @@
-"""Prompt templates: how a row becomes a chat, and what a label is called in the answer."""
+"""Prompt templates: the chat rendered from a row, and the word that stands for each label."""
 
 import re
 from typing import Self
@@ -18,13 +18,13 @@ class Template(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    description: str
-    system: str | None
-    user: str
-    completion: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name in `template`.")
+    description: str = Field(description="Purpose of the template.")
+    system: str | None = Field(description="System turn; null: none.")
+    user: str = Field(description="User turn, with $text and optionally $group.")
+    completion: str = Field(description="Assistant turn, with $label.")
     labels: dict[str, str] | None = Field(
-        description="Label of the data -> word in the answer; null: the label itself."
+        description="Word in the completion for each label of the data; null: the label itself."
     )
 
     @model_validator(mode="after")
@@ -32,13 +32,12 @@ class Template(BaseModel):
         allowed = {"user": {"text", "group"}, "completion": {"label"}, "system": set[str]()}
         needed = {"user": "text", "completion": "label"}
         for field, names in allowed.items():
-            found = _PLACEHOLDER.findall(getattr(self, field) or "")
-            if unknown := sorted(set(found) - names):
-                raise PydanticCustomError(
-                    "placeholder", "{text}", {"text": f"{field} names unknown ${unknown[0]}"}
-                )
-            if field in needed and found.count(needed[field]) != 1:
-                text = f"{field} must hold ${needed[field]} exactly once"
+            placeholders = _PLACEHOLDER.findall(getattr(self, field) or "")
+            if unknown := sorted(set(placeholders) - names):
+                text = f"{field} contains the unknown placeholder ${unknown[0]}"
+                raise PydanticCustomError("placeholder", "{text}", {"text": text})
+            if field in needed and placeholders.count(needed[field]) != 1:
+                text = f"{field} must contain ${needed[field]} exactly once"
                 raise PydanticCustomError("placeholder", "{text}", {"text": text})
         if self.labels is not None and len(set(self.labels.values())) != len(self.labels):
             raise PydanticCustomError("labels", "two labels have the same word")
@@ -46,20 +45,20 @@ class Template(BaseModel):
 
     @property
     def shows_group(self) -> bool:
-        """Whether the model sees the row's group: a choice that the report states."""
+        """True if the model sees the row's group: a choice that the report states."""
         return "$group" in self.user
 
     def completion_for(self, label: str) -> str:
-        """The whole answer for `label`. Raises KeyError where the template has no word for it."""
+        """Return the completion for `label`. Raises KeyError if the template has no word for it."""
         word = label if self.labels is None else self.labels[label]
         return self.completion.replace("$label", word)
 
     def split_user(self, group: str | None) -> tuple[str, str]:
-        """The user's turn before and after the text, the group filled in (``unknown`` if none).
+        """Return the user's turn before and after the text, with the group (``unknown`` if none).
 
-        The text itself is not put in here: it is tokenised on its own, so that nothing in it is
+        The text itself is not inserted here: it is tokenized on its own, so that nothing in it is
         read as a placeholder or as a special token of the model.
         """
         before, after = self.user.split("$text")
-        shown = group if group is not None else "unknown"
-        return before.replace("$group", shown), after.replace("$group", shown)
+        name = group if group is not None else "unknown"
+        return before.replace("$group", name), after.replace("$group", name)

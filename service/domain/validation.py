@@ -10,21 +10,21 @@ from service.domain.errors import (
 
 
 def invalid(error: ValidationError) -> InvalidRequest:
-    """Pydantic's findings as pointers into the body."""
-    found = tuple(
+    """Return pydantic's errors as an InvalidRequest with pointers into the body."""
+    errors = tuple(
         FieldError(
             pointer_of(part for part in item["loc"] if not _is_union_tag(part)),
             "this field is not known" if item["type"] == "extra_forbidden" else item["msg"],
         )
         for item in error.errors(include_url=False)
     )
-    # A union says one thing per member: once is enough for the same field.
-    unique = tuple({item.pointer + item.detail: item for item in found}.values())
+    # A union reports the same error once per member: once is enough for a field.
+    unique = tuple({item.pointer + item.detail: item for item in errors}.values())
     first = unique[0]
     more = f" (and {len(unique) - 1} more)" if len(unique) > 1 else ""
     return InvalidRequest(f"{first.pointer}: {first.detail}{more}", unique)
 
 
 def _is_union_tag(part: str | int) -> bool:
-    """Pydantic puts the member of a union that it tried into the location."""
+    """Return True for a part of a location that names the member of a union, as pydantic adds."""
     return isinstance(part, str) and part.startswith(("list[", "literal["))

@@ -19,7 +19,7 @@ from service.domain.errors import (
 )
 from service.domain.ids import new_id
 from service.settings import Settings
-from service.store import keys, migrate
+from service.store import keys, migrate, projects
 from service.store.database import Database
 from service.store.keys import Key
 
@@ -52,15 +52,13 @@ def create(
     """
     _check(name, expires_in_seconds)
     with database.write() as session:
-        keys.lock(session)
-        if (known := keys.named(session, name)) is not None:
+        projects.lock(session)
+        if (known := keys.find_by_name(session, name)) is not None:
             raise Conflict(
                 f"the key {known.row.id} ({known.state}) has the name {name!r}, by which runs and "
                 f"events name it: choose another name, such as {_another(name)!r}"
             )
-        if not keys.any_made(session) and (
-            role is not Role.ADMIN or expires_in_seconds is not None
-        ):
+        if not keys.has_any(session) and (role is not Role.ADMIN or expires_in_seconds is not None):
             raise Conflict(
                 "this would be the first key, and from then on every call takes one: make an "
                 "admin's first, without an expiry"
@@ -86,8 +84,8 @@ def migrate_with_first(database: Database) -> Made | None:
     def create_first(session: Session) -> None:
         nonlocal made
         made = None  # of a try before, which was rolled back
-        keys.lock(session)
-        if not keys.any_made(session):
+        projects.lock(session)
+        if not keys.has_any(session):
             key_id, token = _new_token()
             key = keys.create(session, key_id, FIRST_KEY, Role.ADMIN, _digest(token), None)
             made = Made(key, token)
@@ -105,7 +103,7 @@ def revoke(database: Database, key_id: str) -> Key:
 def revoke_named(database: Database, id_or_name: str) -> Key:
     """Raises NotFound."""
     with database.read() as session:
-        found = keys.find(session, id_or_name) or keys.named(session, id_or_name)
+        found = keys.find(session, id_or_name) or keys.find_by_name(session, id_or_name)
     if found is None:
         raise NotFound(
             f"there is no API key with the id or name {id_or_name!r}; `fairtune keys list` shows "
@@ -125,7 +123,7 @@ def authenticate(database: Database, token: str | None, *, host: str) -> Caller:
     if match is None and not is_loopback(host):
         raise _refusal(token)
     with database.read() as session:
-        if is_loopback(host) and not keys.any_made(session):
+        if is_loopback(host) and not keys.has_any(session):
             return OPEN
         if token is None or match is None:
             raise _refusal(token)
@@ -147,7 +145,7 @@ def is_let_in(database: Database, caller: Caller) -> bool:
     """Whether a caller who was let in would be let in again now. Raises Unavailable."""
     with database.read() as session:
         if caller.key_id is None:
-            return not keys.any_made(session)
+            return not keys.has_any(session)
         found = keys.find(session, caller.key_id)
     return found is not None and found.state is KeyState.ACTIVE
 
@@ -155,7 +153,7 @@ def is_let_in(database: Database, caller: Caller) -> bool:
 def note_use(database: Database, key_id: str) -> None:
     """Raises Unavailable."""
     with database.write() as session:
-        keys.note_use(session, key_id)
+        keys.record_use(session, key_id)
 
 
 def check_guarded(database: Database, settings: Settings) -> None:
@@ -166,9 +164,9 @@ def check_guarded(database: Database, settings: Settings) -> None:
     in_production = settings.environment == "production"
     may_be_open = is_loopback(settings.host) and not in_production
     with database.read() as session:
-        is_open = may_be_open and not keys.any_made(session)
-        is_usable = keys.any_usable(session)
-        is_managed = keys.any_usable(session, Role.ADMIN)
+        is_open = may_be_open and not keys.has_any(session)
+        is_usable = keys.has_active(session)
+        is_managed = keys.has_active(session, Role.ADMIN)
     command = f"fairtune keys create NAME --role admin{settings.data_dir_option}"
     if not is_usable and not may_be_open:
         raise RefusedToStart(

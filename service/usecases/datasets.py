@@ -12,6 +12,7 @@ from service.context import Context
 from service.datasets.build import build
 from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
+from service.domain.errors import InvalidRequest
 from service.domain.ids import new_id
 from service.store import datasets as dataset_store
 from service.store import idempotency
@@ -42,11 +43,13 @@ def create(
     on_invalid: OnInvalid,
     key: IdempotencyKey | None,
 ) -> tuple[Dataset, bool]:
-    """Check the files and keep their rows. Returns the dataset and whether it was made now.
+    """Check the name and the files, store their rows, and return the dataset and if it is new.
 
     The file is in the store before its row is: a crash between the two leaves a blob that the
     same rows will use again. Raises InvalidRequest; then nothing is left behind.
     """
+    if not name.strip() or not name.isprintable():
+        raise InvalidRequest.at("/name", "the name is blank or contains unprintable characters")
     with context.database.read() as session:
         known = idempotency.recall(session, key)
         if known is not None:

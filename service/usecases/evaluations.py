@@ -15,7 +15,7 @@ from service.domain.task import Target
 from service.store import datasets as dataset_store
 from service.store import evaluations, job_control, jobs, merges
 from service.store import runs as rows
-from service.store.evaluations import Found
+from service.store.evaluations import StoredEvaluation
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
@@ -29,7 +29,7 @@ def submit(
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
-) -> tuple[Found, bool]:
+) -> tuple[StoredEvaluation, bool]:
     """Store the evaluation's queued job, then send a queue message. `by`: who asks.
 
     Returns the evaluation, and whether it was made now (False: the key was used before). The run
@@ -45,7 +45,9 @@ def submit(
     return job_submission.submit(context, run_id, key, evaluations.find, create)
 
 
-def cancel(context: Context, run_id: str, evaluation: str, *, by: str | None = None) -> Found:
+def cancel(
+    context: Context, run_id: str, evaluation: str, *, by: str | None = None
+) -> StoredEvaluation:
     """Cancel a waiting one at once; a running one stops soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.domain.errors import Conflict
 from service.domain.job import ADAPTER_FILES, CARD_FILE
 from service.store import runs as rows
@@ -39,12 +39,12 @@ def export(database: Database, store: ArtifactStore, run_id: str, target: Path) 
         for one in found:
             if one.path.endswith(_LEFT_OUT):
                 continue
-            store.fetch(one.key, aside / one.path, Stored(one.size, one.sha256))
+            store.fetch(one.key, aside / one.path, StoredFile(one.size, one.sha256))
             written.append(one.path)
         (aside / ".gitattributes").write_text(_ATTRIBUTES)
         aside.chmod(0o755)
         aside.replace(target)
-    except Damaged as error:
+    except DamagedFile as error:
         raise Conflict(f"{error}; nothing was written") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -11,7 +11,7 @@ from service.domain.spec import RunSpec
 from service.store import job_control, jobs, merges
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
-from service.store.merges import FoundMerge
+from service.store.merges import StoredMerge
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import adapter_step, checkpoint_step
@@ -26,7 +26,7 @@ def submit(
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
-) -> tuple[FoundMerge, bool]:
+) -> tuple[StoredMerge, bool]:
     """Store the merge's queued job, then send a queue message. `by`: who asks.
 
     Returns the merge, and whether it was made now (False: the key was used before, or a merge of
@@ -49,7 +49,7 @@ def submit(
 
 def cancel(
     context: Context, run_id: str, merge: str | None, *, by: str | None = None
-) -> FoundMerge:
+) -> StoredMerge:
     """Cancel a waiting one at once; a running one stops soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)

@@ -2,7 +2,7 @@
 
 from sqlmodel import Session
 
-from service.artifacts import Damaged, Stored
+from service.artifacts import DamagedFile, StoredFile
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound
@@ -12,14 +12,14 @@ from service.domain.prediction import (
     PredictionRequest,
     PredictionTask,
     Scores,
-    decided,
+    apply_threshold,
 )
 from service.domain.spec import RunSpec
 from service.domain.states import JobStatus
 from service.store import job_control, jobs, predictions
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
-from service.store.predictions import FoundPrediction
+from service.store.predictions import StoredPrediction
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import template_for, weights_for
@@ -34,7 +34,7 @@ def submit(
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
-) -> tuple[FoundPrediction, bool]:
+) -> tuple[StoredPrediction, bool]:
     """Store the queued job, then send a queue message. `by`: who asks.
 
     Returns the predictions to be, and whether they were made now (False: the key was used
@@ -56,7 +56,7 @@ def submit(
 
 def cancel(
     context: Context, run_id: str, prediction: str, *, by: str | None = None
-) -> FoundPrediction:
+) -> StoredPrediction:
     """Cancel waiting ones at once; those under way stop soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)
@@ -120,7 +120,7 @@ def _threshold(context: Context, run: Run, asked: PredictionRequest) -> float | 
     return fitted
 
 
-def read(context: Context, found: FoundPrediction) -> list[Prediction] | None:
+def read(context: Context, found: StoredPrediction) -> list[Prediction] | None:
     """What the model makes of each text, in their order; None before it is known.
 
     Raises Conflict where the scores are not what was stored, or are gone.
@@ -129,11 +129,11 @@ def read(context: Context, found: FoundPrediction) -> list[Prediction] | None:
         return None
     if found.file is None:
         raise Conflict(f"the scores of {found.id} are gone; ask for the predictions again")
-    expected = Stored(found.file.size, found.file.sha256)
+    expected = StoredFile(found.file.size, found.file.sha256)
     try:
         content = b"".join(context.store.verified(found.file.key, expected))
-    except (NotFound, Damaged) as error:
+    except (NotFound, DamagedFile) as error:
         raise Conflict(
             f"the scores of {found.id} are not what was stored; ask for the predictions again"
         ) from error
-    return decided(found.task, Scores.model_validate_json(content))
+    return apply_threshold(found.task, Scores.model_validate_json(content))

@@ -15,7 +15,7 @@ from service.domain.job_kinds import MERGE
 from service.store import retention
 from service.store import runs as rows
 from service.store.database import Database
-from service.store.retention import Named
+from service.store.retention import FileRow
 from service.store.tables import Job
 
 log = structlog.get_logger()
@@ -83,7 +83,7 @@ class Garbage(NamedTuple):
     half_deleted_merges: list[Job]
     unknown: list[Entry]
     """Files that no row names, and halves of files that nobody writes any more."""
-    lost: list[Named]
+    lost: list[FileRow]
     """Rows whose files are gone."""
 
     def __bool__(self) -> bool:
@@ -101,12 +101,12 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     # is young.
     there = {(one.key, one.half): one for one in _entries(store)}
     with database.read() as session:
-        named = retention.named(session)
-        half = retention.half_deleted(session)
-        merges = retention.half_deleted_merges(session)
-        busy, prefixes = retention.at_work(session)
+        rows = retention.file_rows(session)
+        half = retention.unfinished_deletions(session)
+        merges = retention.unfinished_merge_deletions(session)
+        busy, prefixes = retention.running_jobs(session)
     whole = {key for key, part in there if part is None}
-    known = {key for one in named for key in one.keys}
+    known = {key for row in rows for key in row.keys}
     if known and not known & whole:
         raise Conflict(
             f"the artifact store holds none of the {len(known)} files that the database names: is "
@@ -127,7 +127,7 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     ]
     lost = [
         row
-        for row in named
+        for row in rows
         if row.run_id not in busy
         and not any(key.startswith(going) for key in row.keys)
         and not whole.issuperset(row.keys)
@@ -152,11 +152,11 @@ def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
         except (NotFound, Conflict) as error:  # the same; or its run is being deleted
             log.warning("merged model not deleted", job_id=job.id, why=error.detail)
     with database.read() as session:
-        known = {key for one in retention.named(session) for key in one.keys}
+        known = {key for row in retention.file_rows(session) for key in row.keys}
     store.remove([one for one in garbage.unknown if one.half or one.key not in known])
     lost = [row for row in garbage.lost if _is_lost(store, row)]
     with database.write() as session:
-        retention.forget(session, lost)
+        retention.delete_rows(session, lost)
 
 
 def _entries(store: ArtifactStore) -> Iterator[Entry]:
@@ -164,7 +164,7 @@ def _entries(store: ArtifactStore) -> Iterator[Entry]:
         yield from store.entries(folder)
 
 
-def _is_lost(store: ArtifactStore, row: Named) -> bool:
+def _is_lost(store: ArtifactStore, row: FileRow) -> bool:
     for key in row.keys:
         try:
             store.stat(key)

@@ -13,7 +13,7 @@ from service.queue import celery_app
 from service.store import events, job_control
 from service.store import runs as rows
 from service.store.events import NewEvent
-from service.store.rewind import Dropped, rewind
+from service.store.rewind import UnusedFiles, rewind
 from service.store.tables import Job, Run
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ def retry(
 
     From the start, what it had learned is deleted. Raises NotFound, Conflict.
     """
-    dropped: list[Dropped] = []
+    dropped: list[UnusedFiles] = []
     with context.database.write() as session:
         run, job = rows.get_run(session, run_id)
         job_control.retry(session, job, by)

@@ -130,6 +130,7 @@ def test_a_run_goes_from_post_to_download_and_away_again(service, s3_server, buc
     assert left() == 0
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("bucket", [False, True], ids=["directory", "bucket"])
 def test_a_big_file_moves_in_little_memory(make_settings, bucket, request, tmp_path):
     more = {"artifacts_url": request.getfixturevalue("bucket_url")} if bucket else {}

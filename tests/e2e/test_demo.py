@@ -3,6 +3,8 @@
 import contextlib
 import re
 
+import pytest
+
 from service.cli import demo
 from service.domain.access import Role
 from service.settings import Settings
@@ -12,6 +14,7 @@ from service.store.database import Database
 from service.usecases import api_keys
 
 
+@pytest.mark.extended
 def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
     tmp_path, tiny_models_dir, monkeypatch, capsys
 ):
@@ -42,6 +45,7 @@ def test_the_demo_goes_from_upload_to_report_and_reuses_its_dataset(
         assert client.get("/v1/runs").json()["data"][0]["status"] == "succeeded"
 
 
+@pytest.mark.extended
 def test_the_demo_lets_itself_in_where_keys_are_asked_for_and_leaves_none(tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRTUNE_HOST", "0.0.0.0")
     settings = Settings(data_dir=tmp_path)

@@ -165,6 +165,7 @@ def long_run(service) -> str:
     return run_id
 
 
+@pytest.mark.extended
 def test_cancelling_a_running_run_stops_its_program_and_keeps_what_was_learned(service):
     run_id = long_run(service)
     assert len(service.programs()) == 1
@@ -176,6 +177,7 @@ def test_cancelling_a_running_run_stops_its_program_and_keeps_what_was_learned(s
     assert checkpoints[-1]["step"] >= 3
 
 
+@pytest.mark.extended
 def test_a_worker_told_to_stop_returns_its_job_and_another_goes_on(service):
     run_id = long_run(service)
     worker = service.parts[1]
@@ -194,6 +196,7 @@ def test_a_worker_told_to_stop_returns_its_job_and_another_goes_on(service):
     assert steps == list(range(1, len(steps) + 1))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("service", ["files"], indirect=True)
 def test_no_program_outlives_a_killed_worker(service):
     long_run(service)

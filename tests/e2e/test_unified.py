@@ -38,6 +38,7 @@ def unified(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("service", ["files"], indirect=True)
 def test_the_report_of_a_run_on_the_unified_files_is_saved_in_all_its_forms(service, unified):
     saved = unified / "saved"

@@ -38,7 +38,16 @@ def is_ready(port) -> bool:
     return False
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGTERM,
+        *(
+            pytest.param(sent, marks=pytest.mark.extended)
+            for sent in (signal.SIGINT, signal.SIGKILL)
+        ),
+    ],
+)
 def test_up_serves_says_where_and_leaves_nothing_running(tmp_path, how):
     port = free_port()
     up = start_up(tmp_path, port)
@@ -99,6 +108,7 @@ def test_listening_for_everyone_takes_a_key(command, make_settings, tmp_path):
         served.stop()
 
 
+@pytest.mark.extended
 def test_a_wheel_carries_what_the_service_needs(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],

@@ -13,6 +13,16 @@ from service.settings import Settings
 from tests.support.fake_worker import Worker
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave PostgreSQL to `make test-all` where a module does not say that SQL matters to it."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        database = None if callspec is None else callspec.params.get("database_url")
+        if database == "postgresql" and item.get_closest_marker("both_databases") is None:
+            item.add_marker(pytest.mark.extended)
+
+
 @pytest.fixture(autouse=True)
 def forgotten_apps() -> Iterator[None]:
     """FastAPI's caches keep the last 4,096 callables, and with those of the docs pages every app:

@@ -1,9 +1,12 @@
 """A PostgreSQL server that was set up without a locale, as in a container without LANG."""
 
+import pytest
 from sqlalchemy import text
 
 from service.store import migrate
 from service.store.database import Database
+
+pytestmark = pytest.mark.both_databases
 
 
 def test_text_is_text_in_a_database_without_an_encoding(postgres):

@@ -4,6 +4,8 @@ import pytest
 
 from service.store.database import Database
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.mark.parametrize("taken", ["before", "after"])
 def test_a_connection_given_back_after_the_end_is_closed(database_url, taken):

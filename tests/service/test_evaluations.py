@@ -373,7 +373,7 @@ def test_the_runs_stream_ends_with_the_run_whatever_is_evaluated(client, trained
 def test_what_is_the_runs_own_an_evaluation_cannot_say(context, client, trained, line):
     worker = Worker(context, trained, ask(client, trained)["job_id"])
     before = client.get(f"/v1/runs/{trained}/events").text
-    with pytest.raises(RuntimeError, match="of kind evaluate may not say"):
+    with pytest.raises(RuntimeError, match="of kind evaluate may not emit"):
         worker.ship(worker.line(type="log", message="a"), worker.line(**line))
     assert client.get(f"/v1/runs/{trained}/events").text == before
     steps = [one["step"] for one in client.get(f"/v1/runs/{trained}/checkpoints").json()["data"]]
@@ -430,7 +430,7 @@ def test_three_lost_workers_fail_it_and_the_run_stays_as_it_is(context, client, 
         lose(Worker(context, trained, made["job_id"]))
     failed = client.get(f"{url_of(trained)}/{made['id']}").json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "worker_lost")
-    assert "ask for the evaluation again" in failed["failure"]["advice"]
+    assert "request the evaluation again" in failed["failure"]["advice"]
     refused = client.get(f"{url_of(trained)}/{made['id']}/predictions")
     assert refused.status_code == 409
     assert "failed before it had predictions" in refused.json()["detail"]
@@ -450,9 +450,9 @@ def test_cancelling(context, client, trained):
     asked = cancel(running).json()
     assert (asked["status"], asked["requested"]) == ("running", "cancel")
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         told = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, told, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, told, "", free=True)
     where = f"{url_of(trained)}/{running['id']}"
     assert client.get(where).json()["status"] == "cancelled"
     assert client.get(f"{where}/predictions").status_code == 409
@@ -538,13 +538,13 @@ def test_going_back_takes_evaluations_of_later_weights_back(context, client, run
     assert now("done 4")["metrics"] == {}
     refused = client.get(f"{url_of(run_id)}/{asked['done 4']['id']}/predictions")
     assert refused.status_code == 409
-    assert "gone back past them" in refused.json()["detail"]
+    assert "past which the run was rewound" in refused.json()["detail"]
     with pytest.raises(Fenced):
         running.ship(scored(running, target="checkpoint", step=4))
     events = client.get(f"/v1/runs/{run_id}/events", params={"limit": 1000}).json()["data"]
     why = [event["data"] for event in events if event["data"].get("status") == "cancelled"]
     assert {one["detail"] for one in why} == {
-        "the run went back to step 2: its weights will be others"
+        "the run was rewound to step 2: its weights will differ"
     }
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
 
@@ -567,7 +567,7 @@ def test_a_retry_from_the_start_leaves_no_figures_of_other_weights(context, clie
 
 SCORE = """
     say("phase", phase="evaluating")
-    task = job["evaluation"]
+    task = job["task"]
     place = directory / "evaluations"
     place.mkdir()
     name = f"{task['target']}-{task['split']}.parquet"
@@ -613,7 +613,7 @@ def test_a_program_gets_all_that_it_needs(client, house, unlabelled_id):
     working.play(
         f"""
         import pyarrow.parquet
-        assert job["evaluation"] == {{
+        assert job["task"] == {{
             "target": "checkpoint",
             "step": 4,
             "dataset_id": {unlabelled_id!r},
@@ -625,7 +625,7 @@ def test_a_program_gets_all_that_it_needs(client, house, unlabelled_id):
         }}
         assert job["template"]["name"] == "hate_speech_policy"
         assert job["baseline_template"] is job["resume_from"] is job["completions"] is None
-        assert job["merge"] is job["merged"] is None
+        assert (job["kind"], job["merged"]) == ("evaluate", None)
         names = sorted(path.name for path in (directory / job["adapter"]).iterdir())
         assert names == ["adapter_config.json", "adapter_model.safetensors"]
         for name in names:
@@ -669,7 +669,7 @@ def test_too_many_rows_at_once_are_halved(client, house):
     working = house(client)
     working.play(
         'if job["eval_batch_size"] != 1: fail("out_of_memory", batch="eval")\n'
-        'assert job["evaluation"]["target"] == "adapter"'
+        'assert job["task"]["target"] == "adapter"'
     )
     assert (working.job.status, working.job.eval_batch_size) == ("succeeded", 1)
     assert client.get(working.where).json()["eval_batch_size"] == 1
@@ -711,7 +711,7 @@ def test_a_checkpoint_that_went_meanwhile_is_said(context, client, run_id, tmp_p
     working.play("")
     failed = client.get(f"{url_of(run_id)}/{made['id']}").json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "invalid_spec")
-    assert failed["failure"]["detail"] == "the checkpoint of step 2 is not kept any more."
+    assert failed["failure"]["detail"] == "the checkpoint of step 2 was deleted."
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
 
 

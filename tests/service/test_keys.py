@@ -21,6 +21,8 @@ from service.store.tables import ApiKey
 from service.usecases import api_keys as use_cases
 from tests.support.api_keys import bearer, change, let_expire, make_keys
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def tokens(context) -> dict[Role, str]:
@@ -37,7 +39,7 @@ def public(settings):
 
 def last_used(context, name):
     with context.database.read() as session:
-        return rows.named(session, name).row.last_used_at
+        return rows.find_by_name(session, name).row.last_used_at
 
 
 def is_refused(answer, status, kind):

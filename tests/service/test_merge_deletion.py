@@ -17,6 +17,8 @@ from tests.support.fake_worker import Worker
 from tests.support.merged_runs import MODEL, ask, publish, url_of
 from tests.support.trained_runs import finish, leave_adapter
 
+pytestmark = pytest.mark.both_databases
+
 OLD = -60  # a file is older than that as soon as it is there
 
 

@@ -290,7 +290,7 @@ def test_what_is_not_there_is_404(context, client, trained, dataset_id):
 )
 def test_what_is_the_runs_own_a_merge_cannot_say(context, client, trained, line):
     worker = Worker(context, trained, ask(client, trained)["job_id"])
-    with pytest.raises(RuntimeError, match="of kind merge may not say"):
+    with pytest.raises(RuntimeError, match="of kind merge may not emit"):
         worker.ship(worker.line(**line))
 
 
@@ -310,9 +310,9 @@ def test_cancelling(context, client, trained):
         "cancel",
     )
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         told = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, told, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, told, "", free=True)
     assert client.get(url_of(trained)).json()["status"] == "cancelled"
     publish(context, client, trained)
     refused = client.post(f"{url_of(trained)}/cancel")
@@ -419,7 +419,7 @@ def test_a_program_gets_all_that_it_needs(client, house):
     working.play(
         """
         import pyarrow.parquet
-        assert job["merge"] == {
+        assert job["task"] == {
             "target": "checkpoint",
             "step": 4,
             "dtype": "float16",
@@ -427,9 +427,13 @@ def test_a_program_gets_all_that_it_needs(client, house):
             "base_weights": "original",
             "labels": ["hate", "normal"],
             "split": "validation",
+            "merge": None,
+            "dataset_id": None,
+            "template": None,
         }
         assert job["template"]["name"] == "hate_speech_simple"
-        assert job["evaluation"] is job["merged"] is job["resume_from"] is None
+        assert job["kind"] == "merge"
+        assert job["merged"] is job["resume_from"] is None
         names = sorted(path.name for path in (directory / job["adapter"]).iterdir())
         assert names == ["adapter_config.json", "adapter_model.safetensors"]
         for name in names:
@@ -523,7 +527,7 @@ def test_a_failure_says_what_to_do(client, trained, house):
     working.play('fail("model_unavailable")')
     failed = client.get(url_of(trained)).json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "model_unavailable")
-    assert "ask for the merge again" in failed["failure"]["advice"]
+    assert "request the merge again" in failed["failure"]["advice"]
     assert client.get(f"/v1/runs/{trained}").json()["status"] == "succeeded"
 
 
@@ -552,7 +556,7 @@ def test_going_back_takes_merges_of_later_weights_back(context, client, run_id, 
     assert now(waiting["id"])["status"] == "cancelled"
     refused = client.get(f"{url_of(run_id)}/download", params={"merge_id": done[4]})
     assert refused.status_code == 409
-    assert "gone back past them" in refused.json()["detail"]
+    assert "past which the run was rewound" in refused.json()["detail"]
     for one in evaluated.values():
         found = client.get(f"/v1/runs/{run_id}/evaluations/{one['id']}").json()
         assert found["status"] == "cancelled"
@@ -613,7 +617,7 @@ def test_a_model_that_lost_a_file_is_gone_whole_and_made_anew(context, client, t
     (context.store.root / rows[0].key).unlink()
     garbage = look(context.database, context.store, 0)
     (lost,) = garbage.lost
-    assert lost.what == f"merged/{made['id']} of {trained}"
+    assert lost.label == f"merged/{made['id']} of {trained}"
     collect(context.database, context.store, garbage)
     assert not [path for path in shown(client, trained) if path.startswith("merged/")]
     assert client.get(f"{url_of(trained)}/download").status_code == 409

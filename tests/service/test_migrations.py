@@ -18,6 +18,8 @@ from service.store.tables import DEFAULT_PROJECT, Job, Project
 from service.usecases import api_keys
 from tests.support.installation import wait_until
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_up_equals_the_models_and_down_and_up_again(kind, tmp_path, request):

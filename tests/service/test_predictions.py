@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from service.cli import predict
 from service.cli.main import app
-from service.domain.prediction import PredictionTask, Scores, decided
+from service.domain.prediction import PredictionTask, Scores, apply_threshold
 from service.queue import celery_app
 from service.queue.sweep import Sweeper
 from service.store import jobs, predictions
@@ -137,7 +137,7 @@ def test_of_several_other_labels_the_most_probable_counts(threshold, labels):
         texts=["", "", ""],
     )
     values = [[0.3, 0.2, 0.5], [0.5, 0.5, 0.0], [0.4, 0.3, 0.3]]
-    found = decided(task, Scores(probabilities=values, truncated=[False] * 3))
+    found = apply_threshold(task, Scores(probabilities=values, truncated=[False] * 3))
     assert [one.label for one in found] == labels
 
 
@@ -209,8 +209,8 @@ def test_a_program_gets_texts_and_weights_and_no_rows(
     working = House(context, trained, tmp_path, monkeypatch, made["job_id"])
     working.play(
         f"""
-        assert job["prediction"]["texts"] == {TEXTS!r}
-        assert job["prediction"]["labels"] == ["hate", "normal"]
+        assert job["task"]["texts"] == {TEXTS!r}
+        assert job["task"]["labels"] == ["hate", "normal"]
         assert (directory / job["adapter"] / "adapter_model.safetensors").exists()
         assert not (directory / "dataset.parquet").exists()
         content = json.dumps({SCORES!r}).encode()
@@ -305,7 +305,7 @@ def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, train
     newest = client.get(url_of(trained)).json()["data"][0]
     for said in (
         f"--timeout: after 0.05 s {newest['id']} is queued at position 2.",
-        f"GET {url_of(trained)}/{newest['id']} ",
+        f"GET {url_of(trained)}/{newest['id']},",
         "queue predictions",
         "FAIRTUNE_QUEUES",
     ):

@@ -23,6 +23,8 @@ from tests.support.trained_runs import finish, leave_adapter
 from worker import tasks
 from worker.supervision import job_loop
 
+pytestmark = pytest.mark.both_databases
+
 
 class Program:
     """A stand-in for the supervisor: notes the jobs, and ends each with `status`."""

@@ -19,6 +19,8 @@ from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database
 
+pytestmark = pytest.mark.both_databases
+
 DUMP = Path(__file__).parent / "data" / "database_0_1_0.sql"
 TOKEN = "ft_01m8hxxcf0fptfnh1vm1qs73b4_z4APB1OC57LzNFIeniEHuzkGdUEFLNGade_GIy__RYk"
 """The key of the database; it opens nothing else."""

@@ -1,11 +1,15 @@
-"""Tiny random models of three families, with a tokenizer trained here."""
+"""Tiny random models of three families, with a tokenizer trained on the tests' rows."""
 
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.train_jobs import TEMPLATE, rows
 
 FAMILIES = ("llama", "qwen3", "gpt_oss")
+EACH_FAMILY = ("llama", *(pytest.param(name, marks=pytest.mark.extended) for name in FAMILIES[1:]))
+"""Values of a test's parameter: one family in `make test`, the others in `make test-all`."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"

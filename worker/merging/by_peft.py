@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from service.domain.job import ADAPTER_WEIGHTS_FILE
 from service.domain.spec import RunSpec
 from worker.merging.streamed import QuantizedWeights, Write
 from worker.modeling.load import add_adapter
@@ -35,7 +36,7 @@ def write_merged_by_peft(
             if name in quantized.names:
                 parameter.data = quantized.quantization_round_trip(parameter.data).to(dtype)
     adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
-    load_adapter(adapted, load_file(adapter / "adapter_model.safetensors"))
+    load_adapter(adapted, load_file(adapter / ADAPTER_WEIGHTS_FILE))
     merged = adapted.merge_and_unload(safe_merge=True)
     write(
         "the merged model", lambda: merged.save_pretrained(target, max_shard_size=max_shard_bytes)

@@ -2,7 +2,7 @@
 
 from service.domain.errors import ProgramFailure
 from service.domain.events import Progress, RewoundEvent
-from service.domain.job import CHECKPOINTS_DIR, Job
+from service.domain.job import CHECKPOINTS_DIR, Job, checkpoint_path
 from service.domain.states import FailureReason
 from worker.training import checkpoints
 from worker.training.checkpoints import BrokenCheckpoint
@@ -42,7 +42,7 @@ def _restore(trainer: Trainer, resume_from: str) -> None:
     # logged on the way to it.
     earlier = [step for step in checkpoints.steps_in(parent) if step < checkpoints.step_of(newest)]
     errors = []
-    for directory in [newest, *(parent / f"checkpoint-{step}" for step in earlier)]:
+    for directory in [newest, *(trainer.directory / checkpoint_path(step) for step in earlier)]:
         try:
             trainer.restore(checkpoints.read(directory))
         except BrokenCheckpoint as error:

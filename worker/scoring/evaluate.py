@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from service.domain.events import EvaluationEvent
-from service.domain.job import Job
+from service.domain.job import EVALUATIONS_DIR, Job
 from service.domain.task import Target
 from service.fairness import (
     BiasReport,
@@ -240,7 +240,7 @@ class Scorer:
         self.reporter.warn("slow_scoring", why)
 
     def _path(self, target: Target, rows: Sequence[Row]) -> Path:
-        return self.directory / "evaluations" / f"{target}-{rows[0].split}.parquet"
+        return self.directory / EVALUATIONS_DIR / f"{target}-{rows[0].split}.parquet"
 
     def truncated(self, target: Target, rows: Sequence[Row]) -> int | None:
         """Return how many of the scored `rows` had their text truncated; None if unknown.

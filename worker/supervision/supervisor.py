@@ -4,17 +4,16 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
-from service.artifacts import ArtifactStore, Damaged
+from service.artifacts import ArtifactStore, DamagedFile
 from service.domain.errors import ProgramFailure, Unavailable
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED
 from service.domain.job import EVENTS_FILE
-from service.domain.states import FailureReason, JobStatus
+from service.domain.states import FailureReason
 from service.settings import Settings
-from service.store import jobs
 from service.store.database import Database
 from service.store.jobs import Claim, Fenced
 from worker.runtime.disk_errors import is_full
@@ -26,6 +25,7 @@ from worker.supervision.job_preparation import JobPreparation
 from worker.supervision.kernel_oom import oom_kills
 from worker.supervision.lease import Lease
 from worker.supervision.oom_retry import halve_batch
+from worker.supervision.outcome import OutcomeRecorder
 from worker.supervision.program_process import ProgramProcess
 from worker.supervision.retry import RetryExhausted, RetryLimits, Shutdown, StorageRetry
 from worker.supervision.stall_detector import StallDetector, StallLimits
@@ -77,13 +77,13 @@ class Supervisor:
             RetryLimits(settings.storage_patience_seconds, settings.stop_grace_seconds),
         )
         self._cache = WeightsCache.in_jobs_dir(settings.jobs_dir, settings.weights_cache_bytes)
+        self._outcome = OutcomeRecorder(database, claim, self.storage_retry, self._cache)
         self._stop_sent = False
         """True if the last program was asked to stop."""
         self._heartbeat_missed = False
         """True if the program may have stopped because no heartbeat reached it."""
         self._stalled: str | None = None
         self._memory_killed = False
-        self._returned_free = False
 
     def run(self) -> bool:
         """Return True if the job returned to the queue at no cost, to be taken at once.
@@ -102,13 +102,13 @@ class Supervisor:
                 with contextlib.suppress(Fenced, RetryExhausted):
                     self.storage_retry.run(self.shipper.ship_log, _LOG_RETRY_SECONDS)
                 with contextlib.suppress(Fenced, RetryExhausted):
-                    self._fail(
+                    self._outcome.fail(
                         FailureReason.INTERNAL, "the supervisor failed; see the worker's log"
                     )
             finally:
                 with contextlib.suppress(Unavailable):
                     self.storage_retry.after_abandoned(self.shipper.remove_orphans)
-        return self._returned_free
+        return self._outcome.returned_free
 
     def _attempt(self) -> None:
         log.info("attempt started", attempt=self.claim.attempt)
@@ -122,14 +122,14 @@ class Supervisor:
                 self.storage_retry.run(self.shipper.remove_earlier_orphans, _LOG_RETRY_SECONDS)
             try:
                 self.storage_retry.run(lambda: self._as_unavailable(self._prepare))
-            except Damaged as error:
-                self._fail(FailureReason.INTERNAL, str(error))
+            except DamagedFile as error:
+                self._outcome.fail(FailureReason.INTERNAL, str(error))
                 return
             except ProgramFailure as error:  # the weights to load no longer exist
-                self._fail(error.reason, error.detail)
+                self._outcome.fail(error.reason, error.detail)
                 return
             if self.storage_retry.stop_requested():
-                self._return_to_queue(FailureReason.WORKER_LOST, _STOP_REQUESTED, free=True)
+                self._outcome.return_to_queue(FailureReason.WORKER_LOST, _STOP_REQUESTED, free=True)
                 return
             status = self._supervise()
             while self._halve_after_oom(status):
@@ -261,31 +261,31 @@ class Supervisor:
                 self.storage_retry.run(self.shipper.remove_orphans, _LOG_RETRY_SECONDS)
         failure = self.shipper.failure
         if status == EXIT_DONE:
-            self._switch(JobStatus.SUCCEEDED)
+            self._outcome.succeed()
         elif (
             status == EXIT_FAILED
             and failure is not None
             and failure.reason not in _TRANSIENT_REASONS
         ):
-            self._fail(failure.reason, failure.detail)
+            self._outcome.fail(failure.reason, failure.detail)
         elif self._stop_sent or (status == EXIT_STOPPED and self._heartbeat_missed):
-            self._return_to_queue(FailureReason.WORKER_LOST, _STOP_REQUESTED, free=True)
+            self._outcome.return_to_queue(FailureReason.WORKER_LOST, _STOP_REQUESTED, free=True)
         elif self._stalled is not None:
-            self._return_to_queue(FailureReason.STALLED, self._stalled, free=False)
+            self._outcome.return_to_queue(FailureReason.STALLED, self._stalled, free=False)
         elif status == EXIT_FAILED and failure is not None:
-            self._return_to_queue(failure.reason, failure.detail, free=False)
+            self._outcome.return_to_queue(failure.reason, failure.detail, free=False)
         elif status == EXIT_NO_SPACE:
             detail = "the disk of the job directories is full"
-            self._return_to_queue(FailureReason.NO_SPACE, detail, free=False)
+            self._outcome.return_to_queue(FailureReason.NO_SPACE, detail, free=False)
         elif self._memory_killed:
             detail = "the kernel killed the program because the machine's memory ran out"
-            self._fail(FailureReason.OUT_OF_MEMORY, detail)
+            self._outcome.fail(FailureReason.OUT_OF_MEMORY, detail)
         else:
             how = describe_exit(status)
             if status == EXIT_STOPPED:
                 how = "wrote a checkpoint and stopped, which its worker had not asked for"
             detail = f"the program {how}{self._last_lines()}"
-            self._return_to_queue(FailureReason.CRASHED, detail, free=False)
+            self._outcome.return_to_queue(FailureReason.CRASHED, detail, free=False)
 
     def _last_lines(self) -> str:
         tail = self.shipper.log_tail(_LOG_TAIL_LINES)
@@ -295,43 +295,8 @@ class Supervisor:
         """End an attempt whose outcome cannot be stored: what was recorded before still counts."""
         with contextlib.suppress(Fenced):
             try:
-                self._return_to_queue(
+                self._outcome.return_to_queue(
                     error.reason, str(error), free=self.storage_retry.stop_requested()
                 )
             except RetryExhausted:
                 log.warning("the job is left to the sweep of expired leases", error=str(error))
-
-    def _switch(self, to: JobStatus, **values: Any) -> None:
-        def switch() -> bool:
-            with self.database.write() as session:
-                job = jobs.get(session, self.claim.job_id)
-                return jobs.switch_status(
-                    session,
-                    job,
-                    to,
-                    held_token=self.claim.token,
-                    sources=(JobStatus.RUNNING,),
-                    **values,
-                )
-
-        if not self.storage_retry.run(switch):
-            raise Fenced(self.claim.job_id)
-        log.info("attempt ended", status=to.value)
-
-    def _fail(self, reason: FailureReason, detail: str) -> None:
-        self._switch(JobStatus.FAILED, failure_reason=reason, failure_detail=detail)
-
-    def _return_to_queue(self, reason: FailureReason, detail: str, *, free: bool) -> None:
-        def return_job() -> JobStatus | None:
-            with self.database.write() as session:
-                job = jobs.hold(session, self.claim)
-                return jobs.give_back(session, job, self.claim.token, reason, detail, free=free)
-
-        log.warning("attempt ended", reason=reason.value, detail=detail)
-        if (
-            reason == FailureReason.NO_SPACE
-        ):  # the next attempt must not fail because of cached files
-            self._cache.clear()
-        if self.storage_retry.run(return_job) is None:
-            raise Fenced(self.claim.job_id)
-        self._returned_free = free

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.events import CheckpointEvent
+from service.domain.job import checkpoint_path
 from worker.runtime.disk_errors import is_full
 from worker.runtime.disk_full import DiskSpace
 from worker.runtime.events import Reporter, file_entry
@@ -38,10 +39,10 @@ class CheckpointWriter:
 
     def save(self, state: LoopState, epoch: float, **content: Any) -> None:
         """Write and announce a checkpoint. `content` and errors are those of checkpoints.write."""
-        name = f"checkpoint-{state.step}"
+        path = checkpoint_path(state.step)
         metrics = validation_at(state.log_history, state.step)
         metrics.pop("epoch", None)
-        directory = self._directory / "checkpoints" / name
+        directory = self._directory / path
         checkpoints.write(directory, state=state, **content)
         self.last_step = state.step
         self._retry_at, self._retry_seconds = None, FIRST_RETRY_SECONDS
@@ -50,8 +51,8 @@ class CheckpointWriter:
             CheckpointEvent,
             step=state.step,
             epoch=epoch,
-            path=f"checkpoints/{name}",
-            files=[file_entry(path, directory) for path in sorted(directory.iterdir())],
+            path=path,
+            files=[file_entry(file, directory) for file in sorted(directory.iterdir())],
             metrics=metrics,
             best_step=state.best_step,
         )

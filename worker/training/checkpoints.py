@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.domain.digests import sha256_of
+from service.domain.job import ADAPTER_WEIGHTS_FILE
 from service.fairness.selection import CheckpointScore
 
 MANIFEST = "manifest.json"
@@ -198,7 +199,7 @@ def read(directory: Path) -> CheckpointContent:
             state.best_standing = CheckpointScore(**standing)
         return CheckpointContent(
             state=state,
-            adapter=load_file(directory / "adapter_model.safetensors"),
+            adapter=load_file(directory / ADAPTER_WEIGHTS_FILE),
             best_adapter=load_file(best) if best.exists() else None,
             optimizer=load_file(directory / "optimizer.safetensors"),
             scheduler=loop["scheduler"],
@@ -229,9 +230,7 @@ def load_adapter(model: Any, tensors: Tensors) -> None:
 
 def save_adapter(model: Any, directory: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, for PeftModel.from_pretrained."""
-    save_file(
-        adapter_tensors(model), directory / "adapter_model.safetensors", metadata={"format": "pt"}
-    )
+    save_file(adapter_tensors(model), directory / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
     config = model.peft_config["default"]
     training, config.inference_mode = config.inference_mode, True
     try:

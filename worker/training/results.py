@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from service.domain.job import checkpoint_path
 from service.domain.spec import TrainingSection
 from service.domain.steps import StepPlan
 from service.fairness import BiasReport
@@ -25,7 +26,7 @@ def trainer_state(state: LoopState, plan: StepPlan, training: TrainingSection) -
     return {
         "best_global_step": best,
         "best_metric": state.best_metric if chosen_standing is None else chosen_standing.f1,
-        "best_model_checkpoint": None if best is None else f"checkpoints/checkpoint-{best}",
+        "best_model_checkpoint": None if best is None else checkpoint_path(best),
         "epoch": plan.epoch(state.step),
         "eval_steps": training.eval_steps,
         "global_step": state.step,

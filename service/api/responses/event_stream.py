@@ -9,7 +9,7 @@ from service.api.responses.event_feed import Feed
 from service.api.schemas.events import EventView
 from service.context import Context
 from service.domain.errors import NotFound, Unavailable
-from service.domain.job_kinds import TRAIN
+from service.domain.job_kinds import KINDS
 from service.domain.states import RESTING, JobStatus
 from service.store import runs as rows
 from service.store.tables import Event
@@ -20,7 +20,7 @@ PING_SECONDS = 15.0
 
 def _status(event: Event) -> JobStatus | None:
     """Return the run's new status if the event is a change of it."""
-    if event.type == "status" and event.data.get("kind") == TRAIN.name:
+    if event.type == "status" and (kind := KINDS.get(event.data.get("kind", ""))) and kind.trains:
         return JobStatus(event.data["status"])
     return None
 

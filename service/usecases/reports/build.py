@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.context import Context
 from service.datasets import rows as dataset_rows
 from service.datasets.stats import DatasetStats
@@ -24,7 +24,7 @@ from service.fairness import (
 )
 from service.fairness.schema import ReportMeta, ReportWarning, Shown
 from service.fairness.thresholds import fit_threshold
-from service.ops.capacity_limiter import Turns
+from service.ops.capacity_limiter import CapacityLimiter
 from service.store import datasets as dataset_store
 from service.store import evaluations
 from service.store import runs as rows
@@ -36,7 +36,7 @@ from service.usecases.reports.evaluation_data import RunData
 from service.usecases.reports.options import ReportRequest, as_the_run, check_caps, settings_of
 
 # A report on a hundred thousand rows takes a core for many seconds and hundreds of megabytes.
-TURNS = Turns("reports and comparisons", at_once=2, waiting=6, seconds=30)
+LIMITER = CapacityLimiter("reports and comparisons", at_once=2, waiting=6, seconds=30)
 
 
 class Built(NamedTuple):
@@ -66,7 +66,7 @@ def build(
     certifying = data.certifying(certificate)
     certifies = certifying is not None and certifying.id == evaluation.id
     positive = fairness.positive_label
-    with TURNS.taken():
+    with LIMITER.acquire():
         scored = stored.load(context, evaluation, positive)
         tuned = scored.predictions
         base = _base(context, data, evaluation, tuned, request)
@@ -127,7 +127,7 @@ def texts(context: Context, dataset: Dataset, report: BiasReport) -> dict[str, s
     wanted = {mistake.id for mistake in report.worst_mistakes}
     if not wanted:
         return {}
-    with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
+    with context.store.local(dataset.key, StoredFile(dataset.size, dataset.content_hash)) as path:
         return dataset_rows.texts(path, wanted)
 
 

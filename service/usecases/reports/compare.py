@@ -86,7 +86,7 @@ def build(context: Context, named: Sequence[Named], split: str | None = None) ->
         evaluation = _evaluation(one, data, split, rows_of)
         rows_of = rows_of or data.content(evaluation)
         chosen.append(_Candidate(one, data, evaluation))
-    with reports.TURNS.taken():
+    with reports.LIMITER.acquire():
         return _compared(context, chosen, first, split, rows_of)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict
@@ -16,7 +16,7 @@ from service.fairness import LabelCounts, Predictions, stored
 from service.store import datasets as dataset_store
 from service.store import evaluations
 from service.store import runs as rows
-from service.store.evaluations import Found
+from service.store.evaluations import StoredEvaluation
 from service.store.tables import Artifact, Dataset, Evaluation, Job, Run
 from service.usecases.reports import certifying as certificates
 from service.usecases.reports.certifying import Certificate
@@ -124,7 +124,9 @@ def read_run(session: Session, run_id: str) -> RunData:
     )
 
 
-def _sampled(found: Sequence[Found], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, int]]:
+def _sampled(
+    found: Sequence[StoredEvaluation], datasets: Mapping[str, Dataset]
+) -> Iterator[tuple[str, int]]:
     for one in found:
         if one.row is None or one.task is None or one.task.max_samples is None:
             continue
@@ -144,7 +146,9 @@ class Scored(NamedTuple):
 
 def load(context: Context, evaluation: Evaluation, positive_label: str) -> Scored:
     """Read an evaluation's rows. Raises NotFound, and Conflict where none has a label."""
-    with context.store.local(evaluation.key, Stored(evaluation.size, evaluation.sha256)) as path:
+    with context.store.local(
+        evaluation.key, StoredFile(evaluation.size, evaluation.sha256)
+    ) as path:
         try:
             read = stored.read_predictions(path, positive_label)
             facts = stored.read_metadata(path)
