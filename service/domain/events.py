@@ -35,7 +35,7 @@ class FileEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str = Field(description="Path within its directory.")
+    path: str = Field(description="Path in the directory of the event, checkpoint or merged model.")
     size: int = Field(ge=0, description="Size in bytes.")
     sha256: str = Field(description="SHA-256 of the content.")
 
