@@ -10,7 +10,7 @@ from service.domain.ids import new_id
 from service.domain.job import BIAS_REPORT_FILE
 from service.domain.release import Hindrance, PromotionRequest
 from service.domain.states import JobStatus
-from service.store import events, idempotency, promotions
+from service.store import events, idempotency, projects, promotions
 from service.store import runs as rows
 from service.store.events import NewEvent
 from service.store.idempotency import IdempotencyKey
@@ -78,7 +78,7 @@ def _record(
     session: Session, promotion: Promotion, job_id: str, key: IdempotencyKey | None
 ) -> Promotion:
     """Store `promotion`, unless its run has the name already; return the one that stands."""
-    promotions.lock(session)
+    projects.lock(session)
     before = promotions.current(session, promotion.name, promotion.stage)
     if before is not None and before.run_id == promotion.run_id:
         idempotency.remember(session, key, before.id)
