@@ -19,7 +19,7 @@ from benchmarks.evaluation.work import Work
 from benchmarks.throughput import machine
 from benchmarks.throughput.models import provide
 from benchmarks.unified import labelled_lines
-from worker.modeling.locate import BUNDLED
+from service.domain.base_models import BUNDLED_MODEL
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"
@@ -41,7 +41,7 @@ def main() -> None:
         raise SystemExit(f"Unknown template: {', '.join(sorted(unknown))}.")
     models_dir = (arguments.models_dir or BUILD / "models").resolve()
     models_dir.mkdir(parents=True, exist_ok=True)
-    provide(BUNDLED, models_dir)
+    provide(BUNDLED_MODEL, models_dir)
     output_dir = BUILD / time.strftime("evaluation-%Y%m%d-%H%M%S")
     output_dir.mkdir(parents=True)
     rows = output_dir / "rows.jsonl"
@@ -51,7 +51,7 @@ def main() -> None:
         for system in ("fairtune", "generate"):
             work = Work(
                 system,  # type: ignore[arg-type]  # one of the two
-                model=BUNDLED,
+                model=BUNDLED_MODEL,
                 models_dir=str(models_dir),
                 rows=str(rows),
                 template=template,
@@ -68,7 +68,7 @@ def main() -> None:
         )
     ]
     first = next(iter(results.values()))
-    result = machine.stamp(BUNDLED) | {
+    result = machine.stamp(BUNDLED_MODEL) | {
         "about": (
             f"{'NF4 with double quantization, ' if first['in_4bit'] else ''}{first['weights']}, "
             f"{first['threads']} threads, rows of {arguments.file.name}; one process each"

@@ -15,7 +15,7 @@ from benchmarks.throughput import machine, overhead, scaling, side_by_side, trl_
 from benchmarks.throughput.models import provide
 from benchmarks.throughput.rows import prepare
 from benchmarks.throughput.runner import Runner
-from worker.modeling.locate import BUNDLED
+from service.domain.base_models import BUNDLED_MODEL
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"
@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prompts", type=_names, default=list(side_by_side.PROMPTS), help="comma-separated"
     )
-    parser.add_argument("--model", default=BUNDLED, help="base model; also random-llama-1b or -3b")
+    parser.add_argument(
+        "--model", default=BUNDLED_MODEL, help="base model; also random-llama-1b or -3b"
+    )
     parser.add_argument(
         "--models-dir", type=Path, help="directory of base models; else build/bench"
     )

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from worker.modeling.locate import BUNDLED, locate
+from service.domain.base_models import BUNDLED_MODEL
+from worker.modeling.locate import locate
 
 RANDOM: dict[str, dict[str, Any]] = {
     # The published shapes of Llama 3.2 (config.json of the 1B and the 3B model).
@@ -48,7 +49,7 @@ def _make(name: str, models_dir: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    tokenizer = locate(BUNDLED, models_dir)
+    tokenizer = locate(BUNDLED_MODEL, models_dir)
     config = LlamaConfig(
         **RANDOM[name],
         vocab_size=_VOCABULARY,

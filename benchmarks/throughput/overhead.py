@@ -23,10 +23,10 @@ from service.cli import demo
 from service.cli.settings import read_settings
 from service.datasets.build import build
 from service.datasets.templates import builtin_templates
+from service.domain.base_models import BUNDLED_MODEL
 from service.domain.job import DATASET_FILE, JOB_FILE, Job
 from service.domain.spec import RunSpec, overlay
 from service.presets import FALLBACK, presets
-from worker.modeling.locate import BUNDLED
 
 _CALIBRATION_STEPS = 8
 _POLL_SECONDS = 0.5
@@ -57,7 +57,7 @@ def measure(
             results[kind].append(timings)
             print(f"  {kind}: {timings}", flush=True)
     rows = [_row(kind, kind_results, steps) for kind, kind_results in results.items()]
-    result = machine.stamp(BUNDLED) | {
+    result = machine.stamp(BUNDLED_MODEL) | {
         "about": f"{steps} steps, {arguments.rounds} rounds by turns, median (least to greatest)",
         "steps": steps,
         "rows": rows,
@@ -110,7 +110,7 @@ def _body(arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
         "warmup_steps": 0,
         "gradient_checkpointing": False,
     }
-    base = {"base_model": BUNDLED, "seed": arguments.seed, "training": training}
+    base = {"base_model": BUNDLED_MODEL, "seed": arguments.seed, "training": training}
     return overlay(base, arguments.fairtune)
 
 
@@ -131,7 +131,7 @@ def _dataset(directory: Path) -> Path:
 
 
 def _run_program(spec: RunSpec, dataset: Path, folder: Path, models_dir: Path) -> dict[str, float]:
-    """Run the program as docs/troubleshooting.md shows it. Exits if it fails."""
+    """Run the bare program on a job directory. Exits if it fails."""
     folder.mkdir()
     (folder / DATASET_FILE).symlink_to(dataset.resolve())
     job = Job(

@@ -47,7 +47,7 @@ IDS = {
 """Values of path parameters in the examples."""
 
 UNKNOWN_PARAMETER = "verbose"
-_DECLARE_LABELS = "other labels must be declared in mapping.labels"
+_DECLARE_LABELS = "declare other labels in mapping.labels"
 _AT_LEAST_1 = "Input should be greater than or equal to 1"
 _NO_MERGE = f"run {RUN_ID} has no merge; POST /v1/runs/{RUN_ID}/merged makes one"
 
@@ -219,5 +219,7 @@ def _unavailable(description: str) -> list[FairtuneError]:
     unavailable = Unavailable("the database cannot be reached or is busy")
     if Busy.type not in description:
         return [unavailable]
-    detail = f"too many reports and comparisons are being made; try again in {Busy.retry_after} s"
+    detail = (
+        f"the limit of concurrent reports and comparisons is reached; retry in {Busy.retry_after} s"
+    )
     return [unavailable, Busy(detail)]

@@ -14,7 +14,7 @@ def invalid(error: ValidationError) -> InvalidRequest:
     errors = tuple(
         FieldError(
             pointer_of(part for part in item["loc"] if not _is_union_tag(part)),
-            "this field is not known" if item["type"] == "extra_forbidden" else item["msg"],
+            "unknown field" if item["type"] == "extra_forbidden" else item["msg"],
         )
         for item in error.errors(include_url=False)
     )

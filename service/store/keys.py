@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from service.domain.access import KeyState, Role
 from service.domain.errors import NotFound
 from service.store.database import db_now
-from service.store.tables import DEFAULT_PROJECT, ApiKey, Project
+from service.store.tables import DEFAULT_PROJECT, ApiKey
 
 LAST_USE_SECONDS = 60
 """Precision of last_used_at: writing it at every request would be too expensive."""
@@ -27,16 +27,6 @@ def _key(row: ApiKey, is_expired: bool | None) -> Key:
     if row.revoked_at is not None:
         return Key(row, KeyState.REVOKED)
     return Key(row, KeyState.EXPIRED if is_expired else KeyState.ACTIVE)
-
-
-def lock(session: Session) -> None:
-    """Serialise the creation of keys until the commit: a new key is compared with existing ones.
-
-    On SQLite every write transaction does so already. On PostgreSQL rows that refer to the project
-    can still be inserted meanwhile.
-    """
-    statement = select(Project.id).where(Project.id == DEFAULT_PROJECT)
-    session.exec(statement.with_for_update(key_share=True)).one()
 
 
 def create(

@@ -7,17 +7,7 @@ from sqlmodel import Session, col, select
 
 from service.domain.errors import NotFound
 from service.store.database import db_now
-from service.store.tables import DEFAULT_PROJECT, Project, Promotion
-
-
-def lock(session: Session) -> None:
-    """Serialise promotions until the commit, so that they supersede each other in order.
-
-    On SQLite every write transaction does so already. On PostgreSQL rows that refer to the project
-    can still be inserted meanwhile.
-    """
-    statement = select(Project.id).where(Project.id == DEFAULT_PROJECT)
-    session.exec(statement.with_for_update(key_share=True)).one()
+from service.store.tables import DEFAULT_PROJECT, Promotion
 
 
 def current(session: Session, name: str, stage: str) -> Promotion | None:
@@ -47,7 +37,7 @@ def get(session: Session, promotion_id: str) -> Promotion:
 
 
 def supersede(session: Session, promotion: Promotion) -> None:
-    """Take the name from its run. Call it under `lock`, before another promotion is added."""
+    """Take the name from its run, under `projects.lock` and before another promotion is added."""
     session.execute(
         update(Promotion)
         .where(col(Promotion.id) == promotion.id)

@@ -11,7 +11,7 @@ from service.domain.errors import Conflict, NotFound
 from service.domain.job_kinds import MERGE, job_kind
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, JobStatus
-from service.store import events, jobs, merges, program_events, promotions, runs
+from service.store import events, jobs, merges, program_events, projects, promotions, runs
 from service.store.database import db_now
 from service.store.events import NewEvent
 from service.store.rewind import UnusedFiles
@@ -45,7 +45,7 @@ def begin_delete(session: Session, run_id: str, by: str | None) -> None:
     run = session.get(Run, run_id)
     if run is None or run.project_id != DEFAULT_PROJECT:
         raise NotFound(f"there is no run {run_id!r}")
-    promotions.lock(session)
+    projects.lock(session)
     if names := promotions.names_of(session, [run_id]).get(run_id):
         raise Conflict(
             f"the run has the name {', '.join(names)}: promote another run under it first"

@@ -19,7 +19,7 @@ from service.domain.errors import (
 )
 from service.domain.ids import new_id
 from service.settings import Settings
-from service.store import keys, migrate
+from service.store import keys, migrate, projects
 from service.store.database import Database
 from service.store.keys import Key
 
@@ -52,7 +52,7 @@ def create(
     """
     _check(name, expires_in_seconds)
     with database.write() as session:
-        keys.lock(session)
+        projects.lock(session)
         if (existing := keys.find_by_name(session, name)) is not None:
             raise Conflict(
                 f"the key {existing.row.id} ({existing.state}) has the name {name!r}, by which "
@@ -84,7 +84,7 @@ def migrate_with_first(database: Database) -> NewKey | None:
     def create_first(session: Session) -> None:
         nonlocal new_key
         new_key = None  # from an earlier attempt that was rolled back
-        keys.lock(session)
+        projects.lock(session)
         if not keys.has_any(session):
             key_id, token = _new_token()
             key = keys.create(session, key_id, FIRST_KEY, Role.ADMIN, _digest(token), None)

@@ -12,6 +12,7 @@ from service.context import Context
 from service.datasets.build import build
 from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
+from service.domain.errors import InvalidRequest
 from service.domain.ids import new_id
 from service.store import datasets as dataset_store
 from service.store import idempotency
@@ -43,11 +44,13 @@ def create(
     on_invalid: OnInvalid,
     key: IdempotencyKey | None,
 ) -> tuple[Dataset, bool]:
-    """Check the files and store their rows. Returns the dataset, and True if it is new.
+    """Check the name and the files, and store the rows. Returns the dataset, and True if it is new.
 
     The file is stored before its database row: a crash in between leaves a blob that an upload of
     the same rows reuses. Raises InvalidRequest; then nothing is left behind.
     """
+    if not name.strip() or not name.isprintable():
+        raise InvalidRequest.at("/name", "the name is blank or contains unprintable characters")
     with context.database.read() as session:
         existing = idempotency.recall(session, key)
         if existing is not None:

@@ -9,7 +9,7 @@ from service.domain.ids import new_id
 from service.domain.job import BIAS_REPORT_FILE
 from service.domain.release import Hindrance, PromotionRequest
 from service.domain.states import JobStatus
-from service.store import events, idempotency, promotions
+from service.store import events, idempotency, projects, promotions
 from service.store import runs as rows
 from service.store.events import NewEvent
 from service.store.idempotency import IdempotencyKey
@@ -70,7 +70,7 @@ def promote(
 
 def _record(session: Session, promotion: Promotion, job_id: str) -> str:
     """Store `promotion` unless its run has the name already; return the current one's id."""
-    promotions.lock(session)
+    projects.lock(session)
     before = promotions.current(session, promotion.name, promotion.stage)
     if before is not None and before.run_id == promotion.run_id:
         return before.id

@@ -305,7 +305,7 @@ def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, train
     newest = client.get(url_of(trained)).json()["data"][0]
     for said in (
         f"--timeout: after 0.05 s {newest['id']} is queued at position 2.",
-        f"GET {url_of(trained)}/{newest['id']} ",
+        f"GET {url_of(trained)}/{newest['id']},",
         "queue predictions",
         "FAIRTUNE_QUEUES",
     ):

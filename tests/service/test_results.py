@@ -330,7 +330,7 @@ def test_a_sweep_that_comes_too_late_leaves_the_owner_alone(context, worker):
     sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
     with context.database.write() as session:
         jobs.renew(session, worker.current, 60)
-    sweeper._take_back(worker.job_id, worker.current.token, time.monotonic())
+    sweeper._recover(worker.job_id, worker.current.token, time.monotonic())
     with context.database.read() as session:
         job = jobs.get(session, worker.job_id)
         assert (job.status, job.token) == ("running", worker.current.token)
@@ -371,7 +371,7 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
     monkeypatch.setattr(
         "service.queue.sweep.celery_app.notify", lambda _, queue: queues.append(queue)
     )
-    monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
+    monkeypatch.setattr(sweeper, "_recover", lambda *_: 1 / 0)
     sweeper.sweep()
     assert queues == ["jobs"]
 
@@ -384,7 +384,7 @@ def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, wo
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
     with pytest.raises(Unavailable, match="kept the sweep waiting"):
-        sweeper._take_back(
+        sweeper._recover(
             worker.job_id, worker.current.token, time.monotonic() - context.settings.lease_seconds
         )
     with context.database.read() as session:

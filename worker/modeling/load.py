@@ -120,8 +120,8 @@ def _load_weights(
         return model
     if not section.load_in_4bit:
         return _from_pretrained(directory, spec, device)
-    # Only where caching was measured to pay off (docs/performance.md); checkpoints that are
-    # quantized already stay as they are.
+    # Only where caching was measured to pay off (benchmarks/results/profiling.md); checkpoints that
+    # are quantized already stay as they are.
     cache = None
     if quantized_cache_dir is not None and device.type == "cpu" and method is None:
         settings = section.model_dump() | {"bf16": spec.training.bf16}

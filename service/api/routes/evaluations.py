@@ -21,6 +21,7 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.openapi import FILE, LOG, READS, WRITES, creates_job
+from service.api.responses.created import set_created
 from service.api.responses.files import file_response
 from service.api.responses.logs import log_response
 from service.api.schemas.base import Page, page
@@ -73,9 +74,8 @@ def submit_evaluation(
     evaluation, is_new = use_cases.submit(
         context, run_id, evaluation_request, request_key, by=who.name
     )
-    response.headers["Location"] = f"/v1/runs/{run_id}/evaluations/{evaluation.id}"
-    if not is_new:
-        response.status_code = 200
+    location = f"/v1/runs/{run_id}/evaluations/{evaluation.id}"
+    set_created(response, location, is_new=is_new)
     with context.database.read() as session:
         return view(session, evaluation)
 
@@ -89,7 +89,7 @@ def list_evaluations(
         run_rows.get_run(session, run_id)
         rows, more = evaluations.page(session, run_id, limit=limit, after=after)
         views = [view(session, evaluation) for evaluation in rows]
-        return page(views, views[-1].id if views else None, more=more)
+        return page(views, more=more)
 
 
 @router.get("/{eval_id}", responses=READS, summary="Get an evaluation")

@@ -21,6 +21,7 @@ from service.api.dependencies import (
 from service.api.json_body import JsonRoute
 from service.api.openapi import BINARY, LOG, READS, WRITES, Responses, creates_job, documented
 from service.api.responses.archives import Part, archive_response
+from service.api.responses.created import set_created
 from service.api.responses.files import matches_etag
 from service.api.responses.logs import log_response
 from service.api.schemas.merges import MergeView
@@ -87,9 +88,8 @@ def submit_merge(
     route = f"POST /v1/runs/{run_id}/merged"
     request_key = idempotency_key(who, route, key, hash_of(merge_request.model_dump()))
     merge, is_new = use_cases.submit(context, run_id, merge_request, request_key, by=who.name)
-    response.headers["Location"] = f"/v1/runs/{run_id}/merged?merge_id={merge.id}"
-    if not is_new:
-        response.status_code = 200
+    location = f"/v1/runs/{run_id}/merged?merge_id={merge.id}"
+    set_created(response, location, is_new=is_new)
     with context.database.read() as session:
         return view(session, merge)
 

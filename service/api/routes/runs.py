@@ -21,6 +21,7 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.openapi import LOCATION, READS, WRITES, Responses, documented
+from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.run_requests import RunChanges, RunRequest
 from service.api.schemas.runs import PlanView, RunView
@@ -89,9 +90,7 @@ def submit_run(
 def _submitted(
     context: Context, response: Response, run: Run, job: Job, *, is_new: bool
 ) -> RunView:
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    if not is_new:
-        response.status_code = 200
+    set_created(response, f"/v1/runs/{run.id}", is_new=is_new)
     return current_view(context, (run, job))
 
 
@@ -123,7 +122,7 @@ def list_runs(
             tag=tag,
         )
         items = views(session, runs_and_jobs)
-    return page(items, items[-1].id if items else None, more=more)
+    return page(items, more=more)
 
 
 @router.get("/{run_id}", responses=READS, summary="Get a run")

@@ -20,7 +20,7 @@ from service.fairness import (
     build_report,
 )
 from service.fairness.schema import ReportMeta, ReportWarning, Shown
-from service.ops.capacity_limiter import Turns
+from service.ops.capacity_limiter import CapacityLimiter
 from service.store import datasets as dataset_store
 from service.store import evaluations
 from service.store import runs as rows
@@ -41,7 +41,7 @@ from service.usecases.reports.options import (
 )
 
 # A report on a hundred thousand rows takes a core for many seconds and hundreds of megabytes.
-TURNS = Turns("reports and comparisons", at_once=2, waiting=6, seconds=30)
+LIMITER = CapacityLimiter("reports and comparisons", at_once=2, waiting=6, seconds=30)
 
 
 class BuiltReport(NamedTuple):
@@ -70,7 +70,7 @@ def build(
     certifying = data.certifying(certificate)
     certifies = certifying is not None and certifying.id == evaluation.id
     positive = fairness.positive_label
-    with TURNS.taken():
+    with LIMITER.acquire():
         scored = stored.load(context, evaluation, positive)
         tuned = scored.predictions
         base = base_predictions(context, data, evaluation, tuned, request)

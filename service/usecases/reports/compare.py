@@ -90,7 +90,7 @@ def build(context: Context, models: Sequence[ModelRef], split: str | None = None
         evaluation = _evaluation(model, data, split, content_hash)
         content_hash = content_hash or data.content(evaluation)
         candidates.append(_Candidate(model, data, evaluation))
-    with reports.TURNS.taken():
+    with reports.LIMITER.acquire():
         return _compared(context, candidates, first, split, content_hash)
 
 
