@@ -1,1 +1,1 @@
-"""Measurements against a running service; results lie in benchmarks/results and docs."""
+"""Benchmarks; their results are in benchmarks/results and docs/performance.md."""

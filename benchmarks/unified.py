@@ -1,13 +1,13 @@
-"""Fine-tune on the unified HateXplain and ToxiGen rows through a running server.
+"""Fine-tune on the unified HateXplain and ToxiGen rows through a running service.
 
     fairtune up &
     python -m benchmarks.unified DIRECTORY --train-rows 1200 --validation-rows 200
 
 DIRECTORY holds unified_train.json, unified_val.json and unified_test.json: JSON arrays of objects
 with text, label_binary, target_group_norm, source_dataset, label_multiclass and original_id. They
-are not part of this project. With --save, the report is left in a directory in all its forms; its
-page is without the texts of the worst mistakes, which belong to the data. The rows are turned into
-labelled JSON lines, split by the file that they stand in, and sent to the API like anybody's.
+are not part of this project. The rows are converted to labelled JSON lines, one split per file, and
+uploaded through the API. With --save, the report is written to a directory in all formats; its page
+omits the texts of the worst errors, which belong to the data.
 """
 
 import argparse
@@ -32,13 +32,13 @@ FILES = {
 
 
 def labelled_lines(path: Path, rows: int | None, seed: int) -> bytes:
-    """The file's rows as labelled JSON lines; `rows` of them drawn at random, or all.
+    """Return the file's rows as labelled JSON lines, all of them or `rows` random ones.
 
-    A row with an empty text cannot be classified and is left out.
+    Rows with an empty text cannot be classified and are omitted.
     """
-    found = [row for row in json.loads(path.read_text("utf-8")) if row["text"].strip()]
-    if rows is not None and rows < len(found):
-        found = random.Random(seed).sample(found, rows)
+    rows_of_file = [row for row in json.loads(path.read_text("utf-8")) if row["text"].strip()]
+    if rows is not None and rows < len(rows_of_file):
+        rows_of_file = random.Random(seed).sample(rows_of_file, rows)
     lines = [
         {
             "text": row["text"],
@@ -47,25 +47,25 @@ def labelled_lines(path: Path, rows: int | None, seed: int) -> bytes:
             "source": row["source_dataset"],
             "detail": row["label_multiclass"],
         }
-        for row in found
+        for row in rows_of_file
     ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
 
-def checked(response: httpx.Response) -> Any:
+def json_or_exit(response: httpx.Response) -> Any:
     if response.is_error:
         sys.exit(f"{response.request.method} {response.url}: {response.text}")
     return response.json()
 
 
 def save(client: httpx.Client, run_id: str, report: BiasReport, directory: Path) -> None:
-    """Leave the run's report in `directory`: JSON and tables as stored, its page without texts."""
+    """Write the run's report to `directory`: JSON and tables as stored, its page without texts."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("bias_report.json", "bias_metrics.csv", "performance_metrics.csv"):
-        answer = client.get(f"/v1/runs/{run_id}/artifacts/{name}")
-        if answer.is_error:
-            sys.exit(f"{answer.request.method} {answer.url}: {answer.text}")
-        (directory / name).write_bytes(answer.content)
+        response = client.get(f"/v1/runs/{run_id}/artifacts/{name}")
+        if response.is_error:
+            sys.exit(f"{response.request.method} {response.url}: {response.text}")
+        (directory / name).write_bytes(response.content)
     (directory / "bias_report.html").write_text(render_report(report), "utf-8", newline="")
 
 
@@ -73,12 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--train-rows", type=int, help="draw so many; default: all")
-    parser.add_argument("--validation-rows", type=int, help="draw so many; default: all")
-    parser.add_argument("--test-rows", type=int, help="draw so many; default: all")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawing")
+    parser.add_argument("--train-rows", type=int, help="number of random rows; default: all")
+    parser.add_argument("--validation-rows", type=int, help="number of random rows; default: all")
+    parser.add_argument("--test-rows", type=int, help="number of random rows; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random rows")
     parser.add_argument("--save", type=Path, help="directory for the report's files")
-    parser.add_argument("--spec", default="{}", help="JSON laid over the run's specification")
+    parser.add_argument("--spec", default="{}", help="JSON merged into the run's specification")
     arguments = parser.parse_args()
     client = httpx.Client(base_url=arguments.url, timeout=120, trust_env=False)
     files = {
@@ -87,7 +87,7 @@ def main() -> None:
         )
         for split, name in FILES.items()
     }
-    dataset = checked(client.post("/v1/datasets", data={"name": "unified"}, files=files))
+    dataset = json_or_exit(client.post("/v1/datasets", data={"name": "unified"}, files=files))
     print({split: part["rows"] for split, part in dataset["stats"]["splits"].items()})
     for warning in dataset["warnings"]:
         print(f"warning: {warning['detail']}")
@@ -97,21 +97,23 @@ def main() -> None:
         "base_model": "smollm2-135m-instruct",
         "dataset_id": dataset["id"],
     } | json.loads(arguments.spec)
-    run = checked(client.post("/v1/runs", json=body))
-    began = time.monotonic()
+    run = json_or_exit(client.post("/v1/runs", json=body))
+    started = time.monotonic()
     while run["status"] in ("queued", "running"):
         time.sleep(5)
-        run = checked(client.get(f"/v1/runs/{run['id']}"))
+        run = json_or_exit(client.get(f"/v1/runs/{run['id']}"))
         if run["step"]:
             print(f"{run['phase']} {run['step']}/{run['total_steps']} {run['metrics']}", end="\r")
     print()
     if run["status"] != "succeeded":
         sys.exit(f"{run['status']}: {run['failure']}")
-    report = BiasReport.model_validate(checked(client.get(f"/v1/runs/{run['id']}/bias-report")))
+    report = BiasReport.model_validate(
+        json_or_exit(client.get(f"/v1/runs/{run['id']}/bias-report"))
+    )
     print_report(report)
     if arguments.save is not None:
         save(client, run["id"], report, arguments.save)
-    print(f"{run['id']}: {time.monotonic() - began:.0f} s, {run['metrics']}")
+    print(f"{run['id']}: {time.monotonic() - started:.0f} s, {run['metrics']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every use case needs, made once a process."""
+"""Dependencies of every use case, created once per process."""
 
 from dataclasses import dataclass
 

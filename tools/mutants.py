@@ -22,7 +22,7 @@ _RESULT = re.compile(r"^\s+(?P<mutant>\S+__mutmut_\d+): (?P<status>.+)$")
 
 def mutmut(*arguments: str) -> str:
     """Return what a mutmut command prints. Raises CalledProcessError."""
-    command = [Path(sys.executable).with_name("mutmut"), *arguments]
+    command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 

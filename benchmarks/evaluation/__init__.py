@@ -1,8 +1,8 @@
-"""Scoring labels as Fairtune does it against generating the answer, on rows of a unified file.
+"""Comparison of Fairtune's label scoring with generation of the answer, on rows of a unified file.
 
-    make bench-evaluation DATA=unified_test.json    scoring against generating
-    python -m benchmarks.evaluation --help          its options
+    make bench-evaluation DATA=unified_test.json    the comparison
+    python -m benchmarks.evaluation --help          all options
 
-Every measurement is a fresh process, one after another. Both systems load the same weights by the
-same function and see the same token ids.
+Every measurement is a new process, one after another. Both systems load the same weights by the
+same function and use the same token ids.
 """

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: python -m benchmarks.evaluation.child WORK RESULT."""
+"""Process of one measurement: python -m benchmarks.evaluation.child WORK RESULT."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _STATUS = Path("/proc/self/status")
 
 def main(work_path: str, result_path: str) -> None:
     work = Work.read(Path(work_path))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every program of Fairtune's has it
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in all programs of Fairtune
     from worker.runtime import imports as libraries
 
     directory = Path(work.models_dir) / work.model
@@ -58,7 +58,7 @@ def _rows(work: Work) -> "list[Row]":
 
 
 def _items(work: Work, base: "Base", rows: "Sequence[Row]") -> tuple[list[str], "list[Item]", Any]:
-    """Labels, token ids as scoring has them, and the tokenizer's frame."""
+    """Return the labels, the items to score, and the tokenizer with its frames."""
     from worker.data.tokenize import Prompts, Tokens
     from worker.scoring.labels import Item
 
@@ -73,7 +73,7 @@ def _items(work: Work, base: "Base", rows: "Sequence[Row]") -> tuple[list[str], 
 
 
 def _warm_up(base: "Base", items: "Sequence[Item]") -> None:
-    """The first pass of a process is slower, in both systems."""
+    """Run one forward pass: the first pass of a process is slower, in both systems."""
     import torch
 
     with torch.no_grad():
@@ -83,7 +83,7 @@ def _warm_up(base: "Base", items: "Sequence[Item]") -> None:
 def _fairtune(
     work: Work, base: "Base", rows: "Sequence[Row]", sample: "Sequence[Row]"
 ) -> dict[str, Any]:
-    """Score the sample, then all rows, from their texts on."""
+    """Score the sample, then all rows, including tokenization."""
     import torch
 
     from worker.modeling.load import set_training
@@ -94,9 +94,9 @@ def _fairtune(
     set_training(base.model, training=False)
     notes: list[str] = []
 
-    def scored(some: "Sequence[Row]") -> tuple[float, list[list[float]], list[str]]:
-        began = time.monotonic()
-        labels, items, tokens = _items(work, base, some)
+    def score_texts(texts: "Sequence[Row]") -> tuple[float, list[list[float]], list[str]]:
+        started = time.monotonic()
+        labels, items, tokens = _items(work, base, texts)
         values = score(
             base.model,
             items,
@@ -105,23 +105,23 @@ def _fairtune(
             device=torch.device("cpu"),
             on_fallback=notes.append,
         )
-        return time.monotonic() - began, values, labels
+        return time.monotonic() - started, values, labels
 
     _warm_up(base, _items(work, base, sample[:1])[1])
-    alone, values, labels = scored(sample)
-    whole, among, _ = scored(rows)
-    again = at_equal_distances(among, work.sample)
+    sample_seconds, values, labels = score_texts(sample)
+    all_seconds, all_values, _ = score_texts(rows)
+    sample_in_all = at_equal_distances(all_values, work.sample)
     _, items, _ = _items(work, base, rows)
     return {
-        "sample_seconds": alone,
+        "sample_seconds": sample_seconds,
         "sample_rows": len(sample),
-        "seconds": whole,
+        "seconds": all_seconds,
         "rows": len(rows),
-        "labels": [predicted_label(labels, one) for one in values],
+        "labels": [predicted_label(labels, row_values) for row_values in values],
         "apart": max(
             abs(a - b)
-            for one, other in zip(values, again, strict=True)
-            for a, b in zip(one, other, strict=True)
+            for row_values, row_values_in_all in zip(values, sample_in_all, strict=True)
+            for a, b in zip(row_values, row_values_in_all, strict=True)
         ),
         "prompt_tokens": sum(len(item.prompt) for item in items) / len(items),
         "notes": sorted(set(notes)),
@@ -131,88 +131,90 @@ def _fairtune(
 def _generate(
     work: Work, base: "Base", _rows: "Sequence[Row]", sample: "Sequence[Row]"
 ) -> dict[str, Any]:
-    """Greedy answers to the sample in the best of `SIZES`, each of which is tried on one batch.
+    """Generate greedy answers to the sample with the fastest of `SIZES`, each tried on one batch.
 
-    Batches of like lengths, padded on the left to the longest; it ends with the JSON object.
+    Batches are sorted by length and padded on the left; generation ends with the JSON object.
     """
     base.model.eval()
     labels, items, tokens = _items(work, base, sample)
-    answer = _Answering(base, items, tokens)
+    generator = _Generator(base, items, tokens)
     _warm_up(base, items)
 
-    def write(places: Sequence[int], size: int) -> tuple[float, dict[int, list[int]]]:
-        began = time.monotonic()
-        order = sorted(places, key=lambda place: -len(items[place].prompt))
-        made: dict[int, list[int]] = {}
+    def generate(indices: Sequence[int], size: int) -> tuple[float, dict[int, list[int]]]:
+        started = time.monotonic()
+        order = sorted(indices, key=lambda index: -len(items[index].prompt))
+        generated: dict[int, list[int]] = {}
         for first in range(0, len(order), size):
             batch = order[first : first + size]
-            made |= zip(batch, answer.batch([items[place] for place in batch]), strict=True)
-        return time.monotonic() - began, made
+            generated |= zip(batch, generator.batch([items[index] for index in batch]), strict=True)
+        return time.monotonic() - started, generated
 
-    everything = range(len(items))
+    all_indices = range(len(items))
     sizes = sorted({min(size, len(items)) for size in SIZES})
-    trials = {size: write(at_equal_distances(everything, size), size) for size in sizes}
-    tried = {size: size / seconds for size, (seconds, _) in trials.items()}
-    best = max(tried, key=lambda size: tried[size])
-    seconds, written = trials[best] if best == len(items) else write(everything, best)
+    trials = {size: generate(at_equal_distances(all_indices, size), size) for size in sizes}
+    rows_per_second = {size: size / seconds for size, (seconds, _) in trials.items()}
+    best = max(rows_per_second, key=lambda size: rows_per_second[size])
+    seconds, token_ids = trials[best] if best == len(items) else generate(all_indices, best)
 
-    found: list[str | None] = []
-    for place, item in enumerate(items):
-        texts = [answer.text(one) for one in item.answers]
-        text = answer.text(written[place])
-        found.append(labels[texts.index(text)] if text in texts else None)
+    predicted: list[str | None] = []
+    for index, item in enumerate(items):
+        texts = [generator.text(label_answer) for label_answer in item.answers]
+        text = generator.text(token_ids[index])
+        predicted.append(labels[texts.index(text)] if text in texts else None)
     return {
         "seconds": seconds,
         "rows": len(items),
         "batch": best,
-        "tried": tried,
-        "labels": found,
-        "written_tokens": sum(map(len, written.values())) / len(written),
-        "examples": [answer.text(written[place])[:80] for place in range(min(3, len(items)))],
+        "tried": rows_per_second,
+        "labels": predicted,
+        "written_tokens": sum(map(len, token_ids.values())) / len(token_ids),
+        "examples": [generator.text(token_ids[index])[:80] for index in range(min(3, len(items)))],
     }
 
 
-class _Answering:
-    """transformers' `generate` as its documentation has it for batches."""
+class _Generator:
+    """Batched generation by transformers' `generate`, as in its documentation."""
 
     def __init__(self, base: "Base", items: "Sequence[Item]", tokens: Any) -> None:
         from worker.scoring.generation import EXTRA_TOKENS
 
         self._base, self._pad, self._eos = base, tokens.pad, tokens.eos
         self._limit = EXTRA_TOKENS + max(len(answer) for answer in items[0].answers)
-        self._stops = self._at_the_end_of_json(items[0].answers)
+        self._stopping_criteria = self._end_of_json_criteria(items[0].answers)
 
     def batch(self, items: "Sequence[Item]") -> list[list[int]]:
-        """Ids written for each; without what comes after its own end."""
+        """Return the generated ids of each item, up to its end."""
         import torch
 
         width = max(len(item.prompt) for item in items)
         ids = torch.tensor([[self._pad] * (width - len(i.prompt)) + i.prompt for i in items])
-        held = torch.tensor([[0] * (width - len(i.prompt)) + [1] * len(i.prompt) for i in items])
-        made = self._base.model.generate(
+        attention_mask = torch.tensor(
+            [[0] * (width - len(i.prompt)) + [1] * len(i.prompt) for i in items]
+        )
+        output = self._base.model.generate(
             input_ids=ids,
-            attention_mask=held,
+            attention_mask=attention_mask,
             do_sample=False,
             max_new_tokens=self._limit,
             eos_token_id=self._eos,
             pad_token_id=self._pad,
-            stopping_criteria=self._stops,
+            stopping_criteria=self._stopping_criteria,
         )
-        return [self._own(row) for row in made[:, width:].tolist()]
+        return [self._until_end(row) for row in output[:, width:].tolist()]
 
     def text(self, ids: list[int]) -> str:
-        kept = ids[: ids.index(self._eos)] if self._eos in ids else ids
-        text: str = self._base.tokenizer.decode(kept)
+        content = ids[: ids.index(self._eos)] if self._eos in ids else ids
+        text: str = self._base.tokenizer.decode(content)
         return text.strip()
 
-    def _own(self, ids: list[int]) -> list[int]:
-        """Up to its end of turn or of JSON; what follows is padding."""
-        for place, token in enumerate(ids, 1):
+    def _until_end(self, ids: list[int]) -> list[int]:
+        """Return the ids up to the end of turn or of JSON; what follows is padding."""
+        for end, token in enumerate(ids, 1):
             if token == self._eos or self._closing[token]:
-                return ids[:place]
+                return ids[:end]
         return ids
 
-    def _at_the_end_of_json(self, answers: list[list[int]]) -> Any:
+    def _end_of_json_criteria(self, answers: list[list[int]]) -> Any:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
 

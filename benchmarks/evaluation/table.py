@@ -1,4 +1,4 @@
-"""What the processes saw as rows of the table, and the table as Markdown. Pure functions."""
+"""Rows of the result table from the processes' results, and their Markdown. Pure functions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,12 +22,19 @@ _HEAD = (
 def rows(
     template: str, scored: Mapping[str, Any], generated: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Generating, scoring the same rows, scoring all: ratios are of rows a second."""
+    """Return the lines for generation, scoring of the same rows, and scoring of all rows.
+
+    Ratios are of rows per second.
+    """
     speed = generated["rows"] / generated["seconds"]
     pairs = zip(generated["labels"], scored["labels"], strict=True)
-    inside = [(wrote, found) for wrote, found in pairs if wrote is not None]
+    in_format = [
+        (generated_label, scored_label)
+        for generated_label, scored_label in pairs
+        if generated_label is not None
+    ]
 
-    def row(system: str, count: int, seconds: float, seen: Mapping[str, Any]) -> dict[str, Any]:
+    def row(system: str, count: int, seconds: float, result: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "template": template,
             "system": system,
@@ -35,27 +42,31 @@ def rows(
             "seconds": seconds,
             "rows_per_second": count / seconds,
             "ratio_to_generating": count / seconds / speed,
-            "peak_memory": seen["host_peak"],
-            "peak_memory_above_imports": seen["host_peak"] - seen["host_imports"],
+            "peak_memory": result["host_peak"],
+            "peak_memory_above_imports": result["host_peak"] - result["host_imports"],
         }
 
-    written = row(
+    generated_row = row(
         f"generate, batches of {generated['batch']}", generated["rows"], generated["seconds"],
         generated,
     )  # fmt: skip
-    written |= {
-        "inside": len(inside),
-        "same_label": sum(wrote == found for wrote, found in inside),
-        "outside": 1 - len(inside) / generated["rows"],
+    generated_row |= {
+        "inside": len(in_format),
+        "same_label": sum(
+            generated_label == scored_label for generated_label, scored_label in in_format
+        ),
+        "outside": 1 - len(in_format) / generated["rows"],
         "written_tokens": generated["written_tokens"],
         "batch": generated["batch"],
         "tried": generated["tried"],
         "examples": generated["examples"],
     }
-    alone = row("fairtune, the same rows", scored["sample_rows"], scored["sample_seconds"], scored)
-    whole = row("fairtune, all rows", scored["rows"], scored["seconds"], scored)
-    whole |= {name: scored[name] for name in ("apart", "prompt_tokens", "notes")}
-    return [written, alone, whole]
+    sample_row = row(
+        "fairtune, the same rows", scored["sample_rows"], scored["sample_seconds"], scored
+    )
+    all_rows = row("fairtune, all rows", scored["rows"], scored["seconds"], scored)
+    all_rows |= {name: scored[name] for name in ("apart", "prompt_tokens", "notes")}
+    return [generated_row, sample_row, all_rows]
 
 
 def text(result: Mapping[str, Any]) -> str:
@@ -74,15 +85,18 @@ def text(result: Mapping[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    said = [heading(result), markdown(_HEAD, lines)]
+    paragraphs = [heading(result), markdown(_HEAD, lines)]
     for row in result["rows"]:
         if "tried" in row:
             tried = ", ".join(f"{size}: {speed:.2f}" for size, speed in row["tried"].items())
-            said.append(f"{row['template']}: rows/s of generating one batch of each size: {tried}.")
-        if "apart" in row:
-            said.append(
-                f"{row['template']}: {row['prompt_tokens']:.0f} tokens a prompt; scored alone or "
-                f"among all rows, a probability differs by {row['apart']:.1g} at most."
+            paragraphs.append(
+                f"{row['template']}: rows/s of generation for one batch of each size: {tried}."
             )
-            said += row["notes"]
-    return "\n\n".join(said) + "\n"
+        if "apart" in row:
+            paragraphs.append(
+                f"{row['template']}: {row['prompt_tokens']:.0f} tokens per prompt; scored in the "
+                f"sample and among all rows, a row's probabilities differ by at most "
+                f"{row['apart']:.1g}."
+            )
+            paragraphs += row["notes"]
+    return "\n\n".join(paragraphs) + "\n"

@@ -1,4 +1,4 @@
-"""What one process is told to measure, and the rows that it is told to measure with."""
+"""Settings of one measurement process, and the choice of its rows."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from service.domain.spec import RunSpec, overlay
 T = TypeVar("T")
 
 SIZES = (8, 16, 32)
-"""Rows a batch that generating is tried with."""
+"""Batch sizes, in rows, that are tried for generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class Work:
     model: str
     models_dir: str
     rows: str
-    """Labelled JSON lines, of `benchmarks.unified`."""
+    """Path of the labelled JSON lines from `benchmarks.unified`."""
     template: str
     max_length: int
     sample: int
-    """Rows, at equal distances, that are generated for, and scored apart from all."""
+    """Number of rows, at equal distances, for generation and for separate scoring."""
     spec: dict[str, Any] = field(default_factory=dict)
-    """Laid over a run's defaults."""
+    """Merged into a run's defaults."""
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
@@ -36,16 +36,16 @@ class Work:
         return cls(**json.loads(path.read_text()))
 
     def run_spec(self) -> RunSpec:
-        given = {
+        defaults = {
             "dataset_id": "benchmark",
             "base_model": self.model,
             "template": self.template,
             "training": {"max_seq_length": self.max_length},
         }
-        return RunSpec.model_validate(overlay(given, self.spec))
+        return RunSpec.model_validate(overlay(defaults, self.spec))
 
 
 def at_equal_distances(items: Sequence[T], count: int) -> list[T]:
-    """`count` of them, or all where there are fewer."""
+    """Return `count` of the items at equal distances, or all if there are fewer."""
     count = min(count, len(items))
     return [items[number * len(items) // count] for number in range(count)]

@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks.throughput [--quick] [--scaling] [--overhead].
+"""Command line: python -m benchmarks.throughput [--quick] [--scaling] [--overhead].
 
 Needs the extra `bench` (`make bench` installs it). Every measurement is written to
 benchmarks/results/ as JSON and as a Markdown table; benchmarks/results/README.md lists them.
@@ -15,7 +15,7 @@ from benchmarks.throughput import machine, overhead, scaling, side_by_side, trl_
 from benchmarks.throughput.models import provide
 from benchmarks.throughput.rows import prepare
 from benchmarks.throughput.runner import Runner
-from worker.modeling.locate import BUNDLED
+from service.domain.base_models import BUNDLED_MODEL
 
 BUILD = machine.ROOT / "build" / "bench"
 RESULTS = machine.ROOT / "benchmarks" / "results"
@@ -31,8 +31,8 @@ def main() -> None:
     models_dir = (arguments.models_dir or BUILD / "models").resolve()
     provide(arguments.model, models_dir)
     rows, completions = prepare(arguments.rows, BUILD / "rows")
-    place = BUILD / time.strftime("%Y%m%d-%H%M%S")
-    runner = Runner(place)
+    output_dir = BUILD / time.strftime("%Y%m%d-%H%M%S")
+    runner = Runner(output_dir)
     common: dict[str, Any] = {
         "model": arguments.model,
         "models_dir": str(models_dir),
@@ -47,12 +47,12 @@ def main() -> None:
     elif arguments.trl_settings:
         kind, result, text = "trl", *trl_settings.measure(arguments, runner, common)
     elif arguments.overhead:
-        kind, result, text = "overhead", *overhead.measure(arguments, place, models_dir)
+        kind, result, text = "overhead", *overhead.measure(arguments, output_dir, models_dir)
     else:
         kind, result, text = "throughput", *side_by_side.measure(arguments, runner, common)
     _write(kind, result, text)
     if not arguments.keep:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(output_dir, ignore_errors=True)
 
 
 def _write(kind: str, result: dict[str, Any], text: str) -> None:
@@ -68,31 +68,47 @@ def _write(kind: str, result: dict[str, Any], text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--scaling", action="store_true", help="Fairtune by rows, prompt, rank")
-    mode.add_argument("--overhead", action="store_true", help="the service over the bare program")
-    mode.add_argument("--trl-settings", action="store_true", help="TRL alone, in other ways")
-    parser.add_argument("--quick", action="store_true", help="one round of two steps: does it run")
-    parser.add_argument("--steps", type=int, default=5, help="optimizer steps, warm-up included")
-    parser.add_argument("--original-steps", type=int, default=3, help="the same for `original`")
-    parser.add_argument("--warm-up", type=int, default=1, help="steps that are not timed")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--systems", type=_names, default=list(side_by_side.SYSTEMS))
-    parser.add_argument("--prompts", type=_names, default=list(side_by_side.PROMPTS))
-    parser.add_argument("--model", default=BUNDLED, help="or random-llama-1b, random-llama-3b")
-    parser.add_argument("--models-dir", type=Path, help="where base models lie; else build/bench")
-    parser.add_argument("--rows", type=Path, help="a file that the API takes; else the sample")
-    parser.add_argument("--seed", type=int, default=42, help="of the order of rows")
-    parser.add_argument("--dropout", type=float, default=0.0, help="lora_dropout, of all systems")
+    mode.add_argument(
+        "--scaling", action="store_true", help="vary Fairtune's rows, prompt and rank"
+    )
+    mode.add_argument("--overhead", action="store_true", help="compare service and program")
+    mode.add_argument("--trl-settings", action="store_true", help="compare settings of TRL")
+    parser.add_argument("--quick", action="store_true", help="smoke test: one round of two steps")
+    parser.add_argument("--steps", type=int, default=5, help="optimizer steps, including warm-up")
+    parser.add_argument(
+        "--original-steps", type=int, default=3, help="optimizer steps of `original`"
+    )
+    parser.add_argument("--warm-up", type=int, default=1, help="number of untimed steps")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of every system")
+    parser.add_argument(
+        "--systems", type=_names, default=list(side_by_side.SYSTEMS), help="comma-separated"
+    )
+    parser.add_argument(
+        "--prompts", type=_names, default=list(side_by_side.PROMPTS), help="comma-separated"
+    )
+    parser.add_argument(
+        "--model", default=BUNDLED_MODEL, help="base model; also random-llama-1b or -3b"
+    )
+    parser.add_argument(
+        "--models-dir", type=Path, help="directory of base models; else build/bench"
+    )
+    parser.add_argument("--rows", type=Path, help="dataset file; default: the bundled sample")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the row order")
+    parser.add_argument("--dropout", type=float, default=0.0, help="lora_dropout of all systems")
     parser.add_argument(
         "--dtype",
         choices=["bfloat16", "float32"],
         default=machine.dtype(),
-        help="of all systems; default: float32 on a CPU without instructions for bfloat16",
+        help="dtype of all systems; default: float32 on a CPU without bfloat16 instructions",
     )
-    parser.add_argument("--fairtune", type=json.loads, default={}, help="JSON over its run spec")
-    parser.add_argument("--trl", type=json.loads, default={}, help="JSON over its settings")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training, for --overhead")
-    parser.add_argument("--keep", action="store_true", help="keep every process's output in build/")
+    parser.add_argument(
+        "--fairtune", type=json.loads, default={}, help="JSON merged into the run spec"
+    )
+    parser.add_argument(
+        "--trl", type=json.loads, default={}, help="JSON merged into TRL's settings"
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="training time for --overhead")
+    parser.add_argument("--keep", action="store_true", help="keep the output of all processes")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: python -m benchmarks.throughput.child WORK RESULT."""
+"""Process of one measurement: python -m benchmarks.throughput.child WORK RESULT."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from benchmarks.throughput.work import System, Work
 
 def main(work_path: str, result_path: str) -> None:
     work = Work.read(Path(work_path))
-    # Every program of Fairtune's sets it; see worker.runtime.launch. Here all systems have it.
+    # As Fairtune's programs set it (worker.runtime.launch), but here for all systems.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     watch = Watch(work.began)
     result = Path(result_path)
@@ -21,7 +21,7 @@ def main(work_path: str, result_path: str) -> None:
 
 
 def _system(name: System) -> Callable[[Work, Path, Watch], list[tuple[list[int], int]]]:
-    """Imported one by one: what the others need is neither in the time nor in the memory."""
+    """Import the system alone, so that others affect neither its time nor its memory."""
     if name == "fairtune":
         from benchmarks.throughput.fairtune import fairtune
 
@@ -37,7 +37,7 @@ def _system(name: System) -> Callable[[Work, Path, Watch], list[tuple[list[int],
 
 
 def _import_training() -> None:
-    """What users of these import at the top of their scripts."""
+    """Import what users of these systems import at the top of their scripts."""
     import accelerate  # noqa: F401
     import bitsandbytes  # noqa: F401
     import peft  # noqa: F401

@@ -1,4 +1,4 @@
-"""Fairtune itself: the train program's own functions, with a reporter that only listens."""
+"""Fairtune itself: the train program's functions with a reporter that only records."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from service.domain.states import Phase
 
 
 class Listener:
-    """In the Reporter's place: keeps losses and what the program has to say, writes nothing."""
+    """Stand-in for the Reporter that records losses, warnings and log messages in memory."""
 
     is_continued = False
 
@@ -31,10 +31,10 @@ class Listener:
             self._watch.notes.append(fields["message"])
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: no events are pending."""
 
     def phase(self, phase: Phase) -> None:
-        """The watch knows."""
+        """Ignore phases."""
 
     def warn(self, code: str, detail: str) -> None:
         self.emit(WarningEvent, code=code, detail=detail)
@@ -44,10 +44,10 @@ class Listener:
 
 
 def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int], int]]:
-    """What `python -m worker.programs.train` does between its phases loading and evaluating.
+    """Do the work of `python -m worker.programs.train` between its phases loading and evaluating.
 
-    `options` are laid over the run specification, section by section: packing, checkpointing, rows
-    a pass and all else come from there.
+    `options` are merged into the run specification, section by section: packing, checkpointing,
+    rows per pass and everything else are set there.
     """
     from worker.runtime import imports
 
@@ -91,9 +91,9 @@ def fairtune(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
 
     def watched() -> Any:
         watch.step_begins()
-        made = make_step()
+        result = make_step()
         watch.step_ends()
-        return made
+        return result
 
     trainer._step = watched  # type: ignore[method-assign]
     trainer.run()

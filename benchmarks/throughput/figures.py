@@ -1,4 +1,4 @@
-"""From what the processes saw to the figures of the table. Pure functions."""
+"""Table values computed from the processes' results. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from benchmarks.throughput.flops import Shape, StepTokens, needed_operations
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A median and the least and greatest of what it is the median of."""
+    """Median, minimum and maximum."""
 
     middle: float
     low: float
@@ -20,19 +20,22 @@ class Spread:
     def of(cls, values: Sequence[float]) -> "Spread":
         return cls(median(values), min(values), max(values))
 
-    def named(self, name: str) -> dict[str, float]:
+    def as_fields(self, name: str) -> dict[str, float]:
         return {name: self.middle, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 def speeds(result: Mapping[str, Any], batch: int, warm_up: int) -> list[float]:
-    """Samples a second of each step after the warm-up."""
+    """Return samples per second of each step after the warm-up."""
     return [batch / seconds for seconds in result["seconds"][warm_up:]]
 
 
 def ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> Spread:
-    """Median speed against median speed, round by round: what slows a round slows both."""
+    """Return the ratio of median speeds round by round, since a slow round affects both systems."""
     return Spread.of(
-        [median(one) / median(other) for one, other in zip(ours, theirs, strict=False)]
+        [
+            median(our_speeds) / median(their_speeds)
+            for our_speeds, their_speeds in zip(ours, theirs, strict=False)
+        ]
     )
 
 
@@ -44,7 +47,7 @@ def utilisation(
     peak: float,
     warm_up: int,
 ) -> Spread:
-    """Needed operations of each step a second, over the peak: 0 to 1."""
+    """Return the needed operations per second of each step, divided by the peak: 0 to 1."""
     shares = []
     for result in results:
         timed = list(zip(result["seconds"], steps, strict=False))[warm_up:]
@@ -53,23 +56,23 @@ def utilisation(
 
 
 def agreement(
-    one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]
 ) -> dict[str, float | None]:
-    """Two systems' loss curves, one a seed: how far their means part, and how far seeds do.
+    """Compare two systems' loss curves, one curve per seed: differences of means and of seeds.
 
-    `first_gap` at the first step, where every adapter is zero still: rounding alone.
-    `largest_gap` is the greatest difference of the means over all steps; `seed_spread` the greatest
-    standard deviation over seeds of either at any step, null for one seed.
+    `first_gap` is the difference of the means at the first step, where adapters are still zero, and
+    so due to rounding alone; `largest_gap` is the maximum over all steps. `seed_spread` is the
+    maximum standard deviation over seeds of either system at any step, null for one seed.
     """
-    steps = min(len(curve) for curve in (*one, *other))
+    steps = min(len(curve) for curve in (*first, *second))
     means = [
         [sum(curve[step] for curve in curves) / len(curves) for step in range(steps)]
-        for curves in (one, other)
+        for curves in (first, second)
     ]
     gaps = [abs(a - b) for a, b in zip(*means, strict=True)]
     spreads = [
         stdev([curve[step] for curve in curves])
-        for curves in (one, other)
+        for curves in (first, second)
         if len(curves) > 1
         for step in range(steps)
     ]
@@ -82,70 +85,76 @@ def agreement(
 
 def row(
     name: tuple[str, str],
-    works: Mapping[str, Any],
-    measured: Mapping[str, Sequence[Mapping[str, Any]]],
-    probed: Sequence[Mapping[str, Any]],
+    work_fields: Mapping[str, Any],
+    results_by_system: Mapping[str, Sequence[Mapping[str, Any]]],
+    probes: Sequence[Mapping[str, Any]],
     warm_up: int,
 ) -> dict[str, Any]:
-    """One line of the table: `name` is system and prompt, `measured` the rounds by system.
+    """Return one line of the table.
 
-    `works` is what the system was told (fields of Work), `probed` the probe's rounds. Sizes are
-    bytes, speeds per second, `loss` that of the last step in nats a target token.
+    `name` is system and prompt, `work_fields` the system's settings (fields of Work),
+    `results_by_system` and `probes` the results of all rounds. Sizes are in bytes, speeds per
+    second, `loss` is that of the last step in nats per target token.
     """
     system, prompt = name
-    results = measured[system]
-    batch = works["batch"]
-    steps = [StepTokens(**(step | {"rests": tuple(step["rests"])})) for step in probed[0]["steps"]]
-    shape = _shape(probed[0]["shape"])
-    peak = median([one["peak"] for one in probed])
-    pace = [speeds(result, batch, warm_up) for result in results]
+    results = results_by_system[system]
+    batch = work_fields["batch"]
+    steps = [
+        StepTokens(**(step | {"suffixes": tuple(step["suffixes"])})) for step in probes[0]["steps"]
+    ]
+    shape = _shape(probes[0]["shape"])
+    peak = median([result["peak"] for result in probes])
+    speeds_by_round = [speeds(result, batch, warm_up) for result in results]
     tokens = [
         step.real / seconds
         for result in results
         for seconds, step in list(zip(result["seconds"], steps, strict=False))[warm_up:]
     ]
     on_device = results[0]["device_peak"] is not None
-    memory = [one["device_peak"] if on_device else one["host_peak"] for one in results]
+    memory = [result["device_peak"] if on_device else result["host_peak"] for result in results]
     above = [
-        held - (0 if on_device else one["host_imports"])
-        for held, one in zip(memory, results, strict=True)
+        peak_bytes - (0 if on_device else result["host_imports"])
+        for peak_bytes, result in zip(memory, results, strict=True)
     ]
     training = [
-        memory[at] if on_device else one["host_peak_training"] for at, one in enumerate(results)
+        memory[index] if on_device else result["host_peak_training"]
+        for index, result in enumerate(results)
     ]
-    made: dict[str, Any] = {
+    line: dict[str, Any] = {
         "system": system,
         "prompt": prompt,
-        "max_length": works["max_length"],
-        "micro_batch": works["micro"],
-        "gradient_checkpointing": works["checkpointing"],
-        "options": works["options"],
-        **Spread.of([speed for one in pace for speed in one]).named("samples_per_second"),
+        "max_length": work_fields["max_length"],
+        "micro_batch": work_fields["micro"],
+        "gradient_checkpointing": work_fields["checkpointing"],
+        "options": work_fields["options"],
+        **Spread.of([speed for result in speeds_by_round for speed in result]).as_fields(
+            "samples_per_second"
+        ),
         "tokens_per_second": median(tokens),
         "peak_memory": median(memory),
         "peak_memory_above_imports": median(above),
         "peak_memory_training": median(training),
         "memory_of": "device" if on_device else "process",
-        **utilisation(results, steps, shape, works["rank"], peak, warm_up).named("mfu"),
-        **Spread.of([one["startup_seconds"] for one in results]).named("startup_seconds"),
+        **utilisation(results, steps, shape, work_fields["rank"], peak, warm_up).as_fields("mfu"),
+        **Spread.of([result["startup_seconds"] for result in results]).as_fields("startup_seconds"),
         "steps": len(results[0]["losses"]),
-        "loss": median([one["losses"][-1] for one in results]),
-        "losses": [one["losses"] for one in results],
-        "notes": sorted({note for one in results for note in one["notes"]}),
+        "loss": median([result["losses"][-1] for result in results]),
+        "losses": [result["losses"] for result in results],
+        "notes": sorted({note for result in results for note in result["notes"]}),
     }
     for reference in ("original", "trl"):
-        if reference in measured:
-            theirs = [speeds(result, batch, warm_up) for result in measured[reference]]
-            made |= ratio(pace, theirs).named(f"ratio_to_{reference}")
-    return made
+        if reference in results_by_system:
+            theirs = [speeds(result, batch, warm_up) for result in results_by_system[reference]]
+            line |= ratio(speeds_by_round, theirs).as_fields(f"ratio_to_{reference}")
+    return line
 
 
-def _shape(found: Mapping[str, Any]) -> Shape:
-    """Out of JSON, where tuples are lists."""
+def _shape(fields: Mapping[str, Any]) -> Shape:
+    """Return the Shape for JSON fields, in which tuples are lists."""
     return Shape(
-        matrices=tuple((one[0], one[1], one[2]) for one in found["matrices"]),
-        adapted=tuple((one[0], one[1], one[2]) for one in found["adapted"]),
-        head=(found["head"][0], found["head"][1]),
-        layers=found["layers"],
-        attention_channels=found["attention_channels"],
+        matrices=tuple((matrix[0], matrix[1], matrix[2]) for matrix in fields["matrices"]),
+        adapted=tuple((matrix[0], matrix[1], matrix[2]) for matrix in fields["adapted"]),
+        head=(fields["head"][0], fields["head"][1]),
+        layers=fields["layers"],
+        attention_channels=fields["attention_channels"],
     )

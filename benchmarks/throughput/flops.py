@@ -1,11 +1,11 @@
-"""How many floating-point operations a training step needs, counted from shapes alone.
+"""Number of floating-point operations that a training step needs, computed from shapes.
 
-One definition for every system: the operations of the exact shared-prefix computation, in which
-the tokens that all samples of an optimizer step begin with are computed once. Whatever a system
-does beyond that (padding, repeated prefixes, logits that no loss looks at, recomputed activations)
-is time without needed operations, and lowers its utilisation.
+The definition is the same for every system: the operations of the exact shared-prefix computation,
+in which the common prefix of an optimizer step's samples is computed once. All other work of a
+system (padding, repeated prefixes, logits without a loss, recomputed activations) is not counted,
+and so lowers its utilisation.
 
-Counted are matrix products only, two operations a multiply-add:
+Only matrix products are counted, with two operations per multiply-add:
 
 - the frozen matrices of the layers: forward 2, backward 2 (towards the input; frozen weights have
   no gradient) for each weight and needed token,
@@ -27,64 +27,64 @@ Matrix = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A decoder as its matrix products see it."""
+    """The dimensions of a decoder's matrix products."""
 
     matrices: tuple[Matrix, ...]
-    """Linear layers, the output layer not among them."""
+    """Linear layers without the output layer."""
     adapted: tuple[Matrix, ...]
-    """Those of them that carry an adapter."""
+    """Linear layers with an adapter."""
     head: tuple[int, int]
-    """Hidden size, vocabulary."""
+    """Hidden size and vocabulary size."""
     layers: int
     attention_channels: int
-    """Heads times channels of a head."""
+    """Number of heads times channels per head."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTokens:
-    """An optimizer step's samples as the shared-prefix computation sees them, in tokens."""
+    """Token counts of an optimizer step's samples in the shared-prefix computation."""
 
     prefix: int
-    rests: tuple[int, ...]
-    """Needed tokens of each sample behind the prefix."""
+    suffixes: tuple[int, ...]
+    """Needed tokens of each sample after the prefix."""
     targets: int
     real: int
     """Tokens of all samples, prefixes repeated, without padding."""
 
     @property
     def needed(self) -> int:
-        return self.prefix + sum(self.rests)
+        return self.prefix + sum(self.suffixes)
 
 
 def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Length of what all rows begin with."""
-    # Whatever the least and the greatest share, all between them share, too.
+    """Return the length of the common prefix of all rows."""
+    # In lexicographic order all rows share the common prefix of the first and the last one.
     first, last = min(map(tuple, rows)), max(map(tuple, rows))
     length = 0
-    for one, other in zip(first, last, strict=False):
-        if one != other:
+    for token, last_token in zip(first, last, strict=False):
+        if token != last_token:
             break
         length += 1
     return length
 
 
 def step_tokens(samples: Sequence[tuple[Sequence[int], int]]) -> StepTokens:
-    """`samples`: the ids of each with the place where its answer begins, at least 1."""
-    # The first target's prediction is made at the token before it: that far a prompt goes.
-    most = min(start - 1 for _, start in samples)
-    prefix = min(shared_prefix([ids for ids, _ in samples]), most)
+    """Return the counts for samples given as (ids, start of the answer), with start >= 1."""
+    # The token before the first target predicts it, and so belongs to the suffix.
+    max_prefix = min(start - 1 for _, start in samples)
+    prefix = min(shared_prefix([ids for ids, _ in samples]), max_prefix)
     return StepTokens(
         prefix=prefix,
-        rests=tuple(len(ids) - 1 - prefix for ids, _ in samples),
+        suffixes=tuple(len(ids) - 1 - prefix for ids, _ in samples),
         targets=sum(len(ids) - start for ids, start in samples),
         real=sum(len(ids) for ids, _ in samples),
     )
 
 
 def attended_pairs(tokens: StepTokens) -> int:
-    """Pairs of a query and a key that it may see, itself included."""
+    """Return the number of (query, key) pairs under the causal mask, including equal positions."""
     prefix = tokens.prefix
-    own = sum(rest * (rest + 1) // 2 + rest * prefix for rest in tokens.rests)
+    own = sum(suffix * (suffix + 1) // 2 + suffix * prefix for suffix in tokens.suffixes)
     return prefix * (prefix + 1) // 2 + own
 
 
@@ -93,7 +93,7 @@ def weights(matrices: Sequence[Matrix]) -> int:
 
 
 def needed_operations(shape: Shape, rank: int, tokens: StepTokens) -> int:
-    """Floating-point operations of one optimizer step, forward and backward."""
+    """Return the floating-point operations of one optimizer step, forward and backward."""
     factors = rank * sum((inputs + outputs) * count for inputs, outputs, count in shape.adapted)
     hidden, vocabulary = shape.head
     return (

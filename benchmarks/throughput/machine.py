@@ -1,4 +1,4 @@
-"""Where and with what a result was measured."""
+"""Machine, library versions and commit of a result."""
 
 import os
 import re
@@ -19,14 +19,14 @@ def has_cuda() -> bool:
 
 
 def dtype() -> str:
-    """What all systems compute in by default: bfloat16 where this machine can."""
+    """Return the default dtype of all systems: bfloat16 if this machine supports it."""
     from worker.modeling.precision import has_bfloat16
 
     return "bfloat16" if has_cuda() or has_bfloat16() else "float32"
 
 
 def describe() -> str:
-    """Processor, cores of this process, memory, GPU: no host name."""
+    """Return processor, cores of this process, memory and GPU, but no host name."""
     cpu = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -35,56 +35,56 @@ def describe() -> str:
     flags = Path("/proc/cpuinfo").read_text()
     amx = " with AMX" if "amx_bf16" in flags else ""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    said = f"{len(os.sched_getaffinity(0))} cores of {cpu}{amx}, {memory:.0f} GiB"
+    description = f"{len(os.sched_getaffinity(0))} cores of {cpu}{amx}, {memory:.0f} GiB"
     if has_cuda():
         import torch
 
-        said += f", {torch.cuda.get_device_name()}"
-    return said
+        description += f", {torch.cuda.get_device_name()}"
+    return description
 
 
-def short_name(said: str) -> str:
-    """Lower-case letters, digits and dashes for a file's name: what stands out of `describe`."""
-    last = said.rpartition(", ")[2]
+def short_name(description: str) -> str:
+    """Return the GPU or the processor in `description` as a file name: lower case and dashes."""
+    last = description.rpartition(", ")[2]
     if last.endswith("GiB"):
-        cores, _, cpu = said.partition(" cores of ")
+        cores, _, cpu = description.partition(" cores of ")
         last = f"{cores} cores {re.sub(r'[(]R[)]|Processor|CPU|@.*|,.*| with AMX', '', cpu)}"
     return re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-")
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    installed = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def commit() -> str:
-    """The short commit; marked where the files are not those of the commit."""
+    """Return the short commit, marked as changed if the files differ from it."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(  # noqa: S603 - a fixed command
+        process = subprocess.run(  # noqa: S603 - a fixed command
             ["git", *arguments],  # noqa: S607 - whichever git the user has
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" changed" if changed else "")
 
 
 def stamp(model: str) -> dict[str, Any]:
-    """What every result begins with."""
-    said = describe()
+    """Return the fields common to all results."""
+    description = describe()
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": said,
+        "machine": description,
         "commit": commit(),
         "model": model,
         "versions": versions(),

@@ -1,10 +1,11 @@
-"""The models to measure with: the bundled one, or a Llama of random weights for a GPU."""
+"""Benchmark models: the bundled one, or a Llama with random weights for a GPU."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from worker.modeling.locate import BUNDLED, locate
+from service.domain.base_models import BUNDLED_MODEL
+from worker.modeling.locate import locate
 
 RANDOM: dict[str, dict[str, Any]] = {
     # The published shapes of Llama 3.2 (config.json of the 1B and the 3B model).
@@ -29,26 +30,26 @@ _VOCABULARY = 128_256
 
 
 def provide(name: str, models_dir: Path) -> None:
-    """Have the model lie below `models_dir`, made or converted once. Raises ProgramFailure."""
+    """Provide the model below `models_dir`, created or converted once. Raises ProgramFailure."""
     if name in RANDOM and not (models_dir / name / "config.json").is_file():
         _make(name, models_dir)
         return
-    found = locate(name, models_dir)
-    if found != models_dir / name:  # in the hub's cache: every system reads it from one place
+    located = locate(name, models_dir)
+    if located != models_dir / name:  # in the hub's cache: all systems read the same files
         (models_dir / name).parent.mkdir(parents=True, exist_ok=True)
-        (models_dir / name).symlink_to(found)
+        (models_dir / name).symlink_to(located)
 
 
 def _make(name: str, models_dir: Path) -> None:
-    """Random weights in bfloat16, with the bundled model's tokenizer.
+    """Create a model with random bfloat16 weights and the bundled model's tokenizer.
 
-    Speed and memory need no more. Its ids are a part of the vocabulary, which keeps its published
-    size and so the cost of logits.
+    That suffices to measure speed and memory. The tokenizer's ids are a part of the vocabulary,
+    which has its published size, and so the published cost of logits.
     """
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    tokenizer = locate(BUNDLED, models_dir)
+    tokenizer = locate(BUNDLED_MODEL, models_dir)
     config = LlamaConfig(
         **RANDOM[name],
         vocab_size=_VOCABULARY,
@@ -60,12 +61,12 @@ def _make(name: str, models_dir: Path) -> None:
         pad_token_id=2,
         dtype="bfloat16",
     )
-    aside = models_dir / f".{name}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
+    staging = models_dir / f".{name}.tmp"
+    shutil.rmtree(staging, ignore_errors=True)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(aside)
+    model.save_pretrained(staging)
     for path in tokenizer.iterdir():
         if path.name.startswith(("tokenizer", "chat_template", "special_tokens")):
-            shutil.copy(path, aside)
-    aside.rename(models_dir / name)
+            shutil.copy(path, staging)
+    staging.rename(models_dir / name)

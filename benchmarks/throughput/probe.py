@@ -1,4 +1,4 @@
-"""What utilisation is measured against: the model's shapes, a step's tokens, the machine's peak."""
+"""Reference values for utilisation: the model's shapes, a step's tokens, the machine's peak."""
 
 import time
 from collections import Counter
@@ -12,21 +12,22 @@ from benchmarks.throughput.rows import examples, in_order
 from benchmarks.throughput.watch import Watch
 from benchmarks.throughput.work import Work
 
-SECONDS = 0.4
-"""Spent on each product; eight times that on all of them together."""
+PRODUCT_SECONDS = 0.4
+"""Seconds for each product; all products together take eight times as long."""
 
 
 def probe(work: Work, _directory: Path, watch: Watch) -> list[tuple[list[int], int]]:
-    """No training: leaves `shape`, `steps` and two peaks (operations a second) in the result."""
+    """Measure `shape`, `steps` and two peaks (operations per second), without training."""
     import torch
     from transformers import AutoTokenizer
 
     watch.imported()
     directory = Path(work.models_dir) / work.model
-    drawn = in_order(examples(work, AutoTokenizer.from_pretrained(directory)), work)
-    samples = [(row.ids, row.start) for row in drawn]
+    ordered = in_order(examples(work, AutoTokenizer.from_pretrained(directory)), work)
+    samples = [(row.ids, row.start) for row in ordered]
     steps = [
-        step_tokens(samples[at : at + work.batch]) for at in range(0, len(samples), work.batch)
+        step_tokens(samples[first : first + work.batch])
+        for first in range(0, len(samples), work.batch)
     ]
     shape = shape_of(directory)
     options = {
@@ -45,7 +46,7 @@ def probe(work: Work, _directory: Path, watch: Watch) -> list[tuple[list[int], i
 
 
 def shape_of(directory: Path) -> Shape:
-    """Read off the model's modules, made without their weights."""
+    """Return the shape of the model, created on the meta device."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -53,17 +54,17 @@ def shape_of(directory: Path) -> Shape:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
-    found: Counter[tuple[int, int]] = Counter()
+    matrices: Counter[tuple[int, int]] = Counter()
     adapted: Counter[tuple[int, int]] = Counter()
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
-            found[module.in_features, module.out_features] += 1
+            matrices[module.in_features, module.out_features] += 1
             if name.rpartition(".")[2] in ("q_proj", "v_proj"):
                 adapted[module.in_features, module.out_features] += 1
     text = config.get_text_config()
     channels = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Shape(
-        matrices=tuple((*size, count) for size, count in sorted(found.items())),
+        matrices=tuple((*size, count) for size, count in sorted(matrices.items())),
         adapted=tuple((*size, count) for size, count in sorted(adapted.items())),
         head=(head.in_features, head.out_features),
         layers=text.num_hidden_layers,
@@ -72,13 +73,12 @@ def shape_of(directory: Path) -> Shape:
 
 
 def peak(shape: Shape, tokens: StepTokens, options: dict[str, Any]) -> float:
-    """Operations a second of the model's matrix products and nothing else.
+    """Return the operations per second of the model's matrix products alone.
 
-    `options`: the type and the device of the matrices.
-
-    All frozen matrices forward and backward, all needed tokens of a step in one product, the output
-    layer with the targets; every layer has a matrix of its own, so that weights come from memory as
-    in the model. The best pass counts. What a step adds to it is what utilisation shows.
+    `options` are dtype and device of the matrices. The products are those of all frozen matrices,
+    forward and backward, with all needed tokens of a step at once, and of the output layer with the
+    targets. Every layer has its own matrix, so that weights come from memory as in the model. The
+    fastest pass counts.
     """
     import torch
 
@@ -97,13 +97,13 @@ def peak(shape: Shape, tokens: StepTokens, options: dict[str, Any]) -> float:
             torch.nn.functional.linear(x, weight)
             torch.mm(dy, weight)
 
-    return operations / _settled(all_products, 8 * SECONDS)
+    return operations / _best_time(all_products, 8 * PRODUCT_SECONDS)
 
 
 def cached_peak(shape: Shape, tokens: StepTokens, options: dict[str, Any]) -> float:
-    """The same with each product repeated on operands that stay in the caches.
+    """Return the operations per second if each product is repeated on operands in the caches.
 
-    Beyond any model, and as unsteady as the caches are shared: given to be compared with.
+    No model reaches this, and it varies with the use of shared caches; it serves as a reference.
     """
     operations = seconds = 0.0
     for rows, (inputs, outputs, count) in _products(shape, tokens):
@@ -113,7 +113,7 @@ def cached_peak(shape: Shape, tokens: StepTokens, options: dict[str, Any]) -> fl
 
 
 def _products(shape: Shape, tokens: StepTokens) -> list[tuple[int, Matrix]]:
-    """Rows of the activations, and the matrices that they go through."""
+    """Return the number of activation rows for each kind of matrix."""
     return [
         *((tokens.needed, matrix) for matrix in shape.matrices),
         (tokens.targets, (*shape.head, 1)),
@@ -121,7 +121,7 @@ def _products(shape: Shape, tokens: StepTokens) -> list[tuple[int, Matrix]]:
 
 
 def _product_seconds(rows: int, inputs: int, outputs: int, options: dict[str, Any]) -> list[float]:
-    """Best times of x Wᵀ and of dy W; W is [outputs, inputs], as linear layers hold it."""
+    """Return the best times of x Wᵀ and of dy W; W is [outputs, inputs], as in linear layers."""
     import torch
 
     x = torch.randn(rows, inputs, **options)
@@ -129,20 +129,20 @@ def _product_seconds(rows: int, inputs: int, outputs: int, options: dict[str, An
     weight = torch.randn(outputs, inputs, **options)
 
     return [
-        _settled(lambda: torch.nn.functional.linear(x, weight), SECONDS),
-        _settled(lambda: torch.mm(dy, weight), SECONDS),
+        _best_time(lambda: torch.nn.functional.linear(x, weight), PRODUCT_SECONDS),
+        _best_time(lambda: torch.mm(dy, weight), PRODUCT_SECONDS),
     ]
 
 
-def _settled(work: Callable[[], object], seconds: float) -> float:
-    """The best time of as many calls as take that long."""
+def _best_time(work: Callable[[], object], seconds: float) -> float:
+    """Return the best time of a call within `seconds` of repeated calls."""
     import torch
 
-    best, until = float("inf"), time.monotonic() + seconds
-    while time.monotonic() < until:
-        began = time.perf_counter()
+    best, deadline = float("inf"), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        started = time.perf_counter()
         work()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.perf_counter() - started)
     return best

@@ -1,4 +1,4 @@
-"""The rows of a measurement: the bundled sample's, or those of a file, in one order for all."""
+"""Rows of a measurement, from the bundled sample or a file, in the same order for all systems."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,32 +18,34 @@ T = TypeVar("T")
 
 
 def prepare(rows: Path | None, directory: Path) -> tuple[Path, dict[str, str] | None]:
-    """Parquet of the training rows, and the answers of chats. `rows`: any file the API takes.
+    """Return the Parquet file of the training rows, and the answers of chats.
 
-    Raises InvalidRequest.
+    `rows` is any dataset file that the API accepts. Raises InvalidRequest.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sample = resources.files("service.datasets.sample") / "train.jsonl"
         path = rows or Path(stack.enter_context(resources.as_file(sample)))
-        built = build({"train": stack.enter_context(path.open("rb"))}, directory, on_invalid="drop")
-    return built.path, built.completions
+        dataset = build(
+            {"train": stack.enter_context(path.open("rb"))}, directory, on_invalid="drop"
+        )
+    return dataset.path, dataset.completions
 
 
 def template_of(work: "Work") -> Template:
-    """The named template; of its system turn the first words only where the work says so."""
+    """Return the work's template, with its system turn shortened to `system_share` of its words."""
     template = builtin_templates()[work.template]
     if work.system_share < 1 and template.system is not None:
         words = template.system.split(" ")
-        kept = " ".join(words[: max(1, round(len(words) * work.system_share))])
-        template = template.model_copy(update={"system": kept})
+        shortened = " ".join(words[: max(1, round(len(words) * work.system_share))])
+        template = template.model_copy(update={"system": shortened})
     return template
 
 
 def examples(work: "Work", tokenizer: Any) -> list["Example"]:
-    """All training rows as token ids, in the file's order, whole batches only.
+    """Return all training samples in the file's order, without an incomplete last batch.
 
-    A last batch with fewer samples than the others would be another measurement.
+    A smaller batch would not be comparable.
     """
     from worker.data.rows import read_rows
     from worker.data.tokenize import Prompts, Tokens
@@ -51,20 +53,20 @@ def examples(work: "Work", tokenizer: Any) -> list["Example"]:
     rows = read_rows(Path(work.rows))
     labels = sorted({row.label for row in rows if row.label is not None})
     prompts = Prompts(Tokens(tokenizer, work.max_length), template_of(work), work.completions)
-    made = [one for row in rows if (one := prompts.example(row, labels))]
-    whole = len(made) // work.batch * work.batch
-    if not whole:
-        raise SystemExit(f"A step takes {work.batch} rows; {work.rows} has {len(made)}.")
-    return made[:whole]
+    samples = [sample for row in rows if (sample := prompts.example(row, labels))]
+    count = len(samples) // work.batch * work.batch
+    if not count:
+        raise SystemExit(f"A step takes {work.batch} rows; {work.rows} has {len(samples)}.")
+    return samples[:count]
 
 
 def in_order(rows: Sequence[T], work: "Work") -> list[T]:
-    """The rows of all steps as Fairtune's loop draws them, steps one after another."""
+    """Return the rows of all steps in the order of Fairtune's training loop."""
     from worker.training.schedule import epoch_order
 
-    drawn: list[T] = []
+    ordered: list[T] = []
     epoch = 0
-    while len(drawn) < work.steps * work.batch:
-        drawn += [rows[place] for place in epoch_order(len(rows), work.seed, epoch)]
+    while len(ordered) < work.steps * work.batch:
+        ordered += [rows[index] for index in epoch_order(len(rows), work.seed, epoch)]
         epoch += 1
-    return drawn[: work.steps * work.batch]
+    return ordered[: work.steps * work.batch]

@@ -1,4 +1,4 @@
-"""Original way, TRL and Fairtune by turns: the main table."""
+"""The main table: original scripts, TRL and Fairtune in alternation."""
 
 import argparse
 from collections import defaultdict
@@ -12,7 +12,7 @@ from service.domain.spec import RunSpec, overlay
 
 SYSTEMS = ("original", "trl", "fairtune")
 PROMPTS = {"hate_speech_simple": 512, "hate_speech_policy": 1024}
-"""Template -> the length that rows may have, which is what the original way pads to."""
+"""Maximum row length by template; the original scripts pad to it."""
 
 WHY = {
     "original": "gradient checkpointing on, as its default configuration has it",
@@ -20,7 +20,8 @@ WHY = {
     "fairtune": "gradient checkpointing off: memory suffices, and recomputing costs time",
 }
 
-# What measured best here, of equals the one with less memory; benchmarks/results has the others.
+# The fastest settings measured, and of equally fast ones those with less memory;
+# benchmarks/results has the others.
 TRL: dict[str, dict[str, Any]] = {
     "hate_speech_simple": {"micro": 4, "checkpointing": False, "sorted": True},
     "hate_speech_policy": {"micro": 2, "checkpointing": False, "sorted": True},
@@ -30,9 +31,9 @@ TRL: dict[str, dict[str, Any]] = {
 def measure(
     arguments: argparse.Namespace, runner: Runner, common: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """Run all rounds; returns the result for JSON and its table."""
+    """Run all rounds; return the result for JSON and its table."""
     if unknown := {*arguments.systems} - {*SYSTEMS} | {*arguments.prompts} - {*PROMPTS}:
-        raise SystemExit(f"Not known: {', '.join(sorted(unknown))}.")
+        raise SystemExit(f"Unknown system or prompt: {', '.join(sorted(unknown))}.")
     rows: list[dict[str, Any]] = []
     probes: dict[str, Any] = {}
     agreement: dict[str, Any] = {}
@@ -41,17 +42,17 @@ def measure(
         probe = Work(
             "probe", template=prompt, max_length=PROMPTS[prompt], steps=arguments.steps, **common
         )
-        seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        results: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for number in range(arguments.rounds):
             print(f"{prompt}, round {number + 1} of {arguments.rounds}", flush=True)
-            seen["probe"].append(runner.run(probe, f"{prompt}-probe"))
+            results["probe"].append(runner.run(probe, f"{prompt}-probe"))
             for name, work in works.items():
-                told = work.but(adapter_seed=arguments.seed + number)
-                seen[name].append(runner.run(told, f"{prompt}-{name}"))
-        probed = seen.pop("probe")
-        probes[prompt] = _probe_figures(probed)
+                seeded = work.but(adapter_seed=arguments.seed + number)
+                results[name].append(runner.run(seeded, f"{prompt}-{name}"))
+        probe_results = results.pop("probe")
+        probes[prompt] = _probe_summary(probe_results)
         for name, work in works.items():
-            told_of = {
+            work_fields = {
                 "batch": work.batch,
                 "micro": work.micro,
                 "max_length": work.max_length,
@@ -59,18 +60,20 @@ def measure(
                 "rank": work.rank,
                 "options": work.options,
             }
-            made = figures.row((name, prompt), told_of, seen, probed, arguments.warm_up)
-            rows.append(made | {"checkpointing_why": _why(work)})
-        if {"trl", "fairtune"} <= seen.keys():
-            curves = [[one["losses"] for one in seen[name]] for name in ("trl", "fairtune")]
+            line = figures.row(
+                (name, prompt), work_fields, results, probe_results, arguments.warm_up
+            )
+            rows.append(line | {"checkpointing_why": _why(work)})
+        if {"trl", "fairtune"} <= results.keys():
+            curves = [[run["losses"] for run in results[name]] for name in ("trl", "fairtune")]
             agreement[prompt] = figures.agreement(*curves)
     result = machine.stamp(arguments.model) | {
         "about": (
             f"NF4 with double quantization, {common['dtype']}, LoRA r = 32 on q_proj and v_proj, "
             f"lora_dropout {arguments.dropout:g}, effective batch {BATCH}, "
-            f"{arguments.rounds} rounds by turns, {arguments.warm_up} warm-up step each, rows of "
-            f"{'the bundled sample' if arguments.rows is None else arguments.rows.name}; median "
-            "(least to greatest)"
+            f"{arguments.rounds} alternating rounds, {arguments.warm_up} warm-up step each, rows "
+            f"of {'the bundled sample' if arguments.rows is None else arguments.rows.name}; median "
+            "(minimum to maximum)"
         ),
         "dtype": common["dtype"],
         "rounds": arguments.rounds,
@@ -82,7 +85,7 @@ def measure(
 
 
 def _work(name: str, prompt: str, arguments: argparse.Namespace, common: dict[str, Any]) -> Work:
-    """`micro` and `checkpointing` as the system itself will have them."""
+    """Return the work with `micro` and `checkpointing` as the system will use them."""
     work = Work(
         name,  # type: ignore[arg-type]  # checked above
         template=prompt,
@@ -98,7 +101,7 @@ def _work(name: str, prompt: str, arguments: argparse.Namespace, common: dict[st
 
 
 def trl_work(work: Work, changes: dict[str, Any]) -> Work:
-    """The settings of its prompt with `changes` over them; see `systems.trl` for their names."""
+    """Return the settings of the prompt with `changes` merged into them, named as `systems.trl`."""
     options = TRL[work.template] | changes
     return work.but(
         micro=options.pop("micro"), checkpointing=options.pop("checkpointing"), options=options
@@ -106,7 +109,7 @@ def trl_work(work: Work, changes: dict[str, Any]) -> Work:
 
 
 def fairtune_work(work: Work, options: dict[str, Any]) -> Work:
-    """Checkpointing is off unless the options ask for it; all else as a run's defaults are."""
+    """Return the work with a run's defaults, but without checkpointing unless `options` set it."""
     training = RunSpec.model_validate(overlay(spec_of(work), options)).training
     return work.but(
         options=options,
@@ -116,17 +119,17 @@ def fairtune_work(work: Work, options: dict[str, Any]) -> Work:
 
 
 def _why(work: Work) -> str:
-    usual = work.checkpointing == (work.system == "original")
-    return WHY[work.system] if usual else "as asked for on the command line"
+    default = work.checkpointing == (work.system == "original")
+    return WHY[work.system] if default else "as set on the command line"
 
 
-def _probe_figures(probed: list[dict[str, Any]]) -> dict[str, Any]:
-    steps = probed[0]["steps"]
+def _probe_summary(probes: list[dict[str, Any]]) -> dict[str, Any]:
+    steps = probes[0]["steps"]
     return {
-        "peak": median([one["peak"] for one in probed]),
-        "peaks": [one["peak"] for one in probed],
-        "peak_cached": median([one["peak_cached"] for one in probed]),
-        "needed": round(median([step["prefix"] + sum(step["rests"]) for step in steps])),
+        "peak": median([probe["peak"] for probe in probes]),
+        "peaks": [probe["peak"] for probe in probes],
+        "peak_cached": median([probe["peak_cached"] for probe in probes]),
+        "needed": round(median([step["prefix"] + sum(step["suffixes"]) for step in steps])),
         "real": round(median([step["real"] for step in steps])),
         "prefix": round(median([step["prefix"] for step in steps])),
         "targets": round(median([step["targets"] for step in steps])),

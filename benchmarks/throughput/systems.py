@@ -1,4 +1,4 @@
-"""The two systems that Fairtune is measured against, set up as their users do."""
+"""The two systems that Fairtune is compared with, set up as their users do."""
 
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,15 @@ from benchmarks.throughput.watch import Watch
 from benchmarks.throughput.work import Work, spec_of
 from service.domain.spec import RunSpec
 
-IGNORE = -100
+IGNORE_INDEX = -100
 
 
 def original(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int], int]]:
-    """The Trainer of transformers on rows padded to the full length, with a loss on every token.
+    """Train with transformers' Trainer on rows padded to the full length, with loss on all tokens.
 
     The published training script's own calls: prepare_model_for_kbit_training, get_peft_model,
-    gradient checkpointing, DataCollatorForLanguageModeling(mlm=False), which puts -100 where the
-    pad token stands. bfloat16 autocast, as its configuration asks for, unless all is in float32.
+    gradient checkpointing, DataCollatorForLanguageModeling(mlm=False), which sets labels of pad
+    tokens to -100. bfloat16 autocast, as in its configuration, unless all is in float32.
     """
     from peft import prepare_model_for_kbit_training
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
@@ -26,13 +26,13 @@ def original(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
     model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=work.checkpointing)
     model = _adapted(model, spec, work)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    drawn = in_order(examples(work, tokenizer), work)
+    ordered = in_order(examples(work, tokenizer), work)
     padded = [
         {
             "input_ids": row.ids + [tokenizer.pad_token_id] * (work.max_length - len(row.ids)),
             "attention_mask": [1] * len(row.ids) + [0] * (work.max_length - len(row.ids)),
         }
-        for row in drawn
+        for row in ordered
     ]
     trainer = Trainer(
         model=model,
@@ -43,15 +43,15 @@ def original(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int],
     )
     trainer.train()
     watch.losses = _losses(trainer)
-    return [(row.ids, row.start) for row in drawn]
+    return [(row.ids, row.start) for row in ordered]
 
 
 def trl(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int], int]]:
-    """TRL's SFTTrainer: loss on the completions, rows padded to the longest of a micro-batch.
+    """Train with TRL's SFTTrainer: loss on completions, rows padded to a micro-batch's longest.
 
-    `options`: `attn_implementation` of the model; `sorted` to put like lengths of a step together,
-    which is what grouping by length comes to while a step keeps its rows; the rest goes to
-    SFTConfig as it is.
+    `options`: `attn_implementation` of the model; `sorted` to sort the rows of a step by length,
+    which has the effect of grouping by length without changing a step's rows; all others are
+    passed to SFTConfig.
     """
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -64,32 +64,34 @@ def trl(work: Work, directory: Path, watch: Watch) -> list[tuple[list[int], int]
     model, tokenizer, spec = _load(work, loading)
     model.requires_grad_(requires_grad=False)
     model = _adapted(model, spec, work)
-    drawn = in_order(examples(work, tokenizer), work)
-    rows = drawn
+    ordered = in_order(examples(work, tokenizer), work)
+    rows = ordered
     if by_length:
-        steps = [drawn[at : at + work.batch] for at in range(0, len(drawn), work.batch)]
-        rows = [row for step in steps for row in sorted(step, key=lambda one: len(one.ids))]
+        steps = [
+            ordered[first : first + work.batch] for first in range(0, len(ordered), work.batch)
+        ]
+        rows = [row for step in steps for row in sorted(step, key=lambda row: len(row.ids))]
     dataset = Dataset.from_dict(
         {
             "input_ids": [row.ids for row in rows],
-            "labels": [[IGNORE] * row.start + row.ids[row.start :] for row in rows],
+            "labels": [[IGNORE_INDEX] * row.start + row.ids[row.start :] for row in rows],
         }
     )
-    free = options.get("padding_free", False)
-    given = _arguments(work, spec, directory) | {
-        "max_length": None if free else work.max_length,
+    padding_free = options.get("padding_free", False)
+    settings = _arguments(work, spec, directory) | {
+        "max_length": None if padding_free else work.max_length,
         "train_sampling_strategy": "sequential",
     }
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**given | options),
+        args=SFTConfig(**settings | options),
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[_callback(watch)],
     )
     trainer.train()
     watch.losses = _losses(trainer)
-    return [(row.ids, row.start) for row in drawn]
+    return [(row.ids, row.start) for row in ordered]
 
 
 def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
@@ -115,7 +117,7 @@ def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
 
 
 def _adapted(model: Any, spec: RunSpec, work: Work) -> Any:
-    """The same call as Fairtune's, so that the same seed gives the same first adapter."""
+    """Add the adapter by Fairtune's own function, so that equal seeds give equal adapters."""
     from worker.modeling.load import add_adapter
 
     adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
@@ -124,9 +126,9 @@ def _adapted(model: Any, spec: RunSpec, work: Work) -> Any:
 
 
 def redraw(model: Any, seed: int) -> None:
-    """Draw LoRA's A anew as peft does (uniform within 1/sqrt(inputs)); B stays zero.
+    """Draw new LoRA A matrices as peft does (uniform within 1/sqrt(inputs)); B remains zero.
 
-    Rounds differ in this alone, for every system alike: a spread of seeds at one order of rows.
+    Rounds differ in this alone, for every system: a spread over seeds with one order of rows.
     """
     import torch
 
@@ -134,12 +136,12 @@ def redraw(model: Any, seed: int) -> None:
     for name, factor in sorted(model.named_parameters()):
         if "lora_A" in name:
             bound = factor.shape[1] ** -0.5
-            drawn = torch.empty(factor.shape).uniform_(-bound, bound, generator=generator)
-            factor.data.copy_(drawn)
+            ordered = torch.empty(factor.shape).uniform_(-bound, bound, generator=generator)
+            factor.data.copy_(ordered)
 
 
 def _arguments(work: Work, spec: RunSpec, directory: Path) -> dict[str, Any]:
-    """What both trainers take, out of the one specification."""
+    """Return the arguments of both trainers, from the common specification."""
     import torch
 
     training = spec.training

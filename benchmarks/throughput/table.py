@@ -1,4 +1,4 @@
-"""Results as Markdown tables. Pure functions."""
+"""Formatting of results as Markdown tables. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def spread(row: Mapping[str, Any], name: str, digits: int) -> str:
-    """Median with least and greatest; a dash for what was not measured."""
+    """Return median with minimum and maximum; a dash if not measured."""
     if name not in row:
         return "-"
     low, high = row[f"{name}_low"], row[f"{name}_high"]
@@ -35,7 +35,7 @@ def spread(row: Mapping[str, Any], name: str, digits: int) -> str:
 
 
 def throughput(result: Mapping[str, Any]) -> str:
-    """The side-by-side table with what is needed to read it."""
+    """Return the side-by-side table with the notes needed to read it."""
     rows = [
         [
             f"{row['prompt']}, {row['max_length']}",
@@ -53,25 +53,26 @@ def throughput(result: Mapping[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    said = [heading(result), markdown(_HEAD, rows)]
-    for prompt, probed in result["probes"].items():
-        said.append(
-            f"{prompt}: {probed['needed']} needed tokens a step of {probed['real']} "
-            f"(prefix {probed['prefix']}); peak of {result['dtype']} matrix products "
-            f"{probed['peak'] / 1e9:,.0f} GFLOP/s, which MFU is the share of "
-            f"({probed['peak_cached'] / 1e9:,.0f} with operands that stay in the caches)."
+    paragraphs = [heading(result), markdown(_HEAD, rows)]
+    for prompt, probe in result["probes"].items():
+        paragraphs.append(
+            f"{prompt}: {probe['needed']} needed of {probe['real']} tokens per step "
+            f"(prefix {probe['prefix']}); MFU is relative to the peak of {result['dtype']} matrix "
+            f"products, {probe['peak'] / 1e9:,.0f} GFLOP/s "
+            f"({probe['peak_cached'] / 1e9:,.0f} with operands in the caches)."
         )
-    for prompt, agreed in result["agreement"].items():
-        seeds = agreed["seed_spread"]
-        over = "not known from one seed" if seeds is None else f"{seeds:.4f} nats"
-        said.append(
-            f"{prompt}: loss curves of TRL and Fairtune part by {agreed['largest_gap']:.4f} nats "
-            f"at most ({agreed['first_gap']:.4f} at the first step); spread of seeds {over}."
+    for prompt, agreement in result["agreement"].items():
+        seeds = agreement["seed_spread"]
+        spread_text = "unknown for one seed" if seeds is None else f"{seeds:.4f} nats"
+        paragraphs.append(
+            f"{prompt}: loss curves of TRL and Fairtune differ by at most "
+            f"{agreement['largest_gap']:.4f} nats ({agreement['first_gap']:.4f} at the first "
+            f"step); spread of seeds: {spread_text}."
         )
     notes = sorted({note for row in result["rows"] for note in row["notes"]})
     if notes:
-        said.append("What Fairtune said: " + " · ".join(notes))
-    return "\n\n".join(said) + "\n"
+        paragraphs.append("Warnings of Fairtune: " + " · ".join(notes))
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def heading(result: Mapping[str, Any]) -> str:

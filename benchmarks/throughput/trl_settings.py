@@ -1,4 +1,4 @@
-"""TRL's settings by turns: what `side_by_side.TRL` was chosen from."""
+"""Comparison of TRL's settings, from which `side_by_side.TRL` was chosen."""
 
 import argparse
 from typing import Any
@@ -8,7 +8,7 @@ from benchmarks.throughput.runner import Runner
 from benchmarks.throughput.side_by_side import PROMPTS, trl_work
 from benchmarks.throughput.work import Work
 
-# Over the settings in use; the first of each prompt changes nothing.
+# Changes to the settings in use; the first variant of each prompt changes nothing.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "hate_speech_simple": [
         {},
@@ -29,13 +29,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"checkpointing": True},
     ],
 }
-_HEAD = ("prompt", "setting changed", "s a step", "samples/s", "peak GiB", "last loss")
+_HEAD = ("prompt", "changed setting", "s/step", "samples/s", "peak GiB", "last loss")
 
 
 def measure(
     arguments: argparse.Namespace, runner: Runner, common: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """Every variant in each round; returns the result and its table."""
+    """Run every variant in each round; return the result and its table."""
     works = {
         (prompt, number): trl_work(
             Work(
@@ -50,30 +50,30 @@ def measure(
         for prompt in arguments.prompts
         for number, variant in enumerate(VARIANTS[prompt])
     }
-    seen: dict[tuple[str, int], list[dict[str, Any]]] = {name: [] for name in works}
+    results_by_work: dict[tuple[str, int], list[dict[str, Any]]] = {name: [] for name in works}
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", flush=True)
         for name, work in works.items():
-            seen[name].append(runner.run(work, f"trl-{name[0]}-{name[1]}"))
+            results_by_work[name].append(runner.run(work, f"trl-{name[0]}-{name[1]}"))
     rows = []
     for (prompt, number), work in works.items():
-        results = seen[prompt, number]
-        timed = figures.Spread.of([s for one in results for s in one["seconds"][1:]])
-        held = [one["device_peak"] or one["host_peak"] for one in results]
+        results = results_by_work[prompt, number]
+        timed = figures.Spread.of([s for result in results for s in result["seconds"][1:]])
+        peak_bytes = [result["device_peak"] or result["host_peak"] for result in results]
         rows.append(
             {
                 "prompt": prompt,
                 "changed": VARIANTS[prompt][number],
                 "micro_batch": work.micro,
                 "gradient_checkpointing": work.checkpointing,
-                **timed.named("seconds_per_step"),
+                **timed.as_fields("seconds_per_step"),
                 "samples_per_second": work.batch / timed.middle,
-                "peak_memory": figures.Spread.of(held).middle,
+                "peak_memory": figures.Spread.of(peak_bytes).middle,
                 "loss": results[0]["losses"][-1],
             }
         )
     result = machine.stamp(arguments.model) | {
-        "about": f"TRL alone, {arguments.rounds} rounds by turns, median (least to greatest)",
+        "about": f"TRL alone, {arguments.rounds} alternating rounds, median (minimum to maximum)",
         "rows": rows,
     }
     return result, text(result)

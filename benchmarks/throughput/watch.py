@@ -1,4 +1,4 @@
-"""A stopwatch and a memory meter inside the measured process."""
+"""Measurement of time and memory inside the measured process."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def status_bytes(text: str, name: str) -> int:
-    """A size of /proc/PID/status, in bytes. Raises KeyError."""
+    """Return a size in /proc/PID/status, in bytes. Raises KeyError."""
     for line in text.splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
@@ -19,9 +19,9 @@ def status_bytes(text: str, name: str) -> int:
 
 
 class Watch:
-    """Told of the imports' end and of each step; what it saw becomes the process's result.
+    """Records the end of the imports and each step, and returns the process's result.
 
-    `ends[k]` is when optimizer step k was done, so that a step's time includes the batch's making.
+    A step's time is from the end of the step before, and so includes the creation of its batch.
     """
 
     def __init__(self, began: float) -> None:
@@ -44,7 +44,7 @@ class Watch:
         if self._first is None:
             self._first = time.monotonic()
             self._before_training = status_bytes(_STATUS.read_text(), "VmHWM")
-            _forget_peak()
+            _reset_peak()
 
     def step_ends(self) -> None:
         self._ends.append(time.monotonic())
@@ -68,7 +68,7 @@ class Watch:
         }
 
 
-def _forget_peak() -> None:
+def _reset_peak() -> None:
     """Begin VmHWM anew (proc(5), clear_refs 5), to tell loading from training."""
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""What one process is told to measure: the same for every system but for the system's own part."""
+"""Settings of one measurement process, equal for all systems except for `options`."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -8,12 +8,12 @@ from typing import Any, Literal, Self
 System = Literal["original", "trl", "fairtune", "probe"]
 
 BATCH = 16
-"""Samples per optimizer step, as the published presets have it for one process."""
+"""Samples per optimizer step, as in the published presets for one process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One run. `began` is on the clock of time.monotonic, which processes of a machine share."""
+    """One run. `began` is its start by time.monotonic, a clock that all processes share."""
 
     system: System
     model: str
@@ -26,20 +26,20 @@ class Work:
     completions: dict[str, str] | None = None
     batch: int = BATCH
     micro: int = 4
-    """Rows per forward pass, where the system goes by rows."""
+    """Rows per forward pass, for systems that count rows."""
     checkpointing: bool = False
     seed: int = 42
-    """Of the rows' order, the same in every round."""
+    """Seed of the row order, the same in every round."""
     adapter_seed: int = 42
     rank: int = 32
     dropout: float = 0.0
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the weights that are not held in 4 bits and of all products, for every system."""
+    """Dtype of all weights that are not in 4 bits, and of all matrix products."""
     learning_rate: float = 2e-4
     system_share: float = 1.0
-    """How much of the template's system turn is kept, for other prompt lengths."""
+    """Share of the template's system turn in the prompt, for other prompt lengths."""
     options: dict[str, Any] = field(default_factory=dict)
-    """The system's own: see `trl` and `fairtune`."""
+    """Options of the system: see `trl` and `fairtune`."""
     began: float = 0.0
 
     def but(self, **changes: Any) -> "Work":
@@ -54,7 +54,7 @@ class Work:
 
 
 def spec_of(work: Work) -> dict[str, Any]:
-    """The run specification that all systems follow, as far as it concerns each."""
+    """Return the run specification that all systems use, as far as it applies to them."""
     training: dict[str, Any] = {
         "learning_rate": work.learning_rate,
         "max_steps": work.steps,

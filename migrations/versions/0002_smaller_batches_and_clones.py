@@ -1,4 +1,4 @@
-"""smaller batches after out of memory; where a clone comes from
+"""batch sizes reduced after out of memory; source run of a clone
 
 Revision ID: 0002
 Revises: 0001

@@ -1,10 +1,10 @@
-"""API keys, who did what, takeovers, GPU memory
+"""API keys, requesters, takeovers, GPU memory
 
 Revision ID: 0003
 Revises: 0002
 
-Only additions, each with a default that the database fills in: workers and servers of the version
-before go on while this one is being rolled out.
+Only additions, each with a default that the database fills in: workers and servers of the
+previous version continue during the roll-out.
 """
 
 import sqlalchemy as sa

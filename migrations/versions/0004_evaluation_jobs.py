@@ -1,10 +1,10 @@
-"""what a job is to do, where the run's specification does not say it
+"""parameters of jobs other than the training
 
 Revision ID: 0004
 Revises: 0003
 
-Only an addition, with a default that the database fills in: workers and servers of the version
-before go on while this one is being rolled out. A worker of that version has no program for an
+Only an addition, with a default that the database fills in: workers and servers of the
+previous version continue during the roll-out. A worker of that version has no program for an
 evaluation job: three tries, and it fails as crashed. Roll workers out before servers.
 """
 

@@ -1,9 +1,9 @@
-"""names that runs are served by
+"""promotions: names under which runs are served
 
 Revision ID: 0005
 Revises: 0004
 
-Only an addition: servers of the version before go on while this one is being rolled out.
+Only an addition: servers of the previous version continue during the roll-out.
 """
 
 import sqlalchemy as sa

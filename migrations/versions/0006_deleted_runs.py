@@ -1,9 +1,9 @@
-"""runs whose deletion was begun
+"""start time of a run's deletion
 
 Revision ID: 0006
 Revises: 0005
 
-Only an addition: servers of the version before go on while this one is being rolled out, and show
+Only an addition: servers of the previous version continue during the roll-out, and show
 such a run until its rows are gone.
 """
 

@@ -1,10 +1,10 @@
-"""how often a wake-up was sent again for a job that waits
+"""number of queue messages sent again for a waiting job
 
 Revision ID: 0007
 Revises: 0006
 
-Only an addition, with a default that the database fills in: workers and servers of the version
-before go on while this one is being rolled out, and send theirs as often as ever.
+Only an addition, with a default that the database fills in: workers and servers of the
+previous version continue during the roll-out, and send theirs as often as ever.
 """
 
 import sqlalchemy as sa
@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # In place, on SQLite, too: a table that others refer to cannot be made anew with rows in it.
+    # In place, on SQLite, too: a table that others refer to cannot be recreated with rows in it.
     op.drop_column("job", "resent")

@@ -1,9 +1,9 @@
-"""merges whose deletion was begun
+"""start time of a merge's deletion
 
 Revision ID: 0008
 Revises: 0007
 
-Only an addition: servers of the version before go on while this one is being rolled out, and show
+Only an addition: servers of the previous version continue during the roll-out, and show
 such a merge until its files are gone, and then as superseded.
 """
 
@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # In place, on SQLite, too: a table that others refer to cannot be made anew with rows in it.
+    # In place, on SQLite, too: a table that others refer to cannot be recreated with rows in it.
     op.drop_column("job", "deleted_at")

@@ -1,9 +1,9 @@
-"""drop when and how often a queue message was sent for a job
+"""drop the time and number of a job's queue messages
 
 Revision ID: 0009
 Revises: 0008
 
-API and worker processes of the version before read and write these columns: stop them first.
+API and worker processes of the previous version use these columns: stop them first.
 """
 
 import sqlalchemy as sa

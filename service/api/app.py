@@ -15,7 +15,8 @@ from service.api.dependencies import known_query
 from service.api.middleware.auth import Authenticate, bearer
 from service.api.middleware.body_limit import BodyLimit
 from service.api.middleware.request_log import RequestLog
-from service.api.middleware.security_headers import PAGES, SecurityHeaders, cors
+from service.api.middleware.security_headers import SecurityHeaders, cors
+from service.api.paths import PAGES
 from service.api.responses.event_feed import Feed
 from service.api.routes import (
     artifacts,

@@ -2,6 +2,8 @@
 
 from fastapi.openapi.models import Example
 
+from service.domain.base_models import BUNDLED_MODEL
+
 _DATASET = "ds_01jz8x0m3c9v5k2q7w4t6y8n1a"
 
 RUNS: dict[str, Example] = {
@@ -11,7 +13,7 @@ RUNS: dict[str, Example] = {
         value={
             "name": "first run",
             "preset": "quick_test",
-            "base_model": "smollm2-135m-instruct",
+            "base_model": BUNDLED_MODEL,
             "dataset_id": _DATASET,
             "training": {
                 "num_train_epochs": 2,
@@ -28,7 +30,7 @@ RUNS: dict[str, Example] = {
         description="The dataset must contain each cap's group.",
         value={
             "preset": "default",
-            "base_model": "smollm2-135m-instruct",
+            "base_model": BUNDLED_MODEL,
             "dataset_id": _DATASET,
             "fairness": {
                 "positive_label": "hate",

@@ -103,3 +103,4 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
                 for body in bodies
             }
         answer["content"] = {MEDIA_TYPE: content}
+    operation["responses"] = dict(sorted(responses.items()))

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.api.schemas.problems import FieldProblem, Problem
-from service.artifacts import Damaged, StoreAway
+from service.artifacts import DamagedFile, StoreUnavailable
 from service.domain.errors import (
     BadRequest,
     Busy,
@@ -26,12 +26,13 @@ from service.domain.errors import (
     Unavailable,
     pointer_of,
 )
+from service.domain.validation import UNKNOWN_FIELD
 
 log = structlog.get_logger()
 _PLAIN_MESSAGES = {
     "dict_type": "send a JSON object, with Content-Type: application/json",
     "model_attributes_type": "send a JSON object, with Content-Type: application/json",
-    "extra_forbidden": "unknown field",
+    "extra_forbidden": UNKNOWN_FIELD,
 }
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"
@@ -74,12 +75,12 @@ def install(app: FastAPI) -> None:
     def _ours(_request: Request, error: FairtuneError) -> JSONResponse:
         return response(error)
 
-    @app.exception_handler(StoreAway)
-    def _store_away(_request: Request, error: StoreAway) -> JSONResponse:
+    @app.exception_handler(StoreUnavailable)
+    def _store_away(_request: Request, error: StoreUnavailable) -> JSONResponse:
         return response(Unavailable("the artifact store cannot be reached", error.strerror))
 
-    @app.exception_handler(Damaged)
-    def _damaged(_request: Request, error: Damaged) -> JSONResponse:
+    @app.exception_handler(DamagedFile)
+    def _damaged(_request: Request, error: DamagedFile) -> JSONResponse:
         return response(Conflict(f"{error}: it has been changed or damaged"))
 
     @app.exception_handler(DataError)

@@ -1,9 +1,24 @@
-"""Where files live: a directory or a bucket, under keys such as ``runs/run_…/job_…/1/file``.
+"""The artifact store: a directory or a bucket, with keys such as ``runs/run_…/job_…/1/file``.
 
-Invariant: a file appears whole or not at all. What is visible to users is decided by rows alone.
+Invariant: a file appears whole or not at all. Rows alone decide what users see.
 """
 
-from service.artifacts.files import Damaged, Entry, Moved, StoreAway, Stored, is_safe
+from service.artifacts.files import (
+    DamagedFile,
+    Entry,
+    ProgressCallback,
+    StoredFile,
+    StoreUnavailable,
+    is_safe,
+)
 from service.artifacts.store import ArtifactStore
 
-__all__ = ["ArtifactStore", "Damaged", "Entry", "Moved", "StoreAway", "Stored", "is_safe"]
+__all__ = [
+    "ArtifactStore",
+    "DamagedFile",
+    "Entry",
+    "ProgressCallback",
+    "StoreUnavailable",
+    "StoredFile",
+    "is_safe",
+]

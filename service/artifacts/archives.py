@@ -1,6 +1,6 @@
-"""Archives made while they are sent, in constant memory: nothing is laid out on a disk before.
+"""Archives built while they are sent, in constant memory and without a temporary file.
 
-What is in them are weights, which no compression makes smaller; so nothing is compressed.
+Their files are weights, which do not compress; so nothing is compressed.
 """
 
 import tarfile
@@ -12,7 +12,7 @@ from typing import NamedTuple
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _MODE = 0o644
-_FIRST_YEAR = 1980  # zip knows none before
+_FIRST_YEAR = 1980  # the first that zip can express
 
 
 class Member(NamedTuple):
@@ -23,20 +23,22 @@ class Member(NamedTuple):
     size: int
     """Bytes."""
     chunks: Callable[[], Iterable[bytes]]
-    """Called when its turn comes; gives exactly `size` bytes."""
+    """Called when the file is due; yields exactly `size` bytes."""
     modified: datetime = datetime.fromtimestamp(0, UTC)
 
 
 def tar_size(members: Sequence[Member]) -> int:
-    """Bytes of the archive that `tar` makes of these."""
-    return sum(len(_header(one)) + one.size + _padding(one.size) for one in members) + len(_END)
+    """Return the size in bytes of the archive that `tar` yields."""
+    return sum(
+        len(_header(member)) + member.size + _padding(member.size) for member in members
+    ) + len(_END)
 
 
 def tar(members: Sequence[Member]) -> Iterator[bytes]:
-    """An uncompressed tar (POSIX.1-2001), of any size. The same members give the same bytes.
+    """Yield an uncompressed tar (POSIX.1-2001) of any size. Equal members give equal bytes.
 
-    Raises what a member's chunks raise, and ValueError where they are not as many as was said:
-    then what came before is no whole archive.
+    Raises what a member's chunks raise, and ValueError if they do not add up to its size; the bytes
+    before are then not a complete archive.
     """
     for member in members:
         yield _header(member)
@@ -46,20 +48,20 @@ def tar(members: Sequence[Member]) -> Iterator[bytes]:
 
 
 def zip_stored(members: Sequence[Member]) -> Iterator[bytes]:
-    """The same as a zip whose files are stored as they are. Its size is not known before."""
+    """Yield a zip of the members, uncompressed. Its size is not known beforehand."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]  # it only writes
         for member in members:
             when = max(member.modified, datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC))
             entry = zipfile.ZipInfo(member.name, when.timetuple()[:6])
             entry.external_attr = _MODE << 16
-            entry.file_size = member.size  # so that it knows whether to write large numbers
+            entry.file_size = member.size  # tells zipfile whether to write 64-bit sizes
             with archive.open(entry, "w") as file:
                 for chunk in _exactly(member):
                     file.write(chunk)
-                    yield sink.taken()
-            yield sink.taken()
-    yield sink.taken()
+                    yield sink.take()
+            yield sink.take()
+    yield sink.take()
 
 
 def _header(member: Member) -> bytes:
@@ -75,18 +77,18 @@ def _padding(size: int) -> int:
 
 
 def _exactly(member: Member) -> Iterator[bytes]:
-    left = member.size
+    missing = member.size
     for chunk in member.chunks():
-        left -= len(chunk)
-        if left < 0:
+        missing -= len(chunk)
+        if missing < 0:
             break
         yield chunk
-    if left:
+    if missing:
         raise ValueError(f"{member.name} is not of {member.size} bytes")
 
 
 class _Sink:
-    """What zipfile writes to: keeps it until it is taken. It has no position to go back to."""
+    """Write-only, unseekable file for zipfile that buffers data until `take`."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -98,7 +100,7 @@ class _Sink:
     def flush(self) -> None:
         pass
 
-    def taken(self) -> bytes:
-        taken = bytes(self._written)
+    def take(self) -> bytes:
+        data = bytes(self._written)
         self._written.clear()
-        return taken
+        return data

@@ -2,7 +2,7 @@
 
 Endpoint, region and credentials come from the usual AWS_* variables, files or machine roles. S3
 shows an object when its upload is complete, and checks each part's SHA-256 as it arrives. Nothing
-here starts a thread: an upload that hangs is left behind together with the thread that called it.
+here starts a thread: an upload that hangs is abandoned together with its caller's thread.
 """
 
 import base64
@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from service.artifacts.files import CHUNK, Entry, Moved, StoreAway, Stored
+from service.artifacts.files import CHUNK, Entry, ProgressCallback, StoredFile, StoreUnavailable
 from service.artifacts.reader import ObjectReader
-from service.artifacts.s3_errors import translated
+from service.artifacts.s3_errors import translate_errors
 from service.domain.errors import NotFound
 
 PART = 16 << 20
-"""Bytes of a part, all held in memory; larger where 10,000 of them would not suffice."""
-_MOST_PARTS = 10_000
-_MOST_DELETED = 1000
-_LOOK_SECONDS = 2
+"""Bytes of a part, buffered in memory; larger where 10,000 parts would not suffice."""
+_MAX_PARTS = 10_000
+_MAX_DELETED = 1000
+_CHECK_SECONDS = 2
 
 
 class Bucket:
-    """Keys are safe relative paths: their caller has seen to it."""
+    """Implementation for a bucket. Keys are safe relative paths: the caller has checked them."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -45,14 +45,14 @@ class Bucket:
 
     @cached_property
     def _quick(self) -> Any:
-        """For a look whether it answers: nobody waits long for that."""
-        return self._client(connect_timeout=_LOOK_SECONDS, read_timeout=_LOOK_SECONDS, attempts=1)
+        """Client with short timeouts, for checks of availability."""
+        return self._client(connect_timeout=_CHECK_SECONDS, read_timeout=_CHECK_SECONDS, attempts=1)
 
     def _client(self, *, connect_timeout: float, read_timeout: float, attempts: int) -> Any:
         import boto3  # here: it takes a while, and a directory does not need it
         from botocore.config import Config
 
-        with self._lock, translated():  # making a client is not safe among threads, using one is
+        with self._lock, translate_errors():  # creating a client is not thread-safe, using one is
             session = boto3.session.Session()
             region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
             retries: dict[str, Any] = {"mode": "standard"}
@@ -70,18 +70,18 @@ class Bucket:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.name, "Key": self._prefix + key}
 
-    def check_there(self) -> None:
-        """A bucket that is away says so whatever is asked of it."""
+    def check_mounted(self) -> None:
+        """Do nothing: an unreachable bucket fails every request."""
 
     def check(self) -> None:
-        """Raise StoreAway where the bucket does not answer. That it may be written is not tried."""
-        with translated():
+        """Raise StoreUnavailable if the bucket does not answer. Write access is not tested."""
+        with translate_errors():
             self._quick.list_objects_v2(Bucket=self.name, Prefix=self._prefix, MaxKeys=1)
 
-    def put(self, source: Path, key: str, size: int | None, moved: Moved) -> Stored:
+    def put(self, source: Path, key: str, size: int | None, moved: ProgressCallback) -> StoredFile:
         with source.open("rb") as reader:
             whole = os.fstat(reader.fileno()).st_size if size is None else size
-            part = max(PART, -(-whole // _MOST_PARTS))
+            part = max(PART, -(-whole // _MAX_PARTS))
             digest, done = hashlib.sha256(), 0
 
             def read() -> bytes:
@@ -93,24 +93,26 @@ class Bucket:
 
             first = read()
             if len(first) < part:
-                with translated(key):
+                with translate_errors(key):
                     self._s3.put_object(**self._at(key), Body=first, ChecksumSHA256=_sum(first))
             else:
                 self._put_parts(key, first, read, moved)
             moved(done)
-        return Stored(done, digest.hexdigest())
+        return StoredFile(done, digest.hexdigest())
 
-    def _put_parts(self, key: str, first: bytes, read: Callable[[], bytes], moved: Moved) -> None:
-        with translated(key):
-            made = self._s3.create_multipart_upload(**self._at(key), ChecksumAlgorithm="SHA256")
-        upload = {**self._at(key), "UploadId": made["UploadId"]}
+    def _put_parts(
+        self, key: str, first: bytes, read: Callable[[], bytes], moved: ProgressCallback
+    ) -> None:
+        with translate_errors(key):
+            created = self._s3.create_multipart_upload(**self._at(key), ChecksumAlgorithm="SHA256")
+        upload = {**self._at(key), "UploadId": created["UploadId"]}
         parts: list[dict[str, Any]] = []
         done = 0
         try:
             chunk = first
             while chunk:
                 number, sha256 = len(parts) + 1, _sum(chunk)
-                with translated(key):
+                with translate_errors(key):
                     answer = self._s3.upload_part(
                         **upload, PartNumber=number, Body=chunk, ChecksumSHA256=sha256
                     )
@@ -120,10 +122,10 @@ class Bucket:
                 done += len(chunk)
                 moved(done)
                 chunk = read()
-            with translated(key):
+            with translate_errors(key):
                 self._s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         except BaseException:
-            with contextlib.suppress(OSError, NotFound), translated(key):
+            with contextlib.suppress(OSError, NotFound), translate_errors(key):
                 self._s3.abort_multipart_upload(**upload)
             raise
 
@@ -131,22 +133,23 @@ class Bucket:
         return io.BufferedReader(ObjectReader(self._s3, self._at(key), key, start), CHUNK)
 
     def stat(self, key: str) -> Entry:
-        with translated(key):
-            found = self._s3.head_object(**self._at(key))
-        return Entry(key, found["ContentLength"], found["LastModified"])
+        with translate_errors(key):
+            head = self._s3.head_object(**self._at(key))
+        return Entry(key, head["ContentLength"], head["LastModified"])
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         where = {"Bucket": self.name, "Prefix": self._below(prefix)}
-        with translated():
+        with translate_errors():
             for page in self._s3.get_paginator("list_objects_v2").paginate(**where):
-                for one in page.get("Contents", ()):
-                    yield Entry(self._key(one["Key"]), one["Size"], one["LastModified"])
+                for item in page.get("Contents", ()):
+                    yield Entry(self._key(item["Key"]), item["Size"], item["LastModified"])
             for page in self._s3.get_paginator("list_multipart_uploads").paginate(**where):
-                for one in page.get("Uploads", ()):
-                    yield Entry(self._key(one["Key"]), 0, one["Initiated"], one["UploadId"])
+                for item in page.get("Uploads", ()):
+                    key, upload_id = self._key(item["Key"]), item["UploadId"]
+                    yield Entry(key, 0, item["Initiated"], upload_id)
 
     def _below(self, prefix: str) -> str:
-        # With the slash: what lies under runs/a is not what lies under runs/ab.
+        # With the slash: runs/a/ is no prefix of runs/ab/.
         return f"{self._prefix}{prefix}/" if prefix else self._prefix
 
     def _key(self, name: str) -> str:
@@ -158,27 +161,27 @@ class Bucket:
             if entry.half is None:
                 whole.append({"Key": self._prefix + entry.key})
             else:
-                with contextlib.suppress(NotFound), translated(entry.key):
+                with contextlib.suppress(NotFound), translate_errors(entry.key):
                     self._s3.abort_multipart_upload(**self._at(entry.key), UploadId=entry.half)
-        for first in range(0, len(whole), _MOST_DELETED):
-            batch = {"Objects": whole[first : first + _MOST_DELETED], "Quiet": True}
-            with translated():
+        for first in range(0, len(whole), _MAX_DELETED):
+            batch = {"Objects": whole[first : first + _MAX_DELETED], "Quiet": True}
+            with translate_errors():
                 answer = self._s3.delete_objects(Bucket=self.name, Delete=batch)
             for refused in answer.get("Errors", ()):
                 if refused.get("Code") != "NoSuchKey":
-                    raise StoreAway(f"{refused.get('Code')}: {refused.get('Message')}")
+                    raise StoreUnavailable(f"{refused.get('Code')}: {refused.get('Message')}")
 
     def remove_tree(self, prefix: str) -> None:
         self.remove(list(self.entries(prefix)))
 
-    def tidy(self, prefix: str, keep: Collection[str]) -> int:
-        gone = [one for one in self.entries(prefix) if one.half or one.key not in keep]
-        self.remove(gone)
-        return len(gone)
+    def remove_except(self, prefix: str, keep: Collection[str]) -> int:
+        removed = [entry for entry in self.entries(prefix) if entry.half or entry.key not in keep]
+        self.remove(removed)
+        return len(removed)
 
     def link(self, key: str, name: str, media_type: str, seconds: int) -> str:
-        """A URL under which anybody can download the file for so long, to be saved as `name`."""
-        with translated(key):
+        """Return a presigned URL, valid for so many seconds, that downloads the file as `name`."""
+        with translate_errors(key):
             url: str = self._s3.generate_presigned_url(
                 "get_object",
                 Params={
@@ -196,5 +199,5 @@ def _sum(data: bytes) -> str:
 
 
 def _plain(name: str) -> str:
-    """For a header: nothing but what needs no quoting."""
+    """Replace characters that need quoting in a header."""
     return "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)

@@ -1,4 +1,4 @@
-"""Local copies of a bucket's files, for what has to open a path: Parquet, above all."""
+"""Local copies of a bucket's files, for readers that need a path, such as Parquet's."""
 
 import contextlib
 import shutil
@@ -9,12 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from service.artifacts.files import Stored
+from service.artifacts.files import StoredFile
 
 LIMIT = 1 << 30
-"""Bytes that the copies nobody is reading may take together."""
+"""Bytes that unused copies may take together."""
 
-Fetch = Callable[[str, Path, Stored | None], None]
+Fetch = Callable[[str, Path, StoredFile | None], None]
 
 
 class _Copy:
@@ -25,23 +25,23 @@ class _Copy:
 
 
 class LocalCopies:
-    """Gone with the process. A file under a key never changes, so a copy stays true.
+    """Removed with the process. A file under a key never changes, so a copy stays valid.
 
-    The longest unused go first once they take more than `limit`.
+    The least recently used ones are removed once all take more than `limit`.
     """
 
     def __init__(self, fetch: Fetch, limit: int = LIMIT) -> None:
-        """`fetch` copies the file under a key to a path, checked; what it raises `of` raises."""
+        """`fetch` copies the file under a key to a path and verifies it; `of` raises its errors."""
         self._fetch = fetch
         self._limit = limit
         self._lock = threading.Lock()
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._folder: Path | None = None
-        self._made = 0
+        self._count = 0
 
     @contextlib.contextmanager
-    def of(self, key: str, expected: Stored | None) -> Iterator[Path]:
-        copy = self._known(key) or self._make(key, expected)
+    def of(self, key: str, expected: StoredFile | None) -> Iterator[Path]:
+        copy = self._existing(key) or self._make(key, expected)
         try:
             yield copy.path
         finally:
@@ -49,7 +49,7 @@ class LocalCopies:
                 copy.readers -= 1
                 self._shrink()
 
-    def _known(self, key: str) -> _Copy | None:
+    def _existing(self, key: str) -> _Copy | None:
         with self._lock:
             copy = self._copies.get(key)
             if copy is not None:
@@ -57,13 +57,13 @@ class LocalCopies:
                 self._copies.move_to_end(key)
             return copy
 
-    def _make(self, key: str, expected: Stored | None) -> _Copy:
+    def _make(self, key: str, expected: StoredFile | None) -> _Copy:
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="fairtune-copies-"))
                 weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            self._made += 1
-            path = self._folder / str(self._made)
+            self._count += 1
+            path = self._folder / str(self._count)
         try:
             self._fetch(key, path, expected)
         except BaseException:

@@ -1,4 +1,4 @@
-"""A directory as the artifact store: a file is written aside on the same disk, synced, renamed."""
+"""A directory as the artifact store: files are written aside on the same disk, synced, renamed."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from service.artifacts.files import Entry, Moved, Stored, copy
+from service.artifacts.files import Entry, ProgressCallback, StoredFile, copy
 from service.domain.errors import NotFound
 
 # Without it a mount point whose disk is gone looks like an empty store.
@@ -20,27 +20,27 @@ _HALF = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
 class Directory:
-    """Keys are safe relative paths: their caller has seen to it."""
+    """Implementation for a directory. Keys are safe relative paths: the caller has checked them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         (root / MARKER).touch()
 
-    def check_there(self) -> None:
-        """Raise OSError where the directory is not the one that was there: it was unmounted."""
+    def check_mounted(self) -> None:
+        """Raise OSError if the directory lacks its marker, because it was unmounted."""
         if not (self.root / MARKER).exists():
             message = f"{MARKER} is missing from the artifact store; is it mounted?"
             raise OSError(errno.ENXIO, message, str(self.root))
 
     def check(self) -> None:
-        """Raise OSError where nothing can be stored here now. A full disk is not looked for."""
-        self.check_there()
+        """Raise OSError if no file can be stored now. Free space is not checked."""
+        self.check_mounted()
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "may not be written", str(self.root))
 
-    def put(self, source: Path, key: str, size: int | None, moved: Moved) -> Stored:
-        self.check_there()
+    def put(self, source: Path, key: str, size: int | None, moved: ProgressCallback) -> StoredFile:
+        self.check_mounted()
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
@@ -70,7 +70,7 @@ class Directory:
         return self._entry(path)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        self.check_there()
+        self.check_mounted()
         for path in sorted(_below(self.root / prefix)):
             if path.name != MARKER and path.is_file():
                 with contextlib.suppress(FileNotFoundError):  # gone meanwhile
@@ -85,13 +85,13 @@ class Directory:
                     parent.rmdir()
 
     def remove_tree(self, prefix: str) -> None:
-        self.check_there()
+        self.check_mounted()
         tree = self.root / prefix
         while tree.exists():
-            with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+            with contextlib.suppress(FileNotFoundError):  # another process removes it, too
                 shutil.rmtree(tree)
 
-    def tidy(self, prefix: str, keep: Collection[str]) -> int:
+    def remove_except(self, prefix: str, keep: Collection[str]) -> int:
         removed = 0
         for path in sorted(_below(self.root / prefix), reverse=True):
             if path.is_dir():
@@ -105,15 +105,15 @@ class Directory:
         return removed
 
     def _entry(self, path: Path) -> Entry:
-        found = path.stat()
+        status = path.stat()
         key = path.relative_to(self.root).as_posix()
-        modified = datetime.fromtimestamp(found.st_mtime, UTC)
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
         half = key if _HALF.fullmatch(path.name) else None
-        return Entry(key, found.st_size, modified, half)
+        return Entry(key, status.st_size, modified, half)
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files and folders at any depth, except what goes meanwhile. Raises OSError."""
+    """Yield files and folders at any depth, without those that vanish meanwhile. Raises OSError."""
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

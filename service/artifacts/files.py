@@ -1,4 +1,4 @@
-"""What the store says of its files, and what can be wrong with them."""
+"""Files of the store, and errors of reading and writing them."""
 
 import errno
 import hashlib
@@ -8,17 +8,17 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 CHUNK = 1 << 20
-"""Bytes that are held in memory while a file is copied."""
+"""Bytes in memory while a file is copied."""
 
-Moved = Callable[[int], None]
-"""Told again and again, while a file is copied, how many of its bytes are there by now."""
+ProgressCallback = Callable[[int], None]
+"""Called repeatedly while a file is copied, with the number of bytes copied so far."""
 
-# What a reader is told of a file that is there and cannot be read, now or later.
+# Errors of a file that exists and cannot be read, now or later.
 _UNREADABLE = frozenset({errno.EIO, errno.EACCES, errno.EPERM, errno.EBADMSG})
 
 
-class Stored(NamedTuple):
-    """What was written."""
+class StoredFile(NamedTuple):
+    """Size and checksum of a file in the store."""
 
     size: int
     """Bytes."""
@@ -26,30 +26,30 @@ class Stored(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file of the store, or the half of one that is being written, or was when somebody died."""
+    """A file of the store, or an incomplete one that is being written or was abandoned."""
 
     key: str
     size: int
-    """Bytes; 0 where nobody knows, of a half in a bucket."""
+    """Bytes; 0 if unknown, for an incomplete upload into a bucket."""
     modified: datetime
     """UTC, by the store's clock."""
     half: str | None = None
-    """Names the half, for the store alone; None for a whole file."""
+    """Identifies an incomplete file to the store; None for a complete one."""
 
 
-class Damaged(Exception):
-    """A file of the store that is not what was put there: cut short, changed or gone."""
+class DamagedFile(Exception):
+    """A file of the store is truncated, changed or missing."""
 
 
-class StoreAway(OSError):
-    """The object store does not answer, or does not let us in. What it said names no secret."""
+class StoreUnavailable(OSError):
+    """The object store does not answer, or denies access. The message names no secret."""
 
-    def __init__(self, said: object) -> None:
-        super().__init__(errno.EHOSTUNREACH, str(said))
+    def __init__(self, reason: object) -> None:
+        super().__init__(errno.EHOSTUNREACH, str(reason))
 
 
 def is_safe(path: str) -> bool:
-    """Whether a relative POSIX path stays below where it starts and means itself alone."""
+    """Return True if a relative POSIX path is normalised and stays below its start."""
     parts = PurePosixPath(path).parts
     return (
         bool(parts)
@@ -61,15 +61,15 @@ def is_safe(path: str) -> bool:
     )
 
 
-def damaged(key: str, error: OSError) -> Damaged | OSError:
-    """`error` itself, or what it means where the file is there and cannot be read."""
+def damaged(key: str, error: OSError) -> DamagedFile | OSError:
+    """Return DamagedFile if the file exists and cannot be read, else `error` itself."""
     if error.errno in _UNREADABLE:
-        return Damaged(f"the file {key!r} cannot be read: {error.strerror}")
+        return DamagedFile(f"the file {key!r} cannot be read: {error.strerror}")
     return error
 
 
-def unheard(_: int) -> None:
-    """A `Moved` for whom it may concern: nobody."""
+def ignore_progress(_: int) -> None:
+    """A progress callback that does nothing."""
 
 
 def copy(
@@ -77,31 +77,31 @@ def copy(
     writer: BinaryIO,
     size: int | None = None,
     key: str = "",
-    moved: Moved = unheard,
-) -> Stored:
+    moved: ProgressCallback = ignore_progress,
+) -> StoredFile:
     """Copy to the end, or `size` bytes at the most.
 
-    Raises OSError, and Damaged where `reader` cannot be read.
+    Raises OSError, and DamagedFile if `reader` cannot be read.
     """
     digest, done = hashlib.sha256(), 0
     while True:
-        wanted = CHUNK if size is None else min(CHUNK, size - done)
+        limit = CHUNK if size is None else min(CHUNK, size - done)
         try:
-            chunk = reader.read(wanted)
+            chunk = reader.read(limit)
         except OSError as error:
             raise damaged(key, error) from error
         if not chunk:
-            return Stored(done, digest.hexdigest())
+            return StoredFile(done, digest.hexdigest())
         writer.write(chunk)
         digest.update(chunk)
         done += len(chunk)
         moved(done)
 
 
-def check_same(key: str, found: Stored, expected: Stored | None) -> None:
-    """Raise Damaged where `expected` was put under `key` and `found` came out."""
-    if expected is not None and found != expected:
-        raise Damaged(
-            f"the file {key!r} holds {found.size} bytes with SHA-256 {found.sha256}; "
+def check_same(key: str, copied: StoredFile, expected: StoredFile | None) -> None:
+    """Raise DamagedFile if the file under `key` is not the expected one."""
+    if expected is not None and copied != expected:
+        raise DamagedFile(
+            f"the file {key!r} holds {copied.size} bytes with SHA-256 {copied.sha256}; "
             f"{expected.size} bytes with {expected.sha256} were put there"
         )

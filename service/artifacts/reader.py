@@ -1,37 +1,37 @@
-"""Reading an object of a bucket, whatever happens to the connection."""
+"""Reader of a bucket's object that survives broken connections."""
 
 import io
 from typing import Any
 
-from service.artifacts.files import StoreAway
-from service.artifacts.s3_errors import away, translated
+from service.artifacts.files import StoreUnavailable
+from service.artifacts.s3_errors import as_unavailable, translate_errors
 from service.domain.errors import NotFound
 
 _REOPENED = 5
 
 
 class ObjectReader(io.RawIOBase):
-    """An object from `start` on. A connection that breaks is made anew from where it broke.
+    """An object from `start` on. After a broken connection it reconnects at the same position.
 
-    Opening raises NotFound and StoreAway, reading StoreAway; also where the object is another one
-    than was opened.
+    Opening raises NotFound and StoreUnavailable; reading raises StoreUnavailable, also if another
+    object has replaced the opened one.
     """
 
-    def __init__(self, s3: Any, place: dict[str, str], key: str, start: int) -> None:
-        self._s3, self._place, self._key = s3, place, key
+    def __init__(self, s3: Any, location: dict[str, str], key: str, start: int) -> None:
+        self._s3, self._location, self._key = s3, location, key
         self._position = start
         self._etag: str | None = None
         self._body: Any = None
         self._open()
 
     def _open(self) -> None:
-        asked: dict[str, Any] = dict(self._place)
+        request: dict[str, Any] = dict(self._location)
         if self._position:
-            asked["Range"] = f"bytes={self._position}-"
+            request["Range"] = f"bytes={self._position}-"
         if self._etag is not None:
-            asked["IfMatch"] = self._etag
-        with translated(self._key):
-            answer = self._s3.get_object(**asked)
+            request["IfMatch"] = self._etag
+        with translate_errors(self._key):
+            answer = self._s3.get_object(**request)
         self._etag, self._body = answer["ETag"], answer["Body"]
 
     def readable(self) -> bool:
@@ -43,16 +43,16 @@ class ObjectReader(io.RawIOBase):
                 try:
                     self._open()  # has attempts of its own
                 except NotFound as error:
-                    raise StoreAway(error.detail) from error
+                    raise StoreUnavailable(error.detail) from error
             try:
                 data: bytes = self._body.read(len(buffer))
             except Exception as error:
                 self._drop()
-                found = away(error)
-                if found is None:
+                unavailable = as_unavailable(error)
+                if unavailable is None:
                     raise
                 if not left:
-                    raise found from error
+                    raise unavailable from error
                 continue
             buffer[: len(data)] = data
             self._position += len(data)

@@ -1,17 +1,17 @@
-"""What boto3 and the connections below it raise, as the store's own errors."""
+"""Translation of errors of boto3 and its connections into the store's own."""
 
 import contextlib
 from collections.abc import Iterator
 
-from service.artifacts.files import StoreAway
+from service.artifacts.files import StoreUnavailable
 from service.domain.errors import NotFound
 
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
 
 
 @contextlib.contextmanager
-def translated(key: str = "") -> Iterator[None]:
-    """Raise NotFound where there is no file `key`, and StoreAway for all else that S3 refuses."""
+def translate_errors(key: str = "") -> Iterator[None]:
+    """Raise NotFound if there is no file `key`, StoreUnavailable for every other error of S3."""
     from botocore.exceptions import ClientError
 
     try:
@@ -19,24 +19,24 @@ def translated(key: str = "") -> Iterator[None]:
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in _GONE:
             raise NotFound(f"the file {key!r} is not in the store") from error
-        raise StoreAway(error) from error
+        raise StoreUnavailable(error) from error
     except Exception as error:
-        found = away(error)
-        if found is None:
+        translation = as_unavailable(error)
+        if translation is None:
             raise
-        raise found from error
+        raise translation from error
 
 
-def away(error: Exception) -> StoreAway | None:
-    """`error` as StoreAway, where it says that S3 or the way there failed; None where it does not.
+def as_unavailable(error: Exception) -> StoreUnavailable | None:
+    """Return StoreUnavailable if S3 or the connection to it failed; None for another error.
 
     botocore lets urllib3's errors through while a body is read.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from urllib3.exceptions import HTTPError
 
-    if isinstance(error, StoreAway):
+    if isinstance(error, StoreUnavailable):
         return error
     if isinstance(error, BotoCoreError | ClientError | HTTPError | ConnectionError | TimeoutError):
-        return StoreAway(error)
+        return StoreUnavailable(error)
     return None

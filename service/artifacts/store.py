@@ -1,4 +1,4 @@
-"""The artifact store: one code path, whatever the files lie in."""
+"""The artifact store: one interface to a directory or a bucket."""
 
 import contextlib
 import hashlib
@@ -14,15 +14,15 @@ from service.artifacts.copies import LocalCopies
 from service.artifacts.directory import Directory
 from service.artifacts.files import (
     CHUNK,
-    Damaged,
+    DamagedFile,
     Entry,
-    Moved,
-    Stored,
+    ProgressCallback,
+    StoredFile,
     check_same,
     copy,
     damaged,
+    ignore_progress,
     is_safe,
-    unheard,
 )
 from service.domain.errors import NotFound
 
@@ -32,110 +32,124 @@ log = structlog.get_logger()
 class ArtifactStore:
     """Invariant: every key is a safe relative path, so nothing leaves the directory or prefix.
 
-    OSError is what a store that is away or full raises; StoreAway, which is one, a bucket's.
+    A store that is unreachable or full raises OSError; a bucket its subclass StoreUnavailable.
     """
 
     def __init__(self, url: str) -> None:
-        """`file:///PATH` or `s3://BUCKET/PREFIX`. Raises OSError where a directory cannot be."""
+        """`file:///PATH` or `s3://BUCKET/PREFIX`. Raises OSError if it cannot be created."""
         parts = urlsplit(url)
-        self._place: Directory | Bucket
-        self._place = Bucket(url) if parts.scheme == "s3" else Directory(Path(unquote(parts.path)))
+        self._backend: Directory | Bucket
+        self._backend = (
+            Bucket(url) if parts.scheme == "s3" else Directory(Path(unquote(parts.path)))
+        )
         self._copies = LocalCopies(self._copy_out)
 
     @property
     def root(self) -> Path:
-        """Of a store in a directory."""
-        if isinstance(self._place, Bucket):
-            raise TypeError("a bucket lies in no directory")
-        return self._place.root
+        """Directory of a store that is one."""
+        if isinstance(self._backend, Bucket):
+            raise TypeError("a bucket has no directory")
+        return self._backend.root
 
     def check(self) -> None:
-        """Raise OSError where nothing can be stored here now. A full disk is not looked for."""
-        self._place.check()
+        """Raise OSError if no file can be stored now. Free space is not checked."""
+        self._backend.check()
 
     def put_file(
-        self, source: Path, key: str, size: int | None = None, moved: Moved = unheard
-    ) -> Stored:
+        self,
+        source: Path,
+        key: str,
+        size: int | None = None,
+        moved: ProgressCallback = ignore_progress,
+    ) -> StoredFile:
         """Copy a file, or its first `size` bytes, into the store.
 
         Raises OSError; then nothing is visible under `key`.
         """
-        return self._place.put(source, _safe(key), size, moved)
+        return self._backend.put(source, _safe(key), size, moved)
 
     def fetch(
-        self, key: str, target: Path, expected: Stored | None = None, moved: Moved = unheard
+        self,
+        key: str,
+        target: Path,
+        expected: StoredFile | None = None,
+        moved: ProgressCallback = ignore_progress,
     ) -> None:
         """Copy a file out of the store.
 
-        Raises OSError, and Damaged where it cannot be read or is not `expected`.
+        Raises OSError, and DamagedFile where it cannot be read or is not `expected`.
         """
         try:
             self._copy_out(key, target, expected, moved)
         except NotFound as error:
-            raise Damaged(error.detail) from error
+            raise DamagedFile(error.detail) from error
 
     def _copy_out(
-        self, key: str, target: Path, expected: Stored | None, moved: Moved = unheard
+        self,
+        key: str,
+        target: Path,
+        expected: StoredFile | None,
+        moved: ProgressCallback = ignore_progress,
     ) -> None:
-        self._place.check_there()
+        self._backend.check_mounted()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             reader = self.open(key)
         except OSError as error:
             raise damaged(key, error) from error
         with reader, target.open("wb") as writer:
-            found = copy(reader, writer, key=key, moved=moved)
-        check_same(key, found, expected)
+            copied = copy(reader, writer, key=key, moved=moved)
+        check_same(key, copied, expected)
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
         """The file from byte `start` on. Raises NotFound, OSError."""
-        return self._place.open(_safe(key), start)
+        return self._backend.open(_safe(key), start)
 
     def chunks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` to `end`, in pieces that fit into memory.
+        """Yield the bytes from `start` to `end`, in pieces that fit into memory.
 
-        It is opened at once: raises NotFound and OSError here, and OSError while it is read, also
-        where the file ends before `end`.
+        The file is opened at once: raises NotFound and OSError here, and OSError while it is read,
+        also if it ends before `end`.
         """
         return _read(self.open(key, start), key, None if end is None else end - start)
 
-    def verified(self, key: str, expected: Stored) -> Iterator[bytes]:
-        """The whole file in pieces, the last of which comes only where all were `expected`.
+    def verified(self, key: str, expected: StoredFile) -> Iterator[bytes]:
+        """Yield the whole file in pieces, the last one only if all of it is as expected.
 
-        Raises as `chunks` does, and Damaged while it is read.
+        Raises as `chunks` does, and DamagedFile while it is read.
         """
         return _verified(self.chunks(key), key, expected)
 
     @contextlib.contextmanager
-    def local(self, key: str, expected: Stored | None = None) -> Iterator[Path]:
-        """The file as a path to read from; of a bucket a copy, compared with `expected`.
+    def local(self, key: str, expected: StoredFile | None = None) -> Iterator[Path]:
+        """Provide the file as a local path; a bucket's as a copy compared with `expected`.
 
-        Raises NotFound, OSError, Damaged.
+        Raises NotFound, OSError, DamagedFile.
         """
-        if isinstance(self._place, Bucket):
+        if isinstance(self._backend, Bucket):
             with self._copies.of(_safe(key), expected) as path:
                 yield path
         else:
-            self._place.stat(_safe(key))
-            yield self._place.root / key
+            self._backend.stat(_safe(key))
+            yield self._backend.root / key
 
     def path_of(self, key: str) -> Path | None:
-        """Where a directory keeps the file, if it is there; None of a bucket."""
-        return None if isinstance(self._place, Bucket) else self._place.root / _safe(key)
+        """Return the file's path in a directory, whether or not it exists; None for a bucket."""
+        return None if isinstance(self._backend, Bucket) else self._backend.root / _safe(key)
 
     def link(self, key: str, name: str, media_type: str, seconds: int = 900) -> str | None:
-        """A URL under which a bucket itself hands out the file for so long; None of a directory.
+        """Return a URL, valid for so many seconds, that serves the file; None for a directory.
 
         Raises NotFound, OSError.
         """
-        if isinstance(self._place, Directory):
+        if isinstance(self._backend, Directory):
             return None
-        self._place.stat(_safe(key))
-        return self._place.link(key, name, media_type, seconds)
+        self._backend.stat(_safe(key))
+        return self._backend.link(key, name, media_type, seconds)
 
     def stat(self, key: str) -> Entry:
         """Raises NotFound, OSError."""
-        return self._place.stat(_safe(key))
+        return self._backend.stat(_safe(key))
 
     def exists(self, key: str) -> bool:
         """Raises OSError."""
@@ -146,33 +160,33 @@ class ArtifactStore:
         return True
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Everything under `prefix`, halves too. Raises OSError."""
-        return self._place.entries(prefix)
+        """Yield all files under `prefix`, incomplete ones too. Raises OSError."""
+        return self._backend.entries(prefix)
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        """Remove these; what is not there is no error. Raises OSError."""
-        self._place.remove(entries)
+        """Remove these files; a missing one is no error. Raises OSError."""
+        self._backend.remove(entries)
 
     def remove_tree(self, prefix: str) -> None:
-        """Remove everything under `prefix`; what is not there is no error. Raises OSError."""
-        self._place.remove_tree(_safe(prefix))
+        """Remove all files under `prefix`; a missing prefix is no error. Raises OSError."""
+        self._backend.remove_tree(_safe(prefix))
 
     def delete_tree(self, prefix: str) -> None:
-        """The same for what no row names any more: errors leave it to `tidy` or a later sweep."""
+        """Remove files that no row names; after an error, a later sweep or `fairtune gc` does."""
         try:
             self.remove_tree(prefix)
         except OSError as error:
             log.warning("files left behind", prefix=prefix, error=str(error))
 
-    def tidy(self, prefix: str, keep: Collection[str]) -> int:
-        """Remove every file under `prefix` whose key is not in `keep`; return how many.
+    def remove_except(self, prefix: str, keep: Collection[str]) -> int:
+        """Remove every file under `prefix` whose key is not in `keep`; return their number.
 
-        Halves that a killed process left are among them. Errors leave the rest for the next time.
+        That includes incomplete files of killed processes. After an error the others stay.
         """
         try:
-            return self._place.tidy(_safe(prefix), keep)
+            return self._backend.remove_except(_safe(prefix), keep)
         except OSError as error:
-            log.warning("not tidied", prefix=prefix, error=str(error))
+            log.warning("unrecorded files not removed", prefix=prefix, error=str(error))
             return 0
 
 
@@ -182,17 +196,17 @@ def _safe(key: str) -> str:
     return key
 
 
-def _verified(chunks: Iterator[bytes], key: str, expected: Stored) -> Iterator[bytes]:
-    digest, size, held = hashlib.sha256(), 0, b""
+def _verified(chunks: Iterator[bytes], key: str, expected: StoredFile) -> Iterator[bytes]:
+    digest, size, pending = hashlib.sha256(), 0, b""
     for chunk in chunks:
         digest.update(chunk)
         size += len(chunk)
-        if held:
-            yield held
-        held = chunk
-    check_same(key, Stored(size, digest.hexdigest()), expected)
-    if held:
-        yield held
+        if pending:
+            yield pending
+        pending = chunk
+    check_same(key, StoredFile(size, digest.hexdigest()), expected)
+    if pending:
+        yield pending
 
 
 def _read(file: BinaryIO, key: str, length: int | None) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.domain.access import Role
+from service.domain.base_models import BUNDLED_MODEL
 from service.fairness.schema import BiasReport
 from service.fairness.text import print_report
 from service.ops import parent_pipe
@@ -32,7 +33,7 @@ SPLITS = ("train", "validation", "test")
 RUN: dict[str, Any] = {
     "name": "demo",
     "preset": "quick_test",
-    "base_model": "smollm2-135m-instruct",
+    "base_model": BUNDLED_MODEL,
     # The preset is for thousands of rows. 360 rows are 23 of its steps, fewer than its warm-up of
     # 50; a model this small needs them just to learn the format of the answer. Hence 90 small steps
     # at a higher learning rate. With 135 million parameters memory does not matter.
@@ -105,7 +106,7 @@ def _authenticated(client: httpx.Client, database_url: str) -> Iterator[None]:
     database = Database(database_url)
     try:
         with database.read() as session:
-            is_open = not key_rows.any_made(session)
+            is_open = not key_rows.has_any(session)
         if is_open:
             yield
             return

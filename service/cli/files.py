@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @contextmanager
 def _opened(data_dir: Path | None) -> Iterator[tuple["Database", "ArtifactStore"]]:
     """Open the migrated database and its artifact store. Raises Exit."""
-    from service.artifacts import ArtifactStore, StoreAway
+    from service.artifacts import ArtifactStore, StoreUnavailable
 
     settings = read_settings(data_dir=data_dir)
     with migrated(settings) as database:
         try:
             yield database, ArtifactStore(settings.artifacts_url)
-        except StoreAway as error:
+        except StoreUnavailable as error:
             refuse(f"the artifact store cannot be used: {error.strerror}", see="AWS_* variables")
 
 
@@ -75,7 +75,7 @@ def _rows(garbage: "Garbage") -> Iterator[tuple[str, str, str, str]]:
         kind = "incomplete file" if entry.half else "file without a row"
         yield kind, entry.key, str(entry.size), f"{entry.modified:%Y-%m-%dT%H:%M:%SZ}"
     for row in garbage.lost:
-        yield "row without its files", row.what, "", ""
+        yield "row without its files", row.label, "", ""
 
 
 def export(

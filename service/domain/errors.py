@@ -26,8 +26,8 @@ The others stay in the module that raises them, since only its direct callers ha
 service.api.responses.files
     BrokenOff               the store failed while a file was being sent; the connection is cut
 service.artifacts.files
-    Damaged                 a stored file is not the one that was stored
-    StoreAway               an OSError: the object store is unreachable or denies access
+    DamagedFile             a stored file is not the one that was stored
+    StoreUnavailable        an OSError: the object store is unreachable or denies access
 service.datasets
     DuplicateKeyError       lines: an object repeats a key
     _RecordTooLongError     delimited: a record exceeds the limit

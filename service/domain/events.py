@@ -31,13 +31,13 @@ class _Event(BaseModel):
 
 
 class FileEntry(BaseModel):
-    """A finished file; `path` is relative to the directory that the event names."""
+    """A finished file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str
-    size: int = Field(ge=0, description="bytes")
-    sha256: str
+    path: str = Field(description="Path in the directory of the event, checkpoint or merged model.")
+    size: int = Field(ge=0, description="Size in bytes.")
+    sha256: str = Field(description="SHA-256 of the content.")
 
 
 class PhaseEvent(_Event):

@@ -20,7 +20,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
             JobStatus.FAILED,
             JobStatus.CANCELLED,
             JobStatus.PAUSED,
-            JobStatus.QUEUED,  # worker lost or pre-empted
+            JobStatus.QUEUED,  # worker lost or preempted
         }
     ),
     JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELLED}),

@@ -1,9 +1,9 @@
-"""Logging: structlog in front of the standard library, and one formatter for everybody's lines.
+"""Logging: structlog in front of the standard library, and one formatter for all lines.
 
-What uvicorn, Celery, SQLAlchemy and the training libraries log comes out like our own: as JSON, an
-object a line, or readable. Each line carries what is bound in structlog's context variables
+Lines of uvicorn, Celery, SQLAlchemy and the training libraries are formatted like our own: as JSON,
+one object a line, or readable. Each line carries the context variables bound in structlog
 (request_id, run_id, job_id, token). Values of local variables are never logged: they may be users'
-texts. Secrets are masked in every line, whoever wrote it.
+texts. Secrets are masked in every line, whatever its source.
 """
 
 import logging
@@ -55,7 +55,7 @@ _SECRETS = (
 
 
 def mask(text: str) -> str:
-    """`text` without passwords of URLs, connection strings and settings, tokens and API keys."""
+    """Mask passwords in URLs, connection strings and settings, and tokens and API keys."""
     for secret, instead in _SECRETS:
         text = secret.sub(instead, text)
     return text
@@ -115,9 +115,7 @@ def configure(part: str, log_format: Format = "console", level: Level = "info") 
 
 
 def adopt_libraries() -> None:
-    """Have libraries that brought handlers of their own speak through ours. Call it when they are
-    loaded.
-    """
+    """Replace libraries' own log handlers by ours. Call it once the libraries are loaded."""
     for name in list(logging.root.manager.loggerDict):
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -134,7 +132,7 @@ def _masked(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mutab
 def _ordered(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """What every line has, what only this one has, and whose it is."""
+    """Order the fields: common ones first, the line's own, then ids."""
     last = {key: line.pop(key) for key in _LAST if key in line}
     return {key: line.pop(key) for key in _FIRST if key in line} | dict(line) | last
 
@@ -159,9 +157,9 @@ def _uncaught(
     structlog.get_logger("fairtune").critical("uncaught error", exc_info=error)
 
 
-def _uncaught_on_thread(given: threading.ExceptHookArgs) -> None:
-    if given.exc_value is not None and given.exc_type is not SystemExit:
-        thread = None if given.thread is None else given.thread.name
+def _uncaught_on_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None and arguments.exc_type is not SystemExit:
+        thread = None if arguments.thread is None else arguments.thread.name
         structlog.get_logger("fairtune").critical(
-            "uncaught error", thread=thread, exc_info=given.exc_value
+            "uncaught error", thread=thread, exc_info=arguments.exc_value
         )

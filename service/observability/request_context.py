@@ -1,4 +1,4 @@
-"""Which HTTP request something is done for: in log lines, in a job's row, on other threads."""
+"""Id of the current HTTP request, for log lines, jobs' rows and other threads."""
 
 import contextvars
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("reques
 
 @contextmanager
 def request(request_id: str) -> Iterator[None]:
-    """All that is done inside is done for this HTTP request; every log line there says so."""
+    """Bind the id of an HTTP request, which every log line inside then carries."""
     token = _request_id.set(request_id)
     try:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -21,15 +21,15 @@ def request(request_id: str) -> Iterator[None]:
 
 
 def request_id() -> str | None:
-    """The HTTP request that is being answered here; None in a worker, a sweep, a test.
+    """Return the id of the request that is being answered; None in a worker, a sweep or a test.
 
-    A worker's log lines carry the request of its job, but what it does, it does by itself.
+    A worker's log lines carry the request of its job, but its actions are its own.
     """
     return _request_id.get()
 
 
 def carried(target: Callable[[], None]) -> Callable[[], None]:
-    """`target` for a thread of its own, where its log lines carry the ids that are bound here.
+    """Wrap `target` for another thread, where its log lines carry the ids that are bound here.
 
     Threads do not inherit context variables.
     """

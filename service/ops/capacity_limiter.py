@@ -1,4 +1,4 @@
-"""Work that takes a processor for long: some at once, a few wait, the rest come again later."""
+"""A limit for CPU-heavy requests: some run at once, a few wait, others are refused."""
 
 import threading
 from collections.abc import Iterator
@@ -7,30 +7,33 @@ from contextlib import contextmanager
 from service.domain.errors import Busy
 
 
-class Turns:
-    """Invariant: never more than `at_once` callers are inside `taken`, nor more than `waiting`
-    before it: the threads that answer all other requests are not used up by waiting.
+class CapacityLimiter:
+    """Invariant: at most `at_once` callers are inside `acquire` and `waiting` before it.
+
+    So waiting does not use up the threads that answer all other requests.
     """
 
     def __init__(self, what: str, at_once: int, waiting: int, seconds: float) -> None:
-        """`what`, in the plural, is for the caller; who waits longer than `seconds` is refused."""
+        """`what` is a plural, for the refusal of callers that wait longer than `seconds`."""
         self.what = what
         self.seconds = seconds
-        self._line = threading.BoundedSemaphore(at_once + waiting)
-        self._turns = threading.BoundedSemaphore(at_once)
+        self._admitted = threading.BoundedSemaphore(at_once + waiting)
+        self._running = threading.BoundedSemaphore(at_once)
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """Raises Busy."""
-        refusal = Busy(f"too many {self.what} are being made; try again in {Busy.retry_after} s")
-        if not self._line.acquire(blocking=False):
+        refusal = Busy(
+            f"the limit of concurrent {self.what} is reached; retry in {Busy.retry_after} s"
+        )
+        if not self._admitted.acquire(blocking=False):
             raise refusal
         try:
-            if not self._turns.acquire(timeout=self.seconds):
+            if not self._running.acquire(timeout=self.seconds):
                 raise refusal
             try:
                 yield
             finally:
-                self._turns.release()
+                self._running.release()
         finally:
-            self._line.release()
+            self._admitted.release()

@@ -3,9 +3,9 @@
 `python -m service.ops.container_health api` or `worker`.
 
 A container engine asks twice a minute, so nothing outside the standard library is imported here.
-The API is alive when it answers /healthz. A worker listens on nothing: its sweep touches a file in
-the data directory after each round, whether or not the database answered. Alive is less than ready:
-neither asks for a database or a broker, since starting a process anew would not bring them back.
+The API is alive if it answers /healthz. A worker listens on no port: its sweep touches a file in
+the data directory after each round, whether or not the database answered. Liveness checks neither
+database nor broker, since a restart of the process would not bring them back.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from pathlib import Path
 
 FILE = "worker.alive"
 PATIENCE_SECONDS = 120.0
-"""Over the pause between two sweeps: a database that hangs keeps one for up to a minute."""
+"""Added to the pause between two sweeps: a database that hangs delays one by up to a minute."""
 _ANSWER_SECONDS = 5.0
 
 
 def beat(data_dir: Path) -> None:
-    """Say that the worker with this data directory makes progress. Never raises OSError."""
+    """Record that the worker with this data directory makes progress. Never raises OSError."""
     with contextlib.suppress(OSError):  # a disk that takes nothing is no reason to stop sweeping
         (data_dir / FILE).touch()
 

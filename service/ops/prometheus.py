@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: requests as they are counted here, jobs as the database knows them."""
+"""Prometheus metrics: requests counted in this process, jobs read from the database."""
 
 from collections.abc import Iterator
 
@@ -18,13 +18,13 @@ from service.store.monitoring import Figures
 
 log = structlog.get_logger()
 
-# Up to what an upload of a large dataset may take.
+# Up to the duration of an upload of a large dataset.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-# A method is whatever the client wrote; another label for each would be another series for each.
+# Clients choose the method's text: a label for each would be a series for each.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
 
-# The moment at which each series began doubles their number and tells nobody anything here.
+# The start times of series would double their number and are of no use here.
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -41,13 +41,13 @@ class Monitoring:
         ).labels(__version__).set(1)
         self._requests = prometheus.Counter(
             "fairtune_http_requests",
-            "HTTP requests that came to an end.",
+            "Completed HTTP requests.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self._durations = prometheus.Histogram(
             "fairtune_http_request_duration_seconds",
-            "How long they took, event streams left out.",
+            "Duration of HTTP requests without event streams.",
             ["method", "route"],
             buckets=_BUCKETS,
             registry=self.registry,
@@ -63,13 +63,13 @@ class Monitoring:
 
 
 class DatabaseCollector(Collector):
-    """Reads the database once a scrape. While that cannot be read, says so and nothing else."""
+    """Reads the database once per scrape; reports only fairtune_database_up while it cannot."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("fairtune_database_up", "Whether the database could be read.")
+        up = GaugeMetricFamily("fairtune_database_up", "1 if the database could be read, else 0.")
         try:
             with self._database.read() as session:
                 figures = monitoring.figures(session)
@@ -80,37 +80,37 @@ class DatabaseCollector(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from _of(figures)
+        yield from _job_metrics(figures)
 
 
-def _of(figures: Figures) -> Iterator[Metric]:
+def _job_metrics(figures: Figures) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("fairtune_jobs", "Jobs.", labels=["kind", "status"])
     for (kind, status), count in figures.jobs.items():
         jobs.add_metric([kind, status], count)
     yield jobs
     yield GaugeMetricFamily(
         "fairtune_queue_depth",
-        "Jobs that wait for a worker.",
+        "Queued jobs.",
         sum(count for (_, status), count in figures.jobs.items() if status == JobStatus.QUEUED),
     )
     yield GaugeMetricFamily(
         "fairtune_queue_oldest_age_seconds",
-        "How long the job that waits longest has waited; 0 when none waits.",
+        "Age of the oldest queued job; 0 if none is queued.",
         figures.oldest_queued_seconds,
     )
     yield CounterMetricFamily(
         "fairtune_job_takeovers",
-        "Jobs taken from a worker that had stopped answering.",
+        "Jobs taken over from unresponsive workers.",
         figures.takeovers,
     )
     speed = GaugeMetricFamily(
         "fairtune_training_samples_per_second",
-        "Over the last steps of a run that is training now.",
+        "Recent training speed of a running run.",
         labels=["run_id"],
     )
     memory = GaugeMetricFamily(
         "fairtune_job_gpu_memory_bytes",
-        "Most GPU memory that a running job's program has held in this attempt.",
+        "Peak GPU memory of a running job's program in this attempt.",
         labels=["run_id", "job_id"],
     )
     for job in figures.running:

@@ -1,4 +1,4 @@
-"""Whether each part that a process needs can be used now, and if not what to do about it."""
+"""Readiness checks of each dependency, with a remedy if one fails."""
 
 import sqlite3
 import threading
@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from celery import Celery
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.artifacts import ArtifactStore, StoreAway
+from service.artifacts import ArtifactStore, StoreUnavailable
 from service.domain.errors import Unavailable
 from service.queue import celery_app
 from service.store import migrate
@@ -19,41 +19,41 @@ MIGRATE = "run: fairtune migrate"
 
 
 class NotReady(Exception):
-    """A part that cannot be used now."""
+    """A dependency cannot be used now."""
 
     def __init__(self, state: str, detail: str, remedy: str, *, may_mend: bool = True) -> None:
         super().__init__(detail)
         self.state = state
-        """For everybody to read: without names of hosts, users or paths."""
+        """Public: without names of hosts, users or paths."""
         self.detail = detail
-        """What the part itself said; for the log, and without a password."""
+        """Message of the dependency itself, for the log; without a password."""
         self.remedy = remedy
         self.may_mend = may_mend
-        """Whether it may come by waiting. A wrong path does not."""
+        """True if waiting may help; for a wrong path it does not."""
 
 
 def check_database(database: Database) -> None:
-    """Raises NotReady where nobody answers or nobody lets us in."""
+    """Raise NotReady if the database does not answer or denies access."""
     try:
         with database.read() as session:
             session.connection()
     except Unavailable as error:
-        raise _away(error) from error
+        raise _unreachable(error) from error
     except SQLAlchemyError as error:
         raise _refused(error) from error
 
 
-def check_schema(database: Database, wanted: frozenset[Schema]) -> None:
-    """Raises NotReady where the schema stands otherwise to this version's than `wanted`."""
+def check_schema(database: Database, expected: frozenset[Schema]) -> None:
+    """Raise NotReady if the state of the schema is not an `expected` one."""
     try:
-        found = migrate.schema(database)
+        present = migrate.schema(database)
     except Unavailable as error:
-        raise _away(error) from error
+        raise _unreachable(error) from error
     except SQLAlchemyError as error:
         raise _refused(error) from error
-    if found in wanted:
+    if present in expected:
         return
-    if found is Schema.AHEAD:
+    if present is Schema.AHEAD:
         raise NotReady(
             "a newer version's",
             "a newer version of Fairtune has migrated this database",
@@ -66,7 +66,7 @@ def check_schema(database: Database, wanted: frozenset[Schema]) -> None:
 
 
 def check_broker(app: Celery) -> None:
-    """Raises NotReady where no message can be sent."""
+    """Raise NotReady if no message can be sent."""
     try:
         celery_app.check(app)
     except Unavailable as error:
@@ -74,10 +74,10 @@ def check_broker(app: Celery) -> None:
 
 
 def check_store(store: ArtifactStore) -> None:
-    """Raises NotReady where the artifact store is not there, or a directory may not be written."""
+    """Raise NotReady if the artifact store is missing or, as a directory, not writable."""
     try:
         store.check()
-    except StoreAway as error:  # also a bucket or rights that are yet to be made
+    except StoreUnavailable as error:  # also if bucket or permissions do not exist yet
         raise NotReady(
             "unreachable or not permitted",
             str(error.strerror),
@@ -89,32 +89,32 @@ def check_store(store: ArtifactStore) -> None:
 
 
 def unusable_path(error: OSError, setting: str) -> NotReady:
-    """Of a directory that cannot be made or used. One that is mounted late may come."""
-    hopeless = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
+    """Return the error of an unusable directory; one that is mounted late may become usable."""
+    permanent = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
     return NotReady(
         "missing or may not be written",
         f"{error.strerror}: {error.filename}",
         f"see {setting}: the directory must be mounted, and this user must own it",
-        may_mend=not hopeless,
+        may_mend=not permanent,
     )
 
 
-def _away(error: Unavailable) -> NotReady:
+def _unreachable(error: Unavailable) -> NotReady:
     reason = getattr(error.__cause__, "orig", None)
     # A file that cannot be opened stays so; one that another process has locked does not.
-    hopeless = isinstance(reason, sqlite3.OperationalError) and (
+    permanent = isinstance(reason, sqlite3.OperationalError) and (
         reason.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     )
     return NotReady(
         "unreachable",
         " ".join(error.detail.split()),
         "see FAIRTUNE_DATABASE_URL",
-        may_mend=not hopeless,
+        may_mend=not permanent,
     )
 
 
 def _refused(error: SQLAlchemyError) -> NotReady:
-    """The database answers, but not so that waiting would help: no right to read a table, say."""
+    """Return the error of a database that answers with an error, such as a missing permission."""
     reason = getattr(error, "orig", None) or error
     return NotReady(
         "unusable",
@@ -125,7 +125,7 @@ def _refused(error: SQLAlchemyError) -> NotReady:
 
 
 def begin(check: Callable[[], None]) -> Future[None]:
-    """Run `check` on a thread of its own, which nobody has to wait for when it hangs."""
+    """Run `check` on a thread of its own, so that no caller has to wait for one that hangs."""
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()
 
@@ -141,10 +141,10 @@ def begin(check: Callable[[], None]) -> Future[None]:
     return future
 
 
-def outcome(looked: Future[None]) -> NotReady | None:
-    """What a check that has ended found; None when the part is ready."""
-    error = looked.exception()
+def outcome(check: Future[None]) -> NotReady | None:
+    """Return the error of a finished check; None if the dependency is ready."""
+    error = check.exception()
     if error is None or isinstance(error, NotReady):
         return error
     detail = f"{type(error).__name__}: {error}"
-    return NotReady("unusable", detail, "nobody has foreseen this; report it", may_mend=False)
+    return NotReady("unusable", detail, "this is unexpected; please report it", may_mend=False)

@@ -1,4 +1,4 @@
-"""Waiting at the start for what a process needs: nothing relies on the order of starting."""
+"""Waiting for dependencies at start-up, so that processes may start in any order."""
 
 import contextlib
 import signal
@@ -33,47 +33,47 @@ Process = Literal["api", "worker", "migrate"]
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 3.0
-_SAY_SECONDS = 10.0
-# One look at one part: longer than a connection attempt may take, shorter than a hung server does.
-_LOOK_SECONDS = 10.0
+_LOG_INTERVAL_SECONDS = 10.0
+# Of one check: longer than a connection attempt may take, shorter than a hung server's.
+_CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Need:
-    part: str
+class _Dependency:
+    name: str
     check: Callable[[], None]
     """Raises NotReady."""
     is_vital: bool = True
-    """Else it is looked at once, and the process starts without it."""
+    """Otherwise it is checked once, and the process starts without it."""
 
 
 def wait_for(process: Process, settings: Settings) -> None:
-    """Return once `process` can start, or at once where FAIRTUNE_WAIT_SECONDS is 0 and it can.
+    """Return once `process` can start; with FAIRTUNE_WAIT_SECONDS=0 check only once.
 
-    Raises SystemExit: with 1 when a part is not there in time or will not come by waiting, having
-    logged which and what to do; with 128 + the signal's number when told to stop (TERM, INT), since
-    what was asked for has not been done.
+    Raises SystemExit: with 1 if a dependency is not ready in time or waiting cannot help, after
+    logging which and the remedy; with 128 + the signal's number on TERM or INT, since the process
+    has not done its work.
     """
     deadline = time.monotonic() + settings.wait_seconds
-    with _ended_by_signals():
-        for need in _needs(process, settings):
-            if need.is_vital:
-                _wait(need, deadline)
-            elif (missing := _look(need)) is not None:
-                log.warning(f"starting without the {need.part}", why=missing.detail)
+    with _exit_on_signals():
+        for dependency in _dependencies(process, settings):
+            if dependency.is_vital:
+                _wait(dependency, deadline)
+            elif (missing := _check(dependency)) is not None:
+                log.warning(f"starting without the {dependency.name}", why=missing.detail)
     if process == "worker":
-        _say_what_must_be_shared(settings)
+        _log_shared_store(settings)
 
 
-def _needs(process: Process, settings: Settings) -> Iterator[_Need]:
+def _dependencies(process: Process, settings: Settings) -> Iterator[_Dependency]:
     def database() -> None:
         with _connected(settings) as connected:
             check_database(connected)
 
     def schema() -> None:
-        wanted = {Schema.CURRENT, Schema.BEHIND} if process == "migrate" else {Schema.CURRENT}
+        expected = {Schema.CURRENT, Schema.BEHIND} if process == "migrate" else {Schema.CURRENT}
         with _connected(settings) as connected:
-            check_schema(connected, frozenset(wanted))
+            check_schema(connected, frozenset(expected))
 
     def store() -> None:
         try:
@@ -88,17 +88,17 @@ def _needs(process: Process, settings: Settings) -> Iterator[_Need]:
             raise unusable_path(error, "FAIRTUNE_BROKER_URL") from error
         check_broker(app)
 
-    yield _Need("database", database)
-    yield _Need("schema", schema)
+    yield _Dependency("database", database)
+    yield _Dependency("schema", schema)
     if process != "migrate":
-        yield _Need("artifact store", store)
+        yield _Dependency("artifact store", store)
         # The API accepts runs without one: workers find queued jobs in the database too.
-        yield _Need("broker", messages, is_vital=process == "worker")
+        yield _Dependency("broker", messages, is_vital=process == "worker")
 
 
 @contextlib.contextmanager
 def _connected(settings: Settings) -> Iterator[Database]:
-    """A connection made for one look, so that none from before the wait is used."""
+    """A connection for one check, so that none from before the wait is used."""
     try:
         database = Database(settings.database_url)
     except OSError as error:  # SQLite's directory
@@ -109,54 +109,54 @@ def _connected(settings: Settings) -> Iterator[Database]:
         database.dispose()
 
 
-def _look(need: _Need) -> NotReady | None:
-    """What is wrong with the part now; None when nothing is."""
+def _check(dependency: _Dependency) -> NotReady | None:
+    """Return the error of one check; None if the dependency is ready."""
     # On a thread, so that neither a server that hangs nor a lookup of its name delays a signal.
-    looking = begin(need.check)
-    if not wait([looking], timeout=_LOOK_SECONDS).done:
+    check = begin(dependency.check)
+    if not wait([check], timeout=_CHECK_SECONDS).done:
         return NotReady(
             "no answer", "it does not answer", "see whether its server is overloaded or stopped"
         )
-    return outcome(looking)
+    return outcome(check)
 
 
-def _wait(need: _Need, deadline: float) -> None:
-    """Raises SystemExit with 1. The last look may end a little after the deadline."""
+def _wait(dependency: _Dependency, deadline: float) -> None:
+    """Wait for a dependency. Raises SystemExit; the last check may end after the deadline."""
     began = time.monotonic()
-    pause, said = _FIRST_PAUSE_SECONDS, 0.0
+    pause, logged_at = _FIRST_PAUSE_SECONDS, 0.0
     while True:
-        missing = _look(need)
+        missing = _check(dependency)
         now = time.monotonic()
         if missing is None:
-            if said:
-                log.info(f"the {need.part} is there", seconds=round(now - began, 1))
+            if logged_at:
+                log.info(f"the {dependency.name} is there", seconds=round(now - began, 1))
             return
         if not missing.may_mend or now >= deadline:
             log.error(
-                f"not started: no {need.part}" if missing.may_mend else "not started",
-                what=need.part,
+                f"not started: no {dependency.name}" if missing.may_mend else "not started",
+                what=dependency.name,
                 why=missing.detail,
                 remedy=missing.remedy,
                 waited_seconds=round(now - began, 1),
             )
             raise SystemExit(1)
-        if not said or now - said >= _SAY_SECONDS:
+        if not logged_at or now - logged_at >= _LOG_INTERVAL_SECONDS:
             log.info(
-                f"waiting for the {need.part}",
+                f"waiting for the {dependency.name}",
                 why=missing.detail,
                 remedy=missing.remedy,
                 seconds_left=round(deadline - now),
             )
-            said = now
+            logged_at = now
         time.sleep(min(pause, deadline - now))
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """TERM and INT end the process at once, also where it is the first of a container.
+def _exit_on_signals() -> Iterator[None]:
+    """End the process at once on TERM and INT, also as process 1 of a container.
 
-    The kernel keeps from such a process every signal that it has no handler for.
+    The kernel delivers no signal to such a process for which it has no handler.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -170,8 +170,8 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _say_what_must_be_shared(settings: Settings) -> None:
-    """A directory as the store is one that each machine could have its own of."""
+def _log_shared_store(settings: Settings) -> None:
+    """Log that a directory used as the store must be the same on every machine."""
     if settings.artifacts_url.startswith("s3:"):
         return
     on_one_machine = settings.database_url.startswith("sqlite") or settings.broker_url.startswith(

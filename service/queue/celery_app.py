@@ -18,14 +18,14 @@ EXECUTE = "fairtune.execute"
 QUEUE = JOBS_QUEUE
 
 MAX_MESSAGES = 16
-"""Messages in a queue from which on no more are sent: each lets a worker take all jobs that wait,
-and workers beyond that number find the jobs by themselves."""
+"""Number of messages in a queue from which on no more are sent. One is enough for a worker to work
+on all queued jobs, and workers beyond this number find jobs by themselves."""
 
 _BROKER_ERRORS = (KombuError, OperationalError, RedisError, OSError)
 
 
 def folder_of(settings: Settings) -> Path | None:
-    """The directory of the filesystem transport, or None where the broker is a server."""
+    """Return the directory of the filesystem transport; None if the broker is a server."""
     url = urlsplit(settings.broker_url)
     return Path(unquote(url.path)) if url.scheme == "file" else None
 
@@ -35,7 +35,7 @@ def make_app(settings: Settings) -> Celery:
     options: dict[str, Any]
     if folder is None:
         url = settings.broker_url
-        # Bounded waits, so that a request fails clearly while the broker is away.
+        # Bounded waits, so that a request fails clearly while the broker is unreachable.
         options = {
             "socket_connect_timeout": 5,
             "socket_timeout": 30,
@@ -81,7 +81,7 @@ def notify(app: Celery, queue: str) -> None:
 
 
 def check(app: Celery) -> None:
-    """Raises Unavailable where the broker cannot be reached."""
+    """Raise Unavailable if the broker cannot be reached."""
     folder = app.conf.broker_transport_options.get("data_folder_in")
     if folder is not None and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise Unavailable("the broker's folder is missing or may not be written", folder)

@@ -1,7 +1,7 @@
-"""Celery's filesystem transport with a put that another process cannot see half-done.
+"""Celery's filesystem transport with an atomic put.
 
-kombu's own writes into the message's final name, so that a reader may take it while it is empty,
-and the message is lost. This one writes aside and renames.
+kombu writes into the message's final name, so that a reader may receive it while it is empty, and
+the message is lost. This one writes aside and renames.
 """
 
 import os
@@ -15,7 +15,7 @@ from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps
 
 SCHEME = "fairtune-files"
-_PROCESSED_KEPT_SECONDS = 3600.0
+_PROCESSED_LIFETIME_SECONDS = 3600.0
 
 
 class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu has no types
@@ -31,8 +31,8 @@ class Channel(filesystem.Channel):  # type: ignore[misc]  # kombu has no types
         aside.rename(folder / name)
 
     def _get(self, queue: str) -> dict[str, Any]:
-        """The next message. Raises Empty, also while the folder cannot be read: to Celery that
-        would be the end of the worker, and it may be there again a moment later.
+        """Return the next message. Raises Empty, also while the folder cannot be read: another
+        error would end Celery's worker, and the folder may be readable a moment later.
         """
         try:
             message: dict[str, Any] = super()._get(queue)
@@ -64,8 +64,8 @@ def folders(root: Path) -> dict[str, Any]:
 
 
 def sweep(root: Path, now: float | None = None) -> int:
-    """Remove taken messages, and abandoned halves, older than an hour; return how many."""
-    limit = (time.time() if now is None else now) - _PROCESSED_KEPT_SECONDS
+    """Remove received messages and incomplete files older than an hour; return their number."""
+    limit = (time.time() if now is None else now) - _PROCESSED_LIFETIME_SECONDS
     removed = 0
     for path in [*(root / "processed").glob("*.msg"), *(root / "messages").glob(".*.part")]:
         try:

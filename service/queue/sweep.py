@@ -1,4 +1,4 @@
-"""The sweep: what repairs lost messages and lost workers. A thread in every API and worker."""
+"""The sweep, a thread in every API and worker: recovery from lost workers and messages."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ class Sweeper:
         self.app = app
         self._beat = beat
         self._seen: dict[tuple[str, int], float] = {}
-        """Leases that were expired at the last look, and since when."""
+        """Expired leases, and since when this sweeper has seen them expired."""
         self._renewal_seconds = 2 * min(settings.lease_seconds / 4, RENEWAL_SECONDS)
         self._expire_at = 0.0
         self._stop = threading.Event()
@@ -56,7 +56,7 @@ class Sweeper:
             self._thread.join(timeout=5)
 
     def _loop(self) -> None:
-        # At once when starting: what an earlier process left waits for it.
+        # At once when starting: an earlier process may have left expired leases.
         not_before = 0.0
         while True:
             try:
@@ -76,13 +76,13 @@ class Sweeper:
         """Return jobs with expired leases to the queue; send a message to queues where jobs wait.
 
         Raises Unavailable where the database cannot be reached, or could not until now: leases are
-        old then because nobody could renew them, and the caller gives their owners time to do so.
+        old then because their owners could not renew them, and the caller gives them time to do so.
         """
         began = time.monotonic()
         with self.database.read() as session:
             expired = jobs.expired(session)
-        # A machine that slept, or a database that came back, finds every lease expired: only what
-        # its owner still has not renewed after a while, in which it could, is lost.
+        # After a suspended machine or an outage of the database every lease is expired: only one
+        # that its owner does not renew for a while, in which it could, is lost.
         self._seen = {lease: since for lease, since in self._seen.items() if lease in expired}
         for lease in expired:
             if lease not in self._seen:
@@ -92,11 +92,11 @@ class Sweeper:
         for lease, since in self._seen.items():
             if time.monotonic() - since >= self._renewal_seconds:
                 try:
-                    self._take_back(*lease, began)
+                    self._recover(*lease, began)
                 except Unavailable:
                     raise
                 except Exception:
-                    log.exception("lease not taken back", job_id=lease[0])
+                    log.exception("lost job not recovered", job_id=lease[0])
         self._notify()
         folder = celery_app.folder_of(self.settings)
         if folder is not None:
@@ -113,30 +113,30 @@ class Sweeper:
             log.warning("no queue message sent", error=error.detail)
 
     def _expire(self) -> None:
-        """Once an hour, checkpoints that are older than was asked for."""
+        """Once an hour, delete checkpoints that are older than the configured age."""
         days, now = self.settings.checkpoint_days, time.monotonic()
         if not days or now < self._expire_at:
             return
         self._expire_at = now + _EXPIRY_SECONDS
         with self.database.write() as session:
-            dropped = retention.expire_checkpoints(session, days)
-        for one in dropped:  # after the commit: no row may name files that are gone
-            self.store.delete_tree(one.prefix)
-        if dropped:
-            log.info("checkpoints expired", count=len(dropped))
+            unused = retention.expire_checkpoints(session, days)
+        for checkpoint in unused:  # after the commit: no row may name files that are gone
+            self.store.delete_tree(checkpoint.prefix)
+        if unused:
+            log.info("checkpoints expired", count=len(unused))
 
-    def _take_back(self, job_id: str, token: int, began: float) -> None:
+    def _recover(self, job_id: str, token: int, began: float) -> None:
         with self.database.write() as session:
-            job = jobs.hold_expired(session, job_id, token)
+            job = jobs.lock_expired(session, job_id, token)
             if job is None:  # renewed meanwhile, or another sweep has it
                 return
             if (waited := time.monotonic() - began) > self.settings.lease_seconds / 4:
                 raise Unavailable(f"the database kept the sweep waiting for {waited:.1f} s")
             owner = job.owner
-            detail = f"the worker {owner} stopped answering, {job.attempts} attempts in all"
+            detail = f"the worker {owner} stopped renewing its lease; attempt {job.attempts}"
             reason = FailureReason.WORKER_LOST
             job.takeovers += 1
-            status = jobs.give_back(session, job, token, reason, detail, free=False)
+            status = jobs.return_to_queue(session, job, token, reason, detail, free=False)
         log.warning(
             "lease expired",
             run_id=job.run_id,
@@ -146,9 +146,9 @@ class Sweeper:
             owner=owner,
             now=status,
         )
-        # What the lost attempt stored without recording it, and what it replaced of those before:
-        # there may be none after it. Its worker, should it wake, is fenced.
+        # Files that the lost attempt stored without recording them, or replaced, since no later
+        # attempt may follow. Its worker, should it resume, is fenced.
         with self.database.read() as session:
-            kept = program_events.keys_of(session, job.run_id)
+            recorded_keys = program_events.keys_of(session, job.run_id)
         for prefix in program_events.prefixes_up_to(job.run_id, job_id, token):
-            self.store.tidy(prefix, kept)
+            self.store.remove_except(prefix, recorded_keys)

@@ -22,13 +22,13 @@ SQLITE_BUSY_SECONDS = 30
 # PostgreSQL's. No transaction of ours waits for anything but the database.
 IDLE_IN_TRANSACTION_MS = 10_000
 LOCK_WAIT_MS = 20_000
-_AWAY = (OperationalError, InterfaceError)
-# SQLSTATEs that say "not now": a transaction that stood still, and a server that is a standby until
-# the failover is done.
-_PASSING = frozenset({"25P03", "25006"})
+_UNREACHABLE = (OperationalError, InterfaceError)
+# Transient SQLSTATEs: a transaction that was idle for too long, and a server that is a standby
+# until the failover is done.
+_TRANSIENT = frozenset({"25P03", "25006"})
 
-# A server that vanished without a word (a cable, a cloud's network) is an error within half a
-# minute, not after TCP's own two hours: leases are renewed over these connections. libpq's names.
+# A server that vanished silently (a cable, a cloud's network) is an error within half a minute, not
+# after TCP's two hours: leases are renewed over these connections. The names are libpq's.
 _PROMPT_FAILURE = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -39,7 +39,7 @@ _PROMPT_FAILURE = {
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time; SQLite, which has no such type, keeps it as text without the zone."""
+    """An aware UTC time; SQLite, which has no such type, stores it as text without the zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -82,8 +82,8 @@ class Database:
     """Sessions on one database.
 
     `read` and `write` give a session each; `write` commits at its end and rolls back on an error.
-    On SQLite a write takes the lock at its beginning, so that it never fails half-way for having
-    read first. Raises Unavailable where the database cannot be reached.
+    On SQLite a write takes the lock at its beginning, so that it never fails because it read first.
+    Raises Unavailable if the database cannot be reached.
     """
 
     def __init__(self, url: str) -> None:
@@ -108,7 +108,7 @@ class Database:
             session.commit()
 
     def dispose(self) -> None:
-        """Close every connection; one that a thread still uses, as soon as it is given back."""
+        """Close every connection; one that a thread still uses, as soon as it is returned."""
         event.listen(self.engine, "checkin", _close)
         self.engine.dispose()
 
@@ -122,8 +122,8 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        passing = getattr(error.orig, "sqlstate", None) in _PASSING
-        if not (isinstance(error, _AWAY) or passing or error.connection_invalidated):
+        transient = getattr(error.orig, "sqlstate", None) in _TRANSIENT
+        if not (isinstance(error, _UNREACHABLE) or transient or error.connection_invalidated):
             raise
         raise Unavailable("the database cannot be reached or is busy", error.orig) from error
     except PoolTimeout as error:
@@ -131,10 +131,10 @@ def _reachable() -> Iterator[None]:
 
 
 def _bound_waits(connection: Any, _record: Any) -> None:
-    """Let no client that vanished hold a row for hours, and none wait for it as long.
+    """Bound the time for which a vanished client locks a row, and others wait for it.
 
-    A worker that loses its network in the middle of a renewal holds the job's row until the server
-    ends the transaction, and the sweep cannot take the job back before.
+    A worker that loses its network in the middle of a renewal locks the job's row until the server
+    ends the transaction, and the sweep cannot take the job before that.
     """
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
@@ -143,7 +143,7 @@ def _bound_waits(connection: Any, _record: Any) -> None:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """Where SQLite keeps it; None of another database."""
+    """Return the path of a SQLite database; None for another kind."""
     parsed = make_url(url)
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 

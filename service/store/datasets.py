@@ -18,12 +18,12 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
 
 
 def names_blob(session: Session, key: str) -> bool:
-    """Whether some dataset has its rows there."""
+    """Return True if some dataset's rows are stored under `key`."""
     return session.exec(select(Dataset.id).where(Dataset.key == key)).first() is not None
 
 
 def list_datasets(session: Session, *, limit: int, after: str | None) -> tuple[list[Dataset], bool]:
-    """Newest first; and whether there are more."""
+    """Return datasets, newest first, and True if there are more."""
     statement = select(Dataset).where(Dataset.project_id == DEFAULT_PROJECT)
     if after is not None:
         statement = statement.where(Dataset.id < after)

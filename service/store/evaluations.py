@@ -1,4 +1,4 @@
-"""Queries on evaluations: those of a run's own job, and those asked for, in whatever state."""
+"""Queries on evaluations: those of a run's train job and requested ones, in any state."""
 
 from typing import NamedTuple
 
@@ -15,13 +15,13 @@ from service.store import jobs, merges
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Run
 
 
-class Found(NamedTuple):
-    """An evaluation. At least one of `row`, its predictions, and `task`, its order, is there."""
+class StoredEvaluation(NamedTuple):
+    """An evaluation: `row` with its predictions, `task` with its request, or both."""
 
     job: Job
     row: Evaluation | None
     task: EvaluationTask | None
-    """None for one that the run's train job made."""
+    """None for an evaluation by the run's train job."""
 
     @property
     def id(self) -> str:
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
     @property
     def is_superseded(self) -> bool:
-        """Whether it was made, and the run went back past the weights that it scored."""
+        """True if it succeeded, and the run was rewound past the weights that it scored."""
         return self.row is None and self.job.status == JobStatus.SUCCEEDED
 
 
@@ -38,48 +38,56 @@ def task_of(job: Job) -> EvaluationTask | None:
     return task if isinstance(task := jobs.task_of(job), EvaluationTask) else None
 
 
-def find(session: Session, run_id: str, evaluation: str) -> Found:
+def find(session: Session, run_id: str, evaluation: str) -> StoredEvaluation:
     """Raises NotFound."""
     row = session.get(Evaluation, evaluation)
     job = session.get(Job, EVALUATE.job_id(evaluation) if row is None else row.job_id)
     if job is None or job.run_id != run_id or (row is None and job.kind != EVALUATE.name):
         raise NotFound(f"run {run_id} has no evaluation {evaluation!r}")
-    return Found(job, row, task_of(job))
+    return StoredEvaluation(job, row, task_of(job))
 
 
-def all_of(session: Session, run_id: str) -> list[Found]:
-    """In the order in which they were asked for, or made by the run."""
-    made = session.exec(
+def all_of(session: Session, run_id: str) -> list[StoredEvaluation]:
+    """Return them in the order in which they were requested, or recorded by the run."""
+    recorded = session.exec(
         select(Evaluation, Job)
         .join(Job, col(Job.id) == col(Evaluation.job_id))
         .where(Evaluation.run_id == run_id)
     )
-    found = [Found(job, row, task_of(job)) for row, job in made]
-    known = {one.job.id for one in found}
-    asked = session.exec(select(Job).where(Job.run_id == run_id, Job.kind == EVALUATE.name))
-    found += [Found(job, None, task_of(job)) for job in asked if job.id not in known]
-    return sorted(found, key=lambda one: one.id)
+    evaluations = [StoredEvaluation(job, row, task_of(job)) for row, job in recorded]
+    recorded_jobs = {evaluation.job.id for evaluation in evaluations}
+    requested = session.exec(select(Job).where(Job.run_id == run_id, Job.kind == EVALUATE.name))
+    evaluations += [
+        StoredEvaluation(job, None, task_of(job))
+        for job in requested
+        if job.id not in recorded_jobs
+    ]
+    return sorted(evaluations, key=lambda evaluation: evaluation.id)
 
 
 def page(
     session: Session, run_id: str, *, limit: int, after: str | None
-) -> tuple[list[Found], bool]:
-    """Newest first, those older than the evaluation `after`; and whether there are more.
+) -> tuple[list[StoredEvaluation], bool]:
+    """Return those older than the evaluation `after`, newest first, and True if there are more.
 
-    A run has some dozens: they are read whole, since their ids come from two tables.
+    A run has some dozens: all are read, since their ids come from two tables.
     """
-    found = [one for one in reversed(all_of(session, run_id)) if after is None or one.id < after]
-    return found[:limit], len(found) > limit
+    evaluations = [
+        evaluation
+        for evaluation in reversed(all_of(session, run_id))
+        if after is None or evaluation.id < after
+    ]
+    return evaluations[:limit], len(evaluations) > limit
 
 
 def predictions(session: Session, run_id: str, evaluation: str) -> Evaluation:
-    """The row of an evaluation whose predictions are there. Raises NotFound, and Conflict else."""
-    found = find(session, run_id, evaluation)
-    if found.row is not None:
-        return found.row
-    status = JobStatus(found.job.status)
-    if found.is_superseded:
-        why = "was of weights that the run no longer has, having gone back past them: ask anew"
+    """Return the row of an evaluation that has predictions. Raises NotFound, Conflict."""
+    stored = find(session, run_id, evaluation)
+    if stored.row is not None:
+        return stored.row
+    status = JobStatus(stored.job.status)
+    if stored.is_superseded:
+        why = "scored weights past which the run was rewound; request a new one"
     elif status in RESTING:
         why = f"{status} before it had predictions"
     else:
@@ -88,9 +96,9 @@ def predictions(session: Session, run_id: str, evaluation: str) -> Evaluation:
 
 
 def adapter_step(session: Session, run: Run, job: Job) -> int:
-    """The optimizer step whose weights are in the run's adapter, which is there. `job` trained it.
+    """Return the optimizer step of the weights in the run's adapter, which `job` trained.
 
-    As the run's own evaluations say; where it has none, as the loop chooses the final weights.
+    It comes from the run's own evaluations; without any, from the choice of the final weights.
     """
     own = select(Evaluation.step).where(
         Evaluation.job_id == job.id,
@@ -114,7 +122,7 @@ class Weights(NamedTuple):
 
 
 def weight_files(session: Session, run_id: str, task: Task) -> list[Weights]:
-    """The adapter or merged model that `task` is about; none for the base model or none at all.
+    """Return the files of the adapter or merged model of `task`; none for the base model.
 
     Raises NotFound if it is gone.
     """
@@ -124,13 +132,13 @@ def weight_files(session: Session, run_id: str, task: Task) -> list[Weights]:
         return _merged_files(session, run_id, task.merge)
     if task.target == "adapter":
         rows = [session.get(Artifact, (run_id, name)) for name in ADAPTER_FILES]
-        found = [Weights(row.path, row.key, row.size, row.sha256) for row in rows if row]
-        if len(found) < len(ADAPTER_FILES):
-            raise NotFound("the run has no adapter any more")
-        return found
+        files = [Weights(row.path, row.key, row.size, row.sha256) for row in rows if row]
+        if len(files) < len(ADAPTER_FILES):
+            raise NotFound("the run's adapter was deleted")
+        return files
     checkpoint = session.get(Checkpoint, (run_id, task.step))
     if checkpoint is None:
-        raise NotFound(f"the checkpoint of step {task.step} is not kept any more")
+        raise NotFound(f"the checkpoint of step {task.step} was deleted")
     return [
         Weights(file["path"], f"{checkpoint.prefix}/{file['path']}", file["size"], file["sha256"])
         for file in checkpoint.files
@@ -142,6 +150,6 @@ def _merged_files(session: Session, run_id: str, name: str | None) -> list[Weigh
     assert name is not None
     merge = merges.find(session, run_id, name)
     if not merge.is_published:
-        raise NotFound(f"the model of the merge {merge.id} is not kept any more")
+        raise NotFound(f"the model of the merge {merge.id} was deleted")
     start = len(merged_path(merge.id))
     return [Weights(row.path[start:], row.key, row.size, row.sha256) for row in merge.files]

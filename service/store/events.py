@@ -1,4 +1,4 @@
-"""A run's events: numbered by the database, read as a list or followed."""
+"""Events of a run: numbered by the database, read as a list or as a stream."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class NewEvent(NamedTuple):
 
 
 def storable(value: Any) -> Any:
-    """`value` without the NULs in its texts, which PostgreSQL does not take."""
+    """Return `value` without NUL characters in its texts, which PostgreSQL rejects."""
     if isinstance(value, str):
         return value.replace("\0", "")
     if isinstance(value, dict):
@@ -32,7 +32,7 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
     """Add `events` in order; they carry the id of what the job produces beside the run.
 
     The run's row is locked until the commit, so numbers have no gaps and become visible in order:
-    a reader that has seen number n will never be shown a smaller one later.
+    after number n no reader ever sees a smaller one appear.
     """
     if not events:
         return
@@ -63,7 +63,7 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
 
 
 def page(session: Session, run_id: str, after: int, limit: int) -> list[Event]:
-    """Up to `limit` events numbered above `after`, oldest first."""
+    """Return up to `limit` events numbered above `after`, oldest first."""
     statement = (
         select(Event)
         .where(Event.run_id == run_id, Event.number > after)
@@ -74,6 +74,6 @@ def page(session: Session, run_id: str, after: int, limit: int) -> list[Event]:
 
 
 def newest(session: Session, run_ids: Sequence[str]) -> dict[str, int]:
-    """The number of the newest event of each of these runs; runs that are gone are left out."""
+    """Return the number of each run's newest event; deleted runs are omitted."""
     statement = select(Run.id, Run.event_count).where(col(Run.id).in_(run_ids))
     return dict(session.exec(statement).all())

@@ -1,4 +1,4 @@
-"""Idempotency-Key: a creating POST sent twice makes one thing.
+"""Idempotency-Key: a repeated POST returns the resource that the first one created.
 
 Source: draft-ietf-httpapi-idempotency-key-header.
 """
@@ -19,20 +19,23 @@ class IdempotencyKey(NamedTuple):
 
 
 def recall(session: Session, key: IdempotencyKey | None) -> str | None:
-    """The id that this request made before, if any. Raises InvalidRequest for another body."""
+    """Return the id of the resource that an earlier request with the key created, if any.
+
+    Raises InvalidRequest for another body.
+    """
     if key is None:
         return None
-    known = session.get(Idempotency, (key.owner, key.route, key.key))
-    if known is None:
+    stored = session.get(Idempotency, (key.owner, key.route, key.key))
+    if stored is None:
         return None
-    if known.body_hash != key.body_hash:
+    if stored.body_hash != key.body_hash:
         raise InvalidRequest(
             "this Idempotency-Key was used with another body; send the same body or a new key"
         )
-    return known.made_id
+    return stored.made_id
 
 
 def remember(session: Session, key: IdempotencyKey | None, made_id: str) -> None:
-    """To be called in the transaction that makes the thing; a concurrent twin fails its commit."""
+    """Store the key in the transaction that creates the resource; a concurrent commit fails."""
     if key is not None:
         session.add(Idempotency(**key._asdict(), made_id=made_id))

@@ -1,7 +1,7 @@
-"""What a user may ask of a job: cancel, pause, resume, retry.
+"""Requests of a user on a job: cancel, pause, resume, retry.
 
-Asking for what is so already, or asked for already, is no error; but a retry is of a failed run.
-`by` names who asks: it stands in the event of what comes of it. None where access is open.
+Repeating a request, or requesting the present state, is no error; but only a failed run can be
+retried. `by` names the requester, for the resulting event; None where access is open.
 """
 
 from sqlalchemy import update
@@ -15,26 +15,26 @@ from service.store.tables import Job
 
 
 def _lock(session: Session, job: Job) -> Job:
-    """The row as it is now, kept from its worker and the sweep until the commit."""
+    """Return the current row, locked against its worker and the sweep until the commit."""
     statement = select(Job).where(Job.id == job.id).with_for_update()
     return session.exec(statement.execution_options(populate_existing=True)).one()
 
 
-def _ask(session: Session, job: Job, request: JobRequest | None, by: str | None) -> None:
-    if job.request == request:  # asked for already: by whoever did so first
+def _request(session: Session, job: Job, request: JobRequest | None, by: str | None) -> None:
+    if job.request == request:  # requested already: the first requester stays
         return
-    asker = None if request is None else by
+    requester = None if request is None else by
     session.execute(
-        update(Job).where(col(Job.id) == job.id).values(request=request, requested_by=asker)
+        update(Job).where(col(Job.id) == job.id).values(request=request, requested_by=requester)
     )
     session.refresh(job)
 
 
 def cancel(session: Session, job: Job, by: str | None = None) -> None:
-    """Cancel a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
+    """Cancel a waiting job at once; request it of a running one's supervisor. Raises Conflict."""
     job = _lock(session, job)
     if job.status == JobStatus.RUNNING:
-        _ask(session, job, JobRequest.CANCEL, by)
+        _request(session, job, JobRequest.CANCEL, by)
     elif job.status != JobStatus.CANCELLED and not jobs.switch_status(
         session, job, JobStatus.CANCELLED, by=by
     ):
@@ -43,12 +43,12 @@ def cancel(session: Session, job: Job, by: str | None = None) -> None:
 
 
 def pause(session: Session, job: Job, by: str | None = None) -> None:
-    """Pause a waiting job at once; ask the supervisor of a running one. Raises Conflict."""
+    """Pause a waiting job at once; request it of a running one's supervisor. Raises Conflict."""
     job = _lock(session, job)
     if job.status == JobStatus.RUNNING:
         if job.request == JobRequest.CANCEL:
             raise Conflict("the run is being cancelled; it cannot be paused any more")
-        _ask(session, job, JobRequest.PAUSE, by)
+        _request(session, job, JobRequest.PAUSE, by)
     elif job.status != JobStatus.PAUSED and not jobs.switch_status(
         session, job, JobStatus.PAUSED, by=by
     ):
@@ -56,7 +56,7 @@ def pause(session: Session, job: Job, by: str | None = None) -> None:
 
 
 def resume(session: Session, job: Job, by: str | None = None) -> bool:
-    """Put a paused job back into the queue; take back a pause that has not happened yet.
+    """Return a paused job to the queue; withdraw a pause that has not happened yet.
 
     Returns True if it was queued now, so that a queue message is to be sent. Raises Conflict.
     """
@@ -65,7 +65,7 @@ def resume(session: Session, job: Job, by: str | None = None) -> bool:
         jobs.switch_status(session, job, JobStatus.QUEUED, sources=(JobStatus.PAUSED,), by=by)
         return True
     if job.status == JobStatus.RUNNING and job.request == JobRequest.PAUSE:
-        _ask(session, job, None, by)
+        _request(session, job, None, by)
     elif job.status == JobStatus.RUNNING and job.request == JobRequest.CANCEL:
         raise Conflict("the run is being cancelled; clone it to start anew")
     elif job.status == JobStatus.FAILED:
@@ -76,9 +76,9 @@ def resume(session: Session, job: Job, by: str | None = None) -> bool:
 
 
 def retry(session: Session, job: Job, by: str | None = None) -> None:
-    """Put a failed job back into the queue with all its attempts ahead of it. Raises Conflict.
+    """Return a failed job to the queue with all its attempts left. Raises Conflict.
 
-    Memory may be larger this time, so the batch is again what was asked for.
+    Memory may be larger this time, so the batch is again the requested one.
     """
     job = _lock(session, job)
     queued = jobs.switch_status(

@@ -1,4 +1,4 @@
-"""Jobs: who may work on one, and the one function that changes a status."""
+"""Jobs: claims, leases, and the one function that changes a status."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
     token: int
     attempt: int
     request_id: str | None = None
-    """The HTTP request that queued the job last."""
+    """Id of the HTTP request that queued the job last."""
 
 
 def create(
@@ -48,7 +48,7 @@ def create(
     by: str | None = None,
     params: dict[str, Any] | None = None,
 ) -> Job:
-    """A queued job, with the event that says so, and who asked for it where that is known."""
+    """Add a queued job with its status event, which names the requester `by` if known."""
     job = Job(
         id=new_id("job"),
         run_id=run_id,
@@ -84,7 +84,7 @@ def switch_status(
     job: Job,
     to: JobStatus,
     *,
-    held_token: int | None = None,
+    expected_token: int | None = None,
     sources: Collection[JobStatus] | None = None,
     why: Mapping[str, str] | None = None,
     by: str | None = None,
@@ -92,10 +92,10 @@ def switch_status(
 ) -> bool:
     """Change a job's status, guarded, and write the event in the same transaction.
 
-    Returns whether it changed: False where the job is in none of `sources` (default: every state
-    that the state machine allows), or where `held_token` is given and no longer stands. `values`
-    are further columns to set; `why`, and `by` (who asked for it), go into the event. This is the
-    only place that writes `status`.
+    Returns True if it changed; False if the job is in none of `sources` (default: every state that
+    the state machine allows), or if `expected_token` is not the current token. `values` are further
+    columns to set; `why`, and the requester `by`, go into the event. This is the only place that
+    writes `status`.
     """
     allowed = sources_of(to) if sources is None else sources_of(to) & set(sources)
     if values.get("failure_detail"):
@@ -107,7 +107,7 @@ def switch_status(
         values |= {"request": None, "requested_by": None}
     if to == JobStatus.QUEUED:
         values |= {"queued_at": db_now(), "finished_at": None}
-        # Where a worker or the sweep gives it back, it is still that request's job.
+        # If a worker or the sweep returns it to the queue, it still belongs to that request.
         if (request_id := request_context.request_id()) is not None:
             values["request_id"] = request_id
     statement = (
@@ -115,8 +115,8 @@ def switch_status(
         .where(col(Job.id) == job.id, col(Job.status).in_(list(allowed)))
         .values(status=to, **values)
     )
-    if held_token is not None:
-        statement = statement.where(col(Job.token) == held_token)
+    if expected_token is not None:
+        statement = statement.where(col(Job.token) == expected_token)
     if not session.execute(statement.returning(col(Job.id))).all():
         return False
     withdrawn = job_kind(job.kind).withdrawn_path(job.id)
@@ -179,7 +179,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
     run = session.get(Run, job.run_id, populate_existing=True)
     if run is None or run.deleted_at is not None:
         return None  # requested while the run was being deleted
-    taken = switch_status(
+    is_claimed = switch_status(
         session,
         job,
         JobStatus.RUNNING,
@@ -195,15 +195,15 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
         failure_reason=None,
         failure_detail=None,
     )
-    if not taken:
+    if not is_claimed:
         return None
     return Claim(job.id, job.run_id, job_kind(job.kind), job.token, job.attempts, job.request_id)
 
 
 def renew(session: Session, claim: Claim, lease_seconds: float) -> JobRequest | None:
-    """Extend the lease, an expired one too while the token stands; return what was asked.
+    """Extend the lease, also an expired one while the token is current; return a user's request.
 
-    Raises Fenced where the job is no longer this worker's.
+    Raises Fenced if the job is no longer this worker's.
     """
     statement = (
         update(Job)
@@ -215,15 +215,15 @@ def renew(session: Session, claim: Claim, lease_seconds: float) -> JobRequest | 
         .values(lease_expires_at=db_now(lease_seconds))
         .returning(col(Job.request))
     )
-    found = session.execute(statement).all()
-    if not found:
+    rows = session.execute(statement).all()
+    if not rows:
         raise Fenced(claim.job_id)
-    request: str | None = found[0][0]
+    request: str | None = rows[0][0]
     return None if request is None else JobRequest(request)
 
 
-def hold(session: Session, claim: Claim) -> Job:
-    """Lock the job's row for a write of its worker's. Raises Fenced where the token is stale."""
+def lock_for_worker(session: Session, claim: Claim) -> Job:
+    """Lock the job's row for a write of its worker. Raises Fenced if the token is stale."""
     statement = select(Job).where(
         Job.id == claim.job_id, Job.token == claim.token, Job.status == JobStatus.RUNNING
     )
@@ -233,14 +233,14 @@ def hold(session: Session, claim: Claim) -> Job:
     return job
 
 
-def give_back(
+def return_to_queue(
     session: Session, job: Job, token: int, reason: FailureReason, detail: str, *, free: bool
 ) -> JobStatus | None:
-    """End an attempt that came to nothing: back to the queue, or failed where too many did.
+    """End an attempt without a result: return the job to the queue, or fail it after too many.
 
-    A pending cancel or pause is honoured instead, in the name of who asked for it. `free` attempts
-    (a worker or a run that was told to stop) do not count. `job` is locked. Returns the new
-    status, or None where the token no longer stands.
+    A pending cancel or pause is honoured instead, in the name of its requester. `free` attempts
+    (the worker or run was told to stop) do not count. `job` must be locked. Returns the new status,
+    or None if the token is stale.
     """
     values: dict[str, Any] = {}
     to = JobStatus.QUEUED
@@ -264,13 +264,20 @@ def give_back(
         why = {"detail": detail} if free else {"reason": reason.value, "detail": detail}
     by = job.requested_by if to in (JobStatus.CANCELLED, JobStatus.PAUSED) else None
     changed = switch_status(
-        session, job, to, held_token=token, sources=(JobStatus.RUNNING,), why=why, by=by, **values
+        session,
+        job,
+        to,
+        expected_token=token,
+        sources=(JobStatus.RUNNING,),
+        why=why,
+        by=by,
+        **values,
     )
     return to if changed else None
 
 
 def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
-    """Running jobs whose lease has run out by the database's clock, with their tokens."""
+    """Return running jobs whose lease has expired by the database's clock, with their tokens."""
     statement = select(Job.id, Job.token).where(
         Job.status == JobStatus.RUNNING, col(Job.lease_expires_at) < db_now()
     )
@@ -294,8 +301,8 @@ def rewrite_expired_lease(session: Session, job_id: str) -> None:
     )
 
 
-def hold_expired(session: Session, job_id: str, token: int) -> Job | None:
-    """Lock a job whose lease has run out. None where it has not, or another has it locked."""
+def lock_expired(session: Session, job_id: str, token: int) -> Job | None:
+    """Lock a job whose lease has expired. None if it has not, or another transaction locks it."""
     statement = (
         select(Job)
         .where(
@@ -316,7 +323,7 @@ def is_queued(session: Session, job_id: str) -> bool:
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the job that waits longest in its queue; None where the job does not wait."""
+    """Return 1 for the job that waits longest in its queue; None if the job does not wait."""
     if job.status != JobStatus.QUEUED:
         return None
     rivals = names_in([job_kind(job.kind).queue])

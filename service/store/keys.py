@@ -1,4 +1,4 @@
-"""API keys: every query on them. Which are valid is decided by the database's clock."""
+"""API keys: every query on them. The database's clock decides which are valid."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,10 @@ from sqlmodel import Session, col, select
 from service.domain.access import KeyState, Role
 from service.domain.errors import NotFound
 from service.store.database import db_now
-from service.store.tables import DEFAULT_PROJECT, ApiKey, Project
+from service.store.tables import DEFAULT_PROJECT, ApiKey
 
 LAST_USE_SECONDS = 60
-"""So much may last_used_at be behind: writing it at every request would cost more than it says."""
+"""Precision of last_used_at: writing it at every request would be too expensive."""
 
 
 class Key(NamedTuple):
@@ -27,16 +27,6 @@ def _key(row: ApiKey, is_expired: bool | None) -> Key:
     if row.revoked_at is not None:
         return Key(row, KeyState.REVOKED)
     return Key(row, KeyState.EXPIRED if is_expired else KeyState.ACTIVE)
-
-
-def lock(session: Session) -> None:
-    """Make keys one at a time until the commit: what is asked for is compared with what is there.
-
-    On SQLite every write transaction does so already. On PostgreSQL rows that refer to the project
-    can still be inserted meanwhile.
-    """
-    statement = select(Project.id).where(Project.id == DEFAULT_PROJECT)
-    session.exec(statement.with_for_update(key_share=True)).one()
 
 
 def create(
@@ -61,37 +51,37 @@ def create(
 
 
 def find(session: Session, key_id: str) -> Key | None:
-    found = session.exec(_select.where(ApiKey.id == key_id)).one_or_none()
-    return None if found is None else _key(*found)
+    row = session.exec(_select.where(ApiKey.id == key_id)).one_or_none()
+    return None if row is None else _key(*row)
 
 
 def get(session: Session, key_id: str) -> Key:
     """Raises NotFound."""
-    found = find(session, key_id)
-    if found is None:
+    key = find(session, key_id)
+    if key is None:
         raise NotFound(f"there is no API key {key_id!r}")
-    return found
+    return key
 
 
-def named(session: Session, name: str) -> Key | None:
-    """The key of this name, whatever its state: no two ever have the same."""
-    found = session.exec(_select.where(ApiKey.name == name)).one_or_none()
-    return None if found is None else _key(*found)
+def find_by_name(session: Session, name: str) -> Key | None:
+    """Return the key of this name in any state: names are never reused."""
+    row = session.exec(_select.where(ApiKey.name == name)).one_or_none()
+    return None if row is None else _key(*row)
 
 
 def page(session: Session, *, limit: int | None, after: str | None) -> tuple[list[Key], bool]:
-    """Newest first, those older than the key `after`; and whether there are more."""
+    """Return keys older than `after`, newest first, and True if there are more."""
     statement = _select.order_by(col(ApiKey.id).desc())
     if after is not None:
         statement = statement.where(ApiKey.id < after)
     if limit is not None:
         statement = statement.limit(limit + 1)
-    found = [_key(*row) for row in session.exec(statement)]
-    return found[:limit], limit is not None and len(found) > limit
+    keys = [_key(*row) for row in session.exec(statement)]
+    return keys[:limit], limit is not None and len(keys) > limit
 
 
 def revoke(session: Session, key_id: str) -> Key:
-    """A key that was revoked before keeps the time of that. Raises NotFound."""
+    """Revoke a key; a revoked one keeps its revocation time. Raises NotFound."""
     session.execute(
         update(ApiKey)
         .where(
@@ -106,22 +96,22 @@ def revoke(session: Session, key_id: str) -> Key:
     return get(session, key_id)
 
 
-def any_made(session: Session) -> bool:
-    """Whether there ever was a key: one that is revoked or expired counts."""
+def has_any(session: Session) -> bool:
+    """Return True if there is a key, revoked and expired ones included."""
     return session.exec(select(ApiKey.id).limit(1)).first() is not None
 
 
-def any_usable(session: Session, role: Role = Role.VIEWER) -> bool:
-    """Whether a key that is active permits what `role` does."""
+def has_active(session: Session, role: Role = Role.VIEWER) -> bool:
+    """Return True if an active key has at least the permissions of `role`."""
     statement = select(ApiKey.id).where(
-        col(ApiKey.role).in_([one.value for one in Role if one >= role]),
+        col(ApiKey.role).in_([granted.value for granted in Role if granted >= role]),
         col(ApiKey.revoked_at).is_(None),
         or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > db_now()),
     )
     return session.exec(statement.limit(1)).first() is not None
 
 
-def note_use(session: Session, key_id: str) -> None:
+def record_use(session: Session, key_id: str) -> None:
     """Set last_used_at, unless another process did so within the last minute."""
     session.execute(
         update(ApiKey)

@@ -1,4 +1,4 @@
-"""Queries on merges, in whatever state, and on the files of those that are published."""
+"""Queries on merges, in any state, and on the files of published ones."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,13 @@ from service.store import jobs
 from service.store.tables import Artifact, Job
 
 
-class FoundMerge(NamedTuple):
-    """A merge. Its files are all there or none is."""
+class StoredMerge(NamedTuple):
+    """A merge. All of its files are stored, or none."""
 
     job: Job
     task: MergeTask
     files: list[Artifact]
-    """By path; none before the merged model is complete."""
+    """Sorted by path; empty until the merged model is complete."""
 
     @property
     def id(self) -> str:
@@ -31,7 +31,7 @@ class FoundMerge(NamedTuple):
 
     @property
     def is_superseded(self) -> bool:
-        """Whether it was made, and the run went back past the weights that were merged."""
+        """True if it succeeded, and the run was rewound past the merged weights."""
         return self.job.status == JobStatus.SUCCEEDED and not self.files
 
 
@@ -41,7 +41,7 @@ def task_of(job: Job) -> MergeTask | None:
 
 
 def files_of(session: Session, job: Job) -> list[Artifact]:
-    """The files of the model that a merge job made; its log is none of them."""
+    """Return the files of a merge job's model, without its log."""
     statement = select(Artifact).where(
         Artifact.run_id == job.run_id,
         Artifact.job_id == job.id,
@@ -55,21 +55,21 @@ def jobs_of(run_id: str) -> SelectOfScalar[Job]:
     return select(Job).where(Job.run_id == run_id, Job.kind == MERGE.name)
 
 
-def all_of(session: Session, run_id: str) -> list[FoundMerge]:
-    """The newest first; none that is deleted."""
+def all_of(session: Session, run_id: str) -> list[StoredMerge]:
+    """Return the merges that are not deleted, newest first."""
     statement = jobs_of(run_id).where(col(Job.deleted_at).is_(None))
     merge_jobs = session.exec(statement.order_by(col(Job.id).desc()))
-    return [_found(session, job) for job in list(merge_jobs)]
+    return [_stored(session, job) for job in list(merge_jobs)]
 
 
-def _found(session: Session, job: Job) -> FoundMerge:
+def _stored(session: Session, job: Job) -> StoredMerge:
     task = task_of(job)
     assert task is not None
-    return FoundMerge(job, task, files_of(session, job))
+    return StoredMerge(job, task, files_of(session, job))
 
 
-def find(session: Session, run_id: str, merge: str | None = None) -> FoundMerge:
-    """The merge of that id; None: the newest. Raises NotFound."""
+def find(session: Session, run_id: str, merge: str | None = None) -> StoredMerge:
+    """Return the merge of that id; None: the newest. Raises NotFound."""
     if merge is None:
         newest = next(iter(all_of(session, run_id)), None)
         if newest is None:
@@ -78,7 +78,7 @@ def find(session: Session, run_id: str, merge: str | None = None) -> FoundMerge:
     job = session.get(Job, MERGE.job_id(merge))
     if job is None or job.run_id != run_id or job.kind != MERGE.name or job.deleted_at:
         raise not_found(run_id, merge)
-    return _found(session, job)
+    return _stored(session, job)
 
 
 def not_found(run_id: str, merge: str | None) -> NotFound:
@@ -87,33 +87,33 @@ def not_found(run_id: str, merge: str | None) -> NotFound:
     return NotFound(f"run {run_id} has no merge {merge!r}")
 
 
-def same(session: Session, run_id: str, task: MergeTask) -> FoundMerge | None:
-    """The merge that makes, or has made, what `task` would; None where a new one is needed.
+def same(session: Session, run_id: str, task: MergeTask) -> StoredMerge | None:
+    """Return a published or unfinished merge of the same task; None if a new one is needed.
 
-    One that failed, was cancelled or is superseded makes it no more.
+    Merges that failed, were cancelled or are superseded do not count.
     """
-    for one in all_of(session, run_id):
-        if one.task == task and (one.is_published or one.job.status not in RESTING):
-            return one
+    for merge in all_of(session, run_id):
+        if merge.task == task and (merge.is_published or merge.job.status not in RESTING):
+            return merge
     return None
 
 
-def published(session: Session, run_id: str, merge: str | None = None) -> FoundMerge:
-    """A merge whose model is there, by default the newest merge. Raises NotFound, Conflict."""
-    found = find(session, run_id, merge)
-    if found.is_published:
-        return found
-    status = JobStatus(found.job.status)
-    if found.is_superseded:
-        why = "was of weights that the run no longer has, having gone back past them: ask anew"
+def published(session: Session, run_id: str, merge: str | None = None) -> StoredMerge:
+    """Return a published merge, by default the newest merge. Raises NotFound, Conflict."""
+    stored = find(session, run_id, merge)
+    if stored.is_published:
+        return stored
+    status = JobStatus(stored.job.status)
+    if stored.is_superseded:
+        why = "merged weights past which the run was rewound; request a new one"
     elif status in RESTING:
         why = f"{status} before it had a model"
     else:
         why = f"is {status}; its model comes at its end"
-    earlier = [one.id for one in all_of(session, run_id) if one.is_published]
-    if merge is None and earlier:
-        why += f" (an earlier one has a model: merge_id={earlier[0]})"
-    raise Conflict(f"the merge {found.id} {why}")
+    others = [earlier.id for earlier in all_of(session, run_id) if earlier.is_published]
+    if merge is None and others:
+        why += f" (an earlier one has a model: merge_id={others[0]})"
+    raise Conflict(f"the merge {stored.id} {why}")
 
 
 def weights_of(session: Session, job: Job) -> tuple[str | None, int | None]:
@@ -128,7 +128,7 @@ def weights_of(session: Session, job: Job) -> tuple[str | None, int | None]:
     return task.target, task.step
 
 
-def newest_published(session: Session, run_id: str) -> FoundMerge:
-    """The newest merge whose model is there. Raises NotFound, Conflict where there is none."""
-    there = (one for one in all_of(session, run_id) if one.is_published)
-    return next(there, None) or published(session, run_id)
+def newest_published(session: Session, run_id: str) -> StoredMerge:
+    """Return the newest published merge. Raises NotFound, Conflict if there is none."""
+    published_merges = (merge for merge in all_of(session, run_id) if merge.is_published)
+    return next(published_merges, None) or published(session, run_id)

@@ -1,4 +1,4 @@
-"""Bringing a database to the schema of this version."""
+"""Migration of a database to the schema of this version."""
 
 import time
 from collections.abc import Callable
@@ -22,8 +22,8 @@ log = structlog.get_logger()
 
 # Any number will do; two migrating processes must use the same one.
 _LOCK = 5_226_911_407
-# While a table waits to be altered, whoever reads it waits too, behind the one transaction (a
-# pg_dump, say) that holds it. So the wait is given up soon, and begun again after a pause for them.
+# While ALTER TABLE waits for a transaction that locks the table (a pg_dump, say), readers wait
+# behind it. So it gives up soon, and tries again after a pause for them.
 _TABLE_WAIT_MS = 5_000
 _PAUSE_SECONDS = 2.0
 _TRIES = 24
@@ -31,10 +31,10 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 def config() -> Config:
-    """Alembic's configuration for the migrations that were installed with this version."""
-    made = Config()
-    made.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    return made
+    """Return Alembic's configuration for the migrations of this version."""
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return configuration
 
 
 def upgrade(
@@ -45,8 +45,8 @@ def upgrade(
 ) -> None:
     """Migrate to `revision`. Several processes may call it at once: one works, the others wait.
 
-    `then` belongs to the same transaction: nobody sees the schema without what it does. It is
-    called anew in each try. Raises Unavailable, also where a table stays held for minutes.
+    `then` runs in the same transaction, so that nobody sees the schema without its effects; it is
+    called again in each try. Raises Unavailable, also if a table stays locked for minutes.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -58,7 +58,7 @@ def upgrade(
             if getattr(cause.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
                 raise
             log.warning(
-                "waiting for a table that another transaction holds",
+                "waiting for a table that another transaction locks",
                 statement=cause.statement,
                 open_transactions=_open_transactions(database),
                 tries_left=left,
@@ -75,53 +75,53 @@ def _upgrade(database: Database, revision: str, then: Callable[[Session], None])
             connection.execute(text("SET LOCAL lock_timeout = 0"))  # another migrates: wait
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             connection.execute(text(f"SET LOCAL lock_timeout = {_TABLE_WAIT_MS}"))
-        made = config()
-        made.attributes["connection"] = connection
-        command.upgrade(made, revision)
+        configuration = config()
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, revision)
         then(session)
 
 
 def _open_transactions(database: Database) -> list[str]:
-    """PostgreSQL's sessions that are in one, the longest first: one of them holds the table."""
+    """Return PostgreSQL's sessions in a transaction, oldest first: one of them locks the table."""
     with database.read() as session:
-        found = session.connection().execute(
+        transactions = session.connection().execute(
             text(
                 "SELECT pid, application_name, extract(epoch FROM now() - xact_start)::int "
                 "FROM pg_stat_activity WHERE datname = current_database() "
                 "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 5"
             )
         )
-        return [f"pid {pid} {name or '(no name)'}, for {age} s" for pid, name, age in found]
+        return [f"pid {pid} {name or '(no name)'}, for {age} s" for pid, name, age in transactions]
 
 
 def downgrade(database: Database, revision: str) -> None:
     with database.write() as session:
-        made = config()
-        made.attributes["connection"] = session.connection()
-        command.downgrade(made, revision)
+        configuration = config()
+        configuration.attributes["connection"] = session.connection()
+        command.downgrade(configuration, revision)
 
 
 class Schema(StrEnum):
-    """How a database's schema stands to this version's."""
+    """State of a database's schema compared with this version's."""
 
     CURRENT = "current"
     BEHIND = "behind"
-    """Empty, or an older version's: `upgrade` brings it here."""
+    """Empty, or an older version's: `upgrade` migrates it."""
     AHEAD = "ahead"
-    """It has a revision that this version does not know: a newer one has migrated it."""
+    """It has a revision unknown to this version: a newer one has migrated it."""
 
 
 def schema(database: Database) -> Schema:
     """Raises Unavailable."""
     with database.read() as session:
-        found = set(MigrationContext.configure(session.connection()).get_current_heads())
+        heads = set(MigrationContext.configure(session.connection()).get_current_heads())
     script = ScriptDirectory.from_config(config())
-    if found == set(script.get_heads()):
+    if heads == set(script.get_heads()):
         return Schema.CURRENT
-    known = {revision.revision for revision in script.walk_revisions()}
-    return Schema.BEHIND if found <= known else Schema.AHEAD
+    revisions = {revision.revision for revision in script.walk_revisions()}
+    return Schema.BEHIND if heads <= revisions else Schema.AHEAD
 
 
 def is_current(database: Database) -> bool:
-    """Whether the schema is the one that this version expects."""
+    """Return True if the schema is the one that this version expects."""
     return schema(database) is Schema.CURRENT

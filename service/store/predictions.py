@@ -1,4 +1,4 @@
-"""Queries on predictions of texts, in whatever state."""
+"""Queries on predictions of texts, in any state."""
 
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ from service.store import jobs
 from service.store.tables import Artifact, Job
 
 
-class FoundPrediction(NamedTuple):
+class StoredPrediction(NamedTuple):
     job: Job
     task: PredictionTask
     file: Artifact | None
-    """The scores; None before they are there."""
+    """File of the scores; None until it is stored."""
 
     @property
     def id(self) -> str:
@@ -33,21 +33,21 @@ def task_of(job: Job) -> PredictionTask | None:
     return task if isinstance(task := jobs.task_of(job), PredictionTask) else None
 
 
-def find(session: Session, run_id: str, prediction: str) -> FoundPrediction:
+def find(session: Session, run_id: str, prediction: str) -> StoredPrediction:
     """Raises NotFound."""
     job = session.get(Job, PREDICT.job_id(prediction))
     if job is None or job.run_id != run_id or job.kind != PREDICT.name:
         raise NotFound(f"run {run_id} has no predictions {prediction!r}")
     task = task_of(job)
     assert task is not None
-    return FoundPrediction(
+    return StoredPrediction(
         job, task, session.get(Artifact, (run_id, PREDICT.path(job.id, PREDICTIONS_FILE)))
     )
 
 
 class ListedPrediction(NamedTuple):
     job: Job
-    """Without its params, which hold the texts."""
+    """Loaded without its params, which hold the texts."""
     order: PredictionOrder
 
     @property
@@ -58,7 +58,7 @@ class ListedPrediction(NamedTuple):
 def page(
     session: Session, run_id: str, *, limit: int, after: str | None
 ) -> tuple[list[ListedPrediction], bool]:
-    """Newest first, those older than the predictions `after`; and whether there are more."""
+    """Return predictions older than `after`, newest first, and True if there are more."""
     params = col(Job.params)
     order = {
         "target": params["target"].as_string(),
@@ -77,8 +77,8 @@ def page(
     )
     if after is not None:
         statement = statement.where(col(Job.id) < PREDICT.job_id(after))
-    found = [
+    predictions = [
         ListedPrediction(job, PredictionOrder.model_validate(dict(zip(order, values, strict=True))))
         for job, *values in session.execute(statement.limit(limit + 1))
     ]
-    return found[:limit], len(found) > limit
+    return predictions[:limit], len(predictions) > limit

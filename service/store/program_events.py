@@ -1,4 +1,4 @@
-"""Writing what a program said, fenced by its worker's token, each line once."""
+"""Record a program's events, fenced by its worker's token, each line once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,12 +26,12 @@ from service.domain.merge import merged_path
 from service.store import events, jobs, merges
 from service.store.events import NewEvent
 from service.store.jobs import Claim
-from service.store.rewind import Dropped, rewind
+from service.store.rewind import UnusedFiles, rewind
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
 
 
 def prefix(run_id: str, job_id: str, token: int) -> str:
-    """Where an attempt's files lie in the artifact store: no two attempts share a place."""
+    """Return the prefix of an attempt's files in the artifact store; no two attempts share one."""
     return f"runs/{run_id}/{job_id}/{token}"
 
 
@@ -40,33 +40,31 @@ def prefix_of(claim: Claim) -> str:
 
 
 def prefixes_up_to(run_id: str, job_id: str, token: int) -> list[str]:
-    """The same for an attempt and the job's earlier ones, for whoever tidies up after it.
+    """Return the prefixes of an attempt and the job's earlier ones; none for token 0.
 
-    Of token 0, which is nobody's, there are none.
-
-    A later one's files are none of this one's business: its worker may have lost the job without
-    knowing it yet.
+    Later attempts are left out: whoever deletes unrecorded files may have lost the job to one of
+    them without knowing it yet.
     """
-    return [prefix(run_id, job_id, one) for one in range(1, token + 1)]
+    return [prefix(run_id, job_id, earlier) for earlier in range(1, token + 1)]
 
 
-def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[Dropped]:
-    """Record `lines` in order; those that were recorded before are passed over.
+def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[UnusedFiles]:
+    """Record `lines` in order, skipping those that were recorded before.
 
-    The files that they name must lie in the store under `prefix_of(claim)` already. Returns the
-    checkpoints, and evaluations, that are no longer kept. Raises Fenced where the job is no longer
-    this worker's, and RuntimeError where a program says what one of its kind may not.
+    Their files must be in the store under `prefix_of(claim)` already. Returns the files that no row
+    names any more. Raises Fenced if the job is no longer this worker's, and RuntimeError for an
+    event that a program of this kind may not emit.
     """
-    job = jobs.hold(session, claim)
+    job = jobs.lock_for_worker(session, claim)
     new = [line for line in lines if line.seq > job.shipped_seq]
     if not new:
         return []
-    dropped: list[Dropped] = []
+    unused: list[UnusedFiles] = []
     kind = job_kind(job.kind)
     for line in new:
         if not kind.accepts(line):
             raise RuntimeError(f"a program of kind {kind.name} may not emit a {line.type} event")
-        dropped += _apply(session, claim, job, line)
+        unused += _apply(session, claim, job, line)
     job.shipped_seq = new[-1].seq
     session.add(job)
     session.flush()
@@ -76,9 +74,9 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
         if not isinstance(line, Progress | FailureEvent)
     ]
     events.append(session, claim.run_id, claim.job_id, visible)
-    # Gone back past a step and saved it again within one batch: its place is in use once more.
+    # Rewound past a step and saved it again within one batch: its prefix is in use again.
     used = set(session.exec(select(Checkpoint.prefix).where(Checkpoint.run_id == claim.run_id)))
-    return [checkpoint for checkpoint in dropped if checkpoint.prefix not in used]
+    return [checkpoint for checkpoint in unused if checkpoint.prefix not in used]
 
 
 def _public(line: ProgramEvent) -> dict[str, Any]:
@@ -90,7 +88,7 @@ def _public(line: ProgramEvent) -> dict[str, Any]:
     return data
 
 
-def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list[Dropped]:
+def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list[UnusedFiles]:
     match line:
         case PhaseEvent():
             job.phase = line.phase
@@ -99,7 +97,7 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
             job.samples_per_second = line.samples_per_second
             job.eta_seconds = line.eta_seconds
             if line.gpu_memory_bytes is not None:
-                # A program that is started again with a smaller batch begins at nothing.
+                # A program that is restarted with a smaller batch begins at 0.
                 job.gpu_memory_bytes = max(job.gpu_memory_bytes or 0, line.gpu_memory_bytes)
         case MetricsEvent():
             job.metrics = job.metrics | line.values
@@ -138,14 +136,16 @@ def _put_metric(
     )
 
 
-def put_artifact(session: Session, claim: Claim, file: FileEntry, place: str | None = None) -> None:
+def put_artifact(
+    session: Session, claim: Claim, file: FileEntry, stored_path: str | None = None
+) -> None:
     """Make a file of the store visible under its path; a newer attempt's replaces an older's.
 
-    It lies in the store under `place` (default: its path) below the attempt's prefix.
+    It lies in the store under `stored_path` (default: its path) below the attempt's prefix.
     """
-    known = session.get(Artifact, (claim.run_id, file.path))
-    if known is not None:
-        session.delete(known)
+    existing = session.get(Artifact, (claim.run_id, file.path))
+    if existing is not None:
+        session.delete(existing)
         session.flush()
     session.add(
         Artifact(
@@ -153,7 +153,7 @@ def put_artifact(session: Session, claim: Claim, file: FileEntry, place: str | N
             path=file.path,
             job_id=claim.job_id,
             token=claim.token,
-            key=f"{prefix_of(claim)}/{place or file.path}",
+            key=f"{prefix_of(claim)}/{stored_path or file.path}",
             size=file.size,
             sha256=file.sha256,
         )
@@ -161,35 +161,35 @@ def put_artifact(session: Session, claim: Claim, file: FileEntry, place: str | N
 
 
 def _put_merged(session: Session, claim: Claim, job: Job, line: MergedEvent) -> None:
-    """Make a merged model visible, all its files at once; an earlier attempt's go."""
+    """Make a merged model visible, all its files at once, instead of an earlier attempt's."""
     for old in merges.files_of(session, job):
         session.delete(old)
     session.flush()
     merge = claim.kind.result_id(job.id)
     for file in line.files:
-        shown = file.model_copy(update={"path": merged_path(merge, file.path)})
-        put_artifact(session, claim, shown, f"{line.path}/{file.path}")
+        visible = file.model_copy(update={"path": merged_path(merge, file.path)})
+        put_artifact(session, claim, visible, f"{line.path}/{file.path}")
     job.metrics = line.comparison.figures
 
 
 def _put_checkpoint(
     session: Session, claim: Claim, job: Job, line: CheckpointEvent
-) -> list[Dropped]:
-    """Record a checkpoint and take away the rows that save_total_limit no longer keeps."""
-    known = list(
+) -> list[UnusedFiles]:
+    """Record a checkpoint and delete the rows beyond save_total_limit."""
+    existing = list(
         session.exec(
             select(Checkpoint)
             .where(Checkpoint.run_id == claim.run_id)
             .order_by(col(Checkpoint.step))
         )
     )
-    replaced = [old for old in known if old.step == line.step]
-    if not known or line.step > known[-1].step:
+    replaced = [old for old in existing if old.step == line.step]
+    if not existing or line.step > existing[-1].step:
         job.attempts_since_checkpoint = 0
     for old in replaced:
         session.delete(old)
     session.flush()
-    place = f"{prefix_of(claim)}/{line.path}"
+    checkpoint_prefix = f"{prefix_of(claim)}/{line.path}"
     session.add(
         Checkpoint(
             run_id=claim.run_id,
@@ -198,7 +198,7 @@ def _put_checkpoint(
             token=claim.token,
             epoch=line.epoch,
             metrics=line.metrics,
-            prefix=place,
+            prefix=checkpoint_prefix,
             files=[file.model_dump() for file in line.files],
             size=sum(file.size for file in line.files),
         )
@@ -211,26 +211,30 @@ def _put_checkpoint(
     )
     run = session.get_one(Run, claim.run_id)
     limit: int = run.spec["training"]["save_total_limit"]
-    others = [old for old in known if old.step not in (line.step, line.best_step)]
+    others = [old for old in existing if old.step not in (line.step, line.best_step)]
     best_is_other = line.best_step is not None and line.best_step != line.step
     keep = max(0, limit - 1 - int(best_is_other))
     surplus = others[: max(0, len(others) - keep)]
     for old in surplus:
         session.delete(old)
-    # A step saved twice by one attempt lies where it lay: its files are the new ones.
-    gone = [old for old in replaced if old.prefix != place] + surplus
-    return [Dropped(old.prefix, old.step) for old in gone]
+    # A step saved twice by one attempt has one prefix: its files are the new ones.
+    removed = [old for old in replaced if old.prefix != checkpoint_prefix] + surplus
+    return [UnusedFiles(old.prefix, old.step) for old in removed]
 
 
 def steps_of(session: Session, run_id: str) -> set[int]:
-    """The steps of the checkpoints that are kept."""
+    """Return the steps of the stored checkpoints."""
     return set(session.exec(select(Checkpoint.step).where(Checkpoint.run_id == run_id)))
 
 
 def keys_of(session: Session, run_id: str) -> set[str]:
-    """The keys of all files of the run that a row names."""
+    """Return the keys of all files of the run that a row names."""
     checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run_id))
-    keys = {f"{one.prefix}/{file['path']}" for one in checkpoints for file in one.files}
+    keys = {
+        f"{checkpoint.prefix}/{file['path']}"
+        for checkpoint in checkpoints
+        for file in checkpoint.files
+    }
     keys |= set(session.exec(select(Artifact.key).where(Artifact.run_id == run_id)))
     return keys | set(session.exec(select(Evaluation.key).where(Evaluation.run_id == run_id)))
 

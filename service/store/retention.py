@@ -1,4 +1,4 @@
-"""What is kept and for how long: every query on deleting, on the quota, on garbage."""
+"""Retention: every query on deletion, the storage quota, expiry and garbage collection."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ from service.domain.errors import Conflict, NotFound
 from service.domain.job_kinds import MERGE, job_kind
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, JobStatus
-from service.store import events, jobs, merges, program_events, promotions, runs
+from service.store import events, jobs, merges, program_events, projects, promotions, runs
 from service.store.database import db_now
 from service.store.events import NewEvent
-from service.store.rewind import Dropped
+from service.store.rewind import UnusedFiles
 from service.store.tables import (
     DEFAULT_PROJECT,
     Artifact,
@@ -30,27 +30,27 @@ from service.store.tables import (
 )
 
 _DAY = 24 * 3600
-_AT_ONCE = 1000  # values of one statement; PostgreSQL takes 65,535
+_BATCH_SIZE = 1000  # values of one statement; PostgreSQL takes 65,535
 
 
 # -- deleting a run --------------------------------------------------------------------------------
 
 
 def begin_delete(session: Session, run_id: str, by: str | None) -> None:
-    """Hide the run and cancel what waits, so that nobody takes it up while its files go.
+    """Hide the run and cancel its waiting jobs, so that no worker claims one meanwhile.
 
-    May be called again. Raises NotFound, and Conflict while a worker has one of its jobs or a name
-    is its own.
+    May be called again. Raises NotFound, and Conflict while one of its jobs runs or it is promoted
+    under a name.
     """
     run = session.get(Run, run_id)
     if run is None or run.project_id != DEFAULT_PROJECT:
         raise NotFound(f"there is no run {run_id!r}")
-    promotions.lock(session)
+    projects.lock(session)
     if names := promotions.names_of(session, [run_id]).get(run_id):
         raise Conflict(
             f"the run has the name {', '.join(names)}: promote another run under it first"
         )
-    _put_to_rest(session, run_id, by)
+    _cancel_waiting_jobs(session, run_id, by)
     session.execute(
         update(Run)
         .where(col(Run.id) == run_id, col(Run.deleted_at).is_(None))
@@ -61,41 +61,41 @@ def begin_delete(session: Session, run_id: str, by: str | None) -> None:
 def finish_delete(session: Session, run_id: str) -> None:
     """Remove every row of a run whose files are gone.
 
-    Raises Conflict where a worker took up one of its jobs meanwhile.
+    Raises Conflict if a worker has claimed one of its jobs meanwhile.
     """
-    found = _put_to_rest(session, run_id, None)
-    made = [run_id, *(job.id for job in found)]
-    made += [job_kind(job.kind).result_id(job.id) for job in found]
-    for first in range(0, len(made), _AT_ONCE):
-        some = made[first : first + _AT_ONCE]
-        session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(some)))
+    deleted_jobs = _cancel_waiting_jobs(session, run_id, None)
+    result_ids = [run_id, *(job.id for job in deleted_jobs)]
+    result_ids += [job_kind(job.kind).result_id(job.id) for job in deleted_jobs]
+    for first in range(0, len(result_ids), _BATCH_SIZE):
+        batch = result_ids[first : first + _BATCH_SIZE]
+        session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(batch)))
     models = (Event, Metric, Checkpoint, Artifact, Evaluation, Promotion, Job)
     for model in models:  # those that refer to others first
         session.execute(delete(model).where(col(model.run_id) == run_id))
     session.execute(delete(Run).where(col(Run.id) == run_id))
 
 
-def _put_to_rest(session: Session, run_id: str, by: str | None) -> list[Job]:
-    """Lock the run's jobs, cancel those that wait; return them. Raises Conflict if one runs."""
+def _cancel_waiting_jobs(session: Session, run_id: str, by: str | None) -> list[Job]:
+    """Lock the run's jobs and cancel the waiting ones; return all. Raises Conflict if one runs."""
     statement = select(Job).where(Job.run_id == run_id).order_by(col(Job.id)).with_for_update()
-    # Not `params`: of predictions they hold the texts.
+    # Without `params`: those of predictions hold the texts.
     needed: list[Any] = [Job.run_id, Job.kind, Job.status]
     statement = statement.options(load_only(*needed))
-    found = list(session.exec(statement.execution_options(populate_existing=True)))
-    for job in found:
+    run_jobs = list(session.exec(statement.execution_options(populate_existing=True)))
+    for job in run_jobs:
         if job.status == JobStatus.RUNNING:
             kind = job_kind(job.kind)
             what = "run" if kind.trains else f"{kind.name} job {job.id} of the run"
             raise Conflict(f"the {what} is running: cancel it and wait until it has stopped")
-    for job in found:
+    for job in run_jobs:
         if job.status not in RESTING:
             why = {"detail": "the run is being deleted"}
             jobs.switch_status(session, job, JobStatus.CANCELLED, by=by, why=why)
-    return found
+    return run_jobs
 
 
-def half_deleted(session: Session) -> list[str]:
-    """Runs whose deletion was begun and has not come to its end."""
+def unfinished_deletions(session: Session) -> list[str]:
+    """Return the ids of runs whose deletion has begun and not finished."""
     statement = select(Run.id).where(col(Run.deleted_at).is_not(None)).order_by(col(Run.id))
     return list(session.exec(statement))
 
@@ -104,18 +104,18 @@ def half_deleted(session: Session) -> list[str]:
 
 
 def begin_delete_merge(session: Session, run_id: str, merge: str, by: str | None) -> Job:
-    """Hide a merge, so that nobody takes its model up while its files go.
+    """Hide a merge, so that no job uses its model while files are deleted.
 
-    May be called again until `finish_delete_merge` was. Raises NotFound, and Conflict while it, or
-    what uses its model, waits or runs.
+    May be called again until `finish_delete_merge` was. Raises NotFound, and Conflict while the
+    merge, or a job that uses its model, waits or runs.
     """
     job_id = MERGE.job_id(merge)
     merge_id = MERGE.result_id(job_id)
     of_run = merges.jobs_of(run_id)
     has_files = col(Job.id).in_(select(Artifact.job_id).where(Artifact.run_id == run_id))
-    there = of_run.where(Job.id == job_id, or_(col(Job.deleted_at).is_(None), has_files))
-    # The job before the run, as its worker would. Whoever asks for something locks the run.
-    job = session.exec(there.with_for_update()).one_or_none()
+    visible = of_run.where(Job.id == job_id, or_(col(Job.deleted_at).is_(None), has_files))
+    # The job before the run, as its worker locks them. A request for a job locks the run.
+    job = session.exec(visible.with_for_update()).one_or_none()
     run = select(Run.id).where(Run.id == run_id).with_for_update()
     if job is None or session.exec(run).one_or_none() is None:
         raise merges.not_found(run_id, merge)
@@ -132,30 +132,30 @@ def begin_delete_merge(session: Session, run_id: str, merge: str, by: str | None
         deleted = update(Job).where(col(Job.id) == job_id).values(deleted_at=db_now())
         session.execute(deleted)
         session.execute(delete(Idempotency).where(col(Idempotency.made_id) == merge_id))
-        said = {"message": f"the merged model {merge_id} is deleted"}
-        said |= {} if by is None else {"by": by}
-        events.append(session, run_id, job_id, [NewEvent("log", said)])
+        data = {"message": f"the merged model {merge_id} is deleted"}
+        data |= {} if by is None else {"by": by}
+        events.append(session, run_id, job_id, [NewEvent("log", data)])
     return job
 
 
 def finish_delete_merge(session: Session, job: Job) -> None:
-    """Remove the rows of a merge's files, which are gone."""
+    """Remove the rows of a merge's files, which are deleted already."""
     session.execute(delete(Artifact).where(col(Artifact.job_id) == job.id))
 
 
 def _users_of(session: Session, merge: Job) -> list[str]:
-    """The evaluations and predictions, not at their end, of the model that a merge made."""
+    """Return the ids of unfinished evaluations and predictions of a merge's model."""
     statement = select(Job.id, Job.kind).where(
         Job.run_id == merge.run_id,
         col(Job.status).not_in(list(RESTING)),
         col(Job.params)["merge"].as_string() == MERGE.result_id(merge.id),
     )
-    found = session.exec(statement.order_by(col(Job.id)))
-    return [job_kind(kind).result_id(job_id) for job_id, kind in found]
+    users = session.exec(statement.order_by(col(Job.id)))
+    return [job_kind(kind).result_id(job_id) for job_id, kind in users]
 
 
-def half_deleted_merges(session: Session) -> list[Job]:
-    """Those whose deletion was begun and has not come to its end."""
+def unfinished_merge_deletions(session: Session) -> list[Job]:
+    """Return the jobs of merges whose deletion has begun and not finished."""
     has_files = col(Job.id).in_(select(Artifact.job_id))
     begun = select(Job).where(col(Job.deleted_at).is_not(None), has_files)
     return list(session.exec(begun.order_by(col(Job.id))))
@@ -165,22 +165,22 @@ def half_deleted_merges(session: Session) -> list[Job]:
 
 
 def used_bytes(session: Session) -> int:
-    """Bytes of all files that rows name; one that several name counts once."""
+    """Return the bytes of all files that rows name; a file of several rows counts once."""
     files = union(
         select(Artifact.key, Artifact.size),
         select(Evaluation.key, Evaluation.size),
         select(Dataset.key, Dataset.size),
     ).subquery()
     single = session.execute(select(func.coalesce(func.sum(files.c.size), 0))).scalar_one()
-    kept = session.execute(select(func.coalesce(func.sum(Checkpoint.size), 0))).scalar_one()
-    return int(single) + int(kept)
+    checkpoints = session.execute(select(func.coalesce(func.sum(Checkpoint.size), 0))).scalar_one()
+    return int(single) + int(checkpoints)
 
 
-def expire_checkpoints(session: Session, days: float) -> list[Dropped]:
-    """Take away the rows of checkpoints older than that, with an event; the files are the caller's.
+def expire_checkpoints(session: Session, days: float) -> list[UnusedFiles]:
+    """Delete the rows of checkpoints older than `days`, with an event; return their files.
 
-    Only of runs that nothing is to be done with any more; of a failed one the newest stays, since a
-    retry goes on from it.
+    Only of runs without an unfinished job; the newest of a failed run stays, since a retry resumes
+    from it. The caller deletes the files after the commit.
     """
     waits = select(Job.run_id).where(col(Job.status).not_in(list(RESTING)))
     statement = (
@@ -193,48 +193,48 @@ def expire_checkpoints(session: Session, days: float) -> list[Dropped]:
         )
         .order_by(col(Checkpoint.run_id), col(Checkpoint.step))
     )
-    gone: dict[str, list[Checkpoint]] = {}
+    expired: dict[str, list[Checkpoint]] = {}
     trained: dict[str, Job] = {}
     for checkpoint, job in session.exec(statement):
-        gone.setdefault(checkpoint.run_id, []).append(checkpoint)
+        expired.setdefault(checkpoint.run_id, []).append(checkpoint)
         trained[checkpoint.run_id] = job
-    dropped = []
-    for run_id, found in gone.items():
+    unused = []
+    for run_id, checkpoints in expired.items():
         if trained[run_id].status == JobStatus.FAILED:
             newest = select(func.max(Checkpoint.step)).where(Checkpoint.run_id == run_id)
             last = session.exec(newest).one()
-            found = [one for one in found if one.step != last]
-        if not found:
+            checkpoints = [checkpoint for checkpoint in checkpoints if checkpoint.step != last]
+        if not checkpoints:
             continue
-        for one in found:
-            session.delete(one)
-        steps = ", ".join(str(one.step) for one in found)
-        said = {"message": f"checkpoints older than {days:g} days were removed, of steps {steps}"}
-        events.append(session, run_id, trained[run_id].id, [NewEvent("log", said)])
-        dropped += [Dropped(one.prefix, one.step) for one in found]
-    return dropped
+        for checkpoint in checkpoints:
+            session.delete(checkpoint)
+        steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
+        data = {"message": f"checkpoints older than {days:g} days were removed, of steps {steps}"}
+        events.append(session, run_id, trained[run_id].id, [NewEvent("log", data)])
+        unused += [UnusedFiles(checkpoint.prefix, checkpoint.step) for checkpoint in checkpoints]
+    return unused
 
 
 # -- garbage ---------------------------------------------------------------------------------------
 
 
-class Named(NamedTuple):
+class FileRow(NamedTuple):
     """A row that names files of the store."""
 
-    what: str
-    """For people: checkpoint 6 of run_…"""
+    label: str
+    """Description for users: checkpoint 6 of run_…"""
     keys: tuple[str, ...]
     run_id: str | None
-    """None for a dataset, whose row stays: runs were trained on it."""
+    """None for a dataset, whose row is never deleted: runs were trained on it."""
     table: type[Checkpoint | Artifact | Evaluation | Dataset]
     identity: tuple[Any, ...]
-    """Its primary key."""
+    """Primary key."""
 
 
-def named(session: Session) -> list[Named]:
-    """Every row that names files."""
-    found = [
-        Named(
+def file_rows(session: Session) -> list[FileRow]:
+    """Return every row that names files."""
+    rows = [
+        FileRow(
             f"checkpoint {row.step} of {row.run_id}",
             tuple(f"{row.prefix}/{file['path']}" for file in row.files),
             row.run_id,
@@ -248,40 +248,42 @@ def named(session: Session) -> list[Named]:
         if (model := merged_folder(artifact.path)) is not None:
             models.setdefault((artifact.run_id, model), []).append(artifact.key)
             continue
-        what = f"{artifact.path} of {artifact.run_id}"
+        label = f"{artifact.path} of {artifact.run_id}"
         identity = (artifact.run_id, artifact.path)
-        found.append(Named(what, (artifact.key,), artifact.run_id, Artifact, identity))
-    for (run_id, model), keys in models.items():  # a merged model is all of its files
-        what = f"{model.rstrip('/')} of {run_id}"
-        found.append(Named(what, tuple(keys), run_id, Artifact, (run_id, model)))
-    for one in session.exec(select(Evaluation)):
-        what = f"predictions of {one.id} of {one.run_id}"
-        found.append(Named(what, (one.key,), one.run_id, Evaluation, (one.id,)))
+        rows.append(FileRow(label, (artifact.key,), artifact.run_id, Artifact, identity))
+    for (run_id, model), paths in models.items():  # a merged model is all of its files
+        label = f"{model.rstrip('/')} of {run_id}"
+        rows.append(FileRow(label, tuple(paths), run_id, Artifact, (run_id, model)))
+    for evaluation in session.exec(select(Evaluation)):
+        label = f"predictions of {evaluation.id} of {evaluation.run_id}"
+        rows.append(
+            FileRow(label, (evaluation.key,), evaluation.run_id, Evaluation, (evaluation.id,))
+        )
     for dataset in session.exec(select(Dataset)):
-        what = f"dataset {dataset.id}"
-        found.append(Named(what, (dataset.key,), None, Dataset, (dataset.id,)))
-    return found
+        label = f"dataset {dataset.id}"
+        rows.append(FileRow(label, (dataset.key,), None, Dataset, (dataset.id,)))
+    return rows
 
 
-def at_work(session: Session) -> tuple[set[str], set[str]]:
-    """Of the jobs that workers have: their runs, and the prefixes that they store files under."""
-    found = list(session.exec(select(Job).where(Job.status == JobStatus.RUNNING)))
-    prefixes = {f"{program_events.prefix(one.run_id, one.id, one.token)}/" for one in found}
-    return {one.run_id for one in found}, prefixes
+def running_jobs(session: Session) -> tuple[set[str], set[str]]:
+    """Return the runs of the running jobs, and the prefixes of the files that they store."""
+    running = list(session.exec(select(Job).where(Job.status == JobStatus.RUNNING)))
+    prefixes = {f"{program_events.prefix(job.run_id, job.id, job.token)}/" for job in running}
+    return {job.run_id for job in running}, prefixes
 
 
-def forget(session: Session, rows: Iterable[Named]) -> int:
-    """Remove those of these rows that still name the same files; return how many."""
-    removed = 0
-    wanted = {(one.table, one.identity): one for one in rows if one.run_id is not None}
-    for one in named(session):
-        if wanted.get((one.table, one.identity)) != one:
+def delete_rows(session: Session, rows: Iterable[FileRow]) -> int:
+    """Delete those of `rows` that still name the same files; return their number."""
+    deleted = 0
+    expected = {(row.table, row.identity): row for row in rows if row.run_id is not None}
+    for row in file_rows(session):
+        if expected.get((row.table, row.identity)) != row:
             continue
-        if one.table is Artifact and merged_folder(one.identity[1]) is not None:
-            run_id, model = one.identity
-            of_it = col(Artifact.path).startswith(model, autoescape=True)
-            session.execute(delete(Artifact).where(col(Artifact.run_id) == run_id, of_it))
+        if row.table is Artifact and merged_folder(row.identity[1]) is not None:
+            run_id, model = row.identity
+            of_model = col(Artifact.path).startswith(model, autoescape=True)
+            session.execute(delete(Artifact).where(col(Artifact.run_id) == run_id, of_model))
         else:
-            session.delete(session.get_one(one.table, one.identity))
-        removed += 1
-    return removed
+            session.delete(session.get_one(row.table, row.identity))
+        deleted += 1
+    return deleted

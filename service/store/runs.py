@@ -1,4 +1,4 @@
-"""Queries on runs, datasets and what belongs to them."""
+"""Queries on runs and their metrics, checkpoints and files."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ def is_training() -> ColumnElement[bool]:
 
 
 def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
-    """A run and the train job whose state is its own. Raises NotFound."""
+    """Return a run and the train job whose state is the run's. Raises NotFound."""
     statement = (
         select(Run, Job)
         .join(Job, col(Job.run_id) == col(Run.id))
@@ -40,19 +40,19 @@ def get_run(session: Session, run_id: str) -> tuple[Run, Job]:
             is_training(),
         )
     )
-    found = session.exec(statement).one_or_none()
-    if found is None:
+    row = session.exec(statement).one_or_none()
+    if row is None:
         raise NotFound(f"there is no run {run_id!r}")
-    return found
+    return row
 
 
 def lock(session: Session, run: Run) -> None:
-    """Keep others that lock it, or write its events, waiting until the commit.
+    """Lock the run against other locks and writers of its events until the commit.
 
-    Raises NotFound where it was deleted since it was read.
+    Raises NotFound if it was deleted since it was read.
     """
-    there = select(Run.id).where(Run.id == run.id, col(Run.deleted_at).is_(None))
-    if session.exec(there.with_for_update()).one_or_none() is None:
+    visible = select(Run.id).where(Run.id == run.id, col(Run.deleted_at).is_(None))
+    if session.exec(visible.with_for_update()).one_or_none() is None:
         raise NotFound(f"there is no run {run.id!r}")
 
 
@@ -66,7 +66,7 @@ def list_runs(
     dataset_id: str | None = None,
     tag: str | None = None,
 ) -> tuple[list[tuple[Run, Job]], bool]:
-    """Newest first, those older than the run `after`; and whether there are more."""
+    """Return runs older than `after`, newest first, and True if there are more."""
     statement = (
         select(Run, Job)
         .join(Job, col(Job.run_id) == col(Run.id))
@@ -98,7 +98,7 @@ def list_runs(
 
 
 def metrics(session: Session, run_id: str, names: Sequence[str] | None) -> list[Metric]:
-    """By name, then step."""
+    """Return metrics sorted by name, then step."""
     statement = select(Metric).where(Metric.run_id == run_id)
     if names:
         statement = statement.where(col(Metric.name).in_(names))
@@ -116,31 +116,31 @@ def checkpoints(session: Session, run_id: str) -> list[Checkpoint]:
 
 def get_checkpoint(session: Session, run_id: str, step: int) -> Checkpoint:
     """Raises NotFound."""
-    found = session.get(Checkpoint, (run_id, step))
-    if found is None:
+    checkpoint = session.get(Checkpoint, (run_id, step))
+    if checkpoint is None:
         raise NotFound(f"run {run_id} has no checkpoint at step {step}")
-    return found
+    return checkpoint
 
 
-def _shown(run_id: str) -> SelectOfScalar[Artifact]:
-    """The run's files but those of merged models that are being deleted."""
-    going = select(Job.id).where(Job.run_id == run_id, col(Job.deleted_at).is_not(None))
-    return _of_run(Artifact, run_id).where(col(Artifact.job_id).not_in(going))
+def _visible_files(run_id: str) -> SelectOfScalar[Artifact]:
+    """Select the run's files without those of merged models that are being deleted."""
+    deleted = select(Job.id).where(Job.run_id == run_id, col(Job.deleted_at).is_not(None))
+    return _of_run(Artifact, run_id).where(col(Artifact.job_id).not_in(deleted))
 
 
 def artifacts(session: Session, run_id: str) -> list[Artifact]:
-    return list(session.exec(_shown(run_id).order_by(col(Artifact.path))))
+    return list(session.exec(_visible_files(run_id).order_by(col(Artifact.path))))
 
 
 def find_artifact(session: Session, run_id: str, path: str) -> Artifact | None:
-    return session.exec(_shown(run_id).where(Artifact.path == path)).one_or_none()
+    return session.exec(_visible_files(run_id).where(Artifact.path == path)).one_or_none()
 
 
 def evaluations(session: Session, run_id: str) -> list[Evaluation]:
-    """Those whose predictions are there."""
+    """Return the evaluations whose predictions are stored."""
     return list(session.exec(_of_run(Evaluation, run_id).order_by(col(Evaluation.id))))
 
 
 def get_evaluation(session: Session, run_id: str, evaluation_id: str) -> Evaluation:
-    """One whose predictions are there. Raises NotFound; Conflict where they are not, saying why."""
+    """Return an evaluation whose predictions are stored. Raises NotFound, Conflict."""
     return predictions(session, run_id, evaluation_id)

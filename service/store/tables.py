@@ -1,4 +1,4 @@
-"""The tables. Every row of a user's belongs to a project."""
+"""The tables. Every row of a user belongs to a project."""
 
 from datetime import datetime
 from typing import Any
@@ -51,7 +51,7 @@ class Project(SQLModel, table=True):
 
 
 class Dataset(SQLModel, table=True):
-    """Never changes once made. Blobs are shared by content; ids are not."""
+    """An immutable dataset. Blobs are shared by content; ids are not."""
 
     id: str = Field(primary_key=True)
     project_id: str = Field(foreign_key="project.id", index=True)
@@ -79,14 +79,14 @@ class Run(SQLModel, table=True):
     spec: dict[str, Any] = _json(dict)
     tags: list[str] = _json(list)
     cloned_from: str | None = None
-    """The run whose specification this one took over, with overrides."""
+    """Id of the run whose specification this one copies, with overrides."""
     created_by: str | None = None
-    """Name of the API key that made it; null where access was open."""
+    """Name of the API key that created it; null where access was open."""
     event_count: int = 0
     """Number of the run's newest event. Raised under the row's lock: no gaps, in commit order."""
     created_at: datetime = _created()
     deleted_at: datetime | None = _time()
-    """When its deletion was begun: nobody sees it any more, and its files and rows are going."""
+    """Start of its deletion: the run is hidden while its files and rows are deleted."""
 
 
 class Job(SQLModel, table=True):
@@ -108,27 +108,26 @@ class Job(SQLModel, table=True):
         nullable=False,
         sa_column_kwargs={"server_default": "{}"},
     )
-    """What is to be done, where the run's specification does not say it: an EvaluationTask or a
-    MergeTask."""
+    """Task of a job other than the training, such as an EvaluationTask or a MergeTask."""
     status: str
     request: str | None = None
-    """What a user asked of a running job: cancel or pause."""
+    """Pending request of a user for a running job: cancel or pause."""
     requested_by: str | None = None
-    """Name of the API key that asked for it."""
+    """Name of the API key that requested it."""
     request_id: str | None = None
-    """X-Request-ID of the HTTP request that queued the job last: logs are found by it."""
-    # Who works on it.
+    """X-Request-ID of the HTTP request that queued the job last, for searching logs."""
+    # The lease.
     owner: str | None = None
     token: int = 0
     lease_expires_at: datetime | None = _time()
     attempts: int = 0
     attempts_since_checkpoint: int = 0
     takeovers: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
-    """How often the sweep took the job from a worker that had stopped answering."""
+    """Number of times that the sweep took the job from an unresponsive worker."""
     train_batch_size: int | None = None
     eval_batch_size: int | None = None
-    """Rows per forward pass, where memory did not suffice for the specification's."""
-    # Where it stands.
+    """Rows per forward pass, if memory did not suffice for the specification's."""
+    # Progress.
     phase: str = "starting"
     step: int = 0
     total_steps: int = 0
@@ -136,10 +135,10 @@ class Job(SQLModel, table=True):
     samples_per_second: float | None = None
     eta_seconds: float | None = None
     gpu_memory_bytes: int | None = Field(default=None, sa_type=BigInteger, nullable=True)
-    """Most memory that the program held on its GPUs in this attempt; null without one."""
+    """Peak GPU memory of the program in this attempt; null without a GPU."""
     metrics: dict[str, float] = _json(dict)
     shipped_seq: int = 0
-    """The last line of the present attempt's events.jsonl that is in the database."""
+    """Number of the last recorded line of the present attempt's events.jsonl."""
     failure_reason: str | None = None
     failure_detail: str | None = None
     created_at: datetime = _created()
@@ -147,12 +146,12 @@ class Job(SQLModel, table=True):
     started_at: datetime | None = _time()
     finished_at: datetime | None = _time()
     deleted_at: datetime | None = _time()
-    """Of a merge: when its deletion was begun. Nobody sees it or its files any more; the row stays,
-    since events and evaluations refer to it."""
+    """Start of a merge's deletion. The merge and its files are hidden; the row stays, since events
+    and evaluations refer to it."""
 
 
 class Event(SQLModel, table=True):
-    """What happened to a run. Numbered from 1 without gaps within the run."""
+    """An event of a run, numbered from 1 without gaps within the run."""
 
     __table_args__ = (UniqueConstraint("job_id", "token", "seq"),)
 
@@ -161,7 +160,7 @@ class Event(SQLModel, table=True):
     job_id: str = Field(foreign_key="job.id")
     token: int | None = None
     seq: int | None = None
-    """Line of the program's events.jsonl; null for what the control plane says."""
+    """Line of the program's events.jsonl; null for events of the control plane."""
     type: str
     data: dict[str, Any] = _json(dict)
     created_at: datetime = _created()
@@ -186,7 +185,7 @@ class Checkpoint(SQLModel, table=True):
     is_best: bool = False
     metrics: dict[str, float] = _json(dict)
     prefix: str
-    """Where its files lie in the artifact store."""
+    """Prefix of its files in the artifact store."""
     files: list[dict[str, Any]] = _json(list)
     size: int = Field(sa_type=BigInteger)
     created_at: datetime = _created()
@@ -280,7 +279,7 @@ class Idempotency(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """Who may call the API. The token itself is shown once and kept nowhere."""
+    """An API key. Its token is shown once and never stored."""
 
     __tablename__ = "api_key"
 

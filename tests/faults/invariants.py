@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import select
 
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.domain.job_kinds import job_kind
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, TRANSITIONS, JobStatus
@@ -176,17 +176,17 @@ def files(environment: Environment, record: Record) -> Iterator[str]:
     for key, size, digest in record.files():
         if not environment.store.exists(key):
             yield f"{key} is not in the store"
-        elif content_of(environment, key) != Stored(size, digest):
+        elif content_of(environment, key) != StoredFile(size, digest):
             yield f"{key} is not what its row says"
 
 
-def content_of(environment: Environment, key: str) -> Stored:
+def content_of(environment: Environment, key: str) -> StoredFile:
     """What the store has under a key."""
     digest, size = hashlib.sha256(), 0
     for chunk in environment.store.chunks(key):
         digest.update(chunk)
         size += len(chunk)
-    return Stored(size, digest.hexdigest())
+    return StoredFile(size, digest.hexdigest())
 
 
 def _same(record: Record, reference: Reference) -> Iterator[str]:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from service.artifacts import ArtifactStore, Damaged, StoreAway, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile, StoreUnavailable
 from service.artifacts.bucket import PART
 from service.domain.errors import NotFound
 from tests.faults.proxy import Proxy
@@ -32,7 +32,7 @@ def bucket(bucket_url) -> ArtifactStore:
 
 @pytest.fixture
 def put(store, tmp_path):
-    def put(key: str, content: bytes = b"0123456789") -> Stored:
+    def put(key: str, content: bytes = b"0123456789") -> StoredFile:
         source = tmp_path / "source"
         source.write_bytes(content)
         return store.put_file(source, key)
@@ -49,7 +49,7 @@ def test_what_goes_in_comes_out_byte_for_byte(store, put, tmp_path, size):
     content = os.urandom(1 << 20) * (size // (1 << 20) + 1)
     content = content[:size]
     stored = put("runs/run_1/ü ß+%/file", content)
-    assert stored == Stored(size, hashlib.sha256(content).hexdigest())
+    assert stored == StoredFile(size, hashlib.sha256(content).hexdigest())
     store.fetch("runs/run_1/ü ß+%/file", tmp_path / "out" / "copy", stored)
     assert (tmp_path / "out" / "copy").read_bytes() == content
     assert b"".join(store.verified("runs/run_1/ü ß+%/file", stored)) == content
@@ -84,10 +84,10 @@ def test_what_is_not_there(store, tmp_path):
     for look in (store.stat, store.open, store.chunks, lambda key: store.local(key).__enter__()):
         with pytest.raises(NotFound, match="a/b"):
             look("a/b")
-    with pytest.raises(Damaged, match="a/b"):
+    with pytest.raises(DamagedFile, match="a/b"):
         store.fetch("a/b", tmp_path / "copy")
     store.remove_tree("a")
-    assert store.tidy("a", set()) == 0
+    assert store.remove_except("a", set()) == 0
     assert list(store.entries("a")) == []
     for key in ("../b", "/b", "a//b", ""):
         with pytest.raises(NotFound):
@@ -97,10 +97,10 @@ def test_what_is_not_there(store, tmp_path):
 def test_a_file_that_is_another_than_was_put_is_noticed(store, put, tmp_path):
     expected = put("a/b", b"0" * 3_000_000)
     put("a/b", b"0" * 2_999_999 + b"1")
-    with pytest.raises(Damaged, match="a/b"):
+    with pytest.raises(DamagedFile, match="a/b"):
         store.fetch("a/b", tmp_path / "copy", expected)
     got = []
-    with pytest.raises(Damaged, match="a/b"):
+    with pytest.raises(DamagedFile, match="a/b"):
         got.extend(store.verified("a/b", expected))
     assert len(b"".join(got)) < 3_000_000  # nobody takes it for the whole
 
@@ -109,7 +109,7 @@ def test_a_copy_is_compared_with_what_was_put_and_kept(bucket, tmp_path, s3_serv
     source = tmp_path / "source"
     source.write_bytes(b"rows")
     stored = bucket.put_file(source, "datasets/a")
-    with pytest.raises(Damaged), bucket.local("datasets/a", Stored(4, "0" * 64)):
+    with pytest.raises(DamagedFile), bucket.local("datasets/a", StoredFile(4, "0" * 64)):
         pass
     with bucket.local("datasets/a", stored) as first:
         pass
@@ -138,7 +138,7 @@ def test_copies_that_nobody_reads_go_when_there_are_too_many(bucket, tmp_path):
 def test_removing_takes_what_lies_below_and_nothing_beside(store, put):
     for key in ("runs/a/1", "runs/a/deep/2", "runs/a/kept", "runs/ab/3", "datasets/4"):
         put(key)
-    assert store.tidy("runs/a", {"runs/a/kept", "runs/ab/3"}) == 2
+    assert store.remove_except("runs/a", {"runs/a/kept", "runs/ab/3"}) == 2
     assert keys(store) == ["datasets/4", "runs/a/kept", "runs/ab/3"]
     store.remove_tree("runs/a")
     store.remove_tree("runs/a")
@@ -152,7 +152,7 @@ def test_more_files_than_one_request_removes(bucket, bucket_url, s3_server):
     client = s3_server.client()
     for number in range(1001):
         client.put_object(Bucket=name, Key=f"{prefix}/runs/a/{number}", Body=b"")
-    assert bucket.tidy("runs/a", {"runs/a/7"}) == 1000
+    assert bucket.remove_except("runs/a", {"runs/a/7"}) == 1000
     assert keys(bucket) == ["runs/a/7"]
 
 
@@ -200,14 +200,14 @@ def test_an_upload_that_fails_half_way_leaves_nothing_visible(
         pipe.write(b"x" * 10)
     thread.join(timeout=60)
     (error,) = errors
-    assert isinstance(error, StoreAway)
+    assert isinstance(error, StoreUnavailable)
     proxy.restore()
     assert keys(store) == []
     with pytest.raises(NotFound):
         store.open("runs/a/file")
     (half,) = store.entries("runs")  # the way was cut for the abort, too
     assert (half.key, half.half is None) == ("runs/a/file", False)
-    assert store.tidy("runs/a", set()) == 1
+    assert store.remove_except("runs/a", set()) == 1
     assert "Uploads" not in direct.list_multipart_uploads(Bucket=name)
     proxy.close()
 
@@ -278,15 +278,15 @@ def test_a_bucket_that_is_away_says_so_whatever_is_asked(
         lambda: store.remove_tree("a"),
         lambda: store.local("a").__enter__(),
     ):
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             ask()
     store.delete_tree("a")  # what no row names can wait
-    assert store.tidy("a", set()) == 0
+    assert store.remove_except("a", set()) == 0
     proxy.close()
 
 
 def test_a_bucket_that_is_not_there(s3_server, bucket_url):
-    with pytest.raises(StoreAway, match="NoSuchBucket"):
+    with pytest.raises(StoreUnavailable, match="NoSuchBucket"):
         ArtifactStore("s3://no-such-bucket").check()
 
 
@@ -307,7 +307,7 @@ def test_without_credentials_it_is_away_and_not_broken(s3_server, bucket_url, mo
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    with pytest.raises(StoreAway, match="credentials"):
+    with pytest.raises(StoreUnavailable, match="credentials"):
         ArtifactStore(bucket_url).check()
 
 

@@ -137,20 +137,20 @@ def test_the_base_model_has_the_baselines_template(client, dataset_id):
 @pytest.mark.parametrize(
     ("body", "pointer", "remedy"),
     [
-        ({"targets": "base"}, "/targets", "not known"),
+        ({"targets": "base"}, "/targets", "unknown field"),
         ({"target": "tuned"}, "/target", "'base', 'adapter'"),
-        ({"target": "merged", "step": 2}, "/step", "leave it out"),
-        ({"target": "checkpoint"}, "/step", "the run keeps the steps 2, 4"),
-        ({"target": "checkpoint", "step": 3}, "/step", "the run keeps the steps 2, 4"),
+        ({"target": "merged", "step": 2}, "/step", "omit it"),
+        ({"target": "checkpoint"}, "/step", "the run has checkpoints of steps 2, 4"),
+        ({"target": "checkpoint", "step": 3}, "/step", "the run has checkpoints of steps 2, 4"),
         ({"target": "checkpoint", "step": "2"}, "/step", "valid integer"),
         ({"target": "checkpoint", "step": -1}, "/step", "greater"),
         ({"target": "checkpoint", "step": True}, "/step", "valid integer"),
-        ({"step": 2}, "/step", "leave it out"),
-        ({"target": "base", "step": 2}, "/step", "leave it out"),
+        ({"step": 2}, "/step", "omit it"),
+        ({"target": "base", "step": 2}, "/step", "omit it"),
         ({"dataset_id": "ds_none"}, "/dataset_id", "no dataset"),
         ({"dataset_id": "ds_\0"}, None, ""),
         ({"split": "dev"}, "/split", "'train', 'validation' or 'test'"),
-        ({"template": "none"}, "/template", "there are hate_speech_policy"),
+        ({"template": "none"}, "/template", "available templates: hate_speech_policy"),
         ({"max_samples": 0}, "/max_samples", "greater"),
         ({"max_samples": 1.5}, "/max_samples", "valid integer"),
     ],
@@ -180,7 +180,7 @@ def test_the_rows_may_lack_labels_but_have_none_that_the_run_does_not_know(clien
         {
             "pointer": "/dataset_id",
             "detail": "rows of the split train have the label 'spam', which no training row of "
-            "the run has; it knows hate, normal: upload the rows with those",
+            "the run has; its labels are hate, normal: upload the rows with those",
         }
     ]
     assert ask(client, trained, dataset_id=other, split="validation")["dataset_id"] == other
@@ -450,9 +450,9 @@ def test_cancelling(context, client, trained):
     asked = cancel(running).json()
     assert (asked["status"], asked["requested"]) == ("running", "cancel")
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         told = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, told, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, told, "", free=True)
     where = f"{url_of(trained)}/{running['id']}"
     assert client.get(where).json()["status"] == "cancelled"
     assert client.get(f"{where}/predictions").status_code == 409
@@ -538,13 +538,13 @@ def test_going_back_takes_evaluations_of_later_weights_back(context, client, run
     assert now("done 4")["metrics"] == {}
     refused = client.get(f"{url_of(run_id)}/{asked['done 4']['id']}/predictions")
     assert refused.status_code == 409
-    assert "gone back past them" in refused.json()["detail"]
+    assert "past which the run was rewound" in refused.json()["detail"]
     with pytest.raises(Fenced):
         running.ship(scored(running, target="checkpoint", step=4))
     events = client.get(f"/v1/runs/{run_id}/events", params={"limit": 1000}).json()["data"]
     why = [event["data"] for event in events if event["data"].get("status") == "cancelled"]
     assert {one["detail"] for one in why} == {
-        "the run went back to step 2: its weights will be others"
+        "the run was rewound to step 2: its weights will differ"
     }
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
 
@@ -711,7 +711,7 @@ def test_a_checkpoint_that_went_meanwhile_is_said(context, client, run_id, tmp_p
     working.play("")
     failed = client.get(f"{url_of(run_id)}/{made['id']}").json()
     assert (failed["status"], failed["failure"]["reason"]) == ("failed", "invalid_spec")
-    assert failed["failure"]["detail"] == "the checkpoint of step 2 is not kept any more."
+    assert failed["failure"]["detail"] == "the checkpoint of step 2 was deleted."
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
 
 

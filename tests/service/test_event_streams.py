@@ -19,7 +19,7 @@ def finish(context, worker):
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
         to = JobStatus.SUCCEEDED
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token)
+        assert jobs.switch_status(session, job, to, expected_token=worker.current.token)
 
 
 def events_of(client, run_id, last=None):

@@ -79,7 +79,9 @@ def stale(client: TestClient, run_id: str) -> tuple[Database, Claim, Job]:
         job = session.exec(select(Job).where(Job.run_id == run_id)).one()
         stale = jobs.claim(session, job.id, "one", 60)
         assert stale is not None
-        jobs.give_back(session, job, 1, FailureReason.WORKER_LOST, "a test says so", free=False)
+        jobs.return_to_queue(
+            session, job, 1, FailureReason.WORKER_LOST, "a test says so", free=False
+        )
         assert jobs.claim(session, job.id, "another", 60) is not None
     return database, stale, job
 
@@ -95,7 +97,7 @@ def test_a_stale_token_renews_no_lease(stale) -> None:
 def test_a_stale_token_ends_no_attempt(stale) -> None:
     database, claim, job = stale
     with database.write() as session:
-        ended = jobs.switch_status(session, job, JobStatus.SUCCEEDED, held_token=claim.token)
+        ended = jobs.switch_status(session, job, JobStatus.SUCCEEDED, expected_token=claim.token)
         assert not ended
         assert jobs.get(session, job.id).status == JobStatus.RUNNING
 

@@ -88,8 +88,8 @@ def test_without_weights_there_is_nothing_to_merge(context, client, run_id):
 @pytest.mark.parametrize(
     ("body", "pointer", "remedy"),
     [
-        ({"step": 2}, "/step", "not known"),
-        ({"checkpoint": 3}, "/checkpoint", "the run keeps the steps 2, 4"),
+        ({"step": 2}, "/step", "unknown field"),
+        ({"checkpoint": 3}, "/checkpoint", "the run has checkpoints of steps 2, 4"),
         ({"checkpoint": "2"}, "/checkpoint", "valid integer"),
         ({"checkpoint": -1}, "/checkpoint", "greater"),
         ({"dtype": "int8"}, "/dtype", "'bfloat16', 'float16' or 'float32'"),
@@ -310,9 +310,9 @@ def test_cancelling(context, client, trained):
         "cancel",
     )
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         told = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, told, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, told, "", free=True)
     assert client.get(url_of(trained)).json()["status"] == "cancelled"
     publish(context, client, trained)
     refused = client.post(f"{url_of(trained)}/cancel")
@@ -556,7 +556,7 @@ def test_going_back_takes_merges_of_later_weights_back(context, client, run_id, 
     assert now(waiting["id"])["status"] == "cancelled"
     refused = client.get(f"{url_of(run_id)}/download", params={"merge_id": done[4]})
     assert refused.status_code == 409
-    assert "gone back past them" in refused.json()["detail"]
+    assert "past which the run was rewound" in refused.json()["detail"]
     for one in evaluated.values():
         found = client.get(f"/v1/runs/{run_id}/evaluations/{one['id']}").json()
         assert found["status"] == "cancelled"
@@ -617,7 +617,7 @@ def test_a_model_that_lost_a_file_is_gone_whole_and_made_anew(context, client, t
     (context.store.root / rows[0].key).unlink()
     garbage = look(context.database, context.store, 0)
     (lost,) = garbage.lost
-    assert lost.what == f"merged/{made['id']} of {trained}"
+    assert lost.label == f"merged/{made['id']} of {trained}"
     collect(context.database, context.store, garbage)
     assert not [path for path in shown(client, trained) if path.startswith("merged/")]
     assert client.get(f"{url_of(trained)}/download").status_code == 409

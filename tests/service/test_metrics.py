@@ -153,7 +153,7 @@ def test_the_memory_of_an_earlier_attempt_is_forgotten(client, context, run_id, 
     line = {"type": "progress", "step": 1, "total_steps": 9, "epoch": 0}
     worker.ship(worker.line(**line, gpu_memory_bytes=1000))
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         jobs.switch_status(session, job, JobStatus.QUEUED)
     worker.claim()
     with context.database.read() as session:
@@ -162,9 +162,9 @@ def test_the_memory_of_an_earlier_attempt_is_forgotten(client, context, run_id, 
 
 def test_only_what_the_sweep_takes_back_is_a_takeover(client, context, run_id, worker):
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
+        job = jobs.lock_for_worker(session, worker.current)
         token, crashed = worker.current.token, FailureReason.CRASHED
-        assert jobs.give_back(session, job, token, crashed, "x", free=False)
+        assert jobs.return_to_queue(session, job, token, crashed, "x", free=False)
     assert value(scrape(client), "job_takeovers_total") == 0
     sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
     sweeper._renewal_seconds = 0

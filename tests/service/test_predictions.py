@@ -152,7 +152,7 @@ def test_a_run_that_decides_by_a_fitted_threshold_has_it_in_its_report(client, c
     refused = client.post(url_of(run_id), json={"texts": TEXTS})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "/threshold"
-    assert "name a number from 0 to 1, or argmax" in refused.json()["detail"]
+    assert "set a number from 0 to 1, or argmax" in refused.json()["detail"]
     assert ask(client, run_id, threshold="argmax")["threshold"] is None
 
 
@@ -305,7 +305,7 @@ def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, train
     newest = client.get(url_of(trained)).json()["data"][0]
     for said in (
         f"--timeout: after 0.05 s {newest['id']} is queued at position 2.",
-        f"GET {url_of(trained)}/{newest['id']} ",
+        f"GET {url_of(trained)}/{newest['id']},",
         "queue predictions",
         "FAIRTUNE_QUEUES",
     ):
@@ -359,7 +359,7 @@ def test_scores_that_were_changed_or_are_gone_are_not_passed_on(context, client,
     for _ in range(2):
         refused = client.get(where)
         assert refused.status_code == 409
-        assert "ask for the predictions again" in refused.json()["detail"]
+        assert "request the predictions again" in refused.json()["detail"]
         (context.store.root / file.key).unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.access import Role
-from service.ops.capacity_limiter import Turns
+from service.ops.capacity_limiter import CapacityLimiter
 from service.usecases.reports import build
 from tests.support.api_keys import bearer, make_keys
 from tests.support.report_calls import (
@@ -356,7 +356,9 @@ def test_a_viewer_may_ask_for_a_report_since_nothing_is_kept(client, context, ru
 
 def test_more_reports_than_may_be_made_at_once_are_sent_away(client, run, monkeypatch):
     evaluation = own(client, run)
-    monkeypatch.setattr(build, "TURNS", Turns("reports", at_once=0, waiting=0, seconds=0))
+    monkeypatch.setattr(
+        build, "LIMITER", CapacityLimiter("reports", at_once=0, waiting=0, seconds=0)
+    )
     answer = again(client, run, evaluation)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:busy")
     assert int(answer.headers["Retry-After"]) > 0

@@ -30,14 +30,14 @@ def test_a_job_knows_the_request_that_queued_it_last(client, context, dataset_id
         assert claim.request_id == "resume"
     with context.database.write() as session:
         # What a worker gives back stays that request's.
-        job = jobs.hold(session, claim)
-        jobs.give_back(session, job, claim.token, FailureReason.CRASHED, "x", free=False)
+        job = jobs.lock_for_worker(session, claim)
+        jobs.return_to_queue(session, job, claim.token, FailureReason.CRASHED, "x", free=False)
     assert job_of(context, run_id).request_id == "resume"
     for _ in range(2):
         with context.database.write() as session:
             claim = jobs.claim(session, job_of(context, run_id).id, "a worker", 60)
-            job = jobs.hold(session, claim)
-            jobs.give_back(session, job, claim.token, FailureReason.CRASHED, "x", free=False)
+            job = jobs.lock_for_worker(session, claim)
+            jobs.return_to_queue(session, job, claim.token, FailureReason.CRASHED, "x", free=False)
     assert job_of(context, run_id).status == "failed"
     post(f"/{run_id}/retry", "retry")
     assert job_of(context, run_id).request_id == "retry"

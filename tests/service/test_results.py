@@ -34,7 +34,7 @@ def checkpoint(worker, step, best_step, **fields):
 def finish(context, worker, to=JobStatus.SUCCEEDED, **values):
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
+        assert jobs.switch_status(session, job, to, expected_token=worker.current.token, **values)
 
 
 def test_progress_and_metrics_are_shown(client, run_id, worker):
@@ -241,7 +241,9 @@ def test_a_log_that_a_longer_one_replaces_meanwhile_is_read_all_the_same(
     first = program_events.prefix_of(worker.current)
     with context.database.write() as session:
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, jobs.hold(session, worker.current), 1, lost, "", free=True)
+        jobs.return_to_queue(
+            session, jobs.lock_for_worker(session, worker.current), 1, lost, "", free=True
+        )
     worker.current, worker.seq = worker.claim(), 0
     assert program_events.prefix_of(worker.current) != first
     monkeypatch.setattr(type(context.store), "open", replaced)
@@ -275,7 +277,9 @@ def test_a_stale_token_writes_nothing(context, client, run_id, worker):
     stale = worker.current
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
-        assert jobs.give_back(session, job, stale.token, FailureReason.WORKER_LOST, "", free=True)
+        assert jobs.return_to_queue(
+            session, job, stale.token, FailureReason.WORKER_LOST, "", free=True
+        )
     fresh = worker.claim("another")
     assert fresh is not None
     assert fresh.token == stale.token + 1
@@ -285,7 +289,7 @@ def test_a_stale_token_writes_nothing(context, client, run_id, worker):
         with pytest.raises(Fenced):
             jobs.renew(session, stale, 60)
         job = jobs.get(session, worker.job_id)
-        assert not jobs.switch_status(session, job, JobStatus.SUCCEEDED, held_token=stale.token)
+        assert not jobs.switch_status(session, job, JobStatus.SUCCEEDED, expected_token=stale.token)
     assert client.get(f"/v1/runs/{run_id}").json()["status"] == "running"
     assert "late" not in client.get(f"/v1/runs/{run_id}/events").text
 
@@ -295,7 +299,7 @@ def test_a_cancel_reaches_the_running_worker(context, client, run_id, worker):
     with context.database.write() as session:
         assert jobs.renew(session, worker.current, 60) == "cancel"
         job = jobs.get(session, worker.job_id)
-        to = jobs.give_back(
+        to = jobs.return_to_queue(
             session, job, worker.current.token, FailureReason.WORKER_LOST, "", free=True
         )
     assert to == JobStatus.CANCELLED
@@ -326,7 +330,7 @@ def test_a_sweep_that_comes_too_late_leaves_the_owner_alone(context, worker):
     sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
     with context.database.write() as session:
         jobs.renew(session, worker.current, 60)
-    sweeper._take_back(worker.job_id, worker.current.token, time.monotonic())
+    sweeper._recover(worker.job_id, worker.current.token, time.monotonic())
     with context.database.read() as session:
         job = jobs.get(session, worker.job_id)
         assert (job.status, job.token) == ("running", worker.current.token)
@@ -367,7 +371,7 @@ def test_one_job_that_cannot_be_taken_back_does_not_keep_the_sweep_from_the_rest
     monkeypatch.setattr(
         "service.queue.sweep.celery_app.notify", lambda _, queue: queues.append(queue)
     )
-    monkeypatch.setattr(sweeper, "_take_back", lambda *_: 1 / 0)
+    monkeypatch.setattr(sweeper, "_recover", lambda *_: 1 / 0)
     sweeper.sweep()
     assert queues == ["jobs"]
 
@@ -380,7 +384,7 @@ def test_a_sweep_that_had_to_wait_for_the_database_gives_owners_time(context, wo
     with context.database.write() as session:
         jobs.renew(session, worker.current, -1)
     with pytest.raises(Unavailable, match="kept the sweep waiting"):
-        sweeper._take_back(
+        sweeper._recover(
             worker.job_id, worker.current.token, time.monotonic() - context.settings.lease_seconds
         )
     with context.database.read() as session:
@@ -411,7 +415,7 @@ def test_the_sweep_removes_what_a_lost_attempt_had_replaced_of_those_before(
     with context.database.write() as session:
         job = jobs.get(session, worker.job_id)
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, worker.current.token, lost, "", free=True)
+        jobs.return_to_queue(session, job, worker.current.token, lost, "", free=True)
     worker.current, worker.seq = worker.claim(lease=-1), 0
     worker.ship(worker.line(type="artifact", file=worker.file("training.log", b"one two")))
     client.post(f"/v1/runs/{run_id}/cancel")

@@ -44,7 +44,7 @@ def finish(worker, to=JobStatus.SUCCEEDED):
         values = {"failure_reason": FailureReason.CRASHED, "failure_detail": "it fell"}
     with worker.context.database.write() as session:
         job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
+        assert jobs.switch_status(session, job, to, expected_token=worker.current.token, **values)
 
 
 @pytest.fixture
@@ -325,11 +325,11 @@ def test_rows_whose_files_are_gone_are_found_and_removed_but_a_datasets(client, 
         (context.store.root / key).unlink()
     found = look(context)
     assert (found.unknown, found.half_deleted) == ([], [])
-    assert sorted(one.what.split()[0] for one in found.lost) == ["checkpoint", "dataset"]
+    assert sorted(one.label.split()[0] for one in found.lost) == ["checkpoint", "dataset"]
     retention.collect(context.database, context.store, found)
     assert steps(client, trained) == []
     assert len(client.get(f"/v1/runs/{trained}/artifacts").json()["data"]) == 1
-    assert [one.what.split()[0] for one in look(context).lost] == ["dataset"]
+    assert [one.label.split()[0] for one in look(context).lost] == ["dataset"]
 
 
 def test_a_wrong_store_is_not_taken_for_an_empty_one(context, trained):

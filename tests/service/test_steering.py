@@ -26,8 +26,8 @@ def statuses(client, run_id):
 def give_back(worker, *, free=True):
     """What a supervisor does when its program has ended before its time."""
     with worker.context.database.write() as session:
-        job = jobs.hold(session, worker.current)
-        return jobs.give_back(
+        job = jobs.lock_for_worker(session, worker.current)
+        return jobs.return_to_queue(
             session, job, worker.current.token, FailureReason.CRASHED, "it fell", free=free
         )
 

@@ -232,7 +232,7 @@ def test_a_store_that_hangs_does_not_keep_the_job(house, monkeypatch, name, how)
             job_control.cancel(session, job)
         elif how == "fenced":
             lost = FailureReason.WORKER_LOST
-            jobs.give_back(session, job, job.token, lost, "", free=False)
+            jobs.return_to_queue(session, job, job.token, lost, "", free=False)
     if how == "shutdown":
         house.shutdown.request()
     attempt.join(timeout=20)
@@ -465,9 +465,9 @@ def test_a_job_that_went_to_another_is_left_alone(house):
     running = in_background(attempt)
     wait_until(lambda: house.job.step == 1)
     with house.context.database.write() as session:
-        job = jobs.hold(session, attempt.claim)
+        job = jobs.lock_for_worker(session, attempt.claim)
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, attempt.claim.token, lost, "", free=False)
+        jobs.return_to_queue(session, job, attempt.claim.token, lost, "", free=False)
     house.attempt("save(3)").run()
     running.join(timeout=20)
     assert house.job.status == JobStatus.SUCCEEDED
@@ -630,9 +630,9 @@ def test_a_log_that_was_stored_and_not_recorded_leaves_the_one_that_was(house, c
     log.write_text("one\n")
     attempt.shipper.ship_log()
     with house.context.database.write() as session:
-        job = jobs.hold(session, attempt.claim)
+        job = jobs.lock_for_worker(session, attempt.claim)
         lost = FailureReason.WORKER_LOST
-        jobs.give_back(session, job, attempt.claim.token, lost, "", free=False)
+        jobs.return_to_queue(session, job, attempt.claim.token, lost, "", free=False)
     log.write_text("one\ntwo\n")
     with pytest.raises(Fenced):
         attempt.shipper.ship_log()

@@ -144,7 +144,7 @@ def test_a_newer_schema_is_not_waited_for(process, tmp_path, database_url):
 def test_what_is_waited_for_is_said_at_the_start_and_now_and_then(
     pause, often, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(startup, "_SAY_SECONDS", pause)
+    monkeypatch.setattr(startup, "_LOG_INTERVAL_SECONDS", pause)
     monkeypatch.setattr(startup, "_FIRST_PAUSE_SECONDS", 0.01)
     lines = ends("migrate", settings_of(tmp_path, database_url=NOBODY, wait_seconds=0.5))
     said = [line for line in lines if line["event"] == "waiting for the database"]
@@ -166,7 +166,7 @@ def test_what_the_server_says_is_passed_on_without_the_password(own_postgres, tm
 
 
 def test_a_server_that_hangs_is_a_part_that_is_missing(line, tmp_path, monkeypatch):
-    monkeypatch.setattr(startup, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(startup, "_CHECK_SECONDS", 0.3)
     line.stall()
     url = through(line, "postgres")
     lines = ends("migrate", settings_of(tmp_path, database_url=url, wait_seconds=0))
@@ -426,8 +426,8 @@ def test_a_part_that_is_not_ready_is_no_error_that_nobody_read(late, monkeypatch
         state = await probe.state()
         may_end.set()
         with contextlib.suppress(NotReady):  # told to the loop after what `state` waited for
-            await asyncio.wrap_future(probe._looking)
-        probe._looking = None
+            await asyncio.wrap_future(probe._running)
+        probe._running = None
         gc.collect()
         return state, [c for c in unread if "never retrieved" in c["message"]]
 

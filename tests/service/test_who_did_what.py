@@ -40,8 +40,8 @@ def told(client, run_id):
 
 def give_back(context, worker, *, free=True):
     with context.database.write() as session:
-        job = jobs.hold(session, worker.current)
-        return jobs.give_back(
+        job = jobs.lock_for_worker(session, worker.current)
+        return jobs.return_to_queue(
             session, job, worker.current.token, FailureReason.CRASHED, "it fell", free=free
         )
 

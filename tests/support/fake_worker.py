@@ -1,4 +1,4 @@
-"""A worker's hands without a worker: claims a job and ships what a program would say."""
+"""A stand-in for a worker process, without a program."""
 
 import hashlib
 import tempfile
@@ -14,10 +14,10 @@ from service.store.runs import get_run
 
 
 class Worker:
-    """Claims a job and ships what a program would say."""
+    """Claims a job and ships the events that a test passes."""
 
     def __init__(self, context: Context, run_id: str, job_id: str | None = None) -> None:
-        """`job_id`: another one than the run's train job."""
+        """`job_id` defaults to the run's train job."""
         self.context = context
         self.seq = 0
         with context.database.read() as session:
@@ -37,7 +37,7 @@ class Worker:
         )
 
     def file(self, path: str, content: bytes) -> dict[str, Any]:
-        """Put a file where a supervisor would; return its entry."""
+        """Upload a file as a supervisor does; return its entry."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "file"
             source.write_bytes(content)

@@ -1,4 +1,4 @@
-"""A loop whose validation answers are given: which checkpoint is the best is known beforehand."""
+"""A training loop with fixed validation predictions, so that the best checkpoint is known."""
 
 from pathlib import Path
 from typing import Any
@@ -10,31 +10,31 @@ from worker.training.selection import Selection
 ODD = "a/b, c 🙂"
 """A group's name can hold any character."""
 
-GIVEN = {3: (0, 2), 6: (2, 1), 9: (4, 0)}
-"""Step -> positives missed, and negatives of ODD called hate; each group has 4 of both.
+ERRORS = {3: (0, 2), 6: (2, 1), 9: (4, 0)}
+"""For each step the false negatives, and the false positives of ODD; a group has 4 rows of each.
 
 F1 is 16/18, 12/15, 8/12; the FPR of ODD 0.5, 0.25, 0.
 """
 LOSSES = {3: 1.0, 6: 0.9, 9: 0.5}
 
 
-def answers(step: int, given: dict[int, tuple[int, int]] | None = None) -> Predictions:
-    """What the weights of that step say of validation."""
-    missed, wrong = (given or GIVEN)[step]
+def answers(step: int, errors: dict[int, tuple[int, int]] | None = None) -> Predictions:
+    """Return the validation predictions of the weights at that step."""
+    missed, wrong = (errors or ERRORS)[step]
     rows = [(group, label) for group in (ODD, "b") for label in ("hate", "normal") for _ in "1234"]
-    called = (
+    predicted = (
         ["hate"] * 4 + ["hate"] * wrong + ["normal"] * (4 - wrong) + ["hate"] * 4 + ["normal"] * 4
     )
-    for row in [place for place, (_, label) in enumerate(rows) if label == "hate"][:missed]:
-        called[row] = "normal"
-    scores = [0.9 if one == "hate" else 0.2 for one in called]
+    for row in [index for index, (_, label) in enumerate(rows) if label == "hate"][:missed]:
+        predicted[row] = "normal"
+    scores = [0.9 if label == "hate" else 0.2 for label in predicted]
     return Predictions(
         ids=[str(number) for number in range(len(rows))],
         labels=[label for _, label in rows],
         groups=[group for group, _ in rows],
         sources=[None] * len(rows),
         details=[None] * len(rows),
-        predictions=called,
+        predictions=predicted,
         scores=scores,
         label_scores={"hate": scores, "normal": [1 - score for score in scores]},
         split="validation",
@@ -47,16 +47,16 @@ def choosing(
     directory: Path,
     caps: list[dict[str, Any]],
     min_f1: float | None = None,
-    given: dict[int, tuple[int, int]] | None = None,
+    errors: dict[int, tuple[int, int]] | None = None,
     **training: Any,
 ) -> Any:
-    """A loop of 9 steps that is evaluated at 3, 6 and 9."""
+    """Return a loop of 9 steps with evaluations at 3, 6 and 9."""
     run_spec = spec(
         training={"num_train_epochs": 3, "save_total_limit": 1} | training,
         fairness={"select": "best_f1_within_caps", "caps": caps, "min_f1": min_f1},
     )
     selection = Selection(
-        run_spec.fairness, fitted=False, score=lambda _model, step, _between: answers(step, given)
+        run_spec.fairness, fitted=False, score=lambda _model, step, _between: answers(step, errors)
     )
     run = make_trainer(
         load, directory, run_spec, token_examples(10), token_examples(3), selection=selection

@@ -1,4 +1,4 @@
-"""tiny-gpt_oss with its experts as gpt-oss is published: 4 bits each and a power of 2 for 32."""
+"""tiny-gpt_oss with MXFP4 experts, as in the published gpt-oss: 4 bits, one scale per 32 values."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ VALUES = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
 
 
 def pack_experts(model: Path, directory: Path) -> dict[str, object]:
-    """Copy the model to `directory` with other experts, packed; these in float32, by name."""
+    """Copy the model to `directory` with packed random experts; return these in float32 by name."""
     import torch
     from safetensors.torch import load_file, save_file
 

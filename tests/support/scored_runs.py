@@ -227,4 +227,4 @@ class ScoredRun:
         with self.context.database.write() as session:
             job = jobs.get(session, self.worker.job_id)
             token = self.worker.current.token
-            assert jobs.switch_status(session, job, JobStatus.SUCCEEDED, held_token=token)
+            assert jobs.switch_status(session, job, JobStatus.SUCCEEDED, expected_token=token)

@@ -1,4 +1,4 @@
-"""Tiny random models of three families, with a tokenizer trained here."""
+"""Tiny random models of three families, with a tokenizer trained on the tests' rows."""
 
 from pathlib import Path
 from typing import Any

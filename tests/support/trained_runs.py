@@ -10,7 +10,7 @@ from tests.support.fake_worker import Worker
 def finish(worker: Worker, to: JobStatus = JobStatus.SUCCEEDED, **values: Any) -> None:
     with worker.context.database.write() as session:
         job = jobs.get(session, worker.job_id)
-        assert jobs.switch_status(session, job, to, held_token=worker.current.token, **values)
+        assert jobs.switch_status(session, job, to, expected_token=worker.current.token, **values)
 
 
 def save(worker: Worker, step: int, best_step: int | None = None) -> None:

@@ -32,7 +32,7 @@ def test_the_prefix_is_what_all_rows_begin_with():
 def test_a_steps_tokens():
     # Answers of two tokens and of one; the last token of a row predicts nothing.
     step = step_tokens([([1, 2, 3, 4, 5], 3), ([1, 2, 7, 8], 3)])
-    assert step == StepTokens(prefix=2, rests=(2, 1), targets=3, real=9)
+    assert step == StepTokens(prefix=2, suffixes=(2, 1), targets=3, real=9)
     assert step.needed == 5
 
 
@@ -43,20 +43,20 @@ def test_equal_rows_share_no_further_than_to_the_token_before_the_one_that_predi
 
 
 def test_attended_pairs_are_those_of_the_mask():
-    step = StepTokens(prefix=3, rests=(2, 4), targets=2, real=12)
+    step = StepTokens(prefix=3, suffixes=(2, 4), targets=2, real=12)
     # Owner 0 is the prefix, which everybody sees.
-    places = [(0, at) for at in range(3)]
-    places += [(owner, at) for owner, rest in ((1, 2), (2, 4)) for at in range(rest)]
-    seen = sum(
+    places = [(0, index) for index in range(3)]
+    places += [(owner, index) for owner, suffix in ((1, 2), (2, 4)) for index in range(suffix)]
+    attended = sum(
         (key[0] == 0 and query[0] != 0) or (key[0] == query[0] and key[1] <= query[1])
         for query in places
         for key in places
     )
-    assert attended_pairs(step) == seen
+    assert attended_pairs(step) == attended
 
 
 def test_needed_operations_by_hand():
-    step = StepTokens(prefix=1, rests=(1,), targets=1, real=3)
+    step = StepTokens(prefix=1, suffixes=(1,), targets=1, real=3)
     frozen = 4 * (2 * 16 + 32) * 2
     factors = 6 * (2 * (4 + 4)) * 2
     attention = 12 * 1 * 4 * 3
@@ -72,8 +72,8 @@ def test_a_shared_prefix_is_counted_once():
 
 def test_ratios_are_taken_round_by_round():
     # The second round is half as fast for both: the ratio does not move.
-    found = figures.ratio([[4, 4, 5], [2, 2, 2]], [[1, 1, 9], [0.5, 0.5, 0.5]])
-    assert found == Spread(4, 4, 4)
+    result = figures.ratio([[4, 4, 5], [2, 2, 2]], [[1, 1, 9], [0.5, 0.5, 0.5]])
+    assert result == Spread(4, 4, 4)
 
 
 def test_the_warm_up_is_not_timed():
@@ -84,15 +84,15 @@ def test_utilisation_is_operations_over_time_over_peak():
     step = StepTokens(0, (8,), 1, 9)
     operations = needed_operations(SHAPE, 2, step)
     results = [{"seconds": [9.0, 2.0, 4.0]}]
-    found = figures.utilisation(results, [step] * 3, SHAPE, 2, operations, 1)
-    assert found == Spread(0.375, 0.25, 0.5)
+    result = figures.utilisation(results, [step] * 3, SHAPE, 2, operations, 1)
+    assert result == Spread(0.375, 0.25, 0.5)
 
 
 def test_agreement_of_curves():
-    found = figures.agreement([[5.0, 4.0], [5.0, 4.2]], [[5.1, 4.1], [5.1, 4.3]])
-    assert found["first_gap"] == pytest.approx(0.1)
-    assert found["largest_gap"] == pytest.approx(0.1)
-    assert found["seed_spread"] == pytest.approx(0.02**0.5)
+    result = figures.agreement([[5.0, 4.0], [5.0, 4.2]], [[5.1, 4.1], [5.1, 4.3]])
+    assert result["first_gap"] == pytest.approx(0.1)
+    assert result["largest_gap"] == pytest.approx(0.1)
+    assert result["seed_spread"] == pytest.approx(0.02**0.5)
     assert figures.agreement([[5.0]], [[5.0]])["seed_spread"] is None
 
 
@@ -110,7 +110,7 @@ def measured(seconds: float, peak: int, loss: float) -> dict[str, Any]:
 
 
 def row() -> dict[str, Any]:
-    step = {"prefix": 1, "rests": [4, 4], "targets": 2, "real": 11}
+    step = {"prefix": 1, "suffixes": [4, 4], "targets": 2, "real": 11}
     shape = {
         "matrices": [[4, 4, 2]],
         "adapted": [[4, 4, 1]],
@@ -118,26 +118,26 @@ def row() -> dict[str, Any]:
         "layers": 1,
         "attention_channels": 4,
     }
-    told = {"batch": 2, "micro": 1, "max_length": 8, "checkpointing": False, "rank": 2}
+    work_fields = {"batch": 2, "micro": 1, "max_length": 8, "checkpointing": False, "rank": 2}
     rounds = {
         "original": [measured(8.0, 900, 3.0), measured(8.0, 900, 3.0)],
         "fairtune": [measured(2.0, 500, 2.0), measured(1.0, 700, 1.0)],
     }
     probes = [{"peak": 1e6, "steps": [step] * 3, "shape": shape}]
-    return figures.row(("fairtune", "simple"), told | {"options": {}}, rounds, probes, 1)
+    return figures.row(("fairtune", "simple"), work_fields | {"options": {}}, rounds, probes, 1)
 
 
 def test_a_row_holds_medians_over_the_rounds():
-    made = row()
-    assert made["samples_per_second"] == 1.5
-    assert (made["samples_per_second_low"], made["samples_per_second_high"]) == (1, 2)
-    assert made["ratio_to_original"] == 6
-    assert "ratio_to_trl" not in made
-    assert made["tokens_per_second"] == pytest.approx((11 + 5.5) / 2)
-    assert made["peak_memory"] == 600
-    assert made["peak_memory_above_imports"] == 500
-    assert made["loss"] == 1.5
-    assert made["steps"] == 3
+    line = row()
+    assert line["samples_per_second"] == 1.5
+    assert (line["samples_per_second_low"], line["samples_per_second_high"]) == (1, 2)
+    assert line["ratio_to_original"] == 6
+    assert "ratio_to_trl" not in line
+    assert line["tokens_per_second"] == pytest.approx((11 + 5.5) / 2)
+    assert line["peak_memory"] == 600
+    assert line["peak_memory_above_imports"] == 500
+    assert line["loss"] == 1.5
+    assert line["steps"] == 3
 
 
 def test_the_table_shows_the_row():
@@ -159,7 +159,7 @@ def test_the_table_shows_the_row():
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert "| simple, 8 | fairtune | 1.50 (1.00 to 2.00) | 6.00 (4.00 to 8.00) | - |" in text
-    assert "float32 matrix products 400 GFLOP/s" in text
+    assert "float32 matrix products, 400 GFLOP/s" in text
     assert "abc" in text
     assert "said" in text
 

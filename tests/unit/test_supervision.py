@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.settings import Settings
 from worker.supervision import job_directory
 from worker.supervision.kernel_oom import oom_kills
@@ -208,7 +208,7 @@ def store(tmp_path):
 def test_what_is_put_says_its_size_and_hash(store):
     files, source, stored = store
     digest = "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882"
-    assert stored == Stored(10, digest)
+    assert stored == StoredFile(10, digest)
     assert files.put_file(source, "part", 4).size == 4
     assert (files.root / "part").read_bytes() == b"0123"
     assert files.put_file(source, "more", 99) == stored  # there is no more
@@ -223,7 +223,7 @@ def test_a_file_that_is_not_what_was_put_is_noticed(store, tmp_path, content):
         (files.root / "runs/a/file").unlink()
     else:
         (files.root / "runs/a/file").write_bytes(content)
-    with pytest.raises(Damaged, match="runs/a/file"):
+    with pytest.raises(DamagedFile, match="runs/a/file"):
         files.fetch("runs/a/file", tmp_path / "other", stored)
 
 
@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_read_is_damaged(store, tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(files, "open", broken)
-    with pytest.raises(Damaged, match="cannot be read"):
+    with pytest.raises(DamagedFile, match="cannot be read"):
         files.fetch("runs/a/file", tmp_path / "copy", stored)
 
 
@@ -255,7 +255,7 @@ def test_tidying_leaves_what_is_named_and_what_lies_elsewhere(store):
     files, source, _ = store
     for key in ("runs/a/deep/kept", "runs/a/deep/gone", "runs/a/.x.part", "runs/ab/file"):
         files.put_file(source, key)
-    assert files.tidy("runs/a", {"runs/a/deep/kept", "runs/ab/file"}) == 3
+    assert files.remove_except("runs/a", {"runs/a/deep/kept", "runs/ab/file"}) == 3
     left = [path.relative_to(files.root).as_posix() for path in files.root.rglob("*")]
     assert {path for path in left if "." not in path} == {
         "runs",
@@ -265,9 +265,9 @@ def test_tidying_leaves_what_is_named_and_what_lies_elsewhere(store):
         "runs/ab",
         "runs/ab/file",
     }
-    assert files.tidy("runs/a", set()) == 1
+    assert files.remove_except("runs/a", set()) == 1
     assert not (files.root / "runs/a").exists()
-    assert files.tidy("runs/none", set()) == 0
+    assert files.remove_except("runs/none", set()) == 0
 
 
 @pytest.mark.parametrize(

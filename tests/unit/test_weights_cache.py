@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from worker.supervision.weights_cache import WeightsCache
 
 KEY = "runs/run_1/job_1/1/merged/model.safetensors"
@@ -36,7 +36,7 @@ def cache(tmp_path) -> WeightsCache:
     return WeightsCache(tmp_path / "jobs" / ".weights", 100)
 
 
-def put(store, tmp_path, content=b"weights", key=KEY) -> Stored:
+def put(store, tmp_path, content=b"weights", key=KEY) -> StoredFile:
     source = tmp_path / "source"
     source.write_bytes(content)
     return store.put_file(source, key)
@@ -85,10 +85,10 @@ def test_what_is_not_as_it_was_stored_is_refused(store, cache, tmp_path, bucket,
         monkeypatch.setattr(store, "path_of", lambda _: None)
     stored = put(store, tmp_path)
     (store.root / KEY).write_bytes(b"weightX")
-    with pytest.raises(Damaged, match="SHA-256"):
+    with pytest.raises(DamagedFile, match="SHA-256"):
         cache.provide(store, KEY, tmp_path / "target", stored)
     (store.root / KEY).unlink()
-    with pytest.raises(Damaged, match="not in the store"):
+    with pytest.raises(DamagedFile, match="not in the store"):
         cache.provide(store, KEY, tmp_path / "target", stored)
     assert not list(tmp_path.rglob("*.part"))
 
@@ -140,7 +140,7 @@ def test_a_full_disk_empties_it(store, elsewhere, cache, tmp_path, monkeypatch):
 
     monkeypatch.setattr(store, "fetch", full)
     with pytest.raises(OSError, match="No space left"):
-        cache.provide(store, "runs/b", tmp_path / "two", Stored(9, "0" * 64))
+        cache.provide(store, "runs/b", tmp_path / "two", StoredFile(9, "0" * 64))
     assert kept(cache) == {}
 
 
@@ -182,6 +182,6 @@ def test_a_file_that_cannot_be_read_is_damaged(store, cache, tmp_path, monkeypat
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("worker.supervision.weights_cache.sha256_of", unreadable)
-    monkeypatch.setattr(store, "fetch", lambda *_: (_ for _ in ()).throw(Damaged("no")))
-    with pytest.raises(Damaged):
+    monkeypatch.setattr(store, "fetch", lambda *_: (_ for _ in ()).throw(DamagedFile("no")))
+    with pytest.raises(DamagedFile):
         cache.provide(store, KEY, tmp_path / "target", stored)

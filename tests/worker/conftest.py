@@ -37,7 +37,7 @@ def load(models_dir: Path) -> Callable[[str], tuple[Any, Any]]:
 
 @pytest.fixture
 def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What asks for bfloat16 gets it, on a CPU that is slow at it, too: tiny models do not mind."""
+    """Use bfloat16 wherever it is specified, even on a CPU that is slow at it: models are tiny."""
     from worker.modeling import precision
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
@@ -70,13 +70,13 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     So it takes no rights here and is gone with the helper. Where no namespace of users can be made,
     as in some containers, root can still make one of mounts.
     """
-    place = tmp_path / "disk"
-    place.mkdir()
+    directory = tmp_path / "disk"
+    directory.mkdir()
     script = 'mount -t tmpfs -o size=4m none "$1" && echo mounted && read -r _'
     refused = []
     for unshare in (["unshare", "-Urm"], ["unshare", "-m"]):
         with subprocess.Popen(
-            [*unshare, "sh", "-c", script, "sh", str(place)],
+            [*unshare, "sh", "-c", script, "sh", str(directory)],
             stdin=subprocess.PIPE,  # its end is the helper's
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,7 +84,7 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
             assert helper.stdout is not None
             assert helper.stderr is not None
             if helper.stdout.readline() == b"mounted\n":
-                yield SmallDisk(Path(f"/proc/{helper.pid}/root{place}"))
+                yield SmallDisk(Path(f"/proc/{helper.pid}/root{directory}"))
                 return
             refused.append(f"{' '.join(unshare)}: {helper.stderr.read().decode().strip()}")
     pytest.fail(f"a test of full disks needs a small tmpfs, and none can be mounted: {refused}")

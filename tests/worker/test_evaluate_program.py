@@ -31,7 +31,7 @@ def chosen(finished):
     return read_json(finished / "trainer_state.json")["best_global_step"]
 
 
-def order(directory, models, weights=None, made=None, run_spec=SPEC, **task):
+def order(directory, models, weights=None, dataset_rows=None, run_spec=SPEC, **task):
     """An evaluation's job directory, as the supervisor lays it out."""
     fields = {
         "target": "base" if weights is None else "adapter",
@@ -45,7 +45,7 @@ def order(directory, models, weights=None, made=None, run_spec=SPEC, **task):
         directory,
         models,
         run_spec,
-        made,
+        dataset_rows,
         kind="evaluate",
         task=fields | task,
         adapter=None if weights is None else "adapter",
@@ -62,25 +62,25 @@ def scores(directory, name):
 
 
 def evaluated(job):
-    status, found = run_here(job, "evaluate")
+    status, emitted = run_here(job, "evaluate")
     assert status == EXIT_DONE, (job / "events.jsonl").read_text()
-    (event,) = of_type(found, "evaluation")
-    return event, found
+    (event,) = of_type(emitted, "evaluation")
+    return event, emitted
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_the_adapters_scores_are_those_that_its_run_found(finished, models_dir, tmp_path, split):
     job = order(tmp_path, models_dir, finished, split=split, step=chosen(finished))
-    event, found = evaluated(job)
+    event, emitted = evaluated(job)
     assert scores(job, f"adapter-{split}") == scores(finished, f"adapter-{split}")
     (own,) = (
-        one
-        for one in of_type(events(finished), "evaluation")
-        if (one.target, one.split) == ("adapter", split)
+        event
+        for event in of_type(events(finished), "evaluation")
+        if (event.target, event.split) == ("adapter", split)
     )
     assert event.metrics == own.metrics
     assert (event.target, event.step, event.template) == ("adapter", chosen(finished), "tiny")
-    assert {one.type for one in found} == {"phase", "progress", "evaluation"}
+    assert {event.type for event in emitted} == {"phase", "progress", "evaluation"}
 
 
 def test_the_base_models_scores_are_those_from_before_the_training(finished, models_dir, tmp_path):
@@ -91,24 +91,24 @@ def test_the_base_models_scores_are_those_from_before_the_training(finished, mod
 
 
 def test_a_checkpoint_is_scored_with_its_own_weights(finished, models_dir, tmp_path):
-    found = {}
+    emitted = {}
     for step in (6, 12):
         weights = finished / f"checkpoints/checkpoint-{step}"
         job = order(tmp_path / str(step), models_dir, weights, target="checkpoint", step=step)
         evaluated(job)
-        found[step] = [row["score"] for row in scores(job, "checkpoint-test")]
+        emitted[step] = [row["score"] for row in scores(job, "checkpoint-test")]
         assert {row["checkpoint"] for row in scores(job, "checkpoint-test")} == {step}
     own = [row["score"] for row in scores(finished, "adapter-test")]
-    (other,) = {6, 12} - {chosen(finished)}
-    assert found[chosen(finished)] == own
-    assert found[other] != own
+    (other_step,) = {6, 12} - {chosen(finished)}
+    assert emitted[chosen(finished)] == own
+    assert emitted[other_step] != own
 
 
 def test_rows_of_another_dataset_are_scored_against_the_runs_labels(finished, models_dir, tmp_path):
-    made = rows(2, 0, 6)
-    for row in made:
+    dataset_rows = rows(2, 0, 6)
+    for row in dataset_rows:
         row["label"] = "hate" if row["split"] == "test" and row["id"] != "test-0" else None
-    job = order(tmp_path, models_dir, finished, made, step=12)
+    job = order(tmp_path, models_dir, finished, dataset_rows, step=12)
     event, _ = evaluated(job)
     table = scores(job, "adapter-test")
     assert [row["id"] for row in table] == [f"test-{number}" for number in range(6)]
@@ -119,8 +119,8 @@ def test_rows_of_another_dataset_are_scored_against_the_runs_labels(finished, mo
 
 
 def test_rows_without_labels_get_predictions_and_no_figures(finished, models_dir, tmp_path):
-    made = [row | {"label": None} for row in rows(2, 0, 6)]
-    job = order(tmp_path, models_dir, finished, made, step=12)
+    dataset_rows = [row | {"label": None} for row in rows(2, 0, 6)]
+    job = order(tmp_path, models_dir, finished, dataset_rows, step=12)
     event, _ = evaluated(job)
     assert event.metrics == {}
     table = scores(job, "adapter-test")
@@ -136,13 +136,13 @@ def test_rows_without_labels_get_predictions_and_no_figures(finished, models_dir
 def test_a_sample_is_the_same_rows_with_the_same_scores(finished, models_dir, tmp_path):
     whole = {row["id"]: row["score"] for row in scores(finished, "adapter-test")}
     job = order(tmp_path, models_dir, finished, max_samples=5, step=12)
-    _, found = evaluated(job)
+    _, emitted = evaluated(job)
     table = scores(job, "adapter-test")
     assert len(table) == 5
     for row in table:
         assert row["score"] == pytest.approx(whole[row["id"]], abs=1e-6)
-    progress = of_type(found, "progress")
-    assert [(one.step, one.total_steps) for one in progress] == [(0, 5), (5, 5)]
+    progress = of_type(emitted, "progress")
+    assert [(event.step, event.total_steps) for event in progress] == [(0, 5), (5, 5)]
 
 
 def row(number):
@@ -150,27 +150,27 @@ def row(number):
 
 
 def test_samples_lie_within_one_another_in_the_rows_own_order():
-    given = [row(number) for number in range(40)]
-    ten, twenty = sample(given, 10), sample(given, 20)
+    all_rows = [row(number) for number in range(40)]
+    ten, twenty = sample(all_rows, 10), sample(all_rows, 20)
     assert len(ten) == 10
     assert set(ten) < set(twenty)
-    assert [one for one in given if one in ten] == ten
-    assert sample(given[::-1], 10) == ten[::-1]
+    assert [event for event in all_rows if event in ten] == ten
+    assert sample(all_rows[::-1], 10) == ten[::-1]
     # Neither the first ones nor every fourth: rows often alternate.
-    assert ten not in (given[:10], given[::4])
-    assert [sample(given, most) for most in (None, 40, 99)] == [given] * 3
+    assert ten not in (all_rows[:10], all_rows[::4])
+    assert [sample(all_rows, most) for most in (None, 40, 99)] == [all_rows] * 3
 
 
 def test_every_other_second_it_says_how_far_it_is(finished, models_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("worker.scoring.evaluate.PROGRESS_INTERVAL_SECONDS", -math.inf)
     job = order(tmp_path, models_dir, finished, step=12)
-    _, found = evaluated(job)
-    done = [one.step for one in of_type(found, "progress")]
+    _, emitted = evaluated(job)
+    done = [event.step for event in of_type(emitted, "progress")]
     assert done == sorted(done)
     assert (done[0], done[-1]) == (0, 12)
     assert len(set(done)) > 2
-    assert any(one.eta_seconds is not None for one in of_type(found, "progress"))
-    phases = [one.phase for one in of_type(found, "phase")]
+    assert any(event.eta_seconds is not None for event in of_type(emitted, "progress"))
+    phases = [event.phase for event in of_type(emitted, "phase")]
     assert phases == ["starting", "loading", "evaluating", "done"]
 
 
@@ -179,18 +179,18 @@ def test_too_little_memory_is_the_evaluations(finished, models_dir, tmp_path, mo
         raise MemoryError
 
     monkeypatch.setattr(labels, "_trie_log_likelihoods", no_memory)
-    status, found = run_here(order(tmp_path, models_dir, finished), "evaluate")
+    status, emitted = run_here(order(tmp_path, models_dir, finished), "evaluate")
     assert status == EXIT_FAILED
-    assert (found[-1].reason, found[-1].batch) == ("out_of_memory", "eval")
+    assert (emitted[-1].reason, emitted[-1].batch) == ("out_of_memory", "eval")
 
 
 def test_what_cannot_be_done_is_said(finished, models_dir, tmp_path):
     def failure(job):
-        status, found = run_here(job, "evaluate")
+        status, emitted = run_here(job, "evaluate")
         assert status == EXIT_FAILED
-        return found[-1].reason, found[-1].detail
+        return emitted[-1].reason, emitted[-1].detail
 
-    reason, detail = failure(order(tmp_path / "rows", models_dir, made=rows(2, 2, 0)))
+    reason, detail = failure(order(tmp_path / "rows", models_dir, dataset_rows=rows(2, 2, 0)))
     assert reason == "invalid_data"
     assert "no rows of the split test" in detail
     reason, detail = failure(make_job(tmp_path / "train", models_dir, SPEC))
@@ -212,8 +212,8 @@ def test_two_processes_find_what_one_does(finished, models_dir, tmp_path):
         update={"resources": SPEC.resources.model_copy(update={"num_processes": 2})}
     )
     job = order(tmp_path, models_dir, finished, run_spec=two, step=chosen(finished))
-    status, found = run(job, "evaluate")
+    status, emitted = run(job, "evaluate")
     assert status == EXIT_DONE, (job / "training.log").read_text()
-    assert len(of_type(found, "evaluation")) == 1
-    own = [one["score"] for one in scores(finished, "adapter-test")]
-    assert [one["score"] for one in scores(job, "adapter-test")] == pytest.approx(own, abs=1e-6)
+    assert len(of_type(emitted, "evaluation")) == 1
+    own = [row["score"] for row in scores(finished, "adapter-test")]
+    assert [row["score"] for row in scores(job, "adapter-test")] == pytest.approx(own, abs=1e-6)

@@ -26,20 +26,20 @@ def outcome(run):
         {name: value for name, value in entry.items() if name not in TIMED}
         for entry in state.log_history
     ]
-    place = (state.step, state.stopped_early, state.stale, state.best_metric, state.best_step)
-    place += (state.best_standing,)
-    return checkpoints.adapter_tensors(run.model), figures, place, run.chosen_step
+    position = (state.step, state.stopped_early, state.stale, state.best_metric, state.best_step)
+    position += (state.best_standing,)
+    return checkpoints.adapter_tensors(run.model), figures, position, run.chosen_step
 
 
-def assert_same(one, other):
-    assert one[1:] == other[1:]
-    assert one[0].keys() == other[0].keys()
-    for name, tensor in one[0].items():
-        assert torch.equal(tensor, other[0][name]), name
+def assert_same(first, second):
+    assert first[1:] == second[1:]
+    assert first[0].keys() == second[0].keys()
+    for name, tensor in first[0].items():
+        assert torch.equal(tensor, second[0][name]), name
 
 
 def assert_exact(tmp_path, make, steps=STEPS):
-    """Undisturbed against gone on from each checkpoint, by another loop.
+    """Compare an undisturbed run with runs resumed from each checkpoint by a new loop.
 
     The checkpoints are those of the undisturbed run, which was killed sometime later then, and
     those that it writes when it is stopped at each of the steps.
@@ -59,10 +59,10 @@ def assert_exact(tmp_path, make, steps=STEPS):
         random.seed(number)
         numpy.random.seed(number)
         torch.manual_seed(number)
-        rest = make(tmp_path / f"rest-{number}")
-        rest.restore(checkpoints.read(checkpoint))
-        rest.run()
-        assert_same(outcome(rest), expected)
+        resumed = make(tmp_path / f"rest-{number}")
+        resumed.restore(checkpoints.read(checkpoint))
+        resumed.run()
+        assert_same(outcome(resumed), expected)
     return whole
 
 
@@ -74,7 +74,9 @@ def test_with_dropout_and_the_best_weights_at_the_end(load, tmp_path):
     run_spec = training(early_stopping_patience=2)
     assert_exact(
         tmp_path,
-        lambda place: make_trainer(load, place, run_spec, token_examples(10), token_examples(3)),
+        lambda directory: make_trainer(
+            load, directory, run_spec, token_examples(10), token_examples(3)
+        ),
     )
 
 
@@ -89,8 +91,8 @@ def test_with_early_stopping_before_the_last_epoch(load, tmp_path, best):
         }
     )
 
-    def make(place):
-        run = make_trainer(load, place, run_spec, token_examples(10), token_examples(3))
+    def make(directory):
+        run = make_trainer(load, directory, run_spec, token_examples(10), token_examples(3))
         run._evaluate = lambda: {"eval_loss": losses[run.state.step]}
         return run
 
@@ -104,8 +106,8 @@ def test_with_the_best_f1_within_the_caps(load, tmp_path, cap):
     """The best so far is within the cap, or none is; a later one is worse, and its loss less."""
     whole = assert_exact(
         tmp_path,
-        lambda place: choosing(
-            load, place, [{"group": ODD, "metric": "fpr", "max": cap}], min_f1=0.78
+        lambda directory: choosing(
+            load, directory, [{"group": ODD, "metric": "fpr", "max": cap}], min_f1=0.78
         ),
         (1, 3, 6, 7, 9),
     )
@@ -126,8 +128,8 @@ def test_with_4_bit_weights_bfloat16_and_gradient_checkpointing(models_dir, tmp_
 
     assert_exact(
         tmp_path,
-        lambda place: make_trainer(
-            load_4bit, place, run_spec, token_examples(10), token_examples(3)
+        lambda directory: make_trainer(
+            load_4bit, directory, run_spec, token_examples(10), token_examples(3)
         ),
     )
 
@@ -142,8 +144,8 @@ def test_with_adapters_on_experts(load, tmp_path):
     )
     whole = assert_exact(
         tmp_path,
-        lambda place: make_trainer(
-            load, place, run_spec, token_examples(10), token_examples(3), family="gpt_oss"
+        lambda directory: make_trainer(
+            load, directory, run_spec, token_examples(10), token_examples(3), family="gpt_oss"
         ),
     )
     assert sum("experts" in name for name in checkpoints.adapter_tensors(whole.model)) == 8
@@ -162,4 +164,6 @@ def test_with_all_generators_drawn_from_in_every_forward_pass(load, tmp_path, mo
     monkeypatch.setattr(SharedPrefix, "loss_sum", noisy)
     # No validation: it is not trained on, and so draws nothing that must be repeatable.
     run_spec = training(eval_strategy="no", load_best_model_at_end=False)
-    assert_exact(tmp_path, lambda place: make_trainer(load, place, run_spec, token_examples(10)))
+    assert_exact(
+        tmp_path, lambda directory: make_trainer(load, directory, run_spec, token_examples(10))
+    )

@@ -9,7 +9,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from pydantic import ValidationError
 
 from service.domain.errors import ProgramFailure
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.train_jobs import (
     events,
     make_job,
@@ -42,19 +42,19 @@ def wrappers(model):
 
 def test_dropout_and_dora_are_refused_and_modules_may_be_none():
     assert LoraSection(**lora(target_modules=[])).target_modules == []
-    for fields, said in (
+    for fields, message in (
         ({"lora_dropout": 0.05}, "set lora_dropout to 0 (it is 0.05)"),
         ({"use_dora": True}, "use_dora"),
         ({"target_parameters": ["a", "a"]}, "twice"),
-        ({"target_parameters": [" "]}, "no name"),
+        ({"target_parameters": [" "]}, "is empty"),
         ({"target_parameters": [], "target_modules": []}, "at least one module"),
     ):
-        with pytest.raises(ValidationError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        with pytest.raises(ValidationError, match=message.replace("(", r"\(").replace(")", r"\)")):
             LoraSection(**lora(**fields))
 
 
 @pytest.mark.parametrize(
-    ("family", "target", "said"),
+    ("family", "target", "message"),
     [
         ("gpt_oss", "experts.up_proj", "no parameter named 'experts.up_proj'"),
         ("gpt_oss", "q_proj.weight", "that of a linear layer"),
@@ -65,13 +65,13 @@ def test_dropout_and_dora_are_refused_and_modules_may_be_none():
         ("llama", "mlp.experts.down_proj", "no parameter named"),
     ],
 )
-def test_a_parameter_that_is_not_there_or_no_matrix_is_named(load, family, target, said):
+def test_a_parameter_that_is_not_there_or_no_matrix_is_named(load, family, target, message):
     section = LoraSection(**lora(target_parameters=[EXPERTS[0], target][family == "llama" :]))
     with pytest.raises(ProgramFailure) as failure:
         add_adapter(frozen(load, family), section, 1, "tiny")
     assert failure.value.reason == "invalid_spec"
     assert failure.value.detail.startswith("lora.target_parameters: ")
-    assert said in failure.value.detail
+    assert message in failure.value.detail
     there = "router.weight, mlp.experts.gate_up_proj, mlp.experts.down_proj."
     assert failure.value.detail.endswith("none." if family == "llama" else there)
 
@@ -141,11 +141,11 @@ def test_a_checkpoint_opens_with_peft_and_scores_the_same(load, tmp_path):
 
 def test_a_whole_run_scores_warns_and_says_what_was_adapted(models_dir, tmp_path):
     run_spec = spec(base_model="tiny-gpt_oss", lora=lora(), quantization={"load_in_4bit": True})
-    status, found = run_here(make_job(tmp_path, models_dir, run_spec))
-    assert status == 0, found[-1]
-    [warning] = [w for w in of_type(found, "warning") if w.code == "partly_quantized"]
+    status, emitted = run_here(make_job(tmp_path, models_dir, run_spec))
+    assert status == 0, emitted[-1]
+    [warning] = [w for w in of_type(emitted, "warning") if w.code == "partly_quantized"]
     assert "model.layers.*.mlp.experts.gate_up_proj (" in warning.detail
-    logged = [event.message for event in of_type(found, "log")]
+    logged = [event.message for event in of_type(emitted, "log")]
     assert any("of its bytes" in message for message in logged)
     assert "mlp.experts.down_proj" in (tmp_path / "README.md").read_text()
     assert events(tmp_path)[-1].type != "failure"

@@ -28,6 +28,8 @@ from worker.scoring.predictions import write_predictions
 from worker.training import checkpoint_writer, checkpoints
 from worker.training.tensorboard import TensorBoardWriter
 
+pytestmark = pytest.mark.extended
+
 
 def lines(path):
     """The file's lines, each of which must be whole."""
@@ -43,17 +45,17 @@ def test_lines_wait_for_room_and_then_stand_in_their_order(small_disk):
     small_disk.fill()
     for number in range(40):
         reporter.log(f"{number} " + "x" * 37 * number)
-    held = lines(path)  # the file's last page had room for some
-    assert 1 < len(held) < 41
-    assert [line["seq"] for line in held] == list(range(1, len(held) + 1))
+    records = lines(path)  # the file's last page had room for some
+    assert 1 < len(records) < 41
+    assert [line["seq"] for line in records] == list(range(1, len(records) + 1))
     with pytest.raises(OSError, match="No space left") as failure:
         reporter.flush()
     assert is_full(failure.value)
     small_disk.free()
     reporter.log("after")
-    held = lines(path)
-    assert [line["seq"] for line in held] == list(range(1, 43))
-    assert [line["message"].split()[0] for line in held] == [
+    records = lines(path)
+    assert [line["seq"] for line in records] == list(range(1, 43))
+    assert [line["message"].split()[0] for line in records] == [
         "before",
         *map(str, range(40)),
         "after",
@@ -75,7 +77,7 @@ def test_a_signals_exception_in_the_middle_of_a_write_doubles_no_line(tmp_path, 
         patched.setattr(os, "write", interrupted)
         with pytest.raises(Stopped):
             reporter.log("two")
-    monkeypatch.setattr(os, "write", lambda *given: writes.append(given) or write(*given))
+    monkeypatch.setattr(os, "write", lambda *args: writes.append(args) or write(*args))
     reporter.flush()
     assert [line["message"] for line in lines(path)] == ["one", "two"]
     assert len(writes) == share  # a line that is there is not written again
@@ -169,13 +171,13 @@ def tries(directory):
 
 def assert_whole(disk, undisturbed):
     """Nothing aside, all checkpoints as they should be, and the weights the undisturbed run's."""
-    place = disk.path / "checkpoints"
-    assert not [path for path in place.iterdir() if path.name.startswith(".")]
+    directory = disk.path / "checkpoints"
+    assert not [path for path in directory.iterdir() if path.name.startswith(".")]
     announced = [event.step for event in of_type(events(disk.path), "checkpoint")]
-    assert sorted(announced) == sorted(checkpoints.steps_in(place))
-    for path in place.iterdir():
+    assert sorted(announced) == sorted(checkpoints.steps_in(directory))
+    for path in directory.iterdir():
         checkpoints.verify(path)
-    last = checkpoints.read(place / "checkpoint-9").adapter
+    last = checkpoints.read(directory / "checkpoint-9").adapter
     assert all(torch.equal(last[name], tensor) for name, tensor in undisturbed.items())
 
 
@@ -198,15 +200,15 @@ def test_training_goes_on_and_a_save_is_tried_again(
     monkeypatch.setattr(checkpoint_writer, "FIRST_RETRY_SECONDS", pause)
     run = on_disk(load, small_disk, monkeypatch, 2, 5)
     run.run()
-    found = events(small_disk.path)
+    emitted = events(small_disk.path)
     assert tries(small_disk.path) == tried
-    assert [event.step for event in of_type(found, "checkpoint")] == saved
-    assert [event.code for event in of_type(found, "warning")] == ["no_space"]
-    assert "checkpoint-3" in of_type(found, "warning")[0].detail
-    steps = [event.step for event in of_type(found, "metrics") if "loss" in event.values]
+    assert [event.step for event in of_type(emitted, "checkpoint")] == saved
+    assert [event.code for event in of_type(emitted, "warning")] == ["no_space"]
+    assert "checkpoint-3" in of_type(emitted, "warning")[0].detail
+    steps = [event.step for event in of_type(emitted, "metrics") if "loss" in event.values]
     assert steps == [2, 4, 6, 8, 9]
     # A try that failed is over: the next line takes its limit back.
-    for before, after in itertools.pairwise(found):
+    for before, after in itertools.pairwise(emitted):
         if before.type == "progress" and before.saving:
             over = after.type == "progress" and (after.step, after.saving) == (before.step, False)
             assert over or after.type in ("checkpoint", "warning")
@@ -227,9 +229,9 @@ def test_a_second_outage_has_a_warning_of_its_own(load, small_disk, monkeypatch)
 
     run._step = step
     run.run()
-    found = events(small_disk.path)
-    assert [event.step for event in of_type(found, "checkpoint")] == [4, 8, 9]
-    assert [event.code for event in of_type(found, "warning")] == ["no_space"] * 2
+    emitted = events(small_disk.path)
+    assert [event.step for event in of_type(emitted, "checkpoint")] == [4, 8, 9]
+    assert [event.code for event in of_type(emitted, "warning")] == ["no_space"] * 2
 
 
 def test_told_to_stop_it_tries_once_and_stops(load, small_disk, monkeypatch):
@@ -258,11 +260,11 @@ def test_waiting_for_the_last_checkpoint_ends_with_term(load, small_disk, monkey
     run = on_disk(load, small_disk, monkeypatch, 8, None)
     pauses = []
 
-    def told(_self, seconds):
+    def record_pause(_self, seconds):
         pauses.append(seconds)
         run.stop.requested = True
 
-    monkeypatch.setattr(disk_full.DiskSpace, "_pause", told)
+    monkeypatch.setattr(disk_full.DiskSpace, "_pause", record_pause)
     with pytest.raises(Stopped):
         run.run()
     assert len(pauses) == 1

@@ -23,6 +23,8 @@ from worker.runtime.events import Stopped, StopSignal
 from worker.training import checkpoints
 from worker.training.loop import Trainer
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.fixture
 def job(models_dir, small_disk):

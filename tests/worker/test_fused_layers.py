@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.tiny_models import EACH_FAMILY
 from tests.support.train_jobs import spec
 from worker.modeling.fused_layers import _Lora, fuse_layers
@@ -89,10 +89,10 @@ def test_also_over_4_bit_weights_in_bfloat16(models_dir, family):
 def test_dropout_drops_its_share_and_keeps_the_expectation(probability, dtype):
     torch.manual_seed(1)
     rows, width = 3000, 64
-    given = torch.ones(rows, width, dtype=dtype, requires_grad=True)
+    hidden = torch.ones(rows, width, dtype=dtype, requires_grad=True)
     a = torch.eye(width, requires_grad=True)
     b = torch.eye(width, requires_grad=True)
-    out = _Lora.apply(torch.zeros(rows, width), given, a, b, 1.0, probability)
+    out = _Lora.apply(torch.zeros(rows, width), hidden, a, b, 1.0, probability)
     dropped = (out == 0).float()
     draws = rows * width
     deviation = (probability * (1 - probability) / draws) ** 0.5
@@ -104,21 +104,21 @@ def test_dropout_drops_its_share_and_keeps_the_expectation(probability, dtype):
     assert both == pytest.approx(probability**2, abs=8 * deviation)
     out.sum().backward()
     # The gradient goes where something was kept, and has its size.
-    assert torch.equal(given.grad == 0, out == 0)
-    assert given.grad.max().item() == pytest.approx(1 / (1 - probability), rel=1e-2)
+    assert torch.equal(hidden.grad == 0, out == 0)
+    assert hidden.grad.max().item() == pytest.approx(1 / (1 - probability), rel=1e-2)
 
 
 def test_gradients_of_dropout_are_those_of_the_mask_drawn():
     torch.manual_seed(2)
     shapes = ((5, 8), (8,), (3, 8), (6, 3))
-    given, _, a, b = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes)
+    hidden, _, a, b = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes)
     base = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
 
     def seeded(*inputs):
         torch.manual_seed(9)
         return _Lora.apply(*inputs, 0.7, 0.4)
 
-    assert torch.autograd.gradcheck(seeded, (base, given, a, b))
+    assert torch.autograd.gradcheck(seeded, (base, hidden, a, b))
 
 
 def test_the_generator_decides_and_evaluation_drops_nothing(load):
@@ -147,8 +147,8 @@ class GemmaRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.full((8,), 0.5), requires_grad=False)
         self.variance_epsilon = 1e-6
 
-    def forward(self, given):
-        return given * torch.rsqrt(given.pow(2).mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
+    def forward(self, hidden):
+        return hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
 
 
 def test_layers_that_compute_something_else_stay_as_they_are(load):

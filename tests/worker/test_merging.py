@@ -1,4 +1,4 @@
-"""Merging weight by weight: what is read, what is kept, what is in memory."""
+"""Merging weight by weight: dtypes, copied weights, memory."""
 
 import re
 import subprocess
@@ -49,36 +49,36 @@ def test_what_is_float32_beside_16_bits_stays_so(tmp_path):
     }
     update = LowRank(torch.randn(2, 8), torch.randn(8, 2), 2.0, None)
     with base(tmp_path / "base", weights) as files:
-        found = written(tmp_path, files, {"a.weight": update}, torch.float16)
-    assert {name: value.dtype for name, value in found.items()} == {
+        tensors = written(tmp_path, files, {"a.weight": update}, torch.float16)
+    assert {name: value.dtype for name, value in tensors.items()} == {
         "a.weight": torch.float16,
         "b.weight": torch.float16,
         "router.bias": torch.float32,
         "ids": torch.int64,
     }
     expected = weights["a.weight"].float() + 2 * update.b @ update.a
-    assert torch.equal(found["a.weight"], expected.half())
-    assert torch.equal(found["ids"], weights["ids"])
+    assert torch.equal(tensors["a.weight"], expected.half())
+    assert torch.equal(tensors["ids"], weights["ids"])
 
 
 def test_a_model_all_in_float32_is_rounded(tmp_path):
     with base(tmp_path / "base", {"a": torch.randn(8, 8)}) as files:
-        found = written(tmp_path, files, {}, torch.bfloat16)
-    assert found["a"].dtype == torch.bfloat16
+        tensors = written(tmp_path, files, {}, torch.bfloat16)
+    assert tensors["a"].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
-    ("name", "update", "said"),
+    ("name", "update", "message"),
     [
         ("c.weight", LowRank(torch.ones(2, 8), torch.ones(8, 2), 1.0, None), "no weight named c"),
         ("a.weight", LowRank(torch.ones(2, 8), torch.ones(4, 2), 1.0, None), "(4, 8)"),
         ("a.bias", Replaced(torch.ones(8)), "no weight named a.bias"),
     ],
 )
-def test_what_does_not_fit_is_seen_before(tmp_path, name, update, said):
+def test_what_does_not_fit_is_seen_before(tmp_path, name, update, message):
     with base(tmp_path / "base", {"a.weight": torch.ones(8, 8)}) as files:
         assert unstreamable_reason(files, {}) is None
-        assert said in unstreamable_reason(files, {name: update})
+        assert message in unstreamable_reason(files, {name: update})
 
 
 class Net(nn.Module):
@@ -116,7 +116,7 @@ def test_an_update_is_what_peft_merges(use_dora, use_rslora):
 def test_what_the_training_saw_is_what_its_layer_holds(dtype, double):
     import bitsandbytes as bnb
 
-    from service.domain.spec import QuantizationSection
+    from service.domain.training_spec import QuantizationSection
 
     torch.manual_seed(2)
     weight = torch.randn(48, 64, dtype=dtype)
@@ -125,13 +125,13 @@ def test_what_the_training_saw_is_what_its_layer_holds(dtype, double):
         weight.clone(), requires_grad=False, quant_type="nf4", compress_statistics=double
     )
     layer = layer.to("cpu")
-    held = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    dequantized = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     section = QuantizationSection(bnb_4bit_use_double_quant=double)
-    seen = QuantizedWeights(
+    round_trip = QuantizedWeights(
         frozenset(), section, dtype, torch.device("cpu")
     ).quantization_round_trip(weight)
-    assert torch.equal(seen, held)
-    assert not torch.equal(seen, weight)
+    assert torch.equal(round_trip, dequantized)
+    assert not torch.equal(round_trip, weight)
     model = nn.Module()
     model.add_module("one", layer)
     model.add_module("other", nn.Linear(4, 4))
@@ -178,6 +178,7 @@ print(peak - before)
 """
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_a_files_and_not_the_models(tmp_path):
     """128 MB in bfloat16, merged in files of 8 MB: beside these a weight or two in float32."""

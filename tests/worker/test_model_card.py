@@ -57,7 +57,7 @@ def card(rule="argmax", name="my run", caps=None, report=True, **more):
         checkpoint_step=6,
         threshold=rule,
     )
-    made = build_report(
+    report_of_run = build_report(
         ScoredData(tuned=predictions(), validation=predictions("validation", wrong=0)),
         Criteria(positive_label="hate", caps=run_spec.fairness.caps, min_f1=0.6, min_support=10),
         meta,
@@ -71,9 +71,9 @@ def card(rule="argmax", name="my run", caps=None, report=True, **more):
         6,
         4096,
         {"eval_loss": 0.25, f"eval_fpr/{EVIL}": 0.5},
-        made if report else None,
+        report_of_run if report else None,
     )
-    return text, made
+    return text, report_of_run
 
 
 def loaded(tmp_path, text):
@@ -84,12 +84,12 @@ def loaded(tmp_path, text):
 
 def test_the_hub_reads_the_figures(tmp_path):
     text, report = card(name=EVIL)
-    found = loaded(tmp_path, text)
-    assert found.data.model_name == " ".join(EVIL.split())
-    assert (found.data.base_model, found.data.library_name) == ("tiny-llama", "peft")
-    assert found.data.tags == ["lora", "fairtune"]
+    parsed = loaded(tmp_path, text)
+    assert parsed.data.model_name == " ".join(EVIL.split())
+    assert (parsed.data.base_model, parsed.data.library_name) == ("tiny-llama", "peft")
+    assert parsed.data.tags == ["lora", "fairtune"]
     by_name = {}
-    for result in found.data.eval_results:
+    for result in parsed.data.eval_results:
         assert (result.task_type, result.dataset_type) == ("text-classification", "ds_1")
         assert (result.dataset_name, result.dataset_split) == ("ds_1", "test")
         group = (result.metric_args or {}).get("group")
@@ -108,19 +108,19 @@ def test_the_hub_reads_the_figures(tmp_path):
         }
     )
     # The card that the library writes again is the same one.
-    assert str(found) == text
+    assert str(parsed) == text
 
 
 def test_a_users_words_do_nothing(tmp_path):
     text, _ = card(name=EVIL)
-    found = loaded(tmp_path, text)
+    parsed = loaded(tmp_path, text)
     assert (
-        found.text.count("a/b, c 🙂 --- _script_alert(1)_/script___x__y_(javascript:z) _ _b_") >= 3
+        parsed.text.count("a/b, c 🙂 --- _script_alert(1)_/script___x__y_(javascript:z) _ _b_") >= 3
     )
     for sign in ("<script", "`x`", "[y]"):
-        assert sign not in found.text
-    assert not [line for line in found.text.splitlines() if line.strip() == "---"]
-    rows = [line for line in found.text.splitlines() if line.startswith("| a/b")]
+        assert sign not in parsed.text
+    assert not [line for line in parsed.text.splitlines() if line.strip() == "---"]
+    rows = [line for line in parsed.text.splitlines() if line.startswith("| a/b")]
     assert [row.count("|") for row in rows] == [7, 6]  # by group, caps
 
 
@@ -143,7 +143,7 @@ def test_intervals_verdicts_and_warnings_are_in_the_text(tmp_path):
 @pytest.mark.parametrize("rule", ["argmax", "fitted"])
 def test_it_says_which_threshold_to_use(rule):
     text, report = card(rule)
-    (fitted,) = [one for one in report.thresholds if one.rule == "fitted"]
+    (fitted,) = [rule_report for rule_report in report.thresholds if rule_report.rule == "fitted"]
     if rule == "argmax":
         assert "most probable label of a row (argmax)" in text
     else:
@@ -154,8 +154,8 @@ def test_it_says_which_threshold_to_use(rule):
 
 def test_without_a_report_there_is_no_index(tmp_path):
     text, _ = card(report=False)
-    found = loaded(tmp_path, text)
-    assert found.data.eval_results is None
-    assert found.data.model_name == "my run"
+    parsed = loaded(tmp_path, text)
+    assert parsed.data.eval_results is None
+    assert parsed.data.model_name == "my run"
     assert "| eval_loss | 0.2500 |" in text
     assert "<script" not in text

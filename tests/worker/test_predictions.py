@@ -80,8 +80,8 @@ def test_predictions_that_were_changed_are_not_read(tmp_path, column, values):
     path = tmp_path / "base-test.parquet"
     write_predictions(path, SCORED, LABELS, PROBABILITIES, "hate", None)
     table = pq.read_table(path)
-    place = table.column_names.index(column)
-    pq.write_table(table.set_column(place, column, pa.array(values)), path)
+    index = table.column_names.index(column)
+    pq.write_table(table.set_column(index, column, pa.array(values)), path)
     with pytest.raises(ValueError, match=r"base-test\.parquet"):
         read_probabilities(path, SCORED, LABELS, "hate", None)
 

@@ -42,6 +42,8 @@ from worker.runtime.ranks import (
 from worker.supervision.program_process import ProgramProcess
 from worker.training import checkpoints
 
+pytestmark = pytest.mark.extended
+
 ROWS = rows(25, 5, 11)
 """8 rows a step: the last of an epoch has one, which one process trains on; 3 passes validate."""
 

@@ -1,4 +1,4 @@
-"""What is held in 4 bits: the count, the warning, and gpt-oss as it is published, in MXFP4."""
+"""Share of a model in 4 bits: the counts, the warning, and gpt-oss in MXFP4 as published."""
 
 import shutil
 
@@ -78,11 +78,11 @@ def test_mxfp4_experts_are_dequantized_and_the_rest_is_quantized(mxfp4, in_4bit,
     directory, expected = mxfp4
     run_spec = spec(quantization={"load_in_4bit": in_4bit}, training={"bf16": bf16})
     base = load_base(directory, run_spec, CPU)
-    held = dict(base.model.named_parameters())
+    parameters = dict(base.model.named_parameters())
     assert len(expected) == 4
     for name, values in expected.items():
-        assert held[name].dtype == (torch.bfloat16 if bf16 else torch.float32)
-        assert torch.equal(held[name].float(), values), name  # 4 bits and a power of 2: exact
+        assert parameters[name].dtype == (torch.bfloat16 if bf16 else torch.float32)
+        assert torch.equal(parameters[name].float(), values), name  # 4 bits and a power of 2: exact
     attention = 2 * (2 * 64 * 64 + 2 * 64 * 32)
     assert base.coverage.in_4bit.parameters == (attention if in_4bit else 0)
     assert not hasattr(base.model.config, "quantization_config")
@@ -92,13 +92,13 @@ def test_mxfp4_experts_are_dequantized_and_the_rest_is_quantized(mxfp4, in_4bit,
 
 def test_dequantizing_is_asked_for_outright(mxfp4, monkeypatch):
     """Not left to what GPU and kernels a machine has; on this one there is no difference."""
-    asked = []
+    configs = []
     read = load._from_pretrained
     monkeypatch.setattr(
-        load, "_from_pretrained", lambda *given: asked.append(given[-1]) or read(*given)
+        load, "_from_pretrained", lambda *args: configs.append(args[-1]) or read(*args)
     )
     load_base(mxfp4[0], spec(quantization=IN_4BIT), CPU)
-    assert [config.dequantize for config in asked] == [True]
+    assert [config.dequantize for config in configs] == [True]
 
 
 def test_dequantized_experts_give_the_scores_of_the_same_model_in_float32(
@@ -113,6 +113,6 @@ def test_dequantized_experts_give_the_scores_of_the_same_model_in_float32(
     save_file(weights, plain / "model.safetensors", metadata={"format": "pt"})
     ids = torch.tensor([[5, 6, 7, 8, 9]])
     with torch.no_grad():
-        one = load_base(directory, spec(), CPU).model.eval()(input_ids=ids).logits
-        other = AutoModelForCausalLM.from_pretrained(plain).eval()(input_ids=ids).logits
-    assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+        packed_logits = load_base(directory, spec(), CPU).model.eval()(input_ids=ids).logits
+        plain_logits = AutoModelForCausalLM.from_pretrained(plain).eval()(input_ids=ids).logits
+    assert torch.allclose(packed_logits, plain_logits, rtol=1e-5, atol=1e-6)

@@ -65,9 +65,9 @@ def items(shared: int, count: int = 9, answers: list[list[int]] = ANSWERS) -> li
 
 def agree(model, some):
     """That the fast way is taken and gives the reference's figures."""
-    said: list[str] = []
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
-    assert said == []
+    reasons: list[str] = []
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=reasons.append)
+    assert reasons == []
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
         assert sum(values) == pytest.approx(1)
@@ -126,7 +126,7 @@ def test_quick_attention_that_errs_is_noticed_and_the_models_own_taken(load, mon
 def test_rows_with_other_answers_than_the_rest_are_scored_by_their_own(load):
     model, _ = load("qwen3")
     several = [ANSWERS, [[80, 2], [81, 2], [82, 83, 2]]]
-    agree(model, [Item(one.prompt, several[n % 2]) for n, one in enumerate(items(14))])
+    agree(model, [Item(item.prompt, several[n % 2]) for n, item in enumerate(items(14))])
 
 
 tokens = st.integers(10, 14)  # few, so that answers share a lot
@@ -156,11 +156,11 @@ def test_a_trie_holds_its_answers_and_each_node_once(answers):
     assert len(set(words)) == len(words)
     for node, word in enumerate(words[1:], 1):
         inside = range(node + 1, node + 1 + trie.below[node - 1])
-        assert [k for k, other in enumerate(words) if k != node and other[: len(word)] == word] == [
-            *inside
-        ]
+        assert [
+            k for k, word_below in enumerate(words) if k != node and word_below[: len(word)] == word
+        ] == [*inside]
     for answer, path in zip(answers, trie.paths, strict=True):
-        end = [trie.steps[place] for place in path]
+        end = [trie.steps[step] for step in path]
         assert trie.shared + [token for _, token in end] == answer
         for (node, token), (following, _) in pairwise(end):
             assert words[following] == (*words[node], token)
@@ -185,10 +185,10 @@ def test_a_wrong_tree_is_noticed_and_the_plain_way_taken(load, monkeypatch, sees
         return trie
 
     monkeypatch.setattr(Trie, "of", wrong)
-    said: list[str] = []
+    reasons: list[str] = []
     some = items(14)
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
-    assert len(said) == 1
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=reasons.append)
+    assert len(reasons) == 1
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
 
@@ -198,15 +198,15 @@ def test_a_wrong_sliding_window_is_noticed_and_the_plain_way_taken(load, monkeyp
     honest = prefill.masks
 
     def full_everywhere(*arguments):
-        made = honest(*arguments)
-        return dict.fromkeys(made, made["full_attention"])
+        masks = honest(*arguments)
+        return dict.fromkeys(masks, masks["full_attention"])
 
     monkeypatch.setattr(labels, "masks", full_everywhere)
     monkeypatch.setattr(prefill, "masks", full_everywhere)
-    said: list[str] = []
+    reasons: list[str] = []
     some = items(14)
-    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=said.append)
-    assert len(said) == 1
+    scored = score(model, some, pad=0, token_budget=64, device=CPU, on_fallback=reasons.append)
+    assert len(reasons) == 1
     for item, values in zip(some, scored, strict=True):
         assert values == pytest.approx(reference(model, item), abs=1e-5)
 

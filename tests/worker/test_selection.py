@@ -1,4 +1,4 @@
-"""fairness.select best_f1_within_caps in the loop, on answers that are given."""
+"""fairness.select best_f1_within_caps in the training loop, on fixed predictions."""
 
 import pytest
 import torch
@@ -32,12 +32,12 @@ def test_the_best_f1_within_the_caps_is_taken(load, tmp_path, cap, min_f1, step)
     run.run()
     assert run.chosen_step == step
     best = checkpoints.read(tmp_path / f"checkpoints/checkpoint-{step}").adapter
-    held = checkpoints.adapter_tensors(run.model)
-    assert all(torch.equal(held[name], tensor) for name, tensor in best.items())
+    current = checkpoints.adapter_tensors(run.model)
+    assert all(torch.equal(current[name], tensor) for name, tensor in best.items())
     # Each announces the best so far, which is kept; the loss would have moved it every time.
     so_far = {3: 3, 6: 3 if step == 3 else 6, 9: step}
-    found = of_type(events(tmp_path), "checkpoint")
-    assert {event.step: event.best_step for event in found} == so_far
+    emitted = of_type(events(tmp_path), "checkpoint")
+    assert {event.step: event.best_step for event in emitted} == so_far
     state = trainer_state(run.state, run.plan, run.spec.training)
     assert state["best_global_step"] == step
     assert state["best_metric"] == pytest.approx({3: 16 / 18, 6: 12 / 15, 9: 8 / 12}[step])
@@ -45,7 +45,7 @@ def test_the_best_f1_within_the_caps_is_taken(load, tmp_path, cap, min_f1, step)
 
 
 def test_a_tie_keeps_the_earlier(load, tmp_path):
-    run = choosing(load, tmp_path, [], given={3: (1, 1), 6: (1, 1), 9: (1, 1)})
+    run = choosing(load, tmp_path, [], errors={3: (1, 1), 6: (1, 1), 9: (1, 1)})
     run.run()
     assert run.chosen_step == 3
 
@@ -53,10 +53,10 @@ def test_a_tie_keeps_the_earlier(load, tmp_path):
 def test_the_figures_are_metrics_under_the_groups_own_names(load, tmp_path):
     run = choosing(load, tmp_path, [{"group": ODD, "metric": "fpr", "max": 0.2}], 0.82)
     run.run()
-    found = events(tmp_path)
+    emitted = events(tmp_path)
     by_step = {
         event.step: event.values
-        for event in of_type(found, "metrics")
+        for event in of_type(emitted, "metrics")
         if "eval_loss" in event.values
     }
     assert by_step[6] == {
@@ -73,7 +73,7 @@ def test_the_figures_are_metrics_under_the_groups_own_names(load, tmp_path):
     assert {step: values["eval_f1"] for step, values in by_step.items()} == pytest.approx(
         {3: 16 / 18, 6: 12 / 15, 9: 8 / 12}
     )
-    for event in of_type(found, "checkpoint"):
+    for event in of_type(emitted, "checkpoint"):
         assert event.metrics == by_step[event.step]
     saved = read_json(tmp_path / "checkpoints/checkpoint-6/trainer_state.json")
     assert saved["log_history"][-1][f"eval_fpr/{ODD}"] == 0.25
@@ -81,7 +81,7 @@ def test_the_figures_are_metrics_under_the_groups_own_names(load, tmp_path):
 
 def test_what_cannot_be_computed_is_left_out():
     predictions = answers(9)
-    negatives = [place for place, label in enumerate(predictions.labels) if label == "normal"]
+    negatives = [index for index, label in enumerate(predictions.labels) if label == "normal"]
     only = Predictions(
         **{
             name: [getattr(predictions, name)[row] for row in negatives]
@@ -100,8 +100,10 @@ def test_what_cannot_be_computed_is_left_out():
     )
     caps = [{"group": "b", "metric": "fnr", "max": 0.1}]
     fairness = FairnessSection(positive_label="hate", caps=caps)
-    found, values = Selection(fairness, fitted=False, score=lambda *_: only).measure(None, 9, None)
-    assert found.f1 is None
+    emitted, values = Selection(fairness, fitted=False, score=lambda *_: only).measure(
+        None, 9, None
+    )
+    assert emitted.f1 is None
     assert set(values) == {
         "eval_accuracy",
         "eval_feasible",
@@ -170,10 +172,14 @@ def test_what_is_broken_is_named():
         {"group": "b", "metric": "fnr", "max": 0.1},
     ]
     fairness = FairnessSection(positive_label="hate", caps=caps, min_f1=0.82)
-    found, _ = Selection(fairness, fitted=False, score=lambda *_: answers(6)).measure(None, 6, None)
-    said = infeasible_detail(found, fairness)
-    assert "smallest total violation (0.070)" in said
-    assert said.endswith(f"of step 6: F1 is 0.800 (min_f1 0.82); FPR of {ODD} is 0.250 (cap 0.2).")
+    emitted, _ = Selection(fairness, fitted=False, score=lambda *_: answers(6)).measure(
+        None, 6, None
+    )
+    detail = infeasible_detail(emitted, fairness)
+    assert "smallest total violation (0.070)" in detail
+    assert detail.endswith(
+        f"of step 6: F1 is 0.800 (min_f1 0.82); FPR of {ODD} is 0.250 (cap 0.2)."
+    )
 
 
 def test_early_stopping_goes_by_the_loss_all_the_same(load, tmp_path):
@@ -202,12 +208,12 @@ def test_told_to_stop_while_it_scores_it_does_so_and_scores_again(load, tmp_path
         first.run()
     assert scored == [3, 6]
     saved = tmp_path / "first/checkpoints/checkpoint-6"
-    rest = choosing(load, tmp_path / "rest", [])
-    rest.restore(checkpoints.read(saved))
-    assert (rest.state.boundary_done, rest.state.best_step) == (False, 3)
-    rest.run()
-    assert rest.state.best_standing == whole.state.best_standing
-    assert [untimed(entry) for entry in rest.state.log_history] == [
+    resumed = choosing(load, tmp_path / "rest", [])
+    resumed.restore(checkpoints.read(saved))
+    assert (resumed.state.boundary_done, resumed.state.best_step) == (False, 3)
+    resumed.run()
+    assert resumed.state.best_standing == whole.state.best_standing
+    assert [untimed(entry) for entry in resumed.state.log_history] == [
         untimed(entry) for entry in whole.state.log_history
     ]
 

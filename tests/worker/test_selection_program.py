@@ -1,4 +1,4 @@
-"""Whole runs that choose their weights, or their threshold, on validation rows."""
+"""Complete runs that choose their weights or their threshold on validation rows."""
 
 import csv
 import io
@@ -36,10 +36,10 @@ TIMED = ("runtime", "per_second")
 
 def data():
     """24 rows to validate on and 16 to test on; one group's name has odd characters."""
-    made = rows(24, 24, 16)
-    for row in made:
+    dataset_rows = rows(24, 24, 16)
+    for row in dataset_rows:
         row["group"] = ODD if row["group"] == "lgbtq" else row["group"]
-    return made
+    return dataset_rows
 
 
 def selecting(caps=(), min_f1=None, select="best_f1_within_caps", **more):
@@ -47,18 +47,18 @@ def selecting(caps=(), min_f1=None, select="best_f1_within_caps", **more):
     return spec(training=OFTEN, lora={"target_modules": "all-linear"}, fairness=fairness, **more)
 
 
-def finish(directory, models_dir, run_spec, made=None, **fields):
-    job = make_job(directory, models_dir, run_spec, made or data(), **fields)
-    status, found = run_here(job)
-    assert status == EXIT_DONE, found[-1]
-    return job, found
+def finish(directory, models_dir, run_spec, dataset_rows=None, **fields):
+    job = make_job(directory, models_dir, run_spec, dataset_rows or data(), **fields)
+    status, emitted = run_here(job)
+    assert status == EXIT_DONE, emitted[-1]
+    return job, emitted
 
 
-def evaluated(found):
+def evaluated(emitted):
     """The metrics of each evaluation while training, by step."""
     return {
         event.step: event.values
-        for event in of_type(found, "metrics")
+        for event in of_type(emitted, "metrics")
         if "eval_loss" in event.values
     }
 
@@ -71,9 +71,9 @@ def learned(job):
     return load_file(job / "adapter_model.safetensors")
 
 
-def assert_same_weights(one, other):
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +85,14 @@ def free(models_dir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cap(free):
     """One that the best F1 of all breaks, and another evaluation holds."""
-    found = evaluated(free[1])
-    best = max(found, key=lambda step: (found[step]["eval_f1"], -step))
-    for name, worst in found[best].items():
+    emitted = evaluated(free[1])
+    best = max(emitted, key=lambda step: (emitted[step]["eval_f1"], -step))
+    for name, worst in emitted[best].items():
         metric, _, group = name.removeprefix("eval_").partition("/")
-        others = [values[name] for values in found.values() if name in values]
+        others = [values[name] for values in emitted.values() if name in values]
         if group and min(others) < worst:
             return {"group": group, "metric": metric, "max": (min(others) + worst) / 2}
-    raise AssertionError(found)
+    raise AssertionError(emitted)
 
 
 @pytest.fixture(scope="module")
@@ -101,29 +101,31 @@ def capped(models_dir, tmp_path_factory, cap):
 
 
 def test_the_choice_is_the_one_made_by_hand(free, capped, cap):
-    found = evaluated(free[1])
+    emitted = evaluated(free[1])
     # What is chosen changes nothing of what is learned and measured.
-    assert {step: untimed(values)["eval_loss"] for step, values in found.items()} == {
+    assert {step: untimed(values)["eval_loss"] for step, values in emitted.items()} == {
         step: untimed(values)["eval_loss"] for step, values in evaluated(capped[1]).items()
     }
     name = f"eval_{cap['metric']}/{cap['group']}"
-    within = [step for step, values in found.items() if values[name] <= cap["max"]]
-    for job, allowed in ((free[0], list(found)), (capped[0], within)):
-        chosen = max(allowed, key=lambda step: (found[step]["eval_f1"], -step))
+    within = [step for step, values in emitted.items() if values[name] <= cap["max"]]
+    for job, allowed in ((free[0], list(emitted)), (capped[0], within)):
+        chosen = max(allowed, key=lambda step: (emitted[step]["eval_f1"], -step))
         assert read_json(job / "trainer_state.json")["best_global_step"] == chosen
-        place = job / "checkpoints" / f"checkpoint-{chosen}"
-        assert_same_weights(learned(job), checkpoints.read(place).adapter)
+        directory = job / "checkpoints" / f"checkpoint-{chosen}"
+        assert_same_weights(learned(job), checkpoints.read(directory).adapter)
     for step, values in evaluated(capped[1]).items():
         assert values["eval_feasible"] == float(step in within)
-    assert not [one for one in of_type(capped[1], "warning") if one.code == "nothing_within_caps"]
+    assert not [
+        entry for entry in of_type(capped[1], "warning") if entry.code == "nothing_within_caps"
+    ]
 
 
 def test_the_series_are_those_of_the_weights_chosen(capped):
     """Scored again after training, those give the same figures, row by row."""
-    job, found = capped
+    job, emitted = capped
     step = read_json(job / "trainer_state.json")["best_global_step"]
     table = pq.read_table(job / "evaluations/adapter-validation.parquet").to_pylist()
-    values = evaluated(found)[step]
+    values = evaluated(emitted)[step]
     right = [row["label"] == row["prediction"] for row in table]
     assert values["eval_accuracy"] == pytest.approx(sum(right) / 24)
     for group in (ODD, "mexican"):
@@ -135,7 +137,7 @@ def test_the_series_are_those_of_the_weights_chosen(capped):
             ]
             assert values[f"eval_{metric}/{group}"] == pytest.approx(sum(wrong) / len(wrong))
     # The rest were scored on validation alone.
-    scored = [(event.target, event.split, event.step) for event in of_type(found, "evaluation")]
+    scored = [(event.target, event.split, event.step) for event in of_type(emitted, "evaluation")]
     assert scored == [
         ("base", "test", None),
         ("adapter", "test", step),
@@ -146,12 +148,12 @@ def test_the_series_are_those_of_the_weights_chosen(capped):
 def test_by_the_loss_nothing_is_scored_while_training(models_dir, tmp_path, monkeypatch, free):
     score, calls = evaluate.score, []
     monkeypatch.setattr(evaluate, "score", lambda *a, **k: calls.append(1) or score(*a, **k))
-    job, found = finish(tmp_path, models_dir, selecting(select="best_metric"))
+    job, emitted = finish(tmp_path, models_dir, selecting(select="best_metric"))
     assert len(calls) == 3  # the base model on test, the tuned one there and on validation
-    for step, values in evaluated(found).items():
+    for step, values in evaluated(emitted).items():
         assert set(values) == {"eval_loss", "eval_runtime", "eval_samples_per_second"}
         assert values["eval_loss"] == evaluated(free[1])[step]["eval_loss"]
-    losses = {step: values["eval_loss"] for step, values in evaluated(found).items()}
+    losses = {step: values["eval_loss"] for step, values in evaluated(emitted).items()}
     state = read_json(job / "trainer_state.json")
     assert state["best_global_step"] == min(losses, key=lambda step: losses[step])
     assert state["best_metric"] == min(losses.values())
@@ -164,13 +166,15 @@ def test_where_nothing_is_within_it_is_said_what_is_broken(models_dir, tmp_path)
         training={"num_train_epochs": 1, "learning_rate": 1e-6},
         fairness={"select": "best_f1_within_caps", "caps": caps},
     )
-    job, found = finish(tmp_path, models_dir, run_spec)
-    (said,) = [one.detail for one in of_type(found, "warning") if one.code == "nothing_within_caps"]
-    values = evaluated(found)[6]
+    job, emitted = finish(tmp_path, models_dir, run_spec)
+    (detail,) = [
+        entry.detail for entry in of_type(emitted, "warning") if entry.code == "nothing_within_caps"
+    ]
+    values = evaluated(emitted)[6]
     assert (values["eval_feasible"], values["eval_violation"] > 0) == (0.0, True)
-    assert "at step 6: " in said
-    assert "of mexican is" in said
-    assert "(cap 0)" in said
+    assert "of step 6: " in detail
+    assert "of mexican is" in detail
+    assert "(cap 0)" in detail
     assert read_json(job / "trainer_state.json")["best_global_step"] == 6
 
 
@@ -191,23 +195,25 @@ def test_gone_on_from_the_middle_it_chooses_the_same(
     assert of_type(before, "checkpoint")[-1].step == 26
     content = Job.read(job).model_copy(update={"resume_from": "checkpoints/checkpoint-26"})
     (job / "job.json").write_text(content.model_dump_json())
-    status, found = run_here(job)
+    status, emitted = run_here(job)
     assert status == EXIT_DONE
     assert_same_weights(learned(job), learned(capped[0]))
-    one, other = (read_json(place / "eval_results.json") for place in (job, capped[0]))
-    assert untimed(one) == untimed(other)
+    resumed, whole = (read_json(path / "eval_results.json") for path in (job, capped[0]))
+    assert untimed(resumed) == untimed(whole)
     states = [
-        checkpoints.read(place / "checkpoints/checkpoint-36").state for place in (job, capped[0])
+        checkpoints.read(directory / "checkpoints/checkpoint-36").state
+        for directory in (job, capped[0])
     ]
     assert states[0].best_standing == states[1].best_standing
     assert states[0].best_standing is not None
     expected = {step: untimed(values) for step, values in evaluated(capped[1]).items()}
-    assert {step: untimed(values) for step, values in evaluated(found).items()} == expected
+    assert {step: untimed(values) for step, values in evaluated(emitted).items()} == expected
     # Whichever steps they were saved at, each named the best so far.
-    best = {event.step: event.best_step for event in of_type(found, "checkpoint")}
+    best = {event.step: event.best_step for event in of_type(emitted, "checkpoint")}
     assert best.items() >= {e.step: e.best_step for e in of_type(capped[1], "checkpoint")}.items()
 
 
+@pytest.mark.extended
 def test_too_many_rows_to_score_while_training(models_dir, tmp_path, monkeypatch):
     score, calls = evaluate.score, []
 
@@ -219,10 +225,10 @@ def test_too_many_rows_to_score_while_training(models_dir, tmp_path, monkeypatch
 
     monkeypatch.setattr(evaluate, "score", scores)
     job = make_job(tmp_path, models_dir, selecting(), data(), eval_batch_size=3)
-    status, found = run_here(job)
-    assert (status, found[-1].reason, found[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
-    assert "evaluation with 3 rows per forward pass" in found[-1].detail
-    assert [event.phase for event in of_type(found, "phase")][-1] == "training"
+    status, emitted = run_here(job)
+    assert (status, emitted[-1].reason, emitted[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
+    assert "evaluation with 3 rows per forward pass" in emitted[-1].detail
+    assert [event.phase for event in of_type(emitted, "phase")][-1] == "training"
 
 
 # -- thresholds ------------------------------------------------------------------------------------
@@ -244,8 +250,8 @@ def f1_and_rates(table, threshold):
     for row, positive, truth in zip(table, called, hateful, strict=True):
         if row["group"] is not None:
             errors, count = rates.get((row["group"], "fnr" if truth else "fpr"), (0, 0))
-            found = (errors + (positive != truth), count + 1)
-            rates[row["group"], "fnr" if truth else "fpr"] = found
+            emitted = (errors + (positive != truth), count + 1)
+            rates[row["group"], "fnr" if truth else "fpr"] = emitted
     return f1, rates
 
 
@@ -271,8 +277,8 @@ def test_the_report_is_at_the_fitted_threshold(fitted, cap):
 
     mine = (-violation(at), f1_and_rates(validation, at)[0])
     for row in validation:
-        for other in (row["score"], row["score"] + 1e-9):
-            assert mine >= (-violation(other) - 1e-12, f1_and_rates(validation, other)[0])
+        for threshold in (row["score"], row["score"] + 1e-9):
+            assert mine >= (-violation(threshold) - 1e-12, f1_and_rates(validation, threshold)[0])
     # The file says what the model finds most probable, whatever threshold is fitted to it.
     for row in test:
         hate = row["probability:hate"] >= row["probability:normal"]
@@ -280,18 +286,18 @@ def test_the_report_is_at_the_fitted_threshold(fitted, cap):
 
 
 def test_while_training_each_checkpoint_has_a_threshold_of_its_own(fitted):
-    job, found = fitted
+    job, emitted = fitted
     report = BiasReport.model_validate_json((job / "bias_report.json").read_text())
     chosen = read_json(job / "trainer_state.json")["best_global_step"]
-    assert evaluated(found)[chosen]["eval_threshold"] == pytest.approx(report.settings.threshold)
-    assert len({values["eval_threshold"] for values in evaluated(found).values()}) > 1
+    assert evaluated(emitted)[chosen]["eval_threshold"] == pytest.approx(report.settings.threshold)
+    assert len({values["eval_threshold"] for values in evaluated(emitted).values()}) > 1
 
 
 def test_results_have_both_thresholds_figures(fitted, capped):
     for job, rule in ((fitted[0], "fitted"), (capped[0], "argmax")):
         report = BiasReport.model_validate_json((job / "bias_report.json").read_text())
         results = read_json(job / "eval_results.json")
-        by_rule = {one.rule: one for one in report.thresholds}
+        by_rule = {entry.rule: entry for entry in report.thresholds}
         assert report.meta.threshold == rule
         assert results["threshold_fitted"] == by_rule["fitted"].threshold
         assert results["test_f1"] == by_rule[rule].overall.f1.value
@@ -301,8 +307,8 @@ def test_results_have_both_thresholds_figures(fitted, capped):
 
 
 def test_the_report_comes_in_all_its_forms(capped):
-    job, found = capped
-    announced = {event.file.path for event in of_type(found, "artifact")}
+    job, emitted = capped
+    announced = {event.file.path for event in of_type(emitted, "artifact")}
     assert {"bias_report.html", "performance_metrics.csv", "bias_metrics.csv"} <= announced
     performance = list(
         csv.DictReader(io.StringIO((job / "performance_metrics.csv").read_text("utf-8")))
@@ -316,18 +322,18 @@ def test_the_report_comes_in_all_its_forms(capped):
 
 
 def test_the_report_says_what_the_model_was_shown(models_dir, tmp_path):
-    made = data()
-    longest = next(row for row in made if row["split"] == "test")
+    dataset_rows = data()
+    longest = next(row for row in dataset_rows if row["split"] == "test")
     longest["text"] = longest["text"] * 40
     warning = {"code": "shared_rows", "detail": "Rows stand in two splits.", "count": 3}
-    job, _ = finish(tmp_path, models_dir, SHORT, made, dataset_warnings=[warning])
+    job, _ = finish(tmp_path, models_dir, SHORT, dataset_rows, dataset_warnings=[warning])
     report = BiasReport.model_validate_json((job / "bias_report.json").read_text())
     assert report.shown.user == 'Text: "$text"'
     assert (report.shown.group, report.shown.truncated) == (False, 1)
     assert report.base_shown == report.shown  # one template for both, cut alike
     assert report.data.without_label == 0
     assert (report.meta.dataset_id, report.meta.base_template) == ("ds_1", "tiny")
-    assert [one.detail for one in report.warnings if one.code == "shared_rows"] == [
+    assert [entry.detail for entry in report.warnings if entry.code == "shared_rows"] == [
         "Rows stand in two splits."
     ]
     for target, split, count in (
@@ -339,6 +345,7 @@ def test_the_report_says_what_the_model_was_shown(models_dir, tmp_path):
         assert file.metadata[b"fairtune"] == b'{"truncated": %d}' % count
 
 
+@pytest.mark.extended
 def test_a_sample_of_rows_is_answered_freely(monkeypatch, models_dir, tmp_path):
     """On the split of the report; in batches that the evaluation's memory suffices for."""
     words = {"completion": "$label", "labels": {"hate": "bad", "normal": "good"}}
@@ -355,28 +362,28 @@ def test_a_sample_of_rows_is_answered_freely(monkeypatch, models_dir, tmp_path):
         torch.empty(1 << 60, dtype=torch.uint8)
 
     monkeypatch.setattr(evaluate, "sample_answers", lacks)
-    status, found = run_here(
+    status, emitted = run_here(
         make_job(tmp_path / "lacks", models_dir, SHORT, data(), eval_batch_size=2)
     )
-    assert (status, found[-1].reason, found[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
-    assert "evaluation with 2 rows per forward pass" in found[-1].detail
-    assert [event.phase for event in of_type(found, "phase")][-1] == "evaluating"
+    assert (status, emitted[-1].reason, emitted[-1].batch) == (EXIT_FAILED, "out_of_memory", "eval")
+    assert "evaluation with 2 rows per forward pass" in emitted[-1].detail
+    assert [event.phase for event in of_type(emitted, "phase")][-1] == "evaluating"
 
 
 def test_told_to_stop_while_the_model_writes_it_stops(monkeypatch, models_dir, tmp_path):
     sample = evaluate.sample_answers
 
     def stopped(*arguments, tick, **more):
-        def told(done):
+        def tick(done):
             stops[-1].requested = True
             tick(done)
 
-        return sample(*arguments, tick=told, **more)
+        return sample(*arguments, tick=tick, **more)
 
     monkeypatch.setattr(evaluate, "sample_answers", stopped)
     stops = []
-    made = StopSignal.__init__
-    monkeypatch.setattr(StopSignal, "__init__", lambda self: stops.append(self) or made(self))
+    initialize = StopSignal.__init__
+    monkeypatch.setattr(StopSignal, "__init__", lambda self: stops.append(self) or initialize(self))
     job = make_job(tmp_path, models_dir, SHORT, data())
     status, _ = run_here(job)
     assert status == EXIT_STOPPED
@@ -384,9 +391,9 @@ def test_told_to_stop_while_the_model_writes_it_stops(monkeypatch, models_dir, t
 
 
 def test_without_a_test_split_there_is_no_report_though_validation_is_scored(models_dir, tmp_path):
-    made = [row for row in data() if row["split"] != "test"]
-    job, found = finish(tmp_path, models_dir, SHORT, made)
-    assert [(e.target, e.split) for e in of_type(found, "evaluation")] == [
+    dataset_rows = [row for row in data() if row["split"] != "test"]
+    job, emitted = finish(tmp_path, models_dir, SHORT, dataset_rows)
+    assert [(e.target, e.split) for e in of_type(emitted, "evaluation")] == [
         ("adapter", "validation")
     ]
     assert not (job / "bias_report.json").exists()
@@ -400,10 +407,10 @@ def test_without_a_test_split_there_is_no_report_though_validation_is_scored(mod
     ],
 )
 def test_a_job_by_hand_without_anything_to_choose_by_fails(models_dir, tmp_path, changes, says):
-    made = data()
-    for row in made:
+    dataset_rows = data()
+    for row in dataset_rows:
         row["label"] = None if row["split"] == "validation" else row["label"]
-    job = make_job(tmp_path, models_dir, spec(**changes), made)
-    status, found = run_here(job)
-    assert (status, found[-1].reason) == (EXIT_FAILED, "invalid_spec")
-    assert found[-1].detail.startswith(f"{says} needs a validation split with labels")
+    job = make_job(tmp_path, models_dir, spec(**changes), dataset_rows)
+    status, emitted = run_here(job)
+    assert (status, emitted[-1].reason) == (EXIT_FAILED, "invalid_spec")
+    assert emitted[-1].detail.startswith(f"{says} needs a validation split with labels")

@@ -19,7 +19,7 @@ from transformers import (
     SeedOssConfig,
 )
 
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.tiny_models import EACH_FAMILY, SHAPE
 from tests.support.train_jobs import make_trainer, spec, stop_at
 from worker.data.tokenize import Example
@@ -40,14 +40,14 @@ CPU = torch.device("cpu")
 
 
 def samples(count=9, prefix=14, seed=3, answer=3):
-    """Rows that begin alike, with rests of several lengths."""
+    """Return rows with a common prefix and suffixes of several lengths."""
     draw = random.Random(seed)
     start = [draw.randrange(10, 400) for _ in range(prefix)]
-    made = []
+    examples = []
     for number in range(count):
-        rest = [draw.randrange(10, 400) for _ in range(4 + 7 * number % 19 + answer)]
-        made.append(Example(start + rest, prefix + len(rest) - answer))
-    return made
+        suffix = [draw.randrange(10, 400) for _ in range(4 + 7 * number % 19 + answer)]
+        examples.append(Example(start + suffix, prefix + len(suffix) - answer))
+    return examples
 
 
 def gradients(model):
@@ -60,7 +60,7 @@ def gradients(model):
 
 def both(model, rows, train_on, budget=10**6):
     """Loss and adapter gradients, of padded rows and of packed ones."""
-    found = []
+    results = []
     padded = Padded(model, train_on, 0, CPU)
     packed = SharedPrefix(model, train_on, budget, CPU)
     for method in (padded, packed):
@@ -71,13 +71,13 @@ def both(model, rows, train_on, budget=10**6):
                 loss = method.loss_sum(micro)
                 loss.backward()
                 total += loss.item()
-        found.append((total, gradients(model)))
-    return found
+        results.append((total, gradients(model)))
+    return results
 
 
-def distance(found):
+def distance(results):
     """The largest difference of a gradient, relative to the largest gradient of its kind."""
-    (loss, plain), (other_loss, packed) = found
+    (loss, plain), (other_loss, packed) = results
     assert plain.keys() == packed.keys()
     assert other_loss == pytest.approx(loss, rel=1e-5)
     return max(
@@ -169,12 +169,12 @@ def test_also_with_adapters_on_experts(models_dir, targets, checkpointing, in_4b
     )
     base = load_base(models_dir / "tiny-gpt_oss", run_spec, CPU)
     adapted = add_adapter(base.model, run_spec.lora, 1, "tiny")
-    found = both(filled(adapted, checkpointing=checkpointing), samples(), "completion")
-    gradients = {name: value.norm() for name, value in found[1][1].items() if "mlp" in name}
+    results = both(filled(adapted, checkpointing=checkpointing), samples(), "completion")
+    gradients = {name: value.norm() for name, value in results[1][1].items() if "mlp" in name}
     assert len(gradients) == 4 * len(targets)  # A and B in two layers
     # One expert a token: its share is 1 whatever the router says, which has no gradient then.
     assert all(norm > 0 for name, norm in gradients.items() if "experts" in name)
-    assert distance(found) < 1e-5
+    assert distance(results) < 1e-5
 
 
 def test_logits_in_chunks_change_nothing(adapted, monkeypatch):
@@ -187,9 +187,9 @@ def test_an_output_layer_that_learns_gets_its_gradient(adapted):
     model = adapted("llama")
     head = model.get_base_model().get_output_embeddings()
     head.weight.requires_grad_()
-    found = both(model, samples(), "completion")
-    assert any("lm_head" in name for name in found[1][1])
-    assert distance(found) < 1e-5
+    results = both(model, samples(), "completion")
+    assert any("lm_head" in name for name in results[1][1])
+    assert distance(results) < 1e-5
 
 
 def test_few_scores_at_once_change_nothing(adapted, monkeypatch):
@@ -210,8 +210,8 @@ def test_groups_store_the_fewest_tokens():
 
 def test_groups_do_not_depend_on_the_order_of_rows():
     rows = samples(30)
-    other = rows[::-1]
-    assert find_groups(rows) == find_groups(other)
+    reversed_rows = rows[::-1]
+    assert find_groups(rows) == find_groups(reversed_rows)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 100, 333, 10**6])
@@ -219,8 +219,8 @@ def test_groups_do_not_depend_on_the_order_of_rows():
 def test_packs_hold_every_row_once_within_the_budget(budget, parts):
     rows = samples(17) + samples(5, 22, 6)
     packs = pack_samples(rows, budget, parts)
-    held = [tuple(s.ids) for pack in packs for group in pack for s in group.samples]
-    assert sorted(held) == sorted(tuple(row.ids) for row in rows)
+    block_sizes = [tuple(s.ids) for pack in packs for group in pack for s in group.samples]
+    assert sorted(block_sizes) == sorted(tuple(row.ids) for row in rows)
     assert len(packs) >= parts
     for pack in packs:
         alone = sum(len(group.samples) for group in pack) == 1
@@ -341,13 +341,13 @@ def test_others_pass_and_have_the_gradients_of_padded_rows(config, dtype):
 
 
 def short_sighted(mask, hidden):
-    """The beginning's first tokens are not seen by the rests."""
+    """Mask the first tokens of the prefix for the suffixes."""
 
     def masked(row, span, window, like):
-        made = mask(row, span, window, like).clone()
+        changed = mask(row, span, window, like).clone()
         if span.keys > span.first + span.queries:
-            made[:, hidden] = float("-inf")
-        return made
+            changed[:, hidden] = float("-inf")
+        return changed
 
     return masked
 
@@ -382,13 +382,15 @@ def test_a_trial_of_long_rows_is_of_few():
 def test_long_rows_take_no_square_of_scores(monkeypatch):
     """A lone row of 3,000 tokens: 9 million scores a head, of which few are held at a time."""
     model = of_config(LlamaConfig(**SHAPE | {"max_position_embeddings": 4096}))
-    held = []
+    block_sizes = []
     softmax = torch.softmax
     monkeypatch.setattr(
-        torch, "softmax", lambda given, dim: held.append(given.numel()) or softmax(given, dim)
+        torch,
+        "softmax",
+        lambda scores, dim: block_sizes.append(scores.numel()) or softmax(scores, dim),
     )
     [long] = samples(1, 3000)
     packed = SharedPrefix(model, "completion", 4096, CPU)
     with packed.activated():
         packed.loss_sum(packed.micro_batches([long], 1)[0]).backward()
-    assert max(held) <= packed_row.MAX_BLOCK_SCORES * 4
+    assert max(block_sizes) <= packed_row.MAX_BLOCK_SCORES * 4

@@ -51,19 +51,19 @@ def test_text_is_never_read_as_a_special_token(load, hostile):
     added = set(tokenizer.added_tokens_decoder)
     for content in (Content("", hostile), Content(hostile)):
         for kind in (Prompts(tokens, TEMPLATE, None).example(row(hostile), LABELS).ids,):
-            assert sum(one in added for one in kind) == 6  # the frame's alone
+            assert sum(token in added for token in kind) == 6  # the frame's alone
         prompt = tokens.prompt([("user", content)])
-        assert sum(one in added for one in prompt.head + prompt.text + prompt.tail) == 3
+        assert sum(token in added for token in prompt.head + prompt.text + prompt.tail) == 3
     assert tokenizer.decode(tokens.encode_text(hostile)) == hostile
     assert added.isdisjoint(tokens.encode_text(hostile))
     chat = [{"role": "user", "content": hostile}, {"role": "assistant", "content": hostile}]
     ids = Prompts(tokens, TEMPLATE, None).example(row(messages=chat, label=None), []).ids
-    assert sum(one in added for one in ids) == 4
+    assert sum(token in added for token in ids) == 4
 
 
 def test_all_prompts_share_the_instruction(tokenizer):
-    made = prompts(tokenizer)
-    a, b = (made.tokens.prompt(made.turns(row(text))) for text in ("never", "help and more"))
+    builder = prompts(tokenizer)
+    a, b = (builder.tokens.prompt(builder.turns(row(text))) for text in ("never", "help and more"))
     assert (a.head, a.tail) == (b.head, b.tail)
     assert a.head
     assert a.tail
@@ -84,17 +84,17 @@ def test_a_long_text_loses_its_end_and_nothing_else(tokenizer):
 
 
 def test_training_and_scoring_cut_a_row_alike(tokenizer):
-    made = prompts(tokenizer, 100)
+    builder = prompts(tokenizer, 100)
     long = row(sentence(3, 200), label="normal")
-    example = made.example(long, LABELS)
-    scored = made.fit_prompt(long, made.label_answers(long, LABELS))
+    example = builder.example(long, LABELS)
+    scored = builder.fit_prompt(long, builder.label_answers(long, LABELS))
     assert example.ids[: example.start] == scored
 
 
 def test_an_instruction_that_does_not_fit_names_the_least_that_would(tokenizer):
-    made = prompts(tokenizer, 20)
+    builder = prompts(tokenizer, 20)
     with pytest.raises(ProgramFailure) as failure:
-        made.example(row("text"), LABELS)
+        builder.example(row("text"), LABELS)
     assert failure.value.reason == FailureReason.INVALID_SPEC
     assert "max_seq_length is 20" in failure.value.detail
     least = int(failure.value.detail.split("at least ")[1].split(",")[0])
@@ -119,9 +119,9 @@ def test_chat_rows_learn_the_last_answer_only(tokenizer):
 
 def test_labelled_chat_rows_are_scored_with_their_own_answers(tokenizer):
     chat = [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "YES"}]
-    made = prompts(tokenizer, completions={"hate": "YES", "normal": "NO"})
-    answers = made.label_answers(row(messages=chat), LABELS)
-    assert [tokenizer.decode(one) for one in answers] == ["YES<|im_end|>", "NO<|im_end|>"]
+    builder = prompts(tokenizer, completions={"hate": "YES", "normal": "NO"})
+    answers = builder.label_answers(row(messages=chat), LABELS)
+    assert [tokenizer.decode(token) for token in answers] == ["YES<|im_end|>", "NO<|im_end|>"]
 
 
 def test_a_row_without_an_answer_is_no_example(tokenizer):

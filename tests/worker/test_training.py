@@ -43,7 +43,7 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_rows_alone(load, family, trai
 
 @pytest.mark.parametrize("family", EACH_FAMILY)
 def test_accumulation_of_8_by_1_is_1_by_8(load, tmp_path, family):
-    found = []
+    adapters = []
     for size, steps in ((8, 1), (1, 8), (3, 3)):
         run_spec = spec(
             training={
@@ -59,14 +59,14 @@ def test_accumulation_of_8_by_1_is_1_by_8(load, tmp_path, family):
         )
         run = trainer(load, tmp_path, run_spec, family=family)
         run.run()
-        found.append(checkpoints.adapter_tensors(run.model))
-    for other in found[1:]:
-        for name, tensor in found[0].items():
-            assert torch.allclose(tensor, other[name], rtol=1e-4, atol=1e-5), name
+        adapters.append(checkpoints.adapter_tensors(run.model))
+    for adapter in adapters[1:]:
+        for name, tensor in adapters[0].items():
+            assert torch.allclose(tensor, adapter[name], rtol=1e-4, atol=1e-5), name
 
 
 def evaluated(load, directory, losses, **training):
-    """Which steps were evaluated, and the trainer, where validation losses are the ones given."""
+    """Return a trainer whose validation losses are `losses`, after its run."""
     run_spec = spec(
         training={
             "num_train_epochs": len(losses),
@@ -76,8 +76,8 @@ def evaluated(load, directory, losses, **training):
         }
     )
     run = trainer(load, directory, run_spec, examples(4), examples(2))
-    given = iter(losses)
-    run._evaluate = lambda: {"eval_loss": next(given)}
+    validation_losses = iter(losses)
+    run._evaluate = lambda: {"eval_loss": next(validation_losses)}
     run.run()
     return run
 
@@ -124,9 +124,9 @@ def test_the_best_weights_are_the_ones_taken(load, tmp_path):
     assert run.chosen_step == 2
     best = checkpoints.read(tmp_path / "checkpoints/checkpoint-2").adapter
     last = checkpoints.read(tmp_path / "checkpoints/checkpoint-3")
-    held = checkpoints.adapter_tensors(run.model)
-    assert all(torch.equal(held[name], tensor) for name, tensor in best.items())
-    assert not all(torch.equal(held[name], tensor) for name, tensor in last.adapter.items())
+    current = checkpoints.adapter_tensors(run.model)
+    assert all(torch.equal(current[name], tensor) for name, tensor in best.items())
+    assert not all(torch.equal(current[name], tensor) for name, tensor in last.adapter.items())
     # A later checkpoint carries the best one: resuming needs no other.
     assert last.best_adapter is not None
     assert all(torch.equal(last.best_adapter[name], tensor) for name, tensor in best.items())
@@ -168,11 +168,11 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_is_taken(load, tmp
     parameter.register_hook(
         lambda gradient: gradient * float("inf") if run.state.step == 2 else gradient
     )
-    seen = {}
+    snapshots = {}
     make_step = run._step
 
     def watching():
-        seen["before"] = checkpoints.adapter_tensors(run.model)
+        snapshots["before"] = checkpoints.adapter_tensors(run.model)
         return make_step()
 
     run._step = watching
@@ -183,11 +183,11 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_is_taken(load, tmp
     assert "loss nan" not in failure.value.detail
     assert "gradient norm" in failure.value.detail
     assert "learning rate 0.01." in failure.value.detail
-    held = checkpoints.adapter_tensors(run.model)
-    assert all(torch.equal(held[name], tensor) for name, tensor in seen["before"].items())
+    current = checkpoints.adapter_tensors(run.model)
+    assert all(torch.equal(current[name], tensor) for name, tensor in snapshots["before"].items())
     assert checkpoints.steps_in(tmp_path / "checkpoints") == [2]
     good = checkpoints.read(tmp_path / "checkpoints" / "checkpoint-2")
-    assert all(torch.equal(good.adapter[name], tensor) for name, tensor in held.items())
+    assert all(torch.equal(good.adapter[name], tensor) for name, tensor in current.items())
     assert all(torch.isfinite(tensor).all() for tensor in good.optimizer.values())
 
 
@@ -235,9 +235,9 @@ def test_a_torn_or_tampered_checkpoint_is_refused(saved, harm):
 
 def test_an_adapter_of_another_rank_is_not_loaded(load, saved):
     model, _ = load("llama")
-    other = add_adapter(model, spec(lora={"r": 8}).lora, 1, "tiny")
+    adapter = add_adapter(model, spec(lora={"r": 8}).lora, 1, "tiny")
     with pytest.raises(BrokenCheckpoint):
-        checkpoints.load_adapter(other, checkpoints.read(saved).adapter)
+        checkpoints.load_adapter(adapter, checkpoints.read(saved).adapter)
 
 
 def test_scoring_leaves_quantized_layers_fit_for_training(models_dir):
@@ -259,12 +259,12 @@ def test_scoring_leaves_quantized_layers_fit_for_training(models_dir):
 
 
 def test_the_same_seed_gives_the_same_adapter(load):
-    one, two, three = (
+    first, second, third = (
         checkpoints.adapter_tensors(add_adapter(load("llama")[0], spec().lora, seed, "tiny"))
         for seed in (1, 1, 2)
     )
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not all(torch.equal(one[name], three[name]) for name in one)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
 def test_the_plan_counts_steps_as_transformers_does():

@@ -221,7 +221,7 @@ class Prompts:
             except KeyError as error:
                 raise ProgramFailure(
                     FailureReason.INVALID_DATA,
-                    f"The template {self.template.name} has no completion for the label {label!r}.",
+                    f"The template {self.template.name} has no word for the label {label!r}.",
                 ) from error
             answers.append(self.tokens.answer(roles, text))
         return answers

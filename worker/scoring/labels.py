@@ -213,7 +213,7 @@ def _trie_log_likelihoods(
     start, trie = prefix.length, batch[0].trie
     nodes = len(trie.tokens)
     # Padded on the left, so that the trie has the same columns in all rows.
-    columns = left_padded([one.main for one in batch], start, pad)
+    columns = left_padded([item.main for item in batch], start, pad)
     depths, below, tokens = torch.tensor([trie.depths, trie.below, trie.tokens], dtype=torch.long)
     node_columns = torch.arange(nodes) + columns.ids.shape[1]
     columns = columns.extended(

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import structlog
 from pydantic import ValidationError
 
-from service.artifacts import ArtifactStore, Stored
+from service.artifacts import ArtifactStore, StoredFile
 from service.domain.errors import Unavailable
 from service.domain.events import (
     ArtifactEvent,
@@ -122,7 +122,7 @@ class EventShipper:
             raise StorageUnavailable("the artifact store", error) from error
         entry = FileEntry(path=artifact_path, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
-            jobs.hold(session, self.claim)
+            jobs.lock_for_worker(session, self.claim)
             program_events.put_artifact(session, self.claim, entry, stored_path)
         self._log_size = size
         # The version before remains for readers of its row; `remove_orphans` removes it at the end.
@@ -151,7 +151,7 @@ class EventShipper:
         with self.database.read() as session:
             recorded = program_events.keys_of(session, claim.run_id)
         for prefix in program_events.prefixes_up_to(claim.run_id, claim.job_id, token):
-            self.store.tidy(prefix, recorded)
+            self.store.remove_except(prefix, recorded)
 
     def log_tail(self, lines: int) -> str:
         """Return the last `lines` lines of the log as one."""
@@ -216,7 +216,7 @@ class EventShipper:
             stored = self.store.put_file(source, key, moved=self.transfers.track(key))
         except OSError as error:
             raise StorageUnavailable("the artifact store", error) from error
-        if stored != Stored(entry.size, entry.sha256):
+        if stored != StoredFile(entry.size, entry.sha256):
             raise RuntimeError(f"the file {path} has changed since the program announced it")
         self._uploaded_paths.add(path)
 

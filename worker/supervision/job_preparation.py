@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.datasets.templates import builtin_templates
 from service.domain.errors import NotFound, ProgramFailure
 from service.domain.job import (
@@ -67,7 +67,7 @@ class JobPreparation:
         """Fill the directory with job.json, the rows, weights and files of an earlier attempt.
 
         A checkpoint that differs from what was stored is skipped, with an event. Raises OSError,
-        Fenced, Unavailable; Damaged if the dataset in the store differs from its row; and
+        Fenced, Unavailable; DamagedFile if the dataset in the store differs from its row; and
         ProgramFailure if the weights that the job needs no longer exist.
         """
         records = self._read_records()
@@ -75,7 +75,7 @@ class JobPreparation:
         self.directory.mkdir()
         if self.claim.kind.needs_dataset:
             dataset = records.dataset
-            self._fetch(dataset.key, DATASET_FILE, Stored(dataset.size, dataset.content_hash))
+            self._fetch(dataset.key, DATASET_FILE, StoredFile(dataset.size, dataset.content_hash))
         weights_dir = None if records.task is None else self._fetch_weights(records.task)
         resume_from, skipped = None, list[str]()
         if self.claim.kind.trains:
@@ -85,7 +85,7 @@ class JobPreparation:
         if records.log is not None:
             # The log continues that of an earlier attempt. It is stored under one key as it grows,
             # so it may be longer than its row says.
-            with contextlib.suppress(Damaged):
+            with contextlib.suppress(DamagedFile):
                 self.store.fetch(records.log.key, self.directory / LOG_FILE)
         job = self._job(records, models_dir, resume_from, weights_dir)
         job_directory.write_job(self.directory, job)
@@ -151,14 +151,14 @@ class JobPreparation:
             for detail in details
         ]
         with self.database.write() as session:
-            jobs.hold(session, claim)
+            jobs.lock_for_worker(session, claim)
             events.append(session, claim.run_id, claim.job_id, warnings)
 
     def _fetch_weights(self, task: Task) -> str | None:
         """Fetch the adapter in peft's layout, or the merged model in that of transformers.
 
         Returns its directory below the job directory, None for the base model. Raises OSError,
-        Unavailable, Damaged, and ProgramFailure if the run no longer has it: a training that
+        Unavailable, DamagedFile, and ProgramFailure if the run no longer has it: a training that
         continues drops checkpoints.
         """
         directory = MERGED_DIR if task.target == "merged" else ADAPTER_DIR
@@ -172,10 +172,10 @@ class JobPreparation:
                         self.store,
                         file.key,
                         target,
-                        Stored(file.size, file.sha256),
+                        StoredFile(file.size, file.sha256),
                         self.transfers.track(file.key),
                     )
-            except Damaged:
+            except DamagedFile:
                 # Or dropped since its row was read: the second try tells.
                 if is_last_try:
                     raise
@@ -202,9 +202,9 @@ class JobPreparation:
                     self._fetch(
                         f"{checkpoint.prefix}/{file['path']}",
                         f"{path}/{file['path']}",
-                        Stored(file["size"], file["sha256"]),
+                        StoredFile(file["size"], file["sha256"]),
                     )
-            except Damaged as error:
+            except DamagedFile as error:
                 shutil.rmtree(self.directory / path, ignore_errors=True)
                 skipped.append(f"The checkpoint of step {checkpoint.step} is skipped: {error}.")
             else:
@@ -215,12 +215,12 @@ class JobPreparation:
         """Fetch the base model's predictions; without them the program scores it again."""
         target = self.directory / EVALUATIONS_DIR / f"base-{evaluation.split}.parquet"
         try:
-            self.store.fetch(evaluation.key, target, Stored(evaluation.size, evaluation.sha256))
-        except Damaged:
+            self.store.fetch(evaluation.key, target, StoredFile(evaluation.size, evaluation.sha256))
+        except DamagedFile:
             target.unlink(missing_ok=True)
 
-    def _fetch(self, key: str, path: str, expected: Stored) -> None:
-        """Fetch a file of the store to `path` below the directory. Raises OSError, Damaged."""
+    def _fetch(self, key: str, path: str, expected: StoredFile) -> None:
+        """Fetch a file of the store to `path` below the directory. Raises OSError, DamagedFile."""
         self.store.fetch(key, self.directory / path, expected, self.transfers.track(key))
 
 

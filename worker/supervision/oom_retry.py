@@ -29,7 +29,7 @@ def halve_batch(directory: Path, database: Database, claim: Claim, batch: Batch)
     )
     field = f"{batch}_batch_size"
     with database.write() as session:
-        row = jobs.hold(session, claim)
+        row = jobs.lock_for_worker(session, claim)
         setattr(row, field, smaller)
         session.add(row)
         warning = NewEvent("warning", {"code": "out_of_memory", "detail": detail}, claim.token)

@@ -40,8 +40,10 @@ class OutcomeRecorder:
 
         def return_job() -> JobStatus | None:
             with self._database.write() as session:
-                job = jobs.hold(session, self._claim)
-                return jobs.give_back(session, job, self._claim.token, reason, detail, free=free)
+                job = jobs.lock_for_worker(session, self._claim)
+                return jobs.return_to_queue(
+                    session, job, self._claim.token, reason, detail, free=free
+                )
 
         log.warning("attempt ended", reason=reason.value, detail=detail)
         if reason == FailureReason.NO_SPACE:
@@ -58,7 +60,7 @@ class OutcomeRecorder:
                     session,
                     job,
                     to,
-                    held_token=self._claim.token,
+                    expected_token=self._claim.token,
                     sources=(JobStatus.RUNNING,),
                     **values,
                 )

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from service.artifacts import ArtifactStore, Damaged
+from service.artifacts import ArtifactStore, DamagedFile
 from service.domain.errors import ProgramFailure, Unavailable
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED
 from service.domain.job import EVENTS_FILE
@@ -122,7 +122,7 @@ class Supervisor:
                 self.storage_retry.run(self.shipper.remove_earlier_orphans, _LOG_RETRY_SECONDS)
             try:
                 self.storage_retry.run(lambda: self._as_unavailable(self._prepare))
-            except Damaged as error:
+            except DamagedFile as error:
                 self._outcome.fail(FailureReason.INTERNAL, str(error))
                 return
             except ProgramFailure as error:  # the weights to load no longer exist

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from service.artifacts import Moved
+from service.artifacts import ProgressCallback
 
 _MAX_RESTARTS = 5
 """Attempts at a file in which its transfer from the beginning counts as progress."""
@@ -23,7 +23,7 @@ class TransferProgress:
         self.last_progress = time.monotonic()
         """Monotonic time of the last progress."""
 
-    def track(self, key: str) -> Moved:
+    def track(self, key: str) -> ProgressCallback:
         """Return the callback for a new transfer of the file under `key`: it takes bytes so far."""
         self._attempts[key] += 1
         if self._attempts[key] <= _MAX_RESTARTS:

@@ -14,8 +14,8 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from service.artifacts import ArtifactStore, Moved, Stored
-from service.artifacts.files import unheard
+from service.artifacts import ArtifactStore, ProgressCallback, StoredFile
+from service.artifacts.files import ignore_progress
 from service.domain.digests import sha256_of
 from worker.runtime.disk_errors import is_full
 
@@ -49,12 +49,12 @@ class WeightsCache(NamedTuple):
         store: ArtifactStore,
         key: str,
         target: Path,
-        expected: Stored,
-        moved: Moved = unheard,
+        expected: StoredFile,
+        moved: ProgressCallback = ignore_progress,
     ) -> None:
         """Provide the store's file at `target`, a new file that must only be read.
 
-        Raises OSError, and Damaged if the file is not as `expected`, is unreadable, or is missing.
+        Raises OSError, and DamagedFile if the file is unreadable, missing or not as `expected`.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         source = store.path_of(key)
@@ -64,7 +64,12 @@ class WeightsCache(NamedTuple):
             store.fetch(key, target, expected, moved)  # which raises the error in question
 
     def _provide_cached(
-        self, store: ArtifactStore, key: str, target: Path, expected: Stored, moved: Moved
+        self,
+        store: ArtifactStore,
+        key: str,
+        target: Path,
+        expected: StoredFile,
+        moved: ProgressCallback,
     ) -> None:
         if expected.size > self.limit:
             store.fetch(key, target, expected, moved)
@@ -141,10 +146,10 @@ def _link_or_copy(source: Path, target: Path) -> bool:
     return True
 
 
-def _is_intact(target: Path, expected: Stored) -> bool:
+def _is_intact(target: Path, expected: StoredFile) -> bool:
     """Return True if the file is as expected; remove it otherwise."""
     try:
-        if Stored(target.stat().st_size, sha256_of(target)) == expected:
+        if StoredFile(target.stat().st_size, sha256_of(target)) == expected:
             return True
     except OSError:  # unreadable
         pass

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import problems
+from service.api import paths, problems
 from service.api.middleware import local_only
 from service.domain.access import OPEN, Caller, Role
 from service.domain.errors import FairtuneError, Forbidden, Unauthorized, Unavailable
@@ -23,10 +23,8 @@ from service.usecases import api_keys
 
 log = structlog.get_logger()
 
-ALWAYS_OPEN = frozenset({"/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz"})
+ALWAYS_OPEN = paths.PAGES | {"/", "/openapi.json", paths.LIVENESS, paths.READINESS}
 _ASSETS = "/static-offline-docs/"  # scripts and styles of /docs and /redoc
-_KEYS = "/v1/keys"
-_METRICS = "/metrics"
 REMEMBERED_SECONDS = 600.0
 """How long an accepted key can read the metrics while the database is unreachable."""
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -49,7 +47,7 @@ def needed_role(method: str, path: str) -> Role | None:
     """Return the role that a call needs; None if it is open to everybody."""
     if method in ("GET", "HEAD") and (path in ALWAYS_OPEN or path.startswith(_ASSETS)):
         return None
-    if path.startswith(_KEYS):
+    if path.startswith(paths.KEYS):
         return Role.ADMIN
     if method == "POST" and _READING_POSTS.fullmatch(path):
         return Role.VIEWER
@@ -133,7 +131,7 @@ class Authenticate:
 
     def _look_up(self, connection: HTTPConnection, path: str) -> Caller:
         token = _token_of(connection)
-        if path != _METRICS:
+        if path != paths.METRICS:
             return api_keys.authenticate(self.database, token, host=self.host)
         # Metrics matter most during an outage of the database: a recently accepted key works.
         digest = hashlib.sha256((token or "").encode()).digest()

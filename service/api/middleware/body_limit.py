@@ -5,9 +5,9 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.paths import DATASETS
 from service.domain.errors import PayloadTooLarge, RequestTimeout
 
-UPLOAD_PATH = "/v1/datasets"
 _CLOSE = (b"connection", b"close")
 
 
@@ -89,7 +89,7 @@ class _Body:
 def _is_upload(scope: Scope) -> bool:
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     content_type: bytes = dict(scope["headers"]).get(b"content-type", b"").lower()
-    return path == UPLOAD_PATH and content_type.startswith(b"multipart/form-data")
+    return path == DATASETS and content_type.startswith(b"multipart/form-data")
 
 
 def limit_setting(*, is_upload: bool) -> str:

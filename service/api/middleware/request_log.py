@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
+from service.api.paths import LIVENESS, METRICS, READINESS
 from service.api.responses.files import BrokenOff
 from service.domain.errors import FairtuneError
 from service.domain.ids import new_id
@@ -19,7 +20,7 @@ HEADER = "X-Request-ID"
 # An id is logged, stored and sent back: it must be harmless in all three places.
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Polled every few seconds by machines.
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+_QUIET = frozenset({LIVENESS, READINESS, METRICS})
 _GONE = 499
 """nginx's status for a client that disconnected before the answer; never sent."""
 

@@ -8,6 +8,8 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.paths import PAGES
+
 FIXED = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -18,9 +20,6 @@ FIXED = {
 }
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """For JSON, text and files: their content is neither executed nor framed nor loads anything."""
-
-PAGES = frozenset({"/docs", "/redoc"})
-"""Our own HTML pages, without any user input."""
 
 _SCRIPT = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 

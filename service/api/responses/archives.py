@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from service.api.openapi import BINARY, Responses
 from service.api.responses.files import disposition, sendable
-from service.artifacts import ArtifactStore, Stored
+from service.artifacts import ArtifactStore, StoredFile
 from service.artifacts.archives import Member, tar, tar_size, zip_stored
 
 ArchiveFormat = Annotated[
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
     name: str
     key: str
-    stored: Stored
+    stored: StoredFile
     modified: datetime | None = None
     """None: the store's own time, which differs between stores."""
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
-from service.artifacts import ArtifactStore, Damaged, Stored
+from service.artifacts import ArtifactStore, DamagedFile, StoredFile
 from service.domain.errors import NotFound, RangeNotSatisfiable
 
 _TYPES = {
@@ -33,7 +33,9 @@ class _File(Response):
     SHA-256 while it is sent; the connection is aborted if they differ.
     """
 
-    def __init__(self, store: ArtifactStore, key: str, expected: Stored, media_type: str) -> None:
+    def __init__(
+        self, store: ArtifactStore, key: str, expected: StoredFile, media_type: str
+    ) -> None:
         name = PurePosixPath(key).name
         super().__init__(
             media_type=media_type,
@@ -106,7 +108,7 @@ def sendable(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """
     try:
         yield from chunks
-    except (OSError, ValueError, Damaged, NotFound) as error:
+    except (OSError, ValueError, DamagedFile, NotFound) as error:
         raise BrokenOff(str(error)) from None  # its frames hold a piece of the file
 
 
@@ -153,7 +155,7 @@ def disposition(name: str) -> str:
 
 
 def file_response(
-    store: ArtifactStore, key: str, expected: Stored, *, redirect: bool = False
+    store: ArtifactStore, key: str, expected: StoredFile, *, redirect: bool = False
 ) -> Response:
     """Stream the file under `key`, to be saved under its own name.
 

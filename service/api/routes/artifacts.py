@@ -10,7 +10,7 @@ from service.api.responses.archives import ARCHIVE, ArchiveFormat, Part, archive
 from service.api.responses.files import file_response
 from service.api.responses.logs import find_artifact, log_response
 from service.api.schemas.artifacts import ArtifactList, ArtifactView
-from service.artifacts import Stored, is_safe
+from service.artifacts import StoredFile, is_safe
 from service.domain.errors import Conflict, NotFound
 from service.domain.job import ADAPTER_FILES, CARD_FILE, LOG_FILE
 from service.store import runs as run_rows
@@ -46,7 +46,7 @@ def download_adapter(
         rows = [
             run_rows.find_artifact(session, run_id, name) for name in (*ADAPTER_FILES, CARD_FILE)
         ]
-    parts = [Part(row.path, row.key, Stored(row.size, row.sha256)) for row in rows if row]
+    parts = [Part(row.path, row.key, StoredFile(row.size, row.sha256)) for row in rows if row]
     if not {part.name for part in parts}.issuperset(ADAPTER_FILES):
         raise Conflict(f"the run is {job.status} and has no final adapter; see GET …/checkpoints")
     return archive_response(request, context.store, f"{run_id}-adapter", parts, format)
@@ -89,5 +89,5 @@ def download_artifact(
     artifact = find_artifact(context, run_id, path) if is_safe(path) else None
     if artifact is None:
         raise NotFound(f"run {run_id} has no file {path!r}; GET …/artifacts lists them")
-    expected = Stored(artifact.size, artifact.sha256)
+    expected = StoredFile(artifact.size, artifact.sha256)
     return file_response(context.store, artifact.key, expected, redirect=redirect)

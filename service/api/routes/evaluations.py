@@ -21,17 +21,18 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.openapi import FILE, LOG, READS, WRITES, creates_job
+from service.api.responses.created import set_created
 from service.api.responses.files import file_response
 from service.api.responses.logs import log_response
 from service.api.schemas.base import Page, page
 from service.api.schemas.evaluations import EvaluationView
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.domain.errors import NotFound
 from service.domain.evaluation import EvaluationRequest
 from service.domain.job_kinds import EVALUATE
 from service.store import evaluations, jobs
 from service.store import runs as run_rows
-from service.store.evaluations import Found
+from service.store.evaluations import StoredEvaluation
 from service.usecases import evaluations as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/evaluations", tags=["results"], route_class=JsonRoute)
@@ -39,7 +40,7 @@ _DEFAULTS = EvaluationRequest()  # type: ignore[call-arg]  # every field has a d
 EvalId = Annotated[str, Path(description="Identifier of the evaluation.")]
 
 
-def view(session: Session, evaluation: Found) -> EvaluationView:
+def view(session: Session, evaluation: StoredEvaluation) -> EvaluationView:
     return EvaluationView.of(evaluation, jobs.queue_position(session, evaluation.job))
 
 
@@ -73,9 +74,8 @@ def submit_evaluation(
     evaluation, is_new = use_cases.submit(
         context, run_id, evaluation_request, request_key, by=who.name
     )
-    response.headers["Location"] = f"/v1/runs/{run_id}/evaluations/{evaluation.id}"
-    if not is_new:
-        response.status_code = 200
+    location = f"/v1/runs/{run_id}/evaluations/{evaluation.id}"
+    set_created(response, location, is_new=is_new)
     with context.database.read() as session:
         return view(session, evaluation)
 
@@ -89,7 +89,7 @@ def list_evaluations(
         run_rows.get_run(session, run_id)
         rows, more = evaluations.page(session, run_id, limit=limit, after=after)
         views = [view(session, evaluation) for evaluation in rows]
-        return page(views, views[-1].id if views else None, more=more)
+        return page(views, more=more)
 
 
 @router.get("/{eval_id}", responses=READS, summary="Get an evaluation")
@@ -114,7 +114,7 @@ def download_predictions(
     with context.database.read() as session:
         run_rows.get_run(session, run_id)
         row = evaluations.predictions(session, run_id, eval_id)
-    expected = Stored(row.size, row.sha256)
+    expected = StoredFile(row.size, row.sha256)
     return file_response(context.store, row.key, expected, redirect=redirect)
 
 

@@ -12,6 +12,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 
 from service import __version__
+from service.api.paths import LIVENESS, READINESS
 from service.api.schemas.health import Health, Readiness
 from service.context import Context
 from service.ops import readiness
@@ -52,9 +53,9 @@ class Probe:
         if state != self._state:  # polled every few seconds: only changes are logged
             self._state = state
             if state == "ok":
-                log.info("ready again", component=self._component)
+                log.info("ready again", what=self._component)
             else:
-                log.warning("not ready", component=self._component, why=detail)
+                log.warning("not ready", what=self._component, why=detail)
         return state
 
 
@@ -72,16 +73,16 @@ def probes(context: Context) -> dict[str, Probe]:
     return {component: Probe(component, check) for component, check in checks.items()}
 
 
-@router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Check liveness")
+@router.head(LIVENESS, include_in_schema=False)
+@router.get(LIVENESS, summary="Check liveness")
 async def healthz() -> Health:
     """Answer while the API process is alive."""
     return Health(status="ok", version=__version__)
 
 
-@router.head("/readyz", include_in_schema=False)
+@router.head(READINESS, include_in_schema=False)
 @router.get(
-    "/readyz",
+    READINESS,
     responses={503: {"model": Readiness, "description": "At least one component is not ready."}},
     summary="Check readiness",
 )

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Path, Response
 from service.api.dependencies import After, Ctx, Limit, Who, no_body
 from service.api.json_body import JsonRoute
 from service.api.openapi import READS, WRITES
+from service.api.paths import KEYS
 from service.api.schemas.base import Page, page
 from service.api.schemas.keys import KeyRequest, KeyView, NewKeyView
 from service.store import keys as key_rows
 from service.usecases import api_keys as use_cases
 
 log = structlog.get_logger()
-router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=JsonRoute)
+router = APIRouter(prefix=KEYS, tags=["keys"], route_class=JsonRoute)
 
 
 @router.post("", status_code=201, responses=WRITES, summary="Create an API key")
@@ -36,7 +37,7 @@ def list_keys(context: Ctx, limit: Limit = 20, after: After = None) -> Page[KeyV
     with context.database.read() as session:
         rows, more = key_rows.page(session, limit=limit, after=after)
     views = [KeyView.of(key) for key in rows]
-    return page(views, views[-1].id if views else None, more=more)
+    return page(views, more=more)
 
 
 @router.delete(

@@ -21,16 +21,17 @@ from service.api.dependencies import (
 from service.api.json_body import JsonRoute
 from service.api.openapi import BINARY, LOG, READS, WRITES, Responses, creates_job, documented
 from service.api.responses.archives import Part, archive_response
+from service.api.responses.created import set_created
 from service.api.responses.files import matches_etag
 from service.api.responses.logs import log_response
 from service.api.schemas.merges import MergeView
-from service.artifacts import Stored
+from service.artifacts import StoredFile
 from service.domain.errors import QuotaExceeded
 from service.domain.job_kinds import MERGE
 from service.domain.merge import MergeRequest, merged_path
 from service.store import jobs, merges
 from service.store import runs as run_rows
-from service.store.merges import FoundMerge
+from service.store.merges import StoredMerge
 from service.usecases import merges as use_cases
 from service.usecases import retention
 
@@ -52,7 +53,7 @@ _TAR: Responses = {
 }
 
 
-def view(session: Session, merge: FoundMerge) -> MergeView:
+def view(session: Session, merge: StoredMerge) -> MergeView:
     return MergeView.of(merge, jobs.queue_position(session, merge.job))
 
 
@@ -87,9 +88,8 @@ def submit_merge(
     route = f"POST /v1/runs/{run_id}/merged"
     request_key = idempotency_key(who, route, key, hash_of(merge_request.model_dump()))
     merge, is_new = use_cases.submit(context, run_id, merge_request, request_key, by=who.name)
-    response.headers["Location"] = f"/v1/runs/{run_id}/merged?merge_id={merge.id}"
-    if not is_new:
-        response.status_code = 200
+    location = f"/v1/runs/{run_id}/merged?merge_id={merge.id}"
+    set_created(response, location, is_new=is_new)
     with context.database.read() as session:
         return view(session, merge)
 
@@ -144,7 +144,7 @@ def download_merged(
         return Response(status_code=304, headers={"ETag": etag})
     start = len(merged_path(merge.id))
     parts = [
-        Part(row.path[start:], row.key, Stored(row.size, row.sha256), row.created_at)
+        Part(row.path[start:], row.key, StoredFile(row.size, row.sha256), row.created_at)
         for row in merge.files
     ]
     archive = archive_response(request, context.store, merge.id, parts, "tar")

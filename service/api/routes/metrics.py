@@ -6,13 +6,14 @@ from fastapi import APIRouter, Header, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from service.api.openapi import TEXT
+from service.api.paths import METRICS
 from service.ops.prometheus import Monitoring
 
 router = APIRouter(tags=["health"])
 
 
 @router.get(
-    "/metrics",
+    METRICS,
     response_class=Response,
     responses={
         200: {

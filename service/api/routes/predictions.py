@@ -19,20 +19,21 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.openapi import READS, WRITES, creates_job
+from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.predictions import PredictionsEntry, PredictionsView
 from service.context import Context
 from service.domain.prediction import PredictionRequest
 from service.store import jobs, predictions
 from service.store import runs as run_rows
-from service.store.predictions import FoundPrediction
+from service.store.predictions import StoredPrediction
 from service.usecases import predictions as use_cases
 
 router = APIRouter(prefix="/v1/runs/{run_id}/predictions", tags=["results"], route_class=JsonRoute)
 PredictionId = Annotated[str, Path(description="Identifier of the predictions.")]
 
 
-def view(context: Context, session: Session, prediction: FoundPrediction) -> PredictionsView:
+def view(context: Context, session: Session, prediction: StoredPrediction) -> PredictionsView:
     position = jobs.queue_position(session, prediction.job)
     results = use_cases.read(context, prediction)
     return PredictionsView.of_order(prediction, prediction.task, position, predictions=results)
@@ -65,9 +66,8 @@ def submit_predictions(
     route = f"POST /v1/runs/{run_id}/predictions"
     request_key = idempotency_key(who, route, key, hash_of(body.model_dump()))
     prediction, is_new = use_cases.submit(context, run_id, body, request_key, by=who.name)
-    response.headers["Location"] = f"/v1/runs/{run_id}/predictions/{prediction.id}"
-    if not is_new:
-        response.status_code = 200
+    location = f"/v1/runs/{run_id}/predictions/{prediction.id}"
+    set_created(response, location, is_new=is_new)
     with context.database.read() as session:
         return view(context, session, prediction)
 
@@ -84,7 +84,7 @@ def list_predictions(
             PredictionsEntry.of_order(row, row.order, jobs.queue_position(session, row.job))
             for row in rows
         ]
-    return page(entries, entries[-1].id if entries else None, more=more)
+    return page(entries, more=more)
 
 
 @router.post(

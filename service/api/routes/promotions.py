@@ -82,7 +82,7 @@ def list_promotions(
     with context.database.read() as session:
         rows, more = promotion_rows.page(session, limit=limit, after=after, name=name, stage=stage)
     views = [PromotionView.of(row) for row in rows]
-    return page(views, views[-1].id if views else None, more=more)
+    return page(views, more=more)
 
 
 @router.get("/v1/promotions/{name}/{stage}", responses=READS, summary="Get the promoted run")

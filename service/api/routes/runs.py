@@ -21,6 +21,7 @@ from service.api.dependencies import (
 )
 from service.api.json_body import JsonRoute
 from service.api.openapi import LOCATION, READS, WRITES, Responses, documented
+from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.run_requests import RunChanges, RunRequest
 from service.api.schemas.runs import PlanView, RunView
@@ -30,7 +31,7 @@ from service.domain.states import JobStatus
 from service.store import jobs, promotions
 from service.store import runs as run_rows
 from service.store.tables import Job, Run
-from service.usecases import retention
+from service.usecases import retention, run_plan
 from service.usecases import runs as use_cases
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=JsonRoute)
@@ -78,7 +79,7 @@ def submit_run(
     """
     if dry_run:
         with context.database.read() as session:
-            plan = use_cases.resolve(context, session, body)
+            plan = run_plan.plan(context, session, body)
         response.status_code = 200
         return PlanView.of(plan)
     request_key = idempotency_key(who, "POST /v1/runs", key, hash_of(body))
@@ -89,9 +90,7 @@ def submit_run(
 def _submitted(
     context: Context, response: Response, run: Run, job: Job, *, is_new: bool
 ) -> RunView:
-    response.headers["Location"] = f"/v1/runs/{run.id}"
-    if not is_new:
-        response.status_code = 200
+    set_created(response, f"/v1/runs/{run.id}", is_new=is_new)
     return current_view(context, (run, job))
 
 
@@ -123,7 +122,7 @@ def list_runs(
             tag=tag,
         )
         items = views(session, runs_and_jobs)
-    return page(items, items[-1].id if items else None, more=more)
+    return page(items, more=more)
 
 
 @router.get("/{run_id}", responses=READS, summary="Get a run")
@@ -169,7 +168,7 @@ def clone_run(
     changes = body or {}
     if dry_run:
         with context.database.read() as session:
-            plan = use_cases.plan_clone(context, session, run_id, changes)
+            plan = run_plan.plan_clone(context, session, run_id, changes)
         response.status_code = 200
         return PlanView.of(plan)
     request_key = idempotency_key(who, f"POST /v1/runs/{run_id}/clone", key, hash_of(changes))

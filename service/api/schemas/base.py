@@ -1,6 +1,6 @@
 """Models and helpers shared by every resource."""
 
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,7 +8,14 @@ from service.domain.job_kinds import job_kind
 from service.domain.states import FailureReason
 from service.store.tables import Job
 
+
+class _WithId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 Item = TypeVar("Item")
+Identified = TypeVar("Identified", bound=_WithId)
 
 
 class View(BaseModel):
@@ -25,8 +32,9 @@ class Page(View, Generic[Item]):
     )
 
 
-def page(items: list[Item], last_id: str | None, *, more: bool) -> Page[Item]:
-    return Page(data=items, has_more=more, next=last_id if more else None)
+def page(items: list[Identified], *, more: bool) -> "Page[Identified]":
+    # The annotation is quoted because pydantic would build a model for a protocol.
+    return Page(data=items, has_more=more, next=items[-1].id if more else None)
 
 
 class Failure(View):

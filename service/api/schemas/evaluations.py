@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.api.schemas.jobs import JobView
 from service.domain.states import JobStatus, Phase
-from service.store.evaluations import Found
+from service.store.evaluations import StoredEvaluation
 from service.store.tables import Evaluation, Job
 
 
@@ -41,7 +41,7 @@ class EvaluationView(JobView):
     )
 
     @classmethod
-    def of(cls, evaluation: Found, queue_position: int | None) -> Self:
+    def of(cls, evaluation: StoredEvaluation, queue_position: int | None) -> Self:
         if evaluation.task is None:
             assert evaluation.row is not None
             return cls._of_run(evaluation.row, evaluation.job)

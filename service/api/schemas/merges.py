@@ -7,7 +7,7 @@ from pydantic import Field
 from service.api.schemas.jobs import JobView
 from service.domain.events import FileEntry
 from service.domain.merge import BaseWeights, MergeComparison, MergedDtype, merged_path
-from service.store.merges import FoundMerge
+from service.store.merges import StoredMerge
 
 
 class MergeView(JobView):
@@ -38,7 +38,7 @@ class MergeView(JobView):
     )
 
     @classmethod
-    def of(cls, merge: FoundMerge, queue_position: int | None) -> Self:
+    def of(cls, merge: StoredMerge, queue_position: int | None) -> Self:
         job, task = merge.job, merge.task
         files = merge.files if merge.is_published else []
         start = len(merged_path(merge.id))

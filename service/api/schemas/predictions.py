@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.api.schemas.jobs import JobView
 from service.domain.prediction import Prediction, PredictionOrder
-from service.store.predictions import FoundPrediction, ListedPrediction
+from service.store.predictions import ListedPrediction, StoredPrediction
 
 
 class PredictionsEntry(JobView):
@@ -29,7 +29,7 @@ class PredictionsEntry(JobView):
     @classmethod
     def of_order(
         cls,
-        prediction: FoundPrediction | ListedPrediction,
+        prediction: StoredPrediction | ListedPrediction,
         order: PredictionOrder,
         queue_position: int | None,
         **fields: object,

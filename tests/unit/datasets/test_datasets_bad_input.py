@@ -98,7 +98,7 @@ BAD = {
     "list for id": (GOOD, row(id=[1]), "lines/3/id", "not a list", "wrong_type"),
     "NUL in text": (GOOD, row(text="a\0b"), "lines/3/text", "a NUL character", "bad_character"),
     "NUL in group": (GOOD, row(group="a\0b"), "lines/3/group", "a NUL character", "bad_value"),
-    "half a surrogate pair": (
+    "unpaired surrogate": (
         GOOD,
         b'{"text": "\\ud83d", "label": "hate"}',
         "lines/3/text",

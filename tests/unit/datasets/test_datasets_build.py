@@ -119,7 +119,7 @@ def test_the_format_can_be_named(make, refuse, good):
     assert error.errors[0].detail.startswith("is not a JSON array")
     error = refuse({"train": good}, file_format="csv")
     assert error.errors[0].pointer == "/train/lines/1/text"
-    # Asked for by name, the unified array has the unified names even where it lacks the label.
+    # If the format is stated, its column names apply even to rows without the label.
     error = refuse({"train": json.dumps([good[0], good[1]])}, file_format="unified")
     assert "no row of train has a label" in error.detail
 
