@@ -40,7 +40,7 @@ STYLES = {"pass": "green", "met": "green", "fail": "red", "not_met": "red"}
 class Tables:
     """Tables of one report; every method yields the parts of a section, or nothing.
 
-    Without `utf` long names are cropped, with it they end in an ellipsis.
+    Without `utf` the ellipsis of long names is in ASCII.
     """
 
     def __init__(self, report: BiasReport, *, utf: bool) -> None:
@@ -58,9 +58,12 @@ class Tables:
             pad_edge=True,
         )
 
-    def _name_column(self, table: Table, heading: str, width: int = 22) -> None:
-        overflow = "ellipsis" if self._utf else "crop"
-        table.add_column(heading, no_wrap=True, overflow=overflow, max_width=width)  # type: ignore[arg-type]  # a literal
+    def _name(self, name: str, width: int = 22, mark: str = "") -> str:
+        """Return a name from the data, shortened to `width`, with the mark after it."""
+        name, ellipsis = printable(name), "…" if self._utf else "..."
+        if len(name) > width:
+            name = name[: width - len(ellipsis)] + ellipsis
+        return name + mark
 
     def overall(self) -> Iterator[RenderableType]:
         overall, baselines = self.report.overall, self.report.baselines
@@ -95,7 +98,7 @@ class Tables:
             else ("False-negative rate", f"{self._positive} rows", "other")
         )
         table = self._table(f"{name} by group: {of_rows} that are predicted {predicted}")
-        self._name_column(table, "group")
+        table.add_column("group", no_wrap=True)
         table.add_column("negatives" if metric == "fpr" else "positives", justify="right")
         for model in ("base", "tuned") if self.report.overall.base else ("tuned",):
             table.add_column(model, justify="right")
@@ -106,7 +109,7 @@ class Tables:
             cells = [
                 cell for rate in _rates(group, metric) for cell in (_percent(rate), _span(rate))
             ]
-            table.add_row(printable(group.group) + small, f"{total:,}", *cells)
+            table.add_row(self._name(group.group, mark=small), f"{total:,}", *cells)
         yield table
         if any(group.small_sample for group in self.report.groups):
             yield note(f"* fewer than {count(self.report.settings.min_support, 'row')}")
@@ -120,7 +123,7 @@ class Tables:
             if caps
             else "Minimum F1"
         )
-        self._name_column(table, "group")
+        table.add_column("group", no_wrap=True)
         for heading in ("criterion", "verdict", "observed", "limits"):
             table.add_column(heading)
         for cap in caps:
@@ -129,7 +132,7 @@ class Tables:
                 observed = f"{cap.observed:.1%} ({cap.numerator:,} of {cap.denominator:,})"
                 limits = f"{cap.lower:.1%} to {cap.upper:.1%}"
             criterion = f"{cap.metric.upper()} under {cap.max:.1%}"
-            table.add_row(printable(cap.group), criterion, verdict(cap.verdict), observed, limits)
+            table.add_row(self._name(cap.group), criterion, verdict(cap.verdict), observed, limits)
         if caps:
             table.add_row("all caps", "", verdict(self.report.caps_verdict), "", "")
         if minimum is not None:
@@ -170,15 +173,15 @@ class Tables:
         for model, _ in [*models, ("tuned", parity.tuned)]:
             table.add_column(model, justify="right", min_width=5)
             table.add_column(f"{self._level} interval", justify="right", min_width=14)
-        self._name_column(table, "tuned highest", 13)
-        self._name_column(table, "tuned lowest", 12)
+        table.add_column("tuned highest", no_wrap=True)
+        table.add_column("tuned lowest", no_wrap=True)
         for name, title in PARITY.items():
             tuned: ParityDifference = getattr(parity.tuned, name)
             differences = [getattr(model, name) for _, model in models] + [tuned]
             cells = [cell for gap in differences for cell in (decimal(gap), interval(gap))]
             # If the difference is 0, no group is the highest.
             names = (tuned.highest, tuned.lowest) if tuned.value else (None, None)
-            table.add_row(title, *cells, *(printable(group or "") for group in names))
+            table.add_row(title, *cells, *(self._name(group or "", 12) for group in names))
         yield table
         yield note(f"The intervals are basic bootstrap intervals ({parity.resamples:,} resamples).")
 
@@ -189,11 +192,11 @@ class Tables:
             return
         if before_after is not None:
             table = self._table("Base and tuned model, row by row (McNemar's exact test)")
-            self._name_column(table, "rows")
+            table.add_column("rows", no_wrap=True)
             for heading in ("number", "only base right", "only tuned right", "p", "p (Holm)"):
                 table.add_column(heading, justify="right")
             tests = [("all rows", before_after.overall)]
-            tests += [(printable(group.group), group.paired) for group in before_after.groups]
+            tests += [(self._name(group.group), group.paired) for group in before_after.groups]
             for name, test in tests:
                 counts = (test.rows, test.only_first, test.only_second)
                 holm = "" if test.p_holm is None else p_value(test.p_holm)
