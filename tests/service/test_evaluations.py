@@ -137,7 +137,7 @@ def test_the_base_model_has_the_baselines_template(client, dataset_id):
 @pytest.mark.parametrize(
     ("body", "pointer", "remedy"),
     [
-        ({"targets": "base"}, "/targets", "not known"),
+        ({"targets": "base"}, "/targets", "unknown field"),
         ({"target": "tuned"}, "/target", "'base', 'adapter'"),
         ({"target": "merged", "step": 2}, "/step", "leave it out"),
         ({"target": "checkpoint"}, "/step", "the run keeps the steps 2, 4"),

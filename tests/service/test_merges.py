@@ -88,7 +88,7 @@ def test_without_weights_there_is_nothing_to_merge(context, client, run_id):
 @pytest.mark.parametrize(
     ("body", "pointer", "remedy"),
     [
-        ({"step": 2}, "/step", "not known"),
+        ({"step": 2}, "/step", "unknown field"),
         ({"checkpoint": 3}, "/checkpoint", "the run keeps the steps 2, 4"),
         ({"checkpoint": "2"}, "/checkpoint", "valid integer"),
         ({"checkpoint": -1}, "/checkpoint", "greater"),
