@@ -9,7 +9,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from pydantic import ValidationError
 
 from service.domain.errors import ProgramFailure
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.train_jobs import (
     events,
     make_job,
@@ -46,7 +46,7 @@ def test_dropout_and_dora_are_refused_and_modules_may_be_none():
         ({"lora_dropout": 0.05}, "set lora_dropout to 0 (it is 0.05)"),
         ({"use_dora": True}, "use_dora"),
         ({"target_parameters": ["a", "a"]}, "twice"),
-        ({"target_parameters": [" "]}, "name of a parameter is empty"),
+        ({"target_parameters": [" "]}, "is empty"),
         ({"target_parameters": [], "target_modules": []}, "at least one module"),
     ):
         with pytest.raises(ValidationError, match=message.replace("(", r"\(").replace(")", r"\)")):

@@ -266,7 +266,7 @@ def test_base_scores_that_do_not_fit_are_made_again(models_dir, tmp_path, whole)
 
 @pytest.fixture
 def resumed(whole, models_dir, tmp_path):
-    """A job to go on from step 12 with both checkpoints of the undisturbed run beside it."""
+    """A job to resume from step 12 with both checkpoints of the undisturbed run beside it."""
     job = make_job(tmp_path, models_dir, SPEC, token=2, resume_from="checkpoints/checkpoint-12")
     shutil.copytree(whole[0] / "checkpoints", job / "checkpoints")
     return job

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from service.domain.errors import ProgramFailure, first_line
-from service.domain.spec import LoraSection, QuantizationSection, RunSpec
+from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
+from service.domain.training_spec import LoraSection, QuantizationSection
 from worker.modeling.lora_targets import check_targets
 from worker.modeling.precision import without_bfloat16
 from worker.modeling.quantization_coverage import Coverage
