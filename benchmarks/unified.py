@@ -22,7 +22,7 @@ import httpx
 
 from service.fairness.html import render_report
 from service.fairness.schema import BiasReport
-from service.fairness.text import render_text
+from service.fairness.text import print_report
 
 FILES = {
     "train": "unified_train.json",
@@ -110,7 +110,7 @@ def main() -> None:
     report = BiasReport.model_validate(
         json_or_exit(client.get(f"/v1/runs/{run['id']}/bias-report"))
     )
-    print(render_text(report))
+    print_report(report)
     if arguments.save is not None:
         save(client, run["id"], report, arguments.save)
     print(f"{run['id']}: {time.monotonic() - started:.0f} s, {run['metrics']}")

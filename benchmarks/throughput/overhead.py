@@ -131,7 +131,7 @@ def _dataset(directory: Path) -> Path:
 
 
 def _run_program(spec: RunSpec, dataset: Path, folder: Path, models_dir: Path) -> dict[str, float]:
-    """Run the program as docs/troubleshooting.md shows it. Exits if it fails."""
+    """Run the bare program on a job directory. Exits if it fails."""
     folder.mkdir()
     (folder / DATASET_FILE).symlink_to(dataset.resolve())
     job = Job(

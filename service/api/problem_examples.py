@@ -77,33 +77,32 @@ _CONFLICTS = {
     "DELETE /v1/runs/{run_id}": "the run is running: cancel it and wait until it has stopped",
     "DELETE /v1/runs/{run_id}/merged": f"the merge {IDS['merge_id']} is running: cancel it and "
     "wait until it has stopped",
-    "POST /v1/runs/{run_id}/promote": "the run is queued; only one that has succeeded can be "
-    "promoted",
+    "POST /v1/runs/{run_id}/promote": "the run is queued; only a succeeded run can be promoted",
     "GET /v1/runs/{run_id}/adapter/download": "the run is queued and has no final adapter; see GET "
     "…/checkpoints",
-    "GET /v1/runs/{run_id}/bias-report": "the run is queued; its report comes at the end",
-    "POST /v1/runs/{run_id}/evaluations": "the run is queued and has no adapter, which comes at "
-    "its end; evaluate a checkpoint or the base model",
-    "POST /v1/runs/{run_id}/predictions": "the run is queued and has no adapter, which comes at "
-    "its end; name a checkpoint, or wait for it",
-    "POST /v1/runs/{run_id}/merged": "the run is queued and has no adapter, which comes at its "
-    "end; merge a checkpoint, or wait for it",
+    "GET /v1/runs/{run_id}/bias-report": "the run is queued; its report is written at the end",
+    "POST /v1/runs/{run_id}/evaluations": "the run is queued and has no adapter, which is "
+    "written at its end; evaluate a checkpoint or the base model",
+    "POST /v1/runs/{run_id}/predictions": "the run is queued and has no adapter, which is "
+    "written at its end; use a checkpoint, or wait for the adapter",
+    "POST /v1/runs/{run_id}/merged": "the run is queued and has no adapter, which is written at "
+    "its end; merge a checkpoint, or wait for the adapter",
     "POST /v1/runs/{run_id}/merged/cancel": "the merge has already succeeded; there is nothing to "
     "cancel",
     "GET /v1/runs/{run_id}/merged/download": f"the merge {IDS['merge_id']} is running; its model "
     "comes at its end",
-    "POST /v1/runs/{run_id}/evaluations/{eval_id}/cancel": "the run made this evaluation itself; "
-    "there is nothing to cancel",
+    "POST /v1/runs/{run_id}/evaluations/{eval_id}/cancel": "this evaluation is part of the run "
+    "itself; there is nothing to cancel",
     "GET /v1/runs/{run_id}/evaluations/{eval_id}/predictions": f"the evaluation {IDS['eval_id']} "
     "is running; its predictions come at its end",
     "POST /v1/runs/{run_id}/evaluations/{eval_id}/reports": f"the evaluation {IDS['eval_id']} is "
     "running; its predictions come at its end",
     "POST /v1/runs/{run_id}/predictions/{prediction_id}/cancel": "the prediction has already "
     "succeeded; there is nothing to cancel",
-    "POST /v1/keys": "this would be the first key, and from then on every call takes one: make an "
-    "admin's first, without an expiry",
-    "GET /v1/compare": f"run {RUN_ID} is queued and has no bias report; name a split that its "
-    "adapter was evaluated on, or a checkpoint of it as RUN@STEP",
+    "POST /v1/keys": "this would be the first key, and from then on every call requires one: "
+    "create an admin key without an expiry first",
+    "GET /v1/compare": f"run {RUN_ID} is queued and has no bias report; set a split that its "
+    "adapter was evaluated on, or use one of its checkpoints as RUN@STEP",
 }
 
 _INVALID = {
@@ -202,8 +201,8 @@ def _conflicts(call: str) -> list[FairtuneError]:
     if call != "POST /v1/runs/{run_id}/promote":
         return [conflict]
     detail = (
-        f"hate-en@production is not given to the run: {_CAP_NOT_MET.detail}. To promote it all "
-        'the same, send "override": {"reason": "…"}, which is kept with the promotion'
+        f"the run is not promoted to hate-en@production: {_CAP_NOT_MET.detail}. To promote it "
+        'anyway, send "override": {"reason": "…"}, which is stored with the promotion'
     )
     return [conflict, NotReleasable(detail, [_CAP_NOT_MET])]
 

@@ -26,12 +26,13 @@ from service.domain.errors import (
     Unavailable,
     pointer_of,
 )
+from service.domain.validation import UNKNOWN_FIELD
 
 log = structlog.get_logger()
 _PLAIN_MESSAGES = {
     "dict_type": "send a JSON object, with Content-Type: application/json",
     "model_attributes_type": "send a JSON object, with Content-Type: application/json",
-    "extra_forbidden": "unknown field",
+    "extra_forbidden": UNKNOWN_FIELD,
 }
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from service.domain.access import Role
 from service.domain.base_models import BUNDLED_MODEL
 from service.fairness.schema import BiasReport
-from service.fairness.text import render_text
+from service.fairness.text import print_report
 from service.ops import parent_pipe
 from service.settings import Settings
 from service.store import keys as key_rows
@@ -182,7 +182,7 @@ def _follow(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
 def _show(client: httpx.Client, artifacts_url: str, run: dict[str, Any], seconds: float) -> None:
     report = BiasReport.model_validate(_checked(client.get(f"/v1/runs/{run['id']}/bias-report")))
     console.print()
-    console.print(render_text(report), markup=False, soft_wrap=True)
+    print_report(report, console.file)
     files = _checked(client.get(f"/v1/runs/{run['id']}/artifacts"))["data"]
     console.print()
     console.print(f"Done in {seconds:.0f} s. {len(files)} files, including the adapter, are in")

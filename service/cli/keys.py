@@ -17,7 +17,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.store.database import Database
-    from service.usecases.api_keys import Made
+    from service.usecases.api_keys import NewKey
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Data directory of `fairtune up`; default: FAIRTUNE_DATA_DIR.")
@@ -135,7 +135,7 @@ def revoke(
     typer.echo(f"The key {row.name!r} ({row.id}) is revoked.")
 
 
-def announce_first(new_key: "Made | None") -> None:
+def announce_first(new_key: "NewKey | None") -> None:
     """Print the outcome of `fairtune migrate --first-key`."""
     if new_key is None:
         typer.echo("There are API keys already: no first key was created.")

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from service.domain.spec import TrainingSection
+from service.domain.training_spec import TrainingSection
 
 
 @dataclass(frozen=True, slots=True)

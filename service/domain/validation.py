@@ -8,13 +8,16 @@ from service.domain.errors import (
     pointer_of,
 )
 
+UNKNOWN_FIELD = "unknown field"
+"""Detail of an error about a field that the model lacks."""
+
 
 def invalid(error: ValidationError) -> InvalidRequest:
     """Return pydantic's errors as an InvalidRequest with pointers into the body."""
     errors = tuple(
         FieldError(
             pointer_of(part for part in item["loc"] if not _is_union_tag(part)),
-            "this field is not known" if item["type"] == "extra_forbidden" else item["msg"],
+            UNKNOWN_FIELD if item["type"] == "extra_forbidden" else item["msg"],
         )
         for item in error.errors(include_url=False)
     )

@@ -14,7 +14,7 @@ from service.fairness.schema_verdicts import GroupRates, Success
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criteria:
-    """How a model is evaluated: its positive label, and the criteria that it must meet."""
+    """Positive label, confidence and other settings of an evaluation, and the release criteria."""
 
     positive_label: str
     caps: Sequence[verdicts.Cap] = ()

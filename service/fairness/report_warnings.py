@@ -60,7 +60,7 @@ def _split_warnings(split: str) -> Iterator[ReportWarning]:
 
 
 def _input_warnings(report: BiasReport) -> Iterator[ReportWarning]:
-    data, shown, base_shown = report.data, report.shown, report.base_shown
+    data, prompt, base_prompt = report.data, report.shown, report.base_shown
     if data.without_label:
         yield warn(
             "rows_without_label",
@@ -80,21 +80,21 @@ def _input_warnings(report: BiasReport) -> Iterator[ReportWarning]:
             f"All rows are of one class: AUC and {'FPR' if data.positives else 'FNR'} cannot be "
             "computed.",
         )
-    if shown is not None and shown.group:
+    if prompt is not None and prompt.group:
         yield warn("group_shown", "The prompt states each row's group.")
-    if shown is not None and shown.truncated:
+    if prompt is not None and prompt.truncated:
         yield warn(
             "rows_truncated",
-            f"The end of the text was cut off in {count(shown.truncated, 'row')} of the split, "
+            f"The end of the text was cut off in {count(prompt.truncated, 'row')} of the split, "
             "because the prompt was too long.",
         )
-    if base_shown is not None and base_shown.group:
+    if base_prompt is not None and base_prompt.group:
         yield warn("base_group_shown", "The base model's prompt states each row's group.")
-    if base_shown is not None and base_shown.truncated:
+    if base_prompt is not None and base_prompt.truncated:
         yield warn(
             "base_rows_truncated",
             "For the base model, the end of the text was cut off in "
-            f"{count(base_shown.truncated, 'row')} of the split, because the prompt was too long.",
+            f"{count(base_prompt.truncated, 'row')} of the split, because the prompt was too long.",
         )
 
 

@@ -1,1 +1,1 @@
-"""What can be asked of the service, one module a subject."""
+"""Use cases of the service, one module per resource."""

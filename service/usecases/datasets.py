@@ -1,4 +1,4 @@
-"""Use case: an upload becomes a dataset, which never changes afterwards."""
+"""Use case: create a dataset from an upload; a dataset is immutable."""
 
 import hashlib
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Mapping as AnyMapping
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 
 from service.context import Context
 from service.datasets.build import build
@@ -18,10 +18,11 @@ from service.store import datasets as dataset_store
 from service.store import idempotency
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Dataset
+from service.usecases.create_once import create_once
 
 
 def fingerprint(fields: AnyMapping[str, str | None], files: AnyMapping[str, BinaryIO]) -> str:
-    """SHA-256 of a multipart request's meaning; leaves every file at its start."""
+    """Return the SHA-256 of a multipart request's content; leave every file at its start."""
     digest = hashlib.sha256(repr(sorted(fields.items())).encode())
     for name, file in sorted(files.items()):
         digest.update(f"\n{name}\n".encode())
@@ -43,17 +44,17 @@ def create(
     on_invalid: OnInvalid,
     key: IdempotencyKey | None,
 ) -> tuple[Dataset, bool]:
-    """Check the name and the files, store their rows, and return the dataset and if it is new.
+    """Check the name and the files, and store the rows. Returns the dataset, and True if it is new.
 
-    The file is in the store before its row is: a crash between the two leaves a blob that the
-    same rows will use again. Raises InvalidRequest; then nothing is left behind.
+    The file is stored before its database row: a crash in between leaves a blob that an upload of
+    the same rows reuses. Raises InvalidRequest; then nothing is left behind.
     """
     if not name.strip() or not name.isprintable():
         raise InvalidRequest.at("/name", "the name is blank or contains unprintable characters")
     with context.database.read() as session:
-        known = idempotency.recall(session, key)
-        if known is not None:
-            return dataset_store.get_dataset(session, known), False
+        existing = idempotency.recall(session, key)
+        if existing is not None:
+            return dataset_store.get_dataset(session, existing), False
     with tempfile.TemporaryDirectory(prefix="fairtune-upload-") as folder:
         built = build(
             files, Path(folder), file_format=file_format, mapping=mapping, on_invalid=on_invalid
@@ -61,7 +62,7 @@ def create(
         blob = f"datasets/{built.content_hash}.parquet"
         with context.database.read() as session:
             shared = dataset_store.names_blob(session, blob)
-        # A blob that no row names is stored anew: it may be about to be removed for its age.
+        # A blob that no row names is stored again: it may be about to be removed for its age.
         if not (shared and context.store.exists(blob)):
             stored = context.store.put_file(built.path, blob)
             if stored.sha256 != built.content_hash:
@@ -79,17 +80,11 @@ def create(
         dropped=built.dropped.model_dump(mode="json"),
         completions=built.completions or {},
     )
-    try:
-        with context.database.write() as session:
-            session.add(dataset)
-            idempotency.remember(session, key, dataset.id)
-            session.flush()
-            session.refresh(dataset)
-    except IntegrityError:
-        # The same key at the same time: the other request was first.
-        with context.database.read() as session:
-            made = idempotency.recall(session, key)
-            if made is None:
-                raise
-            return dataset_store.get_dataset(session, made), False
-    return dataset, True
+
+    def insert(session: Session) -> str:
+        session.add(dataset)
+        return dataset.id
+
+    dataset_id, is_new = create_once(context.database, key, insert)
+    with context.database.read() as session:
+        return dataset_store.get_dataset(session, dataset_id), is_new

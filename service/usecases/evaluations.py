@@ -1,4 +1,4 @@
-"""Use cases on evaluations: ask for one as a job of its own, cancel it."""
+"""Use cases: request an evaluation as a job of its own, cancel it."""
 
 from sqlmodel import Session
 
@@ -19,28 +19,29 @@ from service.store.evaluations import StoredEvaluation
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
-from service.usecases.job_submission import Order
+from service.usecases.job_submission import ResultHandle
+from service.usecases.template_checks import check_template_name, check_template_words
 
 
 def submit(
     context: Context,
     run_id: str,
-    asked: EvaluationRequest,
+    request: EvaluationRequest,
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
 ) -> tuple[StoredEvaluation, bool]:
-    """Store the evaluation's queued job, then send a queue message. `by`: who asks.
+    """Store the evaluation's queued job, then send a queue message.
 
-    Returns the evaluation, and whether it was made now (False: the key was used before). The run
-    itself stays as it is, whatever comes of it. Raises NotFound, InvalidRequest, and Conflict where
-    the run has nothing of what is to be scored.
+    Returns the evaluation, and True if it is new (False: the key was used before). `by` is the name
+    of the caller's API key. The run's own state never changes. Raises NotFound, InvalidRequest, and
+    Conflict if the run lacks the weights to score.
     """
 
-    def create(session: Session, run: Run, trained: Job) -> Order:
-        params = resolve(session, run, trained, asked).model_dump(mode="json")
+    def create(session: Session, run: Run, trained: Job) -> ResultHandle:
+        params = resolve(session, run, trained, request).model_dump(mode="json")
         job = jobs.create(session, run.id, EVALUATE, by=by, params=params)
-        return Order(EVALUATE.result_id(job.id), job)
+        return ResultHandle(EVALUATE.result_id(job.id), job)
 
     return job_submission.submit(context, run_id, key, evaluations.find, create)
 
@@ -48,50 +49,50 @@ def submit(
 def cancel(
     context: Context, run_id: str, evaluation: str, *, by: str | None = None
 ) -> StoredEvaluation:
-    """Cancel a waiting one at once; a running one stops soon. Raises NotFound, Conflict."""
+    """Cancel a waiting evaluation at once, a running one soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)
-        found = evaluations.find(session, run_id, evaluation)
-        if found.task is None:
-            raise Conflict("the run made this evaluation itself; there is nothing to cancel")
-        job_control.cancel(session, found.job, by)
+        stored = evaluations.find(session, run_id, evaluation)
+        if stored.task is None:
+            raise Conflict("this evaluation is part of the run itself; there is nothing to cancel")
+        job_control.cancel(session, stored.job, by)
     with context.database.read() as session:
         return evaluations.find(session, run_id, evaluation)
 
 
-def resolve(session: Session, run: Run, trained: Job, asked: EvaluationRequest) -> EvaluationTask:
-    """What exactly is to be scored. Raises InvalidRequest, Conflict."""
+def resolve(session: Session, run: Run, trained: Job, request: EvaluationRequest) -> EvaluationTask:
+    """Resolve the request's defaults into a task. Raises InvalidRequest, Conflict."""
     spec = RunSpec.model_validate(run.spec)
     learned = session.get_one(Dataset, run.dataset_id)
     own = DatasetStats.model_validate(learned.stats)
     labels = sorted(own.splits["train"].labels)
     if not labels:
         raise Conflict(
-            "the run's training rows have no labels, so there are no answers to score; train on "
+            "the run's training rows have no labels, so there are no labels to score; train on "
             "labelled rows"
         )
     stats = own
-    if asked.dataset_id is not None:
+    if request.dataset_id is not None:
         try:
-            given = dataset_store.get_dataset(session, asked.dataset_id)
+            dataset = dataset_store.get_dataset(session, request.dataset_id)
         except NotFound as error:
             raise InvalidRequest.at("/dataset_id", error.detail) from error
-        stats = DatasetStats.model_validate(given.stats)
-    _check_rows(asked, stats, labels)
+        stats = DatasetStats.model_validate(dataset.stats)
+    _check_rows(request, stats, labels)
     instead = ("evaluate a checkpoint or the base model", "evaluate the base model")
-    step, merge = weights_for(session, run, trained, asked.target, asked.step, instead)
+    step, merge = weights_for(session, run, trained, request.target, request.step, instead)
     usual = spec.template
-    if asked.target == "base":
+    if request.target == "base":
         usual = spec.evaluation.baseline_template or usual
     return EvaluationTask(
-        target=asked.target,
+        target=request.target,
         step=step,
         merge=merge,
-        dataset_id=asked.dataset_id or run.dataset_id,
-        split=asked.split,
-        template=template_for(asked.template, usual, own.kind, stats.kind, labels),
+        dataset_id=request.dataset_id or run.dataset_id,
+        split=request.split,
+        template=template_for(request.template, usual, own.kind, stats.kind, labels),
         labels=labels,
-        max_samples=asked.max_samples,
+        max_samples=request.max_samples,
     )
 
 
@@ -103,14 +104,14 @@ def weights_for(
     step: int | None,
     instead: tuple[str, str],
 ) -> tuple[int | None, str | None]:
-    """The step of the weights that are to be scored, and the merge, if any; they are there.
+    """Return the step of the weights to score, and the id of the merge, if any.
 
-    Raises InvalidRequest, and Conflict with what to do `instead` without an adapter, or without
-    any checkpoint.
+    The weights exist. `instead` are the remedies without an adapter, and without any checkpoint.
+    Raises InvalidRequest, Conflict.
     """
     if target != "checkpoint" and step is not None:
         raise InvalidRequest.at(
-            "/step", f"only a checkpoint has a step; the target is {target}: leave it out"
+            "/step", f"applies only to target checkpoint; the target is {target}: omit it"
         )
     match target:
         case "base":
@@ -118,8 +119,7 @@ def weights_for(
         case "adapter":
             return adapter_step(session, run, trained, instead[0]), None
         case "checkpoint":
-            found = checkpoint_step(session, run, trained, step, "/step", instead[1])
-            return found, None
+            return checkpoint_step(session, run, trained, step, "/step", instead[1]), None
         case "merged":
             try:
                 merge = merges.newest_published(session, run.id)
@@ -129,10 +129,10 @@ def weights_for(
 
 
 def adapter_step(session: Session, run: Run, trained: Job, instead: str) -> int:
-    """The step of the run's adapter. Raises Conflict, with what to do `instead`, without one."""
+    """Return the step of the run's adapter. Raises Conflict, with the remedy, if it has none."""
     if any(rows.find_artifact(session, run.id, name) is None for name in ADAPTER_FILES):
         raise Conflict(
-            f"the run {_stands(trained)} and has no adapter, which comes at its end; {instead}"
+            f"the run {_state(trained)} and has no adapter, which is written at its end; {instead}"
         )
     return evaluations.adapter_step(session, run, trained)
 
@@ -140,69 +140,63 @@ def adapter_step(session: Session, run: Run, trained: Job, instead: str) -> int:
 def checkpoint_step(
     session: Session, run: Run, trained: Job, step: int | None, pointer: str, instead: str
 ) -> int:
-    """`step`, of which the run has a checkpoint.
+    """Return `step` if the run has a checkpoint of it.
 
-    Raises Conflict, with what to do `instead`, where it has none at all, and InvalidRequest at
-    `pointer` where it has others.
+    Raises Conflict, with the remedy `instead`, if the run has no checkpoint at all, and
+    InvalidRequest at `pointer` if it has others.
     """
     steps = [checkpoint.step for checkpoint in rows.checkpoints(session, run.id)]
     if not steps:
-        raise Conflict(f"the run {_stands(trained)} and has no checkpoint; {instead}")
+        raise Conflict(f"the run {_state(trained)} and has no checkpoint; {instead}")
     if step is None or step not in steps:
-        has = ", ".join(map(str, steps))
-        problem = "name one" if step is None else f"there is no checkpoint {step}"
-        raise InvalidRequest.at(pointer, f"{problem}; the run keeps the steps {has}")
+        available = ", ".join(map(str, steps))
+        problem = "is required" if step is None else f"there is no checkpoint {step}"
+        raise InvalidRequest.at(pointer, f"{problem}; the run has checkpoints of steps {available}")
     return step
 
 
-def _stands(job: Job) -> str:
+def _state(job: Job) -> str:
     return job.status if job.status in RESTING else f"is {job.status}"
 
 
-def _check_rows(asked: EvaluationRequest, stats: DatasetStats, labels: list[str]) -> None:
-    """The split is there, and the run knows its labels. Rows without any are scored, too."""
-    if asked.split not in stats.splits:
+def _check_rows(request: EvaluationRequest, stats: DatasetStats, labels: list[str]) -> None:
+    """Check that the split exists and has only labels of the run; rows may lack labels.
+
+    Raises InvalidRequest.
+    """
+    if request.split not in stats.splits:
         raise InvalidRequest.at(
-            "/split", f"the dataset has no split {asked.split}; it has {', '.join(stats.splits)}"
+            "/split", f"the dataset has no split {request.split}; it has {', '.join(stats.splits)}"
         )
-    unknown = [label for label in stats.splits[asked.split].labels if label not in labels]
+    unknown = [label for label in stats.splits[request.split].labels if label not in labels]
     if unknown:
         raise InvalidRequest.at(
-            "/split" if asked.dataset_id is None else "/dataset_id",
-            f"rows of the split {asked.split} have the label {unknown[0]!r}, which no training row "
-            f"of the run has; it knows {', '.join(labels)}: upload the rows with those",
+            "/split" if request.dataset_id is None else "/dataset_id",
+            f"rows of the split {request.split} have the label {unknown[0]!r}, which no training "
+            f"row of the run has; its labels are {', '.join(labels)}: upload the rows with those",
         )
 
 
-def template_for(asked: str | None, usual: str, own: str, scored: str, labels: list[str]) -> str:
-    """Under which template the rows are scored; of chats, whose words the answers are.
+def template_for(
+    requested: str | None, default: str, trained_kind: str, scored_kind: str, labels: list[str]
+) -> str:
+    """Return the name of the template for scoring; for chats, the source of the label words.
 
-    `usual` is the run's, `own` and `scored` are the kinds of the rows that the run was trained on
-    and of those to be scored: text or messages. Raises InvalidRequest.
+    `default` is the run's template. The kinds of the training rows and of the rows to score are
+    text or messages. Raises InvalidRequest.
     """
-    templates = builtin_templates()
-    name = usual
-    if asked is None:
-        if own == "messages" and scored == "text":
-            raise InvalidRequest.at(
-                "/template",
-                "the run was trained on chats and has no template for texts; name one of "
-                f"{', '.join(templates)}",
-            )
-    elif scored == "messages":
-        raise InvalidRequest.at(
-            "/template", "this dataset's rows are chats with prompts of their own; leave it out"
-        )
-    else:
-        name = asked
-    if name not in templates:
-        known = ", ".join(templates)
-        raise InvalidRequest.at("/template", f"no such template; there are {known}")
-    words = templates[name].labels
-    missing = [label for label in labels if words is not None and label not in words]
-    if missing and not (own == scored == "messages"):
+    if requested is None and trained_kind == "messages" and scored_kind == "text":
         raise InvalidRequest.at(
             "/template",
-            f"the template {name} has no word for the label {missing[0]!r}; use label_only",
+            "the run was trained on chats and has no template for texts; set one of "
+            f"{', '.join(builtin_templates())}",
         )
+    if requested is not None and scored_kind == "messages":
+        raise InvalidRequest.at(
+            "/template", "the rows of this dataset are chats with their own prompts; omit it"
+        )
+    name = default if requested is None else requested
+    check_template_name("/template", name)
+    if not trained_kind == scored_kind == "messages":
+        check_template_words("/template", name, labels)
     return name

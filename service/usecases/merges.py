@@ -1,4 +1,4 @@
-"""Use cases on merged models: ask for one as a job of its own, cancel it."""
+"""Use cases: request a merged model as a job of its own, cancel the merge."""
 
 from sqlmodel import Session
 
@@ -15,34 +15,34 @@ from service.store.merges import StoredMerge
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import adapter_step, checkpoint_step
-from service.usecases.job_submission import Order
+from service.usecases.job_submission import ResultHandle
 from service.usecases.retention import check_quota
 
 
 def submit(
     context: Context,
     run_id: str,
-    asked: MergeRequest,
+    request: MergeRequest,
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
 ) -> tuple[StoredMerge, bool]:
-    """Store the merge's queued job, then send a queue message. `by`: who asks.
+    """Store the merge's queued job, then send a queue message.
 
-    Returns the merge, and whether it was made now (False: the key was used before, or a merge of
-    the same weights with the same parameters is there or under way). The run itself stays as it
-    is, whatever comes of it. Raises NotFound, InvalidRequest, QuotaExceeded, and Conflict where the
-    run has nothing to merge.
+    Returns the merge, and True if it is new (False: the key was used before, or a merge of the same
+    weights with the same parameters exists or is in progress). `by` is the name of the caller's API
+    key. The run's own state never changes. Raises NotFound, InvalidRequest, QuotaExceeded, and
+    Conflict if the run has nothing to merge.
     """
 
-    def create(session: Session, run: Run, trained: Job) -> Order:
-        task = resolve(session, run, trained, asked)
-        if (found := merges.same(session, run_id, task)) is not None:
-            return Order(found.id, None)
+    def create(session: Session, run: Run, trained: Job) -> ResultHandle:
+        task = resolve(session, run, trained, request)
+        if (existing := merges.same(session, run_id, task)) is not None:
+            return ResultHandle(existing.id, None)
         check_quota(session, context.settings.store_quota_bytes)
         params = task.model_dump(mode="json")
         job = jobs.create(session, run.id, MERGE, by=by, params=params)
-        return Order(MERGE.result_id(job.id), job)
+        return ResultHandle(MERGE.result_id(job.id), job)
 
     return job_submission.submit(context, run_id, key, merges.find, create)
 
@@ -50,37 +50,37 @@ def submit(
 def cancel(
     context: Context, run_id: str, merge: str | None, *, by: str | None = None
 ) -> StoredMerge:
-    """Cancel a waiting one at once; a running one stops soon. Raises NotFound, Conflict."""
+    """Cancel a waiting merge at once, a running one soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)
-        found = merges.find(session, run_id, merge)
-        job_control.cancel(session, found.job, by)
+        cancelled = merges.find(session, run_id, merge)
+        job_control.cancel(session, cancelled.job, by)
     with context.database.read() as session:
-        return merges.find(session, run_id, found.id)
+        return merges.find(session, run_id, cancelled.id)
 
 
-def resolve(session: Session, run: Run, trained: Job, asked: MergeRequest) -> MergeTask:
-    """What exactly is to be merged. Raises InvalidRequest, Conflict."""
+def resolve(session: Session, run: Run, trained: Job, request: MergeRequest) -> MergeTask:
+    """Resolve the request's defaults into a task. Raises InvalidRequest, Conflict."""
     spec = RunSpec.model_validate(run.spec)
-    if asked.base_weights == "dequantized" and not spec.quantization.load_in_4bit:
+    if request.base_weights == "dequantized" and not spec.quantization.load_in_4bit:
         raise InvalidRequest.at(
             "/base_weights",
-            "the run was not trained on 4-bit weights (quantization.load_in_4bit), so what it saw "
-            "are the original ones; leave it out",
+            "the run was not trained on 4-bit weights (quantization.load_in_4bit), but on the "
+            "original ones; omit it",
         )
     stats = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
-    if asked.checkpoint is None:
-        step = adapter_step(session, run, trained, "merge a checkpoint, or wait for it")
+    if request.checkpoint is None:
+        step = adapter_step(session, run, trained, "merge a checkpoint, or wait for the adapter")
     else:
         step = checkpoint_step(
-            session, run, trained, asked.checkpoint, "/checkpoint", "wait for its adapter"
+            session, run, trained, request.checkpoint, "/checkpoint", "wait for its adapter"
         )
     return MergeTask(
-        target="adapter" if asked.checkpoint is None else "checkpoint",
+        target="adapter" if request.checkpoint is None else "checkpoint",
         step=step,
-        dtype=asked.dtype,
-        max_shard_bytes=asked.max_shard_bytes,
-        base_weights=asked.base_weights,
+        dtype=request.dtype,
+        max_shard_bytes=request.max_shard_bytes,
+        base_weights=request.base_weights,
         labels=sorted(stats.splits["train"].labels),
         split=next(split for split in ("validation", "test", "train") if split in stats.splits),
     )

@@ -1,4 +1,4 @@
-"""Use cases on predictions of texts: ask for them as a job of its own, read them."""
+"""Use cases: request predictions of texts as a job of its own, read them, cancel it."""
 
 from sqlmodel import Session
 
@@ -23,33 +23,35 @@ from service.store.predictions import StoredPrediction
 from service.store.tables import Dataset, Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import template_for, weights_for
-from service.usecases.job_submission import Order
+from service.usecases.job_submission import ResultHandle
 from service.usecases.reports import build
+
+_OTHER_THRESHOLD = "set a number from 0 to 1, or argmax"
 
 
 def submit(
     context: Context,
     run_id: str,
-    asked: PredictionRequest,
+    request: PredictionRequest,
     key: IdempotencyKey | None = None,
     *,
     by: str | None = None,
 ) -> tuple[StoredPrediction, bool]:
-    """Store the queued job, then send a queue message. `by`: who asks.
+    """Store the queued job, then send a queue message.
 
-    Returns the predictions to be, and whether they were made now (False: the key was used
-    before). Raises NotFound, InvalidRequest, and Conflict where the run has nothing to predict
-    with.
+    Returns the prediction, and True if it is new (False: the key was used before). `by` is the name
+    of the caller's API key. Raises NotFound, InvalidRequest, and Conflict if the run has no weights
+    to predict with.
     """
     with context.database.read() as session:
         run, _ = rows.get_run(session, run_id)
-    threshold = _threshold(context, run, asked)
+    threshold = _threshold(context, run, request)
 
-    def create(session: Session, run: Run, trained: Job) -> Order:
-        task = resolve(session, run, trained, asked, threshold)
+    def create(session: Session, run: Run, trained: Job) -> ResultHandle:
+        task = resolve(session, run, trained, request, threshold)
         params = task.model_dump(mode="json")
         job = jobs.create(session, run.id, PREDICT, by=by, params=params)
-        return Order(PREDICT.result_id(job.id), job)
+        return ResultHandle(PREDICT.result_id(job.id), job)
 
     return job_submission.submit(context, run_id, key, predictions.find, create)
 
@@ -57,7 +59,7 @@ def submit(
 def cancel(
     context: Context, run_id: str, prediction: str, *, by: str | None = None
 ) -> StoredPrediction:
-    """Cancel waiting ones at once; those under way stop soon. Raises NotFound, Conflict."""
+    """Cancel a waiting prediction at once, a running one soon. Raises NotFound, Conflict."""
     with context.database.write() as session:
         rows.get_run(session, run_id)
         job_control.cancel(session, predictions.find(session, run_id, prediction).job, by)
@@ -66,74 +68,77 @@ def cancel(
 
 
 def resolve(
-    session: Session, run: Run, trained: Job, asked: PredictionRequest, threshold: float | None
+    session: Session, run: Run, trained: Job, request: PredictionRequest, threshold: float | None
 ) -> PredictionTask:
-    """What exactly is to be scored. Raises InvalidRequest, Conflict."""
+    """Resolve the request's defaults into a task. Raises InvalidRequest, Conflict."""
     spec = RunSpec.model_validate(run.spec)
     own = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
     labels = sorted(own.splits["train"].labels)
     if not labels:
         raise Conflict("the run's training rows have no labels, so there is nothing to predict")
-    instead = ("name a checkpoint, or wait for it", "wait for its adapter")
-    step, merge = weights_for(session, run, trained, asked.target, asked.step, instead)
+    instead = ("use a checkpoint, or wait for the adapter", "wait for its adapter")
+    step, merge = weights_for(session, run, trained, request.target, request.step, instead)
     assert step is not None
     return PredictionTask(
-        target=asked.target,
+        target=request.target,
         step=step,
         merge=merge,
-        template=template_for(asked.template, spec.template, own.kind, "text", labels),
+        template=template_for(request.template, spec.template, own.kind, "text", labels),
         labels=labels,
         positive_label=spec.fairness.positive_label,
         threshold=threshold,
-        texts=asked.texts,
+        texts=request.texts,
     )
 
 
-def _threshold(context: Context, run: Run, asked: PredictionRequest) -> float | None:
-    """Null: argmax. Raises InvalidRequest where the run's own is to be used and cannot be."""
+def _threshold(context: Context, run: Run, request: PredictionRequest) -> float | None:
+    """Return the threshold to apply, None for argmax.
+
+    Raises InvalidRequest if the run's own threshold is requested and does not apply or exist.
+    """
     spec = RunSpec.model_validate(run.spec)
-    rule = asked.threshold if asked.threshold is not None else spec.evaluation.threshold
+    rule = request.threshold if request.threshold is not None else spec.evaluation.threshold
     if rule == "argmax":
         return None
     if rule != "fitted":
         return float(rule)
-    if asked.target == "checkpoint" or asked.template not in (None, spec.template):
-        what = "another template" if asked.target != "checkpoint" else "a checkpoint"
+    if request.target == "checkpoint" or request.template not in (None, spec.template):
+        other = "another template" if request.target != "checkpoint" else "a checkpoint"
         raise InvalidRequest.at(
             "/threshold",
-            f"the run's own was fitted to its adapter under {spec.template}, and this is of "
-            f"{what}: name a number from 0 to 1, or argmax",
+            f"the run's threshold was fitted to its adapter under {spec.template} and does not "
+            f"apply to {other}: {_OTHER_THRESHOLD}",
         )
     try:
-        found = build.certified(context, run.id).report.thresholds
+        thresholds = build.certified(context, run.id).report.thresholds
     except Conflict as error:
         raise InvalidRequest.at(
             "/threshold",
-            f"the run's own is fitted, and only its report has it ({error.detail}): name a number "
-            "from 0 to 1, or argmax",
+            f"the run's threshold is fitted and stored in its report, which is missing "
+            f"({error.detail}): {_OTHER_THRESHOLD}",
         ) from error
-    fitted = next((one.threshold for one in found if one.rule == "fitted"), None)
+    fitted = next((row.threshold for row in thresholds if row.rule == "fitted"), None)
     if fitted is None:
         raise InvalidRequest.at(
-            "/threshold", "none could be fitted for the run: name a number from 0 to 1, or argmax"
+            "/threshold", f"no threshold could be fitted for the run: {_OTHER_THRESHOLD}"
         )
     return fitted
 
 
-def read(context: Context, found: StoredPrediction) -> list[Prediction] | None:
-    """What the model makes of each text, in their order; None before it is known.
+def read(context: Context, stored: StoredPrediction) -> list[Prediction] | None:
+    """Return the prediction for each text, in their order; None before the job has succeeded.
 
-    Raises Conflict where the scores are not what was stored, or are gone.
+    Raises Conflict if the stored scores are missing or damaged.
     """
-    if found.job.status != JobStatus.SUCCEEDED:
+    if stored.job.status != JobStatus.SUCCEEDED:
         return None
-    if found.file is None:
-        raise Conflict(f"the scores of {found.id} are gone; ask for the predictions again")
-    expected = StoredFile(found.file.size, found.file.sha256)
+    if stored.file is None:
+        raise Conflict(f"the scores of {stored.id} are missing; request the predictions again")
+    expected = StoredFile(stored.file.size, stored.file.sha256)
     try:
-        content = b"".join(context.store.verified(found.file.key, expected))
+        content = b"".join(context.store.verified(stored.file.key, expected))
     except (NotFound, DamagedFile) as error:
         raise Conflict(
-            f"the scores of {found.id} are not what was stored; ask for the predictions again"
+            f"the scores of {stored.id} are damaged; request the predictions again"
         ) from error
-    return apply_threshold(found.task, Scores.model_validate_json(content))
+    return apply_threshold(stored.task, Scores.model_validate_json(content))

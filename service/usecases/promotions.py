@@ -1,7 +1,6 @@
-"""Use case: give a run a name that others serve by, where its certifying report allows it."""
+"""Use case: promote a run to a name, if its certifying report allows it."""
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from service.context import Context
@@ -15,6 +14,7 @@ from service.store import runs as rows
 from service.store.events import NewEvent
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Promotion
+from service.usecases.create_once import create_once
 from service.usecases.reports import certifying
 
 log = structlog.get_logger()
@@ -28,68 +28,58 @@ def promote(
     *,
     by: str | None = None,
 ) -> tuple[Promotion, bool]:
-    """Give the run the name `name@stage`, which is taken from the run that has it.
+    """Give the run the name `name@stage`, which the run that has it loses.
 
-    Returns the promotion and whether it was made now: False where the key was used before, or the
-    run has the name already. Raises NotFound, Conflict where the run has not succeeded, and
-    NotReleasable where its certifying report does not pass and no override was given.
+    Returns the promotion, and True if it is new: False if the key was used before, or the run has
+    the name already. Raises NotFound, Conflict if the run has not succeeded, and NotReleasable if
+    its certifying report does not pass and there is no override.
     """
     with context.database.read() as session:
-        if (known := idempotency.recall(session, key)) is not None:
-            return promotions.get(session, known), False
+        if (existing := idempotency.recall(session, key)) is not None:
+            return promotions.get(session, existing), False
         _, job = rows.get_run(session, run_id)
         artifact = rows.find_artifact(session, run_id, BIAS_REPORT_FILE)
     if job.status != JobStatus.SUCCEEDED:
-        raise Conflict(f"the run is {job.status}; only one that has succeeded can be promoted")
-    # A run that has succeeded, and so its report, never changes: it is read outside of the lock.
+        raise Conflict(f"the run is {job.status}; only a succeeded run can be promoted")
+    # The report of a succeeded run never changes, so it is read outside the lock.
     certificate = None if artifact is None else certifying.read(context.store, artifact)
     hindering = certifying.hindrances(certificate)
     override = request.override
     if hindering and override is None:
         raise NotReleasable(_refusal(request, hindering), hindering)
     promotion = Promotion(
-        id="",  # made under the lock: ids sort as the names were given
+        id="",  # assigned under the lock, so that ids sort in the order of the promotions
         project_id=DEFAULT_PROJECT,
         name=request.name,
         stage=request.stage,
         run_id=run_id,
         report_sha256=None if certificate is None else certificate.sha256,
         override_reason=None if override is None else override.reason,
-        overrode=[one.model_dump(mode="json") for one in hindering],
+        overrode=[hindrance.model_dump(mode="json") for hindrance in hindering],
         created_by=by,
     )
-    try:
-        with context.database.write() as session:
-            made = _record(session, promotion, job.id, key)
-    except IntegrityError:
-        # The same key at the same time: the other request was first.
-        with context.database.read() as session:
-            known = idempotency.recall(session, key)
-            if known is None:
-                raise
-            return promotions.get(session, known), False
-    if made is promotion:
+    promotion_id, created = create_once(
+        context.database, key, lambda session: _record(session, promotion, job.id)
+    )
+    is_new = created and promotion_id == promotion.id
+    if is_new:
         log.info("run promoted", run_id=run_id, name=request.name, stage=request.stage, by=by)
     with context.database.read() as session:
-        return promotions.get(session, made.id), made is promotion
+        return promotions.get(session, promotion_id), is_new
 
 
-def _record(
-    session: Session, promotion: Promotion, job_id: str, key: IdempotencyKey | None
-) -> Promotion:
-    """Store `promotion`, unless its run has the name already; return the one that stands."""
+def _record(session: Session, promotion: Promotion, job_id: str) -> str:
+    """Store `promotion` unless its run has the name already; return the current one's id."""
     projects.lock(session)
     before = promotions.current(session, promotion.name, promotion.stage)
     if before is not None and before.run_id == promotion.run_id:
-        idempotency.remember(session, key, before.id)
-        return before
+        return before.id
     if before is not None:
         promotions.supersede(session, before)
     promotion.id = new_id("promo")
     session.add(promotion)
-    idempotency.remember(session, key, promotion.id)
     session.flush()
-    said = {
+    data = {
         "name": promotion.name,
         "stage": promotion.stage,
         "promotion_id": promotion.id,
@@ -98,14 +88,14 @@ def _record(
         "supersedes": None if before is None else before.run_id,
     }
     if promotion.created_by is not None:
-        said["by"] = promotion.created_by
-    events.append(session, promotion.run_id, job_id, [NewEvent("promoted", said)])
-    return promotion
+        data["by"] = promotion.created_by
+    events.append(session, promotion.run_id, job_id, [NewEvent("promoted", data)])
+    return promotion.id
 
 
 def _refusal(request: PromotionRequest, hindering: list[Hindrance]) -> str:
-    found = "; ".join(one.detail for one in hindering)
+    details = "; ".join(hindrance.detail for hindrance in hindering)
     return (
-        f"{request.name}@{request.stage} is not given to the run: {found}. To promote it all the "
-        'same, send "override": {"reason": "…"}, which is kept with the promotion'
+        f"the run is not promoted to {request.name}@{request.stage}: {details}. To promote it "
+        'anyway, send "override": {"reason": "…"}, which is stored with the promotion'
     )

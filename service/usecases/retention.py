@@ -1,6 +1,4 @@
-"""Use cases: delete a run or a merged model, refuse new runs past the quota, find garbage and
-remove it.
-"""
+"""Use cases: delete a run or a merged model, enforce the quota, find and remove garbage."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,16 +18,16 @@ from service.store.tables import Job
 
 log = structlog.get_logger()
 
-_OURS = ("runs", "datasets")
-"""What is looked through: a bucket's prefix may hold what others keep there."""
+_FOLDERS = ("runs", "datasets")
+"""Folders of the store that are searched: a bucket's prefix may contain files of others."""
 
 
 def delete_run(
     database: Database, store: ArtifactStore, run_id: str, *, by: str | None = None
 ) -> None:
-    """Remove a run's files, then its rows. Cut short, it is hidden, and the next call goes on.
+    """Remove a run's files, then its rows. If interrupted, the run is hidden; repeat the call.
 
-    Raises NotFound, Conflict while a job of it is running or it has a name, and Unavailable.
+    Raises NotFound, Conflict while one of its jobs runs or it has a name, and Unavailable.
     """
     with database.write() as session:
         retention.begin_delete(session, run_id, by)
@@ -47,10 +45,10 @@ def delete_merge(
     *,
     by: str | None = None,
 ) -> None:
-    """Remove the files of a merge, its log's too, then their rows.
+    """Remove the files of a merge, its log included, then their rows.
 
-    Cut short, it is hidden, and the next call goes on. Raises NotFound, Conflict while it or a job
-    that uses its model waits or runs, and Unavailable.
+    If interrupted, the merge is hidden; repeat the call. Raises NotFound, Conflict while it or a
+    job that uses its model waits or runs, and Unavailable.
     """
     with database.write() as session:
         rows.get_run(session, run_id)
@@ -69,7 +67,7 @@ def _remove_tree(store: ArtifactStore, prefix: str) -> None:
 
 
 def check_quota(session: Session, quota: int) -> None:
-    """Raise QuotaExceeded where the store's files take `quota` bytes (0: any) or more."""
+    """Raise QuotaExceeded if the store's files take `quota` bytes (0: no limit) or more."""
     if quota and (used := retention.used_bytes(session)) >= quota:
         raise QuotaExceeded(
             f"the artifact store holds {used} bytes and its quota is {quota}: delete runs "
@@ -79,57 +77,57 @@ def check_quota(session: Session, quota: int) -> None:
 
 class Garbage(NamedTuple):
     half_deleted: list[str]
-    """Runs whose deletion was cut short."""
+    """Runs whose deletion was interrupted."""
     half_deleted_merges: list[Job]
     unknown: list[Entry]
-    """Files that no row names, and halves of files that nobody writes any more."""
+    """Files that no row names, and abandoned parts of files."""
     lost: list[FileRow]
-    """Rows whose files are gone."""
+    """Rows whose files are missing."""
 
     def __bool__(self) -> bool:
         return any(self)
 
 
 def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage:
-    """What could be removed, and touch nothing.
+    """Return the garbage without removing it.
 
-    Files younger than `older_than` seconds are passed over, since they are stored before their
-    rows; so is what belongs to a job that a worker has. Raises Unavailable, OSError, and Conflict
-    where the store looks like the wrong one.
+    Files younger than `older_than` seconds are skipped, since they are stored before their rows; so
+    are those of a running job. Raises Unavailable, OSError, and Conflict if the store seems to be
+    the wrong one.
     """
-    # The store first: whatever is stored while we look has its row by the time those are read, or
-    # is young.
-    there = {(one.key, one.half): one for one in _entries(store)}
+    # The store first: a file that is stored meanwhile has its row by the time rows are read, or is
+    # young.
+    entries = {(entry.key, entry.half): entry for entry in _entries(store)}
     with database.read() as session:
-        rows = retention.file_rows(session)
+        file_rows = retention.file_rows(session)
         half = retention.unfinished_deletions(session)
         merges = retention.unfinished_merge_deletions(session)
         busy, prefixes = retention.running_jobs(session)
-    whole = {key for key, part in there if part is None}
-    known = {key for row in rows for key in row.keys}
-    if known and not known & whole:
+    whole = {key for key, part in entries if part is None}
+    recorded = {key for row in file_rows for key in row.keys}
+    if recorded and not recorded & whole:
         raise Conflict(
-            f"the artifact store holds none of the {len(known)} files that the database names: is "
-            "FAIRTUNE_ARTIFACTS_URL the right one?"
+            f"the artifact store contains none of the {len(recorded)} files that the database "
+            "names: check FAIRTUNE_ARTIFACTS_URL"
         )
-    going = (
+    being_deleted = (
         *(f"runs/{run_id}/" for run_id in half),
         *(f"runs/{job.run_id}/{job.id}/" for job in merges),
     )
     youngest = datetime.now(UTC) - timedelta(seconds=older_than)
     unknown = [
-        one
-        for one in there.values()
-        if (one.half is not None or one.key not in known)
-        and one.modified < youngest
-        and not one.key.startswith(tuple(prefixes))
-        and not one.key.startswith(going)
+        entry
+        for entry in entries.values()
+        if (entry.half is not None or entry.key not in recorded)
+        and entry.modified < youngest
+        and not entry.key.startswith(tuple(prefixes))
+        and not entry.key.startswith(being_deleted)
     ]
     lost = [
         row
-        for row in rows
+        for row in file_rows
         if row.run_id not in busy
-        and not any(key.startswith(going) for key in row.keys)
+        and not any(key.startswith(being_deleted) for key in row.keys)
         and not whole.issuperset(row.keys)
         and _is_lost(store, row)
     ]
@@ -137,30 +135,30 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
 
 
 def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
-    """Remove what `look` found and still is garbage. May be repeated.
+    """Remove what `look` returned and is still garbage. May be repeated.
 
     Rows of datasets stay, since runs refer to them. Raises Unavailable, OSError.
     """
     for run_id in garbage.half_deleted:
         try:
             delete_run(database, store, run_id)
-        except (NotFound, Conflict) as error:  # somebody was faster, or a job of it still runs
+        except (NotFound, Conflict) as error:  # deleted meanwhile, or one of its jobs still runs
             log.warning("run not deleted", run_id=run_id, why=error.detail)
     for job in garbage.half_deleted_merges:
         try:
             delete_merge(database, store, job.run_id, MERGE.result_id(job.id))
-        except (NotFound, Conflict) as error:  # the same; or its run is being deleted
+        except (NotFound, Conflict) as error:  # the same, or its run is being deleted
             log.warning("merged model not deleted", job_id=job.id, why=error.detail)
     with database.read() as session:
-        known = {key for row in retention.file_rows(session) for key in row.keys}
-    store.remove([one for one in garbage.unknown if one.half or one.key not in known])
+        recorded = {key for row in retention.file_rows(session) for key in row.keys}
+    store.remove([entry for entry in garbage.unknown if entry.half or entry.key not in recorded])
     lost = [row for row in garbage.lost if _is_lost(store, row)]
     with database.write() as session:
         retention.delete_rows(session, lost)
 
 
 def _entries(store: ArtifactStore) -> Iterator[Entry]:
-    for folder in _OURS:
+    for folder in _FOLDERS:
         yield from store.entries(folder)
 
 

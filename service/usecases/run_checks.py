@@ -1,6 +1,7 @@
-"""What a specification asks of its dataset's rows: enough to choose by, and enough to prove."""
+"""Checks of a specification against its dataset: labels, and rows to choose and certify by."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from service.datasets.stats import DatasetStats, SplitStats
 from service.domain.errors import InvalidRequest
@@ -11,24 +12,24 @@ from service.fairness.verdicts import MAX_FURTHER, check_criterion, further_need
 
 
 def chooses_on_validation(spec: RunSpec) -> bool:
-    """Whether labelled validation rows decide on the checkpoint or on the threshold."""
+    """Return True if labelled validation rows choose the checkpoint or the threshold."""
     return spec.fairness.select == "best_f1_within_caps" or spec.evaluation.threshold == "fitted"
 
 
 def check_choosing(spec: RunSpec, stats: DatasetStats) -> None:
-    """Raise InvalidRequest where a choice is asked for that there is nothing to make by."""
+    """Raise InvalidRequest if the data for a requested choice is missing."""
     if spec.fairness.select == "best_f1_within_caps":
         pointer, instead = "/fairness/select", "set select to best_metric"
         if spec.training.eval_strategy == "no":
             raise InvalidRequest.at(
                 pointer,
-                "best_f1_within_caps compares the evaluations made while training: set "
+                "best_f1_within_caps compares the evaluations during training: set "
                 f"training.eval_strategy to epoch or steps, or {instead}",
             )
         if not spec.training.load_best_model_at_end:
             raise InvalidRequest.at(
                 pointer,
-                "the checkpoint that best_f1_within_caps chooses is only taken with "
+                "the checkpoint that best_f1_within_caps chooses is used only with "
                 f"training.load_best_model_at_end: set it to true, or {instead}",
             )
         _check_validation(pointer, "best_f1_within_caps", instead, spec, stats)
@@ -39,7 +40,7 @@ def check_choosing(spec: RunSpec, stats: DatasetStats) -> None:
 
 
 def _check_validation(
-    pointer: str, what: str, instead: str, spec: RunSpec, stats: DatasetStats
+    pointer: str, choice: str, instead: str, spec: RunSpec, stats: DatasetStats
 ) -> None:
     positive = spec.fairness.positive_label
     validation = stats.splits.get("validation")
@@ -55,15 +56,56 @@ def _check_validation(
         return
     raise InvalidRequest.at(
         pointer,
-        f"{what} is decided on a labelled validation split, but {lacks}: use a dataset that has "
-        f"one, or {instead}",
+        f"{choice} requires a labelled validation split, but {lacks}: use a dataset that has one, "
+        f"or {instead}",
     )
 
 
-def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
-    """Caps that the rows say too little about, whatever the model turns out to be.
+def check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> None:
+    """Check that the data has the labels, groups and splits that the request itself names.
 
-    Groups that the data lacks altogether are left out: `runs` says that their caps will be
+    Those of a preset may be missing. Raises InvalidRequest.
+    """
+    fairness = spec.fairness
+    labels = stats.splits["train"].labels
+    if labels and fairness.positive_label not in labels:
+        raise InvalidRequest.at(
+            "/fairness/positive_label",
+            f"the training rows have no label {fairness.positive_label!r}; they have "
+            f"{', '.join(labels)}: set the one that counts as positive",
+        )
+    if "caps" in (body.get("fairness") or {}):
+        splits = {"train", *spec.evaluation.splits} & set(stats.splits)
+        check_cap_groups(
+            "/fairness/caps",
+            fairness.caps,
+            {group for split in splits for group in stats.splits[split].groups},
+        )
+    if "splits" in (body.get("evaluation") or {}):
+        for number, split in enumerate(spec.evaluation.splits):
+            if split not in stats.splits:
+                available = ", ".join(stats.splits)
+                raise InvalidRequest.at(
+                    f"/evaluation/splits/{number}",
+                    f"the dataset has no split {split}; it has {available}",
+                )
+
+
+def check_cap_groups(pointer: str, caps: Sequence[Cap], groups: Collection[str]) -> None:
+    """Raise InvalidRequest if a cap is on a group that the data lacks."""
+    for number, cap in enumerate(caps):
+        if cap.group not in groups:
+            available = ", ".join(sorted(groups)) if groups else "no groups"
+            raise InvalidRequest.at(
+                f"{pointer}/{number}/group",
+                f"the data has no group {cap.group!r}; it has {available}",
+            )
+
+
+def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
+    """Yield a warning for each cap that cannot be proven on these rows, whatever the model.
+
+    Groups that the data lacks altogether are omitted: the plan warns that their caps will be
     not_applicable.
     """
     caps = [cap for cap in spec.fairness.caps if cap.group in stats.groups]
@@ -73,7 +115,7 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
             if not _countable(cap, spec, validation):
                 yield (
                     f"the validation split has no {_kind(cap)} of the group {cap.group}: its "
-                    f"{cap.metric} cap has no say in what is chosen there"
+                    f"{cap.metric} cap does not influence the choice made there"
                 )
     labelled = {name for name, split in stats.splits.items() if split.labels}
     split = report_split(spec.evaluation.splits, labelled)
@@ -81,7 +123,7 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
         return
     if split == "validation" and chooses_on_validation(spec):
         yield (
-            "the report is about the validation split, on which the checkpoint or the threshold is "
+            "the report covers the validation split, on which the checkpoint or the threshold is "
             "chosen: its figures will look better than they are"
         )
     for cap in caps:
@@ -104,18 +146,18 @@ def _kind(cap: Cap, rows: int = 0) -> str:
 
 
 def _countable(cap: Cap, spec: RunSpec, split: SplitStats) -> int:
-    """Rows of the capped group that its rate is counted among."""
+    """Return the number of rows in the denominator of the capped rate."""
     labels = split.group_labels.get(cap.group, {})
     positives = labels.get(spec.fairness.positive_label, 0)
     return positives if cap.metric == "fnr" else sum(labels.values()) - positives
 
 
 def _needed(cap: Cap, rows: int, confidence: float) -> str:
-    """How many rows would do, if there were no error among them."""
+    """Return the minimum number of rows that would suffice without a single error, as text."""
     start = max(rows, 1)
     if not rows and check_criterion(0, 1, cap.max, confidence) == "pass":
-        return "1 is needed at least"
+        return "at least 1 is needed"
     further = further_needed(0, start, cap.max, confidence)
     if further is None:
-        return f"not even {MAX_FURTHER:,} more would do"
-    return f"{start + further} are needed at least"
+        return f"even {MAX_FURTHER:,} more would not suffice"
+    return f"at least {start + further} are needed"

@@ -101,7 +101,7 @@ def test_the_contents_lead_to_their_sections(opened):
     with opened("usual") as made:
         links = made.page.get_by_role("navigation", name="Contents").get_by_role("link")
         assert links.count() == 16
-        links.filter(has_text="Worst mistakes").click()
+        links.filter(has_text="Most confident errors").click()
         assert made.page.url.endswith("#mistakes")
         assert made.page.locator("#mistakes").evaluate(
             "one => Math.abs(one.getBoundingClientRect().top) < 60"

@@ -1,4 +1,4 @@
-"""Evaluations as jobs of their own: what is asked for, what a worker makes of it, what stays."""
+"""Evaluations as jobs of their own: requests, attempts, results."""
 
 import hashlib
 import json
@@ -139,18 +139,18 @@ def test_the_base_model_has_the_baselines_template(client, dataset_id):
     [
         ({"targets": "base"}, "/targets", "unknown field"),
         ({"target": "tuned"}, "/target", "'base', 'adapter'"),
-        ({"target": "merged", "step": 2}, "/step", "leave it out"),
-        ({"target": "checkpoint"}, "/step", "the run keeps the steps 2, 4"),
-        ({"target": "checkpoint", "step": 3}, "/step", "the run keeps the steps 2, 4"),
+        ({"target": "merged", "step": 2}, "/step", "omit it"),
+        ({"target": "checkpoint"}, "/step", "the run has checkpoints of steps 2, 4"),
+        ({"target": "checkpoint", "step": 3}, "/step", "the run has checkpoints of steps 2, 4"),
         ({"target": "checkpoint", "step": "2"}, "/step", "valid integer"),
         ({"target": "checkpoint", "step": -1}, "/step", "greater"),
         ({"target": "checkpoint", "step": True}, "/step", "valid integer"),
-        ({"step": 2}, "/step", "leave it out"),
-        ({"target": "base", "step": 2}, "/step", "leave it out"),
+        ({"step": 2}, "/step", "omit it"),
+        ({"target": "base", "step": 2}, "/step", "omit it"),
         ({"dataset_id": "ds_none"}, "/dataset_id", "no dataset"),
         ({"dataset_id": "ds_\0"}, None, ""),
         ({"split": "dev"}, "/split", "'train', 'validation' or 'test'"),
-        ({"template": "none"}, "/template", "there are hate_speech_policy"),
+        ({"template": "none"}, "/template", "available templates: hate_speech_policy"),
         ({"max_samples": 0}, "/max_samples", "greater"),
         ({"max_samples": 1.5}, "/max_samples", "valid integer"),
     ],
@@ -180,7 +180,7 @@ def test_the_rows_may_lack_labels_but_have_none_that_the_run_does_not_know(clien
         {
             "pointer": "/dataset_id",
             "detail": "rows of the split train have the label 'spam', which no training row of "
-            "the run has; it knows hate, normal: upload the rows with those",
+            "the run has; its labels are hate, normal: upload the rows with those",
         }
     ]
     assert ask(client, trained, dataset_id=other, split="validation")["dataset_id"] == other

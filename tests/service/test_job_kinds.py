@@ -27,9 +27,9 @@ def count(monkeypatch):
 def attempt(context, job_id):
     """Claim the job as a worker of its queue does, and supervise its program."""
     with context.database.write() as session:
-        assert jobs.claim(session, job_id, "a worker", 60, names_in(["jobs"])) is None
-        claim = jobs.claim(session, job_id, "a worker", 60, names_in(["counts"]))
+        claim = jobs.claim_next(session, "a worker", 60, names_in(["counts"]))
     assert claim is not None
+    assert claim.job_id == job_id
     settings = context.settings.model_copy(update={"poll_seconds": 0.05})
     Supervisor(settings, context.database, context.store, claim, Shutdown()).run()
     with context.database.read() as session:

@@ -82,7 +82,7 @@ def test_a_key_that_is_not_there_is_named(fairtune):
         (("laptop", "--role", "viewer", "--expires", "soon"), 2, "90d"),
         (("laptop", "--role", "viewer", "--expires", "99999d"), 1, "3650 days"),
         ((" ", "--role", "viewer"), 1, "blank"),
-        (("a\x1b[2J", "--role", "viewer"), 1, "nobody can read"),
+        (("a\x1b[2J", "--role", "viewer"), 1, "unprintable"),
         (("x" * 101, "--role", "viewer"), 1, "100"),
         (("taken", "--role", "viewer"), 1, "choose another name, such as 'taken-2'"),
     ],
@@ -101,7 +101,7 @@ def test_what_cannot_be_made_is_refused_with_the_remedy(
 def test_the_first_key_is_an_admins_and_stays(fairtune, options):
     refused = fairtune("keys", "create", "a", "--role", *options)
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "make an admin's first, without an expiry" in refused.stderr
+    assert "create an admin key without an expiry first" in refused.stderr
     assert fairtune("keys", "create", "b", "--role", "admin").exit_code == 0
     assert fairtune("keys", "create", "a", "--role", *options).exit_code == 0
 

@@ -1,4 +1,4 @@
-"""Merged models as jobs of their own: what is asked for, what a worker makes of it, what stays."""
+"""Merged models as jobs of their own: requests, attempts, results."""
 
 import hashlib
 import io
@@ -89,7 +89,7 @@ def test_without_weights_there_is_nothing_to_merge(context, client, run_id):
     ("body", "pointer", "remedy"),
     [
         ({"step": 2}, "/step", "unknown field"),
-        ({"checkpoint": 3}, "/checkpoint", "the run keeps the steps 2, 4"),
+        ({"checkpoint": 3}, "/checkpoint", "the run has checkpoints of steps 2, 4"),
         ({"checkpoint": "2"}, "/checkpoint", "valid integer"),
         ({"checkpoint": -1}, "/checkpoint", "greater"),
         ({"dtype": "int8"}, "/dtype", "'bfloat16', 'float16' or 'float32'"),

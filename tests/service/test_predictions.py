@@ -152,7 +152,7 @@ def test_a_run_that_decides_by_a_fitted_threshold_has_it_in_its_report(client, c
     refused = client.post(url_of(run_id), json={"texts": TEXTS})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "/threshold"
-    assert "name a number from 0 to 1, or argmax" in refused.json()["detail"]
+    assert "set a number from 0 to 1, or argmax" in refused.json()["detail"]
     assert ask(client, run_id, threshold="argmax")["threshold"] is None
 
 
@@ -359,7 +359,7 @@ def test_scores_that_were_changed_or_are_gone_are_not_passed_on(context, client,
     for _ in range(2):
         refused = client.get(where)
         assert refused.status_code == 409
-        assert "ask for the predictions again" in refused.json()["detail"]
+        assert "request the predictions again" in refused.json()["detail"]
         (context.store.root / file.key).unlink(missing_ok=True)
 
 

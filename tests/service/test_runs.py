@@ -9,7 +9,7 @@ from service.queue import celery_app
 
 
 def submit(client, headers=None, **body):
-    content = json.dumps(body)  # in ASCII: half a surrogate pair has no UTF-8
+    content = json.dumps(body)  # in ASCII: an unpaired surrogate has no UTF-8
     headers = {"content-type": "application/json"} | (headers or {})
     return client.post("/v1/runs", content=content, headers=headers)
 
@@ -44,7 +44,7 @@ REFUSED = [
     ({"preset": "quickest"}, "/preset", "quick_test"),
     ({"preset": 3}, "/preset", "quick_test"),
     ({"lora": {"r": -1}}, "/lora/r", "greater than or equal to 1"),
-    ({"lora": {"rank": 8}}, "/lora/rank", "not known"),
+    ({"lora": {"rank": 8}}, "/lora/rank", "unknown field"),
     ({"lora": 8}, "/lora", "dictionary"),
     ({"lora": {"target_modules": []}}, "/lora/target_modules", "at least one"),
     ({"lora": {"target_parameters": ["a.b"]}}, "/lora", "set lora_dropout to 0 (it is 0.05)"),
@@ -57,7 +57,7 @@ REFUSED = [
     ({"dataset_id": None}, "/dataset_id", "string"),
     ({"name": "a\0b"}, "/name", "NUL"),
     ({"tags": ["a", "\ud800"]}, "/tags/1", "surrogate"),
-    ({"colour": "red"}, "/colour", "not known"),
+    ({"colour": "red"}, "/colour", "unknown field"),
     ({"template": "poem"}, "/template", "label_only"),
     ({"base_model": "../../etc"}, "/base_model", "path"),
     ({"base_model": "/models/x"}, "/base_model", "path"),
@@ -217,19 +217,19 @@ def test_a_dry_run_names_caps_that_the_data_is_too_small_to_prove(client):
     without = "and without a single error the upper limit would be"
     assert warnings(client, made, caps) == [
         (
-            f"the fpr cap 0.1 on a {proven} 28 negatives of the group a, {without} 0.101; 29 are "
-            "needed at least"
+            f"the fpr cap 0.1 on a {proven} 28 negatives of the group a, {without} 0.101; at "
+            "least 29 are needed"
         ),
         (
-            f"the fnr cap 0.05 on c {proven} 58 positives of the group c, {without} 0.050; 59 are "
-            "needed at least"
+            f"the fnr cap 0.05 on c {proven} 58 positives of the group c, {without} 0.050; at "
+            "least 59 are needed"
         ),
         (
-            f"the fpr cap 0 on d {proven} 1 negative of the group d, {without} 0.950; not even "
-            "1,000,000 more would do"
+            f"the fpr cap 0 on d {proven} 1 negative of the group d, {without} 0.950; even "
+            "1,000,000 more would not suffice"
         ),
-        f"the fpr cap 0.96 on e {proven} 0 negatives of the group e; 1 is needed at least",
-        f"the fnr cap 0.25 on e {proven} 0 positives of the group e; 11 are needed at least",
+        f"the fpr cap 0.96 on e {proven} 0 negatives of the group e; at least 1 is needed",
+        f"the fnr cap 0.25 on e {proven} 0 positives of the group e; at least 11 are needed",
     ]
     strict = warnings(client, made, caps[1:2], fairness={"confidence": 0.99})
     assert len(strict) == 1
@@ -250,15 +250,15 @@ def test_a_dry_run_names_caps_without_a_say_in_what_is_chosen(client):
         said = warnings(client, made, caps, **(change | {"fairness": fairness}))
         assert said == [
             (
-                "the validation split has no negatives of the group a: its fpr cap has no say in "
-                "what is chosen there"
+                "the validation split has no negatives of the group a: its fpr cap does not "
+                "influence the choice made there"
             )
         ]
         splits = {"evaluation": change.get("evaluation", {}) | {"splits": ["validation"]}}
         said = warnings(client, made, [], **(change | splits | {"fairness": fairness}))
         assert said == [
             (
-                "the report is about the validation split, on which the checkpoint or the "
+                "the report covers the validation split, on which the checkpoint or the "
                 "threshold is chosen: its figures will look better than they are"
             )
         ]

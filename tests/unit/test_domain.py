@@ -1,12 +1,17 @@
 """The domain's own rules: ids, states, templates, overlays."""
 
 import itertools
+from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from service.domain.evaluation import EvaluationRequest
 from service.domain.ids import new_id
 from service.domain.job_kinds import EVALUATE, KINDS
+from service.domain.merge import MergeComparison, MergeRequest
+from service.domain.prediction import Prediction, PredictionRequest
+from service.domain.release import Hindrance, PromotionRequest
 from service.domain.spec import RunSpec, overlay
 from service.domain.states import (
     TRANSITIONS,
@@ -95,11 +100,11 @@ def template(**fields):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"user": "no text"}, r"user must hold \$text exactly once"),
-        ({"user": "$text $text"}, r"user must hold \$text exactly once"),
-        ({"user": "$text $name"}, r"unknown \$name"),
-        ({"system": "$text"}, r"unknown \$text"),
-        ({"completion": "yes"}, r"completion must hold \$label"),
+        ({"user": "no text"}, r"user must contain \$text exactly once"),
+        ({"user": "$text $text"}, r"user must contain \$text exactly once"),
+        ({"user": "$text $name"}, r"unknown placeholder \$name"),
+        ({"system": "$text"}, r"unknown placeholder \$text"),
+        ({"completion": "yes"}, r"completion must contain \$label"),
         ({"labels": {"a": "x", "b": "x"}}, "same word"),
         ({"name": "../x"}, "pattern"),
         ({"colour": "red"}, "Extra inputs"),
@@ -123,3 +128,33 @@ def test_a_template_says_labels_and_shows_the_group_only_when_asked_to():
     assert telling.split_user(None) == ("About unknown: ", "!")
     # What a group is called is data, not a pattern.
     assert telling.split_user("$text") == ("About $text: ", "!")
+
+
+def models_of(annotation):
+    """Yield the models that a field's annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_of(argument)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RunSpec,
+        EvaluationRequest,
+        MergeRequest,
+        MergeComparison,
+        PredictionRequest,
+        Prediction,
+        PromotionRequest,
+        Hindrance,
+        Template,
+    ],
+)
+def test_every_field_that_users_see_has_a_description(model):
+    models = [model]
+    for one in models:
+        for name, field in one.model_fields.items():
+            assert field.description, f"{one.__name__}.{name}"
+            models += [inner for inner in models_of(field.annotation) if inner not in models]

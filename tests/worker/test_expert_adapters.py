@@ -9,7 +9,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from pydantic import ValidationError
 
 from service.domain.errors import ProgramFailure
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.train_jobs import (
     events,
     make_job,
@@ -46,7 +46,7 @@ def test_dropout_and_dora_are_refused_and_modules_may_be_none():
         ({"lora_dropout": 0.05}, "set lora_dropout to 0 (it is 0.05)"),
         ({"use_dora": True}, "use_dora"),
         ({"target_parameters": ["a", "a"]}, "twice"),
-        ({"target_parameters": [" "]}, "no name"),
+        ({"target_parameters": [" "]}, "is empty"),
         ({"target_parameters": [], "target_modules": []}, "at least one module"),
     ):
         with pytest.raises(ValidationError, match=message.replace("(", r"\(").replace(")", r"\)")):
@@ -57,10 +57,10 @@ def test_dropout_and_dora_are_refused_and_modules_may_be_none():
     ("family", "target", "message"),
     [
         ("gpt_oss", "experts.up_proj", "no parameter named 'experts.up_proj'"),
-        ("gpt_oss", "q_proj.weight", "that of a linear layer"),
-        ("gpt_oss", "weight", "'weight' names "),
-        ("gpt_oss", "gate_up_proj_bias", "no matrix"),
-        ("gpt_oss", "sinks", "no matrix"),
+        ("gpt_oss", "q_proj.weight", "belongs to a linear layer"),
+        ("gpt_oss", "weight", "'weight' also matches "),
+        ("gpt_oss", "gate_up_proj_bias", "is not a matrix"),
+        ("gpt_oss", "sinks", "is not a matrix"),
         ("gpt_oss", "proj", "no parameter named 'proj'"),  # not an end at a dot
         ("llama", "mlp.experts.down_proj", "no parameter named"),
     ],
@@ -77,7 +77,7 @@ def test_a_parameter_that_is_not_there_or_no_matrix_is_named(load, family, targe
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_expert_has_an_adapter_in_float32_that_is_not_made_lean(load, dtype):
+def test_every_expert_has_an_adapter_in_float32_that_is_not_fused(load, dtype):
     model = add_adapter(frozen(load).to(dtype), LoraSection(**lora()), 1, "tiny")
     assert len(wrappers(model)) == 4
     for wrapper in wrappers(model):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.tiny_models import EACH_FAMILY
 from tests.support.train_jobs import spec
 from worker.modeling.fused_layers import _Lora, fuse_layers

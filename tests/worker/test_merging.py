@@ -116,7 +116,7 @@ def test_an_update_is_what_peft_merges(use_dora, use_rslora):
 def test_what_the_training_saw_is_what_its_layer_holds(dtype, double):
     import bitsandbytes as bnb
 
-    from service.domain.spec import QuantizationSection
+    from service.domain.training_spec import QuantizationSection
 
     torch.manual_seed(2)
     weight = torch.randn(48, 64, dtype=dtype)

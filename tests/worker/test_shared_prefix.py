@@ -19,7 +19,7 @@ from transformers import (
     SeedOssConfig,
 )
 
-from service.domain.spec import LoraSection
+from service.domain.training_spec import LoraSection
 from tests.support.tiny_models import EACH_FAMILY, SHAPE
 from tests.support.train_jobs import make_trainer, spec, stop_at
 from worker.data.tokenize import Example

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from service.domain.errors import ProgramFailure
-from service.domain.spec import QuantizationSection
 from service.domain.states import FailureReason
+from service.domain.training_spec import QuantizationSection
 from worker.merging.base_files import BaseFiles
 from worker.merging.updates import LowRank, Replaced, Stacked
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from service.domain.errors import ProgramFailure, first_line
-from service.domain.spec import LoraSection, QuantizationSection, RunSpec
+from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
+from service.domain.training_spec import LoraSection, QuantizationSection
 from worker.modeling.lora_targets import check_targets
 from worker.modeling.precision import without_bfloat16
 from worker.modeling.quantization_coverage import Coverage
@@ -119,8 +120,8 @@ def _load_weights(
         return model
     if not section.load_in_4bit:
         return _from_pretrained(directory, spec, device)
-    # Only where caching was measured to pay off (docs/performance.md); checkpoints that are
-    # quantized already stay as they are.
+    # Only where caching was measured to pay off (benchmarks/results/profiling.md); checkpoints that
+    # are quantized already stay as they are.
     cache = None
     if quantized_cache_dir is not None and device.type == "cpu" and method is None:
         settings = section.model_dump() | {"bf16": spec.training.bf16}

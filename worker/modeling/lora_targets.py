@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from service.domain.errors import ProgramFailure
-from service.domain.spec import LoraSection
 from service.domain.states import FailureReason
+from service.domain.training_spec import LoraSection
 
 _LAYER = re.compile(r"^.*\.\d+\.")
 

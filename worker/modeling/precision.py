@@ -10,8 +10,8 @@ def without_bfloat16(spec: RunSpec, device: torch.device) -> RunSpec | None:
 
     PyTorch computes products of bfloat16 matrices by oneDNN if the CPU has instructions for them,
     and otherwise by loops of its own, which measured 7 to 100 times as slow as float32
-    (docs/performance.md). Every bfloat16 number is a float32 number, so no weight loses precision;
-    weights that are not held in 4 bits take twice the memory.
+    (benchmarks/results/profiling.md). Every bfloat16 number is a float32 number, so no weight loses
+    precision; weights that are not held in 4 bits take twice the memory.
     """
     needs_bfloat16 = spec.training.bf16 or (
         spec.quantization.load_in_4bit and spec.quantization.bnb_4bit_compute_dtype != "float32"

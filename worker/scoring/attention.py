@@ -2,8 +2,8 @@
 
 All queries of one key-value head go through one product, so that keys and values are not copied for
 each head (grouped-query attention). PyTorch's fused attention makes those copies and is slow on a
-CPU for few queries over many keys (docs/performance.md). Results equal those of transformers' eager
-attention.
+CPU for few queries over many keys (benchmarks/results/profiling.md). Results equal those of
+transformers' eager attention.
 """
 
 from collections.abc import Callable, Iterator

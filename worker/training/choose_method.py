@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from service.domain.spec import TrainingSection
+from service.domain.training_spec import TrainingSection
 from worker.data.tokenize import Example
 from worker.runtime.distributed import World
 from worker.training.padded import Method, Padded

@@ -3,8 +3,8 @@
 import math
 from collections import deque
 
-from service.domain.spec import TrainingSection
 from service.domain.steps import StepPlan
+from service.domain.training_spec import TrainingSection
 
 
 class EtaEstimator:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.job import checkpoint_path
-from service.domain.spec import TrainingSection
 from service.domain.steps import StepPlan
+from service.domain.training_spec import TrainingSection
 from service.fairness import BiasReport
 from worker.training.checkpoints import LoopState
 

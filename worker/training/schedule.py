@@ -6,8 +6,8 @@ from typing import Any
 import numpy
 import torch
 
-from service.domain.spec import TrainingSection
 from service.domain.steps import StepPlan
+from service.domain.training_spec import TrainingSection
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Tracking of the best weights, and early stopping."""
 
-from service.domain.spec import TrainingSection
+from service.domain.training_spec import TrainingSection
 from service.fairness.selection import CheckpointScore, is_better
 from worker.training.checkpoints import LoopState
 

@@ -18,7 +18,7 @@ from service.fairness.schema import BiasReport
 from service.fairness.schema_compare import Comparison
 from service.usecases.reports import build
 from service.usecases.reports import compare as comparisons
-from service.usecases.reports.build import Built
+from service.usecases.reports.build import BuiltReport
 from service.usecases.reports.options import ReportRequest
 
 router = APIRouter(tags=["reports"], route_class=JsonRoute)
@@ -175,7 +175,7 @@ def _negotiate(request: Request, format_parameter: str | None, table: str | None
 
 
 def _report_response(
-    context: Context, report: Built, chosen: str, table: str | None, name: str
+    context: Context, report: BuiltReport, chosen: str, table: str | None, name: str
 ) -> Response:
     """Render the report; `name`, the id of its subject, is part of the file name."""
     if chosen == "json":

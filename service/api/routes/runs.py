@@ -31,7 +31,7 @@ from service.domain.states import JobStatus
 from service.store import jobs, promotions
 from service.store import runs as run_rows
 from service.store.tables import Job, Run
-from service.usecases import retention
+from service.usecases import retention, run_plan
 from service.usecases import runs as use_cases
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=JsonRoute)
@@ -79,7 +79,7 @@ def submit_run(
     """
     if dry_run:
         with context.database.read() as session:
-            plan = use_cases.resolve(context, session, body)
+            plan = run_plan.plan(context, session, body)
         response.status_code = 200
         return PlanView.of(plan)
     request_key = idempotency_key(who, "POST /v1/runs", key, hash_of(body))
@@ -168,7 +168,7 @@ def clone_run(
     changes = body or {}
     if dry_run:
         with context.database.read() as session:
-            plan = use_cases.plan_clone(context, session, run_id, changes)
+            plan = run_plan.plan_clone(context, session, run_id, changes)
         response.status_code = 200
         return PlanView.of(plan)
     request_key = idempotency_key(who, f"POST /v1/runs/{run_id}/clone", key, hash_of(changes))

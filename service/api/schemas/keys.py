@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.schemas.base import View
 from service.domain.access import KeyState, Role
 from service.store.keys import Key
-from service.usecases.api_keys import MAX_EXPIRY_SECONDS, MAX_NAME_LENGTH, Made
+from service.usecases.api_keys import MAX_EXPIRY_SECONDS, MAX_NAME_LENGTH, NewKey
 
 
 class KeyRequest(BaseModel):
@@ -69,5 +69,5 @@ class NewKeyView(KeyView):
     )
 
     @classmethod
-    def of_new(cls, new_key: Made) -> "NewKeyView":
+    def of_new(cls, new_key: NewKey) -> "NewKeyView":
         return cls(**KeyView.of(new_key.key).model_dump(), token=new_key.token)

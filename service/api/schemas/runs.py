@@ -8,7 +8,7 @@ from service.api.schemas.base import Failure, View, percent
 from service.domain.spec import RunSpec
 from service.domain.states import JobRequest, JobStatus
 from service.store.tables import Job, Run
-from service.usecases.runs import Plan
+from service.usecases.run_plan import Plan
 
 
 class RunView(View):

@@ -1,4 +1,4 @@
-"""The report that certifies a run: read from the store, and whether it lets the run be promoted."""
+"""The certifying report of a run: reading it, and the obstacles to promotion that it contains."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class _Meta(_Lenient):
 
 
 class Verdicts(_Lenient):
-    """What every version of the bias report's form has in common."""
+    """Fields that every schema version of the bias report has in common."""
 
     schema_version: int
     meta: _Meta
@@ -35,26 +35,26 @@ class Verdicts(_Lenient):
 
 
 class Certificate(NamedTuple):
-    """`bias_report.json` as it stands in the store."""
+    """Stored `bias_report.json` of a run."""
 
     content: bytes
     sha256: str
     verdicts: Verdicts | None
-    """None where the file does not hold a bias report."""
+    """None if the file is not a valid bias report."""
 
 
 def read(store: ArtifactStore, artifact: Artifact) -> Certificate:
-    """Raises NotFound where the file is gone, and Conflict where it is another than was put there.
+    """Read a run's report, which never changes once the run has succeeded.
 
-    A run's report never changes once it has succeeded.
+    Raises NotFound if the file is missing, and Conflict if it is not the one that was stored.
     """
     with store.open(artifact.key) as file:
         content = file.read()
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != artifact.sha256:
         raise Conflict(
-            f"the stored {artifact.path} has the SHA-256 {sha256}, and {artifact.sha256} was "
-            "recorded when it was put there: it was changed or damaged since"
+            f"the stored {artifact.path} has the SHA-256 {sha256}, but {artifact.sha256} was "
+            "recorded when it was stored: it was modified or damaged since"
         )
     try:
         verdicts = Verdicts.model_validate_json(content)
@@ -64,47 +64,47 @@ def read(store: ArtifactStore, artifact: Artifact) -> Certificate:
 
 
 def hindrances(certificate: Certificate | None) -> list[Hindrance]:
-    """What hinders the promotion of a succeeded run; empty where its report passes.
+    """Return the obstacles to the promotion of a succeeded run; empty if its report passes.
 
-    The report must be about the test split; every cap that applies must pass, and min_f1 be met,
-    where they were asked for. Caps of which not one applies prove nothing, so they hinder too.
+    The report must cover the test split; every applicable cap must pass, and min_f1 must be met if
+    it is set. Caps none of which applies prove nothing, so they are an obstacle too.
     """
     verdicts = None if certificate is None else certificate.verdicts
     if verdicts is None:
-        why = "the run has no bias report: its dataset has no labels on the splits to be scored"
+        why = "the run has no bias report: its dataset has no labels in the scored splits"
         if certificate is not None:
-            why = "the run's stored report cannot be read as one"
+            why = "the run's stored report is not a valid bias report"
         return [Hindrance(kind="no_report", detail=why)]
-    return list(_found(verdicts))
+    return list(_obstacles(verdicts))
 
 
-def _found(report: Verdicts) -> Iterator[Hindrance]:
+def _obstacles(report: Verdicts) -> Iterator[Hindrance]:
     if report.meta.exploratory:
         yield Hindrance(kind="exploratory", detail="the report is exploratory, which gates nothing")
     if report.meta.split != "test":
         yield Hindrance(
             kind="not_test",
-            detail=f"the report is about the {report.meta.split} split; the test split certifies a "
-            "run, since nothing was learned from it or chosen by it",
+            detail=f"the report covers the {report.meta.split} split; only the test split "
+            "certifies a run, since it is used neither for training nor for choosing",
         )
     if report.caps and all(cap.verdict == "not_applicable" for cap in report.caps):
         groups = ", ".join(sorted({cap.group for cap in report.caps}))
         yield Hindrance(
             kind="no_cap_applies",
-            detail=f"caps were asked for, and the data has none of their groups ({groups})",
+            detail=f"the data has none of the groups of the caps ({groups})",
             verdict="not_applicable",
         )
     for cap in report.caps:
         if cap.verdict in ("fail", "inconclusive"):
             yield _of_cap(cap)
-    if (least := report.min_f1) is not None and least.verdict != "met":
-        said = f"is {least.value:.4f}" if least.value is not None else f"({least.reason})"
+    if (minimum := report.min_f1) is not None and minimum.verdict != "met":
+        value = f"is {minimum.value:.4f}" if minimum.value is not None else f"({minimum.reason})"
         yield Hindrance(
             kind="min_f1",
-            detail=f"F1 {said}, and at least {least.min_f1:g} is asked for",
-            limit=least.min_f1,
-            observed=least.value,
-            verdict=least.verdict,
+            detail=f"F1 {value}; the minimum is {minimum.min_f1:g}",
+            limit=minimum.min_f1,
+            observed=minimum.value,
+            verdict=minimum.verdict,
         )
 
 

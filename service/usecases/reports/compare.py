@@ -1,4 +1,4 @@
-"""Use case: several runs and checkpoints side by side, on predictions that are stored already."""
+"""Use case: compare runs and checkpoints side by side on stored predictions."""
 
 import json
 import re
@@ -14,87 +14,95 @@ from service.fairness.thresholds import decide
 from service.store.tables import Evaluation
 from service.usecases.reports import build as reports
 from service.usecases.reports import evaluation_data as stored
-from service.usecases.reports.evaluation_data import RunData
+from service.usecases.reports.counterparts import fitted_threshold
+from service.usecases.reports.evaluation_data import ADAPTER_TARGETS, RunData
 
-MOST = 20
-"""Models in one comparison: it tests every two of them."""
+MAX_MODELS = 20
+"""Models in one comparison, which tests every pair of them."""
 
-_NAMED = re.compile(r"(?P<run>[^@]+)(@(?P<step>[0-9]{1,9}))?")
+_MODEL = re.compile(r"(?P<run>[^@]+)(@(?P<step>[0-9]{1,9}))?")
 _POINTER = "/query/runs"
 
 
-class Named(NamedTuple):
-    """An entry as it was asked for."""
+class ModelRef(NamedTuple):
+    """Reference to a run's model, as in the request."""
 
     text: str
     run_id: str
     step: int | None
-    """Of a checkpoint; None: the run's own adapter."""
+    """Step of a checkpoint; None: the run's own adapter."""
 
 
 class _Candidate(NamedTuple):
-    named: Named
+    """A referenced model, and the evaluation that stands for it."""
+
+    model: ModelRef
     data: RunData
     evaluation: Evaluation
 
 
-def parse(text: str) -> list[Named]:
-    """Read ``run,run@step,…``. Raises InvalidRequest."""
-    named: list[Named] = []
+def parse(text: str) -> list[ModelRef]:
+    """Parse ``run,run@step,…``. Raises InvalidRequest."""
+    models: list[ModelRef] = []
     for part in (piece.strip() for piece in text.split(",")):
-        found = _NAMED.fullmatch(part)
-        if found is None:
+        match = _MODEL.fullmatch(part)
+        if match is None:
             raise InvalidRequest.at(_POINTER, f"{part!r} is neither a run's id nor RUN@STEP")
-        step = found["step"]
-        one = Named(part, found["run"], None if step is None else int(step))
-        if any((one.run_id, one.step) == (other.run_id, other.step) for other in named):
-            raise InvalidRequest.at(_POINTER, f"{part} is named twice")
-        named.append(one)
-    if not 2 <= len(named) <= MOST:
+        step = match["step"]
+        model = ModelRef(part, match["run"], None if step is None else int(step))
+        if any((model.run_id, model.step) == (other.run_id, other.step) for other in models):
+            raise InvalidRequest.at(_POINTER, f"{part} is listed twice")
+        models.append(model)
+    if not 2 <= len(models) <= MAX_MODELS:
         raise InvalidRequest.at(
-            _POINTER, f"name 2 to {MOST} runs, with commas between them; there are {len(named)}"
+            _POINTER,
+            f"list 2 to {MAX_MODELS} runs, separated by commas; there are {len(models)}",
         )
-    return named
+    return models
 
 
-def build(context: Context, named: Sequence[Named], split: str | None = None) -> Comparison:
-    """Compare them on the rows of the first one.
+def build(context: Context, models: Sequence[ModelRef], split: str | None = None) -> Comparison:
+    """Compare the models on the rows of the first one.
 
-    A run stands for the evaluation that certifies it, or where `split` is another one for its own
-    adapter's there; RUN@STEP for the checkpoint of that step. Caps, min_f1 and confidence are the
-    first run's; each model is decided by its own run's threshold rule. Raises NotFound,
-    InvalidRequest where they cannot be compared, Conflict where predictions are missing, and Busy.
+    A run stands for the evaluation that certifies it, or on another `split` for its adapter's
+    evaluation there; RUN@STEP stands for the checkpoint of that step. Caps, min_f1 and confidence
+    are the first run's; each model is judged by its own run's threshold rule. Raises NotFound,
+    InvalidRequest if they cannot be compared, Conflict if predictions are missing, and Busy.
     """
     with context.database.read() as session:
-        runs = {one.run_id: stored.read_run(session, one.run_id) for one in named}
-    first = runs[named[0].run_id]
+        runs = {model.run_id: stored.read_run(session, model.run_id) for model in models}
+    first = runs[models[0].run_id]
     fairness = first.spec.fairness
-    for one in named:
-        theirs = runs[one.run_id].spec.fairness.positive_label
-        if theirs != fairness.positive_label:
+    for model in models:
+        positive = runs[model.run_id].spec.fairness.positive_label
+        if positive != fairness.positive_label:
             raise InvalidRequest.at(
                 _POINTER,
-                f"{one.text} has the positive label {theirs!r} and {named[0].text} has "
-                f"{fairness.positive_label!r}: their error rates are of different things",
+                f"{model.text} has the positive label {positive!r} and {models[0].text} has "
+                f"{fairness.positive_label!r}: their error rates are not comparable",
             )
     if split is None:
-        split = _split_of(context, named[0], first)
-    rows_of: str | None = None
-    chosen: list[_Candidate] = []
-    for one in named:
-        data = runs[one.run_id]
-        evaluation = _evaluation(one, data, split, rows_of)
-        rows_of = rows_of or data.content(evaluation)
-        chosen.append(_Candidate(one, data, evaluation))
+        split = _split_of(context, models[0], first)
+    content_hash: str | None = None
+    candidates: list[_Candidate] = []
+    for model in models:
+        data = runs[model.run_id]
+        evaluation = _evaluation(model, data, split, content_hash)
+        content_hash = content_hash or data.content(evaluation)
+        candidates.append(_Candidate(model, data, evaluation))
     with reports.LIMITER.acquire():
-        return _compared(context, chosen, first, split, rows_of)
+        return _compared(context, candidates, first, split, content_hash)
 
 
 def _compared(
-    context: Context, chosen: Sequence[_Candidate], first: RunData, split: str, rows_of: str | None
+    context: Context,
+    candidates: Sequence[_Candidate],
+    first: RunData,
+    split: str,
+    content_hash: str | None,
 ) -> Comparison:
     fairness = first.spec.fairness
-    entries = [_entry(context, one) for one in chosen]
+    entries = [_entry(context, candidate) for candidate in candidates]
     try:
         return compare(
             entries,
@@ -104,110 +112,112 @@ def _compared(
             min_f1=fairness.min_f1,
             confidence=fairness.confidence,
             min_support=fairness.min_support,
-            dataset_hash=rows_of,
-            settings_of=chosen[0].named.run_id,
+            dataset_hash=content_hash,
+            settings_of=candidates[0].model.run_id,
             train_counts=first.train_counts(),
-            warnings=_warnings(chosen),
+            warnings=_warnings(candidates),
         )
     except ValueError as error:
         raise InvalidRequest.at(_POINTER, str(error)) from error
 
 
-def _split_of(context: Context, named: Named, data: RunData) -> str:
-    """The split that certifies the first one's run; of a run without a certificate the test split.
+def _split_of(context: Context, model: ModelRef, data: RunData) -> str:
+    """Return the split of the run's certificate; for a checkpoint of a run without one, test.
 
-    Raises Conflict where a run that has none stands for itself.
+    Raises Conflict for a run without a certificate.
     """
     certificate = data.certificate(context)
     if certificate is not None and certificate.verdicts is not None:
         return certificate.verdicts.meta.split
-    if named.step is None:
+    if model.step is None:
         raise Conflict(
-            f"run {named.run_id} is {data.job.status} and has no bias report; name a split that "
-            "its adapter was evaluated on, or a checkpoint of it as RUN@STEP"
+            f"run {model.run_id} is {data.job.status} and has no bias report; set a split that its "
+            "adapter was evaluated on, or use one of its checkpoints as RUN@STEP"
         )
     return "test"
 
 
-def _evaluation(named: Named, data: RunData, split: str, rows_of: str | None) -> Evaluation:
-    """The stored evaluation that an entry stands for; with `rows_of`, on rows of that content hash.
+def _evaluation(model: ModelRef, data: RunData, split: str, content_hash: str | None) -> Evaluation:
+    """Return the stored evaluation that stands for a model, on rows of that hash (None: any).
 
-    One of the run's own dataset and under its own template before others, then as RunData.rank
-    says. Raises Conflict where the model was not scored on the split, and
-    InvalidRequest where it was, but on other rows.
+    The run's own dataset and template are preferred, then RunData.rank decides. Raises Conflict if
+    the model was not scored on the split, and InvalidRequest if it was, but on other rows.
     """
 
-    def fits(one: Evaluation) -> bool:
-        if one.split != split:
+    def matches(evaluation: Evaluation) -> bool:
+        if evaluation.split != split:
             return False
-        if named.step is None:
-            return one.target == "adapter"
-        return one.target in ("adapter", "checkpoint") and one.step == named.step
+        if model.step is None:
+            return evaluation.target == "adapter"
+        return evaluation.target in ADAPTER_TARGETS and evaluation.step == model.step
 
-    scored = [one for one in data.evaluations if fits(one)]
+    scored = [evaluation for evaluation in data.evaluations if matches(evaluation)]
     if not scored:
-        target = "adapter" if named.step is None else "checkpoint"
+        target = "adapter" if model.step is None else "checkpoint"
         body = {"target": target, "split": split}
-        if named.step is not None:
-            body["step"] = named.step  # type: ignore[assignment]  # JSON
+        if model.step is not None:
+            body["step"] = model.step  # type: ignore[assignment]  # JSON
         raise Conflict(
-            f"{named.text} was not scored on the {split} split; do so with POST /v1/runs/"
-            f"{named.run_id}/evaluations {json.dumps(body)} and compare when it has succeeded"
+            f"{model.text} was not scored on the {split} split; request it with POST /v1/runs/"
+            f"{model.run_id}/evaluations {json.dumps(body)} and compare after it has succeeded"
         )
 
-    def rank(one: Evaluation) -> tuple[bool, bool, tuple[bool, bool, str]]:
-        own_rows = one.dataset_id == data.run.dataset_id
-        return own_rows, one.template == data.spec.template, data.rank(one)
+    def rank(evaluation: Evaluation) -> tuple[bool, bool, tuple[bool, bool, str]]:
+        own_rows = evaluation.dataset_id == data.run.dataset_id
+        own_template = evaluation.template == data.spec.template
+        return own_rows, own_template, data.rank(evaluation)
 
-    same = [one for one in scored if rows_of in (None, data.content(one))]
+    same = [row for row in scored if content_hash in (None, data.content(row))]
     if not same:
         raise InvalidRequest.at(
             _POINTER,
-            f"{named.text} was scored on other rows: its {split} split is that of "
-            f"{scored[-1].dataset_id}, whose content differs from the first one's; evaluate it on "
-            "the same dataset (POST …/evaluations with dataset_id)",
+            f"{model.text} was scored on other rows: its {split} split is that of "
+            f"{scored[-1].dataset_id}, whose content differs from that of the first run; evaluate "
+            "it on the same dataset (POST …/evaluations with dataset_id)",
         )
     return max(same, key=rank)
 
 
-def _entry(context: Context, one: _Candidate) -> Entry:
-    """Read its predictions, decided as its run decides. Raises NotFound, Conflict."""
-    evaluation, spec = one.evaluation, one.data.spec
+def _entry(context: Context, candidate: _Candidate) -> Entry:
+    """Read a model's predictions under its run's threshold rule. Raises NotFound, Conflict."""
+    model, data, evaluation = candidate
+    spec = data.spec
     positive = spec.fairness.positive_label
     predictions = stored.load(context, evaluation, positive).predictions
     rule, threshold = spec.evaluation.threshold, None
     if rule == "fitted":
-        threshold = reports.fitted(context, one.data, evaluation, spec.fairness)
+        threshold = fitted_threshold(context, data, evaluation, spec.fairness)
         predictions = decide(predictions, positive, threshold)
     return Entry(
-        entry=one.named.text,
+        entry=model.text,
         predictions=predictions,
-        name=one.data.run.name,
+        name=data.run.name,
         base_model=spec.base_model,
         template=evaluation.template,
-        run_id=one.named.run_id,
-        step=one.named.step,
+        run_id=model.run_id,
+        step=model.step,
         evaluation_id=evaluation.id,
         rule=rule,
         threshold=threshold,
     )
 
 
-def _warnings(chosen: Sequence[_Candidate]) -> list[ReportWarning]:
-    """Of what the runs have otherwise than the first one, whose settings hold for all."""
+def _warnings(candidates: Sequence[_Candidate]) -> list[ReportWarning]:
+    """Return a warning if settings differ from the first run's, which apply to all."""
 
-    def settings(one: _Candidate) -> object:
-        fairness = one.data.spec.fairness
+    def settings(candidate: _Candidate) -> object:
+        fairness = candidate.data.spec.fairness
         caps = sorted((cap.group, cap.metric, cap.max) for cap in fairness.caps)
         return caps, fairness.min_f1, fairness.confidence
 
-    others = [one.named.text for one in chosen if settings(one) != settings(chosen[0])]
+    first = settings(candidates[0])
+    others = [candidate.model.text for candidate in candidates if settings(candidate) != first]
     if not others:
         return []
     return [
         ReportWarning(
             code="other_settings",
-            detail=f"Caps, min_f1 and confidence are those of {chosen[0].named.text}; "
-            f"{', '.join(others)} had others.",
+            detail=f"Caps, min_f1 and confidence are those of {candidates[0].model.text}; "
+            f"those of {', '.join(others)} differ.",
         )
     ]

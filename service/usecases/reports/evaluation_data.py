@@ -1,4 +1,4 @@
-"""A run's stored evaluations: which certifies it, which belong together, and their rows."""
+"""StoredFile evaluations of a run: the certifying one, matching pairs, and their predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,76 +21,75 @@ from service.store.tables import Artifact, Dataset, Evaluation, Job, Run
 from service.usecases.reports import certifying as certificates
 from service.usecases.reports.certifying import Certificate
 
-_ADAPTERS = ("adapter", "checkpoint")
-"""Targets whose weights at one step are the same."""
+ADAPTER_TARGETS = ("adapter", "checkpoint")
+"""Targets whose weights at the same step are identical."""
 
 
 class RunData(NamedTuple):
-    """A run with all that its reports are made from, as it stood when it was read."""
+    """Snapshot of a run and everything that its reports are computed from."""
 
     run: Run
     job: Job
     spec: RunSpec
     dataset: Dataset
-    """The one that the run was trained on."""
+    """Dataset that the run was trained on."""
     evaluations: list[Evaluation]
-    """Those whose predictions are stored, the oldest first."""
+    """Evaluations with stored predictions, the oldest first."""
     sampled: dict[str, int]
-    """max_samples of those that are of a part of their split's rows alone, by id."""
+    """max_samples by id, of evaluations that cover only part of their split."""
     datasets: dict[str, Dataset]
-    """Those that the evaluations are of, by id."""
+    """Datasets of the evaluations, by id."""
     artifact: Artifact | None
-    """bias_report.json."""
+    """bias_report.json, if the run has one."""
 
     def content(self, evaluation: Evaluation) -> str:
-        """The content hash of what was scored: the same rows may have been uploaded twice."""
+        """Return the content hash of the scored dataset: rows may have been uploaded twice."""
         return self.datasets[evaluation.dataset_id].content_hash
 
     def own(self, target: str, split: str) -> Evaluation | None:
-        """The evaluation of the run's own dataset that its train job made."""
-        for one in self.evaluations:
-            if one.job_id == self.job.id and (one.target, one.split) == (target, split):
-                return one
-        return None
+        """Return the evaluation of that target and split that the train job made, if any."""
+        own = (row for row in self.evaluations if row.job_id == self.job.id)
+        return next((row for row in own if (row.target, row.split) == (target, split)), None)
 
     def certificate(self, context: Context) -> Certificate | None:
-        """None while the run has not succeeded, or where it has no report."""
+        """Return the run's certificate; None unless the run has succeeded and has a report."""
         if self.artifact is None or self.job.status != JobStatus.SUCCEEDED:
             return None
         return certificates.read(context.store, self.artifact)
 
     def certifying(self, certificate: Certificate | None) -> Evaluation | None:
-        """The evaluation that the certificate was made from; None without one."""
+        """Return the evaluation that the certificate was computed from; None without one."""
         if certificate is None or certificate.verdicts is None:
             return None
         meta = certificate.verdicts.meta
-        found = self.own("adapter", meta.split)
-        return found if found is not None and found.step == meta.checkpoint_step else None
+        own = self.own("adapter", meta.split)
+        return own if own is not None and own.step == meta.checkpoint_step else None
 
     def validation_of(self, evaluation: Evaluation) -> Evaluation | None:
-        """The same model's, under the same template, on the run's own validation split.
+        """Return the same model's evaluation on the run's own validation split, if any.
 
-        The train job's own one before those asked for later; of these one of all rows before one
-        of a part, then the newest.
+        The template is the same. The train job's evaluation is preferred to requested ones, among
+        these one of all rows to one of a sample, then the newest.
         """
-        targets = _ADAPTERS if evaluation.target in _ADAPTERS else (evaluation.target,)
-        found = [
-            one
-            for one in self.evaluations
-            if one.target in targets
-            and one.step == evaluation.step
-            and one.template == evaluation.template
-            and one.split == "validation"
-            and one.dataset_id == self.run.dataset_id
+        targets = ADAPTER_TARGETS if evaluation.target in ADAPTER_TARGETS else (evaluation.target,)
+        matching = [
+            row
+            for row in self.evaluations
+            if row.target in targets
+            and row.step == evaluation.step
+            and row.template == evaluation.template
+            and row.split == "validation"
+            and row.dataset_id == self.run.dataset_id
         ]
-        return max(found, key=self.rank, default=None)
+        return max(matching, key=self.rank, default=None)
 
-    def rank(self, one: Evaluation) -> tuple[bool, bool, str]:
-        """Of several evaluations that would do, the one that ranks highest is taken."""
-        return one.job_id == self.job.id, one.id not in self.sampled, one.id
+    def rank(self, evaluation: Evaluation) -> tuple[bool, bool, str]:
+        """Return the sort key of interchangeable evaluations; the highest one is used."""
+        is_own, is_complete = evaluation.job_id == self.job.id, evaluation.id not in self.sampled
+        return is_own, is_complete, evaluation.id
 
     def train_counts(self) -> LabelCounts | None:
-        """Labelled rows of the training split by group and label; None where it has none."""
+        """Return the training split's labelled rows by group and label; None if there are none."""
         train = DatasetStats.model_validate(self.dataset.stats).splits["train"]
         if not train.labels:
             return None
@@ -106,67 +105,69 @@ class RunData(NamedTuple):
 
 
 def read_run(session: Session, run_id: str) -> RunData:
-    """Raises NotFound."""
+    """Read the snapshot of a run. Raises NotFound."""
     run, job = rows.get_run(session, run_id)
-    found = evaluations.all_of(session, run_id)
-    stored_ones = [one.row for one in found if one.row is not None]
-    ids = {row.dataset_id for row in stored_ones}
-    datasets = {one: dataset_store.get_dataset(session, one) for one in ids}
+    of_run = evaluations.all_of(session, run_id)
+    scored = [evaluation.row for evaluation in of_run if evaluation.row is not None]
+    ids = {row.dataset_id for row in scored}
+    datasets = {dataset_id: dataset_store.get_dataset(session, dataset_id) for dataset_id in ids}
     return RunData(
         run=run,
         job=job,
         spec=RunSpec.model_validate(run.spec),
         dataset=dataset_store.get_dataset(session, run.dataset_id),
-        evaluations=stored_ones,
-        sampled=dict(_sampled(found, datasets)),
+        evaluations=scored,
+        sampled=dict(_sampled(of_run, datasets)),
         datasets=datasets,
         artifact=rows.find_artifact(session, run_id, BIAS_REPORT_FILE),
     )
 
 
 def _sampled(
-    found: Sequence[StoredEvaluation], datasets: Mapping[str, Dataset]
+    of_run: Sequence[StoredEvaluation], datasets: Mapping[str, Dataset]
 ) -> Iterator[tuple[str, int]]:
-    for one in found:
-        if one.row is None or one.task is None or one.task.max_samples is None:
+    """Yield id and max_samples of evaluations that cover only part of their split."""
+    for evaluation in of_run:
+        row, task = evaluation.row, evaluation.task
+        if row is None or task is None or task.max_samples is None:
             continue
-        stats = DatasetStats.model_validate(datasets[one.row.dataset_id].stats)
-        if one.task.max_samples < stats.splits[one.task.split].rows:
-            yield one.id, one.task.max_samples
+        stats = DatasetStats.model_validate(datasets[row.dataset_id].stats)
+        if task.max_samples < stats.splits[task.split].rows:
+            yield evaluation.id, task.max_samples
 
 
 class Scored(NamedTuple):
     predictions: Predictions
-    """Of the labelled rows alone, decided by argmax."""
+    """Predictions for the labelled rows only, by argmax."""
     truncated: int | None
-    """Rows whose text's end was cut off to fit; null: not known."""
+    """Number of rows whose text was truncated; None: unknown."""
     without_label: int
-    """Rows that were scored and are not among the predictions."""
+    """Number of scored rows without a label, which are not among the predictions."""
 
 
 def load(context: Context, evaluation: Evaluation, positive_label: str) -> Scored:
-    """Read an evaluation's rows. Raises NotFound, and Conflict where none has a label."""
+    """Read an evaluation's predictions. Raises NotFound, and Conflict if no row has a label."""
     with context.store.local(
         evaluation.key, StoredFile(evaluation.size, evaluation.sha256)
     ) as path:
         try:
-            read = stored.read_predictions(path, positive_label)
+            table = stored.read_predictions(path, positive_label)
             facts = stored.read_metadata(path)
         except (ValueError, OSError) as error:
             detail = f"the predictions of {evaluation.id} cannot be read: {error}"
             raise Conflict(detail) from error
-    if read.predictions is None:
+    if table.predictions is None:
         raise Conflict(
             f"the rows of {evaluation.id} (split {evaluation.split}) have no labels, so there is "
-            "nothing to report on"
+            "nothing to report"
         )
-    return Scored(read.predictions, _count(facts.get("truncated")), read.without_label)
+    return Scored(table.predictions, _count(facts.get("truncated")), table.without_label)
 
 
 def load_if_labelled(
     context: Context, evaluation: Evaluation | None, positive_label: str
 ) -> Scored | None:
-    """The same for what is not needed: None where there are no labels, or no evaluation."""
+    """Return the evaluation's predictions, or None without labels or without an evaluation."""
     if evaluation is None:
         return None
     try:
@@ -180,17 +181,19 @@ def _count(value: Any) -> int | None:
 
 
 def request_for(spec: RunSpec, evaluation: Evaluation, split: str) -> dict[str, Any]:
-    """The body of POST …/evaluations that scores the same model on the run's own `split`."""
+    """Return the body of POST …/evaluations that scores the same model on the run's `split`."""
     body: dict[str, Any] = {"target": evaluation.target, "split": split}
     if evaluation.target == "checkpoint":
         body["step"] = evaluation.step
-    usual = spec.template
+    default = spec.template
     if evaluation.target == "base":
-        usual = spec.evaluation.baseline_template or usual
-    if evaluation.template != usual:
+        default = spec.evaluation.baseline_template or default
+    if evaluation.template != default:
         body["template"] = evaluation.template
     return body
 
 
 def groups_of(datasets: Sequence[Dataset]) -> set[str]:
-    return {group for one in datasets for group in DatasetStats.model_validate(one.stats).groups}
+    """Return the groups that occur in any of the datasets."""
+    stats = (DatasetStats.model_validate(dataset.stats) for dataset in datasets)
+    return {group for dataset_stats in stats for group in dataset_stats.groups}

@@ -210,7 +210,7 @@ def test_an_exploratory_report_says_so_and_no_other_does(usual, page):
     meta = usual.meta.model_copy(update={"exploratory": True})
     exploratory = render_report(usual.model_copy(update={"meta": meta}))
     assert 'class="banner"' in exploratory
-    assert "Exploratory: this report gates nothing." in exploratory
+    assert "Exploratory: this report does not gate a release." in exploratory
 
 
 def test_every_cap_has_its_verdict_and_what_would_settle_it(usual):
@@ -244,7 +244,7 @@ def test_a_null_figure_is_na_with_its_reason_in_the_text():
     groups = (one_class.groups[0].model_copy(update={"tuned": tuned}), *one_class.groups[1:])
     words = Parsed(render_report(one_class.model_copy(update={"groups": groups}))).words()
     assert "n/a1" in words
-    assert "n/a: cannot be computed. 1 no negative rows here." in words
+    assert "n/a: the figure cannot be computed. 1 no negative rows here." in words
 
 
 def test_without_base_scores_groups_or_labels_every_section_says_what_is_missing():
@@ -264,18 +264,18 @@ def test_without_base_scores_groups_or_labels_every_section_says_what_is_missing
     words = Parsed(render_report(bare)).words()
     for said in (
         "The report has no caps.",
-        "No least F1 was asked for.",
-        "The base model was not scored: nothing is said about what training changed.",
+        "The report has no minimum F1.",
+        "The base model was not scored, so the report cannot show the effect of training.",
         "No row has a group",
         "There are fewer than two groups",
-        "There are no scores, only predictions: no plot can be drawn.",
-        "nothing can be said about calibration",
-        "No row says which source it is from.",
+        "There are no scores, so there are no plots.",
+        "calibration cannot be assessed",
+        "No row has a source.",
         "No row has a finer label.",
-        "no functionalities to test",
-        "No answers were sampled",
-        "None: every row was called right.",
-        "What the model was given to read is not known.",
+        "there are no functional tests",
+        "No answers were generated",
+        "There are none: every row is predicted correctly.",
+        "The prompt is not known.",
     ):
         assert said in words
     assert "<svg" not in render_report(bare).split("<main", 1)[1]
@@ -295,7 +295,7 @@ def test_texts_stand_behind_a_closed_click_with_a_warning(usual, page):
     assert text in behind
     assert text not in page.split("<details>")[0]
     bare = render_report(usual)
-    assert "The texts are not on this page" in bare
+    assert "This page does not include the texts" in bare
     assert "made up" not in bare
 
 
@@ -339,7 +339,7 @@ def test_a_comparison_shows_every_model_pair_and_cap():
     for entry in made.entries:
         assert entry.name in words
         assert entry.entry in words
-    assert words.count("on the front") >= 3
+    assert words.count("Pareto front") >= 3
     assert "mexican FPR under 10.0%" in words
     assert len(made.pairs) == 6
     assert "attempt 4" in words
@@ -352,7 +352,7 @@ def test_a_comparison_of_models_without_groups_caps_or_f1():
     )
     bare = made.entries[0].model_copy(update={"f1": none, "caps": ()})
     words = Parsed(render_compare(made.model_copy(update={"entries": (bare,)}))).words()
-    assert "No cap was asked for." in words
-    assert "There is one model alone" in words
-    assert "Not drawn, since F1 or the worst cap cannot be computed: 1." in words
+    assert "There are no caps." in words
+    assert "There is only one model" in words
+    assert "Not shown, because F1 or the largest excess cannot be computed: 1." in words
     assert "nothing is positive" in words

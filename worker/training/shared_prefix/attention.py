@@ -7,7 +7,7 @@ score between two samples is ever computed. A prefix itself is a bucket of one.
 
 Attention is computed as matrix products and a softmax over blocks that fit the cache: on a CPU that
 measured several times faster than PyTorch's fused attention, whose backward pass is slow
-(docs/performance.md). The backward pass recomputes the scores instead of saving them.
+(benchmarks/results/profiling.md). The backward pass recomputes the scores instead of saving them.
 """
 
 from typing import Any

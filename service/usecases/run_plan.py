@@ -1,0 +1,189 @@
+"""Resolve a run request into a specification, and plan the run without storing anything."""
+
+import fnmatch
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from sqlmodel import Session
+
+from service.context import Context
+from service.datasets.stats import DatasetStats
+from service.domain.errors import InvalidRequest, NotFound, QuotaExceeded, pointer_of
+from service.domain.spec import MODEL_NAME, RunSpec, overlay
+from service.domain.steps import StepPlan
+from service.domain.validation import invalid
+from service.presets import FALLBACK, presets
+from service.store import datasets as dataset_store
+from service.store import runs as rows
+from service.usecases.retention import check_quota
+from service.usecases.run_checks import cap_warnings, check_choosing, check_labels
+from service.usecases.template_checks import check_template_name, check_template_words
+
+
+class Plan(NamedTuple):
+    """Plan of a run, as far as it can be computed without the model."""
+
+    spec: RunSpec
+    effective_batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    warnings: list[str]
+
+
+def plan(context: Context, session: Session, body: dict[str, Any]) -> Plan:
+    """Return the plan of the run that `submit` would create. Raises InvalidRequest."""
+    return _with_quota_warning(context, session, _plan(*resolve(context, session, body)))
+
+
+def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
+    """Return the plan of the run that `clone` would create. Raises NotFound, InvalidRequest."""
+    resolved = resolve_clone(context, session, run_id, changes)
+    return _with_quota_warning(context, session, _plan(*resolved))
+
+
+def resolve(
+    context: Context, session: Session, body: dict[str, Any], base: dict[str, Any] | None = None
+) -> tuple[RunSpec, DatasetStats]:
+    """Merge `body` into `base` (None: its preset) and check it against the dataset.
+
+    Raises InvalidRequest.
+    """
+    _check_text(body)
+    if base is None:
+        preset = body.get("preset", FALLBACK)
+        available = presets()
+        if not isinstance(preset, str) or preset not in available:
+            names = ", ".join(available)
+            raise InvalidRequest.at("/preset", f"no such preset; available presets: {names}")
+        base = available[preset].values
+    try:
+        spec = RunSpec.model_validate(overlay(base, body))
+    except ValidationError as error:
+        raise invalid(error) from error
+    if spec.name is None:
+        spec = spec.model_copy(update={"name": f"{spec.preset} on {spec.base_model}"})
+    _check_model(context, spec)
+    try:
+        dataset = dataset_store.get_dataset(session, spec.dataset_id)
+    except NotFound as error:
+        raise InvalidRequest.at("/dataset_id", error.detail) from error
+    stats = DatasetStats.model_validate(dataset.stats)
+    _check_templates(spec, body, stats)
+    check_labels(spec, body, stats)
+    check_choosing(spec, stats)
+    return spec, stats
+
+
+def resolve_clone(
+    context: Context, session: Session, run_id: str, changes: dict[str, Any]
+) -> tuple[RunSpec, DatasetStats]:
+    """Merge `changes` into the specification of a run and check the result.
+
+    Raises NotFound, InvalidRequest.
+    """
+    run, _ = rows.get_run(session, run_id)
+    if "preset" in changes:
+        raise InvalidRequest.at(
+            "/preset", "a clone keeps every value of its run; submit a new run for another preset"
+        )
+    return resolve(context, session, changes, run.spec)
+
+
+def _check_text(value: Any, location: tuple[str | int, ...] = ()) -> None:
+    """Refuse text that JSON can encode but a database cannot store: NUL and unpaired surrogates."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key, location)
+            _check_text(item, (*location, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            _check_text(item, (*location, number))
+    elif isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        printable = (part for part in location if isinstance(part, int) or part.isprintable())
+        raise InvalidRequest.at(
+            pointer_of(printable), "the text contains NUL or an unpaired surrogate"
+        )
+
+
+def _check_model(context: Context, spec: RunSpec) -> None:
+    if not MODEL_NAME.fullmatch(spec.base_model):
+        raise InvalidRequest.at(
+            "/base_model",
+            "must be a hub id such as openai/gpt-oss-20b or the name of a directory below the "
+            "models directory; paths are not accepted",
+        )
+    allowed = context.settings.allowed_models
+    if not any(fnmatch.fnmatchcase(spec.base_model, pattern) for pattern in allowed):
+        detail = f"this server allows only {', '.join(allowed)} (FAIRTUNE_ALLOWED_MODELS)"
+        raise InvalidRequest.at("/base_model", detail)
+
+
+def _check_templates(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> None:
+    names = {
+        "/template": spec.template,
+        "/evaluation/baseline_template": spec.evaluation.baseline_template,
+    }
+    for pointer, name in names.items():
+        if name is None:
+            continue
+        check_template_name(pointer, name)
+        if stats.kind == "messages":
+            if pointer != "/template" or "template" in body:
+                raise InvalidRequest.at(
+                    pointer, "the rows of this dataset are chats with their own prompts; omit it"
+                )
+            continue
+        check_template_words(pointer, name, stats.labels)
+
+
+def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
+    processes, training = spec.resources.num_processes, spec.training
+    steps = StepPlan.of(training, stats.splits["train"].rows, processes)
+    warnings = [text] if (text := steps.warmup_warning()) else []
+    if processes > 1:
+        warnings.append(
+            f"with {processes} processes an optimizer step takes {spec.effective_batch_size} rows "
+            f"(per_device_train_batch_size {training.per_device_train_batch_size} * "
+            f"gradient_accumulation_steps {training.gradient_accumulation_steps} * {processes}); a "
+            f"worker's machine with GPUs must have {processes} of them"
+        )
+    if "validation" not in stats.splits:
+        warnings.append(
+            "the dataset has no validation split: there is no evaluation during training and no "
+            "early stopping, and the last checkpoint counts as the best"
+        )
+    splits = spec.evaluation.splits
+    if not stats.splits["train"].labels:
+        warnings.append("the training rows have no labels: there will be no bias report")
+    elif not any(split in stats.splits and stats.splits[split].has_labels for split in splits):
+        warnings.append(
+            f"the dataset has no labelled rows in the split {', '.join(splits)}: there will be no "
+            "bias report"
+        )
+    warnings += [
+        f"the dataset lacks the group {cap.group}: its cap will be not_applicable"
+        for cap in spec.fairness.caps
+        if cap.group not in stats.groups
+    ]
+    warnings += cap_warnings(spec, stats)
+    if shared := sum(stats.shared_rows.values()):
+        warnings.append(
+            f"{shared} rows of validation and test also occur in an earlier split: "
+            "the figures will look better than they are"
+        )
+    return Plan(
+        spec,
+        spec.effective_batch_size,
+        steps.steps_per_epoch,
+        steps.total_steps,
+        warnings,
+    )
+
+
+def _with_quota_warning(context: Context, session: Session, plan: Plan) -> Plan:
+    try:
+        check_quota(session, context.settings.store_quota_bytes)
+    except QuotaExceeded as error:
+        warning = f"the run would be refused now: {error.detail}"
+        return plan._replace(warnings=[*plan.warnings, warning])
+    return plan
