@@ -21,11 +21,13 @@ demo: .venv/.installed ## from nothing to a fine-tuned classifier with a bias re
 	@$(BIN)/fairtune demo
 serve: .venv/.installed ## the service until Ctrl-C; prints the address of Swagger UI
 	@$(BIN)/fairtune up
-check: .venv/.installed-dev ## format, lint, types, import contracts
+check: .venv/.installed-dev ## format, lint, types, import contracts, spelling, language
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+	$(BIN)/python -m tools.language_check
 format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

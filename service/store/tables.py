@@ -207,7 +207,7 @@ class Artifact(SQLModel, table=True):
 class Evaluation(SQLModel, table=True):
     """Predictions that are there, made by the run's train job or by an evaluation job.
 
-    One that was asked for has the id that `service.domain.evaluation` derives from its job's.
+    A requested evaluation has the id that `service.domain.evaluation` derives from its job's.
     """
 
     __table_args__ = (
@@ -261,7 +261,7 @@ class Promotion(SQLModel, table=True):
     overrode: list[dict[str, Any]] = _json(list)
     """What hindered (service.domain.release.Hindrance), where `override_reason` says why not."""
     created_by: str | None = None
-    """Name of the API key that asked for it; null where access was open."""
+    """Name of the API key that requested it; null where access was open."""
     created_at: datetime = _created()
     superseded_at: datetime | None = _time()
     """When another run was given the name; null while this one has it."""

@@ -39,7 +39,7 @@ def _hostile() -> str:
         " ",
         "{{ 7 * 7 }}",
     )
-    made = reports.report(names, n=400, caps=[reports.Asked(name, "fpr", 0.2) for name in names])
+    made = reports.report(names, n=400, caps=[reports.CapLimit(name, "fpr", 0.2) for name in names])
     return render_report(made, reports.texts_of(made, HOSTILE + "\u202e{group}\x00" + LONG))
 
 

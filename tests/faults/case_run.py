@@ -98,7 +98,7 @@ class CaseRun:
     steps_done: int | None = None
     """By the attempt that was broken, when it was."""
     requested_at: float | None = None
-    """When a user asked for something."""
+    """Time of a user's request."""
 
     held_at: ClassVar[tuple[str, dict[str, Any]]] = ("mid_step", {"step": 5})
     """Where the program is held, with what is so there, while its worker is."""

@@ -89,7 +89,7 @@ class ChaosRun:
         if worker := self._worker():
             self.away.add(worker)
             process = self.environment.process(worker)
-            # A connection that is cut off holds its transaction open until it is given back, which
+            # A connection that is cut off holds its transaction open until it is restored, which
             # waits for this; and PostgreSQL ends one that stands still, as SQLite does not.
             self.environment.freeze(worker, anywhere=self.environment.setting == "servers")
             self.done["worker: SIGSTOP"] += 1

@@ -76,7 +76,7 @@ def claimed(case_run: Deletion) -> None:
     environment.kill(WORKER)
 
 
-@scenario("user", "has asked for a merge, and is answered when the run is hidden")
+@scenario("user", "requested a merge, and is answered when the run is hidden")
 def asked_too_late(case_run: Deletion) -> None:
     with case_run.asked("before_lock") as asking, case_run.held():
         asking.open()

@@ -186,7 +186,7 @@ class Environment(Service):
     # -- between two cases ----------------------------------------------------------------------
 
     def heal(self) -> None:
-        """Give back what was taken away; afterwards API and both workers work.
+        """Restore what was taken away; afterwards API and both workers work.
 
         Raises AssertionError where a process has ended that nobody had ended.
         """

@@ -31,7 +31,7 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 
 
 class Outages(Protocol):
-    """What can be taken away from the processes of an installation, and given back."""
+    """Outages that the processes of an installation can suffer, and recovery from them."""
 
     direct_url: str
     """The database past everything here, for the harness itself."""
@@ -83,7 +83,7 @@ class OnFiles:
         return self.direct_url
 
     def cut_database(self, part: str | None = None) -> None:
-        assert part is None, "a file's lock is held against every process"
+        assert part is None, "a file's lock keeps every process out"
         # autocommit, so that the transaction is the one begun here
         self._lock = sqlite3.connect(self._path, timeout=30, isolation_level=None)
         self._lock.execute("BEGIN IMMEDIATE")

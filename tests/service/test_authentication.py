@@ -149,7 +149,7 @@ def test_below_a_path_and_under_any_host_metrics_are_known_by_their_path(context
         return sent[0]["status"]
 
     def away(*_, **__):
-        raise Unavailable("the database is away")
+        raise Unavailable("the database is unreachable")
 
     assert status("/fairtune/metrics", "x") == 200
     monkeypatch.setattr(api_keys, "authenticate", away)

@@ -126,7 +126,7 @@ SAVE_MANY = """
 def test_a_slow_bucket_is_waited_for_while_there_is_progress(
     client, context, house, s3_server, monkeypatch, files, size, rate
 ):
-    """What is left to upload at the program's end takes longer than a bucket may be away."""
+    """What is left to upload at the program's end takes longer than a bucket may be unreachable."""
     patience = 2.5
     proxy = Proxy(lambda: socket.create_connection(("127.0.0.1", s3_server.port)))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy.address}")

@@ -249,7 +249,7 @@ def test_a_store_that_is_away_is_503_and_says_so(client, shipped, kind, s3_serve
         pytest.skip("a directory has no server")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     context = client.app.state.context
-    context.store._place = Bucket(context.settings.artifacts_url)
+    context.store._backend = Bucket(context.settings.artifacts_url)
     for url in ("artifacts/adapter_model.safetensors", "adapter/download"):
         answer = client.get(f"/v1/runs/{shipped}/{url}")
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:unavailable")

@@ -1,4 +1,4 @@
-"""Evaluations as jobs of their own: what is asked for, what a worker makes of it, what stays."""
+"""Evaluations as jobs of their own: requests, attempts, results."""
 
 import hashlib
 import json

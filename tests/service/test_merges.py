@@ -1,4 +1,4 @@
-"""Merged models as jobs of their own: what is asked for, what a worker makes of it, what stays."""
+"""Merged models as jobs of their own: requests, attempts, results."""
 
 import hashlib
 import io

@@ -132,7 +132,7 @@ def test_an_override_that_nothing_needed_says_so(client, scored):
 @pytest.mark.parametrize(
     ("fairness", "passes"),
     [
-        ({"caps": []}, True),  # nothing asked for, nothing to show
+        ({"caps": []}, True),  # nothing is required, nothing to show
         ({"caps": [], "min_f1": 0.6}, True),
         ({"caps": [], "min_f1": 0.9999}, False),
     ],

@@ -362,7 +362,7 @@ def test_more_reports_than_may_be_made_at_once_are_sent_away(client, run, monkey
     answer = again(client, run, evaluation)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:busy")
     assert int(answer.headers["Retry-After"]) > 0
-    assert "try again" in answer.json()["detail"]
+    assert "retry in" in answer.json()["detail"]
     compared = client.get("/v1/compare", params={"runs": f"{run.run_id},{run.run_id}@90"})
     assert (compared.status_code, compared.json()["type"]) == (503, "urn:fairtune:busy")
     # The stored report is there in every form, and what is not there is said at once.

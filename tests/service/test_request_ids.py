@@ -29,7 +29,7 @@ def test_a_job_knows_the_request_that_queued_it_last(client, context, dataset_id
         assert claim is not None
         assert claim.request_id == "resume"
     with context.database.write() as session:
-        # What a worker gives back stays that request's.
+        # A job that a worker returns to the queue stays that request's.
         job = jobs.lock_for_worker(session, claim)
         jobs.return_to_queue(session, job, claim.token, FailureReason.CRASHED, "x", free=False)
     assert job_of(context, run_id).request_id == "resume"

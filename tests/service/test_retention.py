@@ -173,7 +173,7 @@ def test_a_deletion_that_was_cut_short_hides_the_run_and_is_done_by_the_next(
     assert client.get(f"/v1/runs/{trained}").status_code == 404
     assert client.post(f"/v1/runs/{trained}/retry").status_code == 404
     assert client.get("/v1/runs").json()["data"] == []
-    if where == "half of the files":  # by whoever asked for it, or by the collector
+    if where == "half of the files":  # by the client, or by the collector
         found = retention.look(context.database, context.store, OLD)
         assert (found.half_deleted, found.unknown, found.lost) == ([trained], [], [])
         retention.collect(context.database, context.store, found)

@@ -9,7 +9,7 @@ from service.queue import celery_app
 
 
 def submit(client, headers=None, **body):
-    content = json.dumps(body)  # in ASCII: half a surrogate pair has no UTF-8
+    content = json.dumps(body)  # in ASCII: an unpaired surrogate has no UTF-8
     headers = {"content-type": "application/json"} | (headers or {})
     return client.post("/v1/runs", content=content, headers=headers)
 

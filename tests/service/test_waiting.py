@@ -432,7 +432,7 @@ def test_a_part_that_is_not_ready_is_no_error_that_nobody_read(late, monkeypatch
         return state, [c for c in unread if "never retrieved" in c["message"]]
 
     # Only what is made here is collected: what other tests left lying, connections among it, would
-    # be held against this one, and going through all that a process holds takes many seconds.
+    # be blamed on this one, and going through all that a process holds takes many seconds.
     gc.freeze()
     try:
         state, unread = asyncio.run(asked())

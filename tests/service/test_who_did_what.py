@@ -1,4 +1,4 @@
-"""The name of the API key stands in what it made and in the events of what it asked for."""
+"""The name of the API key stands in what it created and in the events of its requests."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_what_is_asked_of_a_running_run_is_named_when_it_happens(
 ):
     worker = Worker(context, started)
     alice.post(f"/v1/runs/{started}/{what}", headers=bob)
-    alice.post(f"/v1/runs/{started}/{what}")  # asked for already
+    alice.post(f"/v1/runs/{started}/{what}")  # requested already
     assert give_back(context, worker) == status
     assert told(alice, started) == [("queued", "alice"), ("running", None), (status, "bob")]
     with context.database.read() as session:

@@ -19,7 +19,7 @@ WAIT_SECONDS = 120
 
 
 def wait_until(what: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-    """The first true answer of `what`, asked again and again until it comes."""
+    """Return the first true value of `what`, called until there is one."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := what():

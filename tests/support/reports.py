@@ -70,7 +70,7 @@ FIGURES = ("accuracy", "precision", "recall", "fpr", "fnr", "f1", "auc", "calibr
 
 
 @dataclass(frozen=True)
-class Asked:
+class CapLimit:
     """A cap."""
 
     group: str
@@ -79,9 +79,9 @@ class Asked:
 
 
 CAPS = (
-    Asked("lgbtq", "fpr", 0.40),
-    Asked("mexican", "fpr", 0.10),
-    Asked("middle_east", "fpr", 0.25),
+    CapLimit("lgbtq", "fpr", 0.40),
+    CapLimit("mexican", "fpr", 0.10),
+    CapLimit("middle_east", "fpr", 0.25),
 )
 
 
@@ -263,7 +263,7 @@ def curves(made: Rows) -> Curves:
     )
 
 
-def judged(called: Any, made: Rows, caps: Sequence[Asked]) -> Any:
+def judged(called: Any, made: Rows, caps: Sequence[CapLimit]) -> Any:
     observed = {
         name: group_metrics(made.truth[made.of(n)], called[made.of(n)])
         for n, name in enumerate(made.names)
@@ -354,7 +354,7 @@ def report(
     seed: int = 3,
     base: bool = True,
     scores: bool = True,
-    caps: Sequence[Asked] = CAPS,
+    caps: Sequence[CapLimit] = CAPS,
     details: Sequence[str] = DETAILS,
     **changes: Any,
 ) -> BiasReport:

@@ -77,7 +77,7 @@ def test_a_sweep_that_fails_is_a_sign_of_life_and_one_that_hangs_is_none(tmp_pat
         if len(beats) == 2:
             hangs.set()
             assert goes_on.wait(60)
-        raise OSError("the database is away")
+        raise OSError("the database is unreachable")
 
     sweeper = Sweeper(settings, None, None, None, lambda: beats.append(time.monotonic()))  # type: ignore[arg-type]  # not asked
     monkeypatch.setattr(sweeper, "sweep", sweep)

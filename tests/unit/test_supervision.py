@@ -167,7 +167,7 @@ def test_a_directory_held_in_this_process_is_not_swept(tmp_path):
         ([2, 9, 10], [2, 9, 10], None, 10),
         ([2, 9], [2, 9, 10], None, 9),  # completed, but killed before it could say so
         ([2, 9], [2], None, 2),  # removed since
-        ([], [7], 7, 7),  # the one that it went on from
+        ([], [7], 7, 7),  # the one that it resumed from
         ([8], [7, 8], 7, 8),
     ],
 )

@@ -195,7 +195,7 @@ def test_what_cannot_be_done_is_said(finished, models_dir, tmp_path):
     assert "no rows of the split test" in detail
     reason, detail = failure(make_job(tmp_path / "train", models_dir, SPEC))
     assert reason == "invalid_spec"
-    assert "evaluation" in detail
+    assert "does not say what to evaluate" in detail
     torn = order(tmp_path / "torn", models_dir, finished)
     (torn / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
     assert failure(torn)[0] == "crashed"

@@ -1,4 +1,4 @@
-"""Stopped at any step and gone on from there, a run is the run that was never stopped."""
+"""Stopped at any step and resumed from there, a run is the run that was never stopped."""
 
 import random
 

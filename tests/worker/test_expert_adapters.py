@@ -57,10 +57,10 @@ def test_dropout_and_dora_are_refused_and_modules_may_be_none():
     ("family", "target", "message"),
     [
         ("gpt_oss", "experts.up_proj", "no parameter named 'experts.up_proj'"),
-        ("gpt_oss", "q_proj.weight", "that of a linear layer"),
-        ("gpt_oss", "weight", "'weight' names "),
-        ("gpt_oss", "gate_up_proj_bias", "no matrix"),
-        ("gpt_oss", "sinks", "no matrix"),
+        ("gpt_oss", "q_proj.weight", "belongs to a linear layer"),
+        ("gpt_oss", "weight", "'weight' also matches "),
+        ("gpt_oss", "gate_up_proj_bias", "is not a matrix"),
+        ("gpt_oss", "sinks", "is not a matrix"),
         ("gpt_oss", "proj", "no parameter named 'proj'"),  # not an end at a dot
         ("llama", "mlp.experts.down_proj", "no parameter named"),
     ],
@@ -77,7 +77,7 @@ def test_a_parameter_that_is_not_there_or_no_matrix_is_named(load, family, targe
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_expert_has_an_adapter_in_float32_that_is_not_made_lean(load, dtype):
+def test_every_expert_has_an_adapter_in_float32_that_is_not_fused(load, dtype):
     model = add_adapter(frozen(load).to(dtype), LoraSection(**lora()), 1, "tiny")
     assert len(wrappers(model)) == 4
     for wrapper in wrappers(model):

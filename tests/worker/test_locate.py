@@ -44,10 +44,10 @@ def test_the_bundled_model_is_converted_once_and_appears_whole(tmp_path, monkeyp
     package.mkdir()
     (package / "model.gguf").write_bytes(b"")
 
-    class Found:
+    class PackageSpec:
         submodule_search_locations = [str(package)]  # noqa: RUF012
 
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: Found())
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: PackageSpec())
     calls = []
 
     def convert(gguf, directory):

@@ -286,7 +286,7 @@ def _has_caught_term(pid):
 
 
 def resume_in(directory, source, models, run_spec, path):
-    """Another job directory that goes on from that checkpoint."""
+    """Another job directory that resumes from that checkpoint."""
     shutil.copytree(source / path, directory / path)
     shutil.copytree(source / "evaluations", directory / "evaluations")
     return finish(directory, models, run_spec, token=2, resume_from=path)

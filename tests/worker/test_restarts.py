@@ -152,7 +152,7 @@ def test_at_one_row_it_says_that_fewer_cannot_be(models_dir, tmp_path, monkeypat
     status, emitted = run_here(job)
     assert status == EXIT_FAILED
     assert emitted[-1].batch == "train"
-    assert "1 row per forward pass, and it cannot be made smaller" in emitted[-1].detail
+    assert "1 row per forward pass, which is the minimum" in emitted[-1].detail
 
 
 def test_too_many_rows_to_validate_on(models_dir, tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_base_scores_that_do_not_fit_are_made_again(models_dir, tmp_path, whole)
 
 @pytest.fixture
 def resumed(whole, models_dir, tmp_path):
-    """A job to go on from step 12 with both checkpoints of the undisturbed run beside it."""
+    """A job to resume from step 12 with both checkpoints of the undisturbed run beside it."""
     job = make_job(tmp_path, models_dir, SPEC, token=2, resume_from="checkpoints/checkpoint-12")
     shutil.copytree(whole[0] / "checkpoints", job / "checkpoints")
     return job
@@ -281,7 +281,7 @@ def test_past_a_broken_checkpoint_it_goes_on_from_the_one_before(resumed, whole)
     assert status == EXIT_DONE
     warnings = [event for event in of_type(emitted, "warning") if event.code == "checkpoint_broken"]
     assert len(warnings) == 1
-    assert "checkpoint-12/optimizer.safetensors is not what was written" in warnings[0].detail
+    assert "checkpoint-12/optimizer.safetensors does not match the manifest" in warnings[0].detail
     assert [event.step for event in of_type(emitted, "rewound")] == [6]
     actual, expected_weights = (
         load_file(one / "adapter_model.safetensors") for one in (resumed, whole[0])

@@ -20,7 +20,7 @@ from worker.scoring.trie import Trie
 
 CPU = torch.device("cpu")
 
-# A shared beginning, ends of several lengths, the third label's end holding the first one's start.
+# A shared prefix, ends of several lengths, the third label's end holding the first one's start.
 ANSWERS = [[50, 51, 60, 61, 2], [50, 51, 70, 2], [50, 51, 60, 62, 63, 64, 2]]
 
 SETS = {

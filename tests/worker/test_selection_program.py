@@ -374,11 +374,11 @@ def test_told_to_stop_while_the_model_writes_it_stops(monkeypatch, models_dir, t
     sample = evaluate.sample_answers
 
     def stopped(*arguments, tick, **more):
-        def tick(done):
+        def request_stop(done):
             stops[-1].requested = True
             tick(done)
 
-        return sample(*arguments, tick=tick, **more)
+        return sample(*arguments, tick=request_stop, **more)
 
     monkeypatch.setattr(evaluate, "sample_answers", stopped)
     stops = []

@@ -283,7 +283,7 @@ class Supervisor:
         else:
             how = describe_exit(status)
             if status == EXIT_STOPPED:
-                how = "wrote a checkpoint and stopped, which its worker had not asked for"
+                how = "wrote a checkpoint and stopped, which its worker had not requested"
             detail = f"the program {how}{self._last_lines()}"
             self._outcome.return_to_queue(FailureReason.CRASHED, detail, free=False)
 

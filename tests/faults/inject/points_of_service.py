@@ -91,7 +91,7 @@ def answer_lost(write: Any) -> Any:
 
 @wraps("service.store.runs", "lock")
 def before_lock(lock: Any) -> Any:
-    """Something is asked for on a run: it was found, and is not locked."""
+    """Something is requested of a run: it exists, and is not locked."""
 
     def held(*args: Any) -> None:
         reach("before_lock")
@@ -225,7 +225,7 @@ def mid_rows(finish: Any) -> Any:
 @wraps("service.usecases.retention", "delete_merge")
 @wraps("service.usecases.retention", "delete_run")
 def deleted(delete: Any) -> Any:
-    """All of it is gone, and who asked for that does not know it yet."""
+    """All of it is gone, and the client does not know it yet."""
 
     def held(*args: Any, **kwargs: Any) -> None:
         delete(*args, **kwargs)

@@ -38,7 +38,9 @@ def broker_flushed(case_run: CaseRun) -> None:
         case_run.environment.start_part(worker)
 
 
-@scenario("message", "cannot be sent: the broker is away when the run is submitted", submits=True)
+@scenario(
+    "message", "cannot be sent: the broker is unreachable when the run is submitted", submits=True
+)
 def broker_away(case_run: CaseRun) -> None:
     case_run.environment.outages.cut_broker()
     case_run.submit()
