@@ -78,6 +78,7 @@ def test_up_on_a_taken_port_says_so(tmp_path):
     assert "--port" in output
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("command", ["up", "api"])
 def test_listening_for_everyone_takes_a_key(command, make_settings, tmp_path):
     settings = make_settings(servers=False)

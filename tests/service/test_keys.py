@@ -21,8 +21,6 @@ from service.store.tables import ApiKey
 from service.usecases import api_keys as use_cases
 from tests.support.api_keys import bearer, change, let_expire, make_keys
 
-pytestmark = pytest.mark.both_databases
-
 
 @pytest.fixture
 def tokens(context) -> dict[Role, str]:

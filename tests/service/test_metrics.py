@@ -23,8 +23,6 @@ from service.store.runs import get_run
 from service.store.tables import Job
 from service.usecases import api_keys
 
-pytestmark = pytest.mark.both_databases
-
 
 def scrape(client) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample by its name and labels; none may come twice."""

@@ -204,9 +204,10 @@ def test_what_cannot_be_done_is_said(finished, models_dir, tmp_path):
         order(tmp_path / "rank", models_dir, finished, run_spec=of_rank_2, step=12)
     )
     assert reason == "crashed"
-    assert "another rank" in detail
+    assert "different layers or rank" in detail
 
 
+@pytest.mark.extended
 def test_two_processes_find_what_one_does(finished, models_dir, tmp_path):
     two = SPEC.model_copy(
         update={"resources": SPEC.resources.model_copy(update={"num_processes": 2})}

@@ -80,6 +80,7 @@ def test_with_dropout_and_the_best_weights_at_the_end(load, tmp_path):
     )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("best", [True, False])
 def test_with_early_stopping_before_the_last_epoch(load, tmp_path, best):
     losses = {3: 1.0, 6: 0.5, 9: 0.7, 12: 0.6, 15: 0.1, 18: 0.1}
@@ -101,6 +102,7 @@ def test_with_early_stopping_before_the_last_epoch(load, tmp_path, best):
     assert whole.chosen_step == (6 if best else 12)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("cap", [0.25, 0.2])
 def test_with_the_best_f1_within_the_caps(load, tmp_path, cap):
     """The best so far is within the cap, or none is; a later one is worse, and its loss less."""
@@ -134,6 +136,7 @@ def test_with_4_bit_weights_bfloat16_and_gradient_checkpointing(models_dir, tmp_
     )
 
 
+@pytest.mark.extended
 def test_with_adapters_on_experts(load, tmp_path):
     run_spec = spec(
         lora={

@@ -44,6 +44,11 @@ SPECS = {
     ),
     "gpt_oss-bias": spec(base_model="tiny-gpt_oss", lora={"bias": "all"}),
 }
+EACH_SPEC = [
+    pytest.param(name, marks=() if name.startswith("llama") else pytest.mark.extended)
+    for name in SPECS
+]
+"""Values of a test's parameter: one family in `make test`, the others in `make test-all`."""
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -115,7 +120,7 @@ def tolerant(monkeypatch):
     monkeypatch.setattr(comparison, "MAX_CHANGED_SHARE_ORIGINAL", 1.0)
 
 
-@pytest.mark.parametrize("name", list(SPECS))
+@pytest.mark.parametrize("name", EACH_SPEC)
 def test_the_merged_model_is_what_peft_makes_of_the_two(
     trained, models_dir, tmp_path, name, tolerant
 ):
@@ -149,6 +154,7 @@ def test_the_merged_model_is_what_peft_makes_of_the_two(
     ]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["llama-nf4", "gpt_oss-nf4"])
 def test_what_the_training_saw_gives_the_adapters_own_scores(
     trained, models_dir, tmp_path, name, tolerant
@@ -166,6 +172,7 @@ def test_what_the_training_saw_gives_the_adapters_own_scores(
     assert apart["original"].max_difference > 10 * apart["dequantized"].max_difference
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("experts", [False, True])
 def test_gpt_oss_as_published_is_dequantized_first(models_dir, tmp_path, experts):
     """Its experts are in MXFP4, and may have adapters too."""

@@ -215,6 +215,7 @@ def test_small_models_and_full_disks_are_left_alone(model, tmp_path, monkeypatch
     assert entries(cache_dir) == []
 
 
+@pytest.mark.extended
 def test_a_run_keeps_them_in_the_models_directory(model, tmp_path, quantized):
     weights = []
     for name in ("one", "two"):

@@ -114,6 +114,7 @@ def test_an_attempt_without_a_checkpoint_rewinds_to_the_start(models_dir, tmp_pa
 # -- out of memory ---------------------------------------------------------------------------------
 
 
+@pytest.mark.extended
 def test_too_many_rows_to_train_on_it_goes_on_with_fewer_in_the_same_place(
     models_dir, tmp_path, monkeypatch, whole
 ):
@@ -155,6 +156,7 @@ def test_at_one_row_it_says_that_fewer_cannot_be(models_dir, tmp_path, monkeypat
     assert "1 row per forward pass, which is the minimum" in emitted[-1].detail
 
 
+@pytest.mark.extended
 def test_too_many_rows_to_validate_on(models_dir, tmp_path, monkeypatch):
     run_spec = spec(
         training={"per_device_eval_batch_size": 4, "num_train_epochs": 1, "packing": "none"}
@@ -177,6 +179,7 @@ def test_too_many_rows_to_validate_on(models_dir, tmp_path, monkeypatch):
     assert series(emitted, "loss").keys() == {2, 4, 6}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("target", ["base", "adapter"])
 def test_too_many_rows_to_score(models_dir, tmp_path, monkeypatch, target):
     from worker.scoring import evaluate
@@ -249,6 +252,7 @@ def test_base_scores_that_are_there_are_not_made_again(models_dir, tmp_path, mon
     assert all(torch.equal(actual[name], tensor) for name, tensor in expected_weights.items())
 
 
+@pytest.mark.extended
 def test_base_scores_that_do_not_fit_are_made_again(models_dir, tmp_path, whole):
     job = make_job(tmp_path, models_dir, SPEC, rows()[:-1])
     (job / "evaluations").mkdir()

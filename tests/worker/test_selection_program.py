@@ -18,6 +18,8 @@ from worker.scoring import evaluate
 from worker.training import checkpoints
 from worker.training.loop import Trainer
 
+pytestmark = pytest.mark.extended
+
 OFTEN = {
     "num_train_epochs": 6,
     "learning_rate": 0.02,
@@ -213,7 +215,6 @@ def test_gone_on_from_the_middle_it_chooses_the_same(
     assert best.items() >= {e.step: e.best_step for e in of_type(capped[1], "checkpoint")}.items()
 
 
-@pytest.mark.extended
 def test_too_many_rows_to_score_while_training(models_dir, tmp_path, monkeypatch):
     score, calls = evaluate.score, []
 
@@ -345,7 +346,6 @@ def test_the_report_says_what_the_model_was_shown(models_dir, tmp_path):
         assert file.metadata[b"fairtune"] == b'{"truncated": %d}' % count
 
 
-@pytest.mark.extended
 def test_a_sample_of_rows_is_answered_freely(monkeypatch, models_dir, tmp_path):
     """On the split of the report; in batches that the evaluation's memory suffices for."""
     words = {"completion": "$label", "labels": {"hate": "bad", "normal": "good"}}
