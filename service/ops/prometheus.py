@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service import __version__
 from service.domain.errors import Unavailable
-from service.domain.job_kinds import job_kind
+from service.domain.job_kinds import KINDS
 from service.domain.states import JobStatus
 from service.store import monitoring
 from service.store.database import Database
@@ -114,7 +114,8 @@ def _job_metrics(figures: Figures) -> Iterator[Metric]:
         labels=["run_id", "job_id"],
     )
     for job in figures.running:
-        if job_kind(job.kind).trains and job.samples_per_second is not None:
+        job_kind = KINDS.get(job.kind)
+        if job_kind is not None and job_kind.trains and job.samples_per_second is not None:
             speed.add_metric([job.run_id], job.samples_per_second)
         if job.gpu_memory_bytes is not None:
             memory.add_metric([job.run_id, job.id], job.gpu_memory_bytes)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from service.domain.job_kinds import job_kind
+from service.domain.job_kinds import KINDS
 from service.store.tables import Event, Job, Run
 
 
@@ -43,8 +43,10 @@ def append(session: Session, run_id: str, job_id: str, events: Sequence[NewEvent
         .returning(col(Run.event_count))
     )
     job = session.get_one(Job, job_id)
-    kind = job_kind(job.kind)
-    result = {} if kind.result_field is None else {kind.result_field: kind.result_id(job_id)}
+    kind = KINDS.get(job.kind)  # None for a kind of a newer version
+    result = {}
+    if kind is not None and kind.result_field is not None:
+        result = {kind.result_field: kind.result_id(job_id)}
     last = session.execute(statement).scalar_one()
     first = last - len(events) + 1
     for number, event in enumerate(events, first):

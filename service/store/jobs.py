@@ -119,7 +119,8 @@ def switch_status(
         statement = statement.where(col(Job.token) == expected_token)
     if not session.execute(statement.returning(col(Job.id))).all():
         return False
-    withdrawn = job_kind(job.kind).withdrawn_path(job.id)
+    kind = KINDS.get(job.kind)  # None for a kind of a newer version: it can be cancelled
+    withdrawn = None if kind is None else kind.withdrawn_path(job.id)
     if withdrawn is not None and to in (JobStatus.FAILED, JobStatus.CANCELLED):
         # Its worker was lost after the files became visible: without success there are none.
         session.execute(
@@ -164,11 +165,9 @@ def claim_next(
 
 def _claimable(kinds: Iterable[str]) -> tuple[ColumnElement[bool], ...]:
     """Conditions of a queued job of one of these kinds, whose run is not being deleted."""
-    of_deleted_run = exists().where(
-        col(Run.id) == col(Job.run_id), col(Run.deleted_at).is_not(None)
-    )
+    has_run = exists().where(col(Run.id) == col(Job.run_id), col(Run.deleted_at).is_(None))
     is_queued = col(Job.status) == JobStatus.QUEUED
-    return is_queued, col(Job.kind).in_(list(kinds)), ~of_deleted_run
+    return is_queued, col(Job.kind).in_(list(kinds)), has_run
 
 
 def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Claim | None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
-from service.domain.job_kinds import MERGE, job_kind
+from service.domain.job_kinds import KINDS, MERGE, job_kind
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, JobStatus
 from service.store import events, jobs, merges, program_events, projects, promotions, runs
@@ -65,7 +65,7 @@ def finish_delete(session: Session, run_id: str) -> None:
     """
     deleted_jobs = _cancel_waiting_jobs(session, run_id, None)
     result_ids = [run_id, *(job.id for job in deleted_jobs)]
-    result_ids += [job_kind(job.kind).result_id(job.id) for job in deleted_jobs]
+    result_ids += [KINDS[job.kind].result_id(job.id) for job in deleted_jobs if job.kind in KINDS]
     for first in range(0, len(result_ids), _BATCH_SIZE):
         batch = result_ids[first : first + _BATCH_SIZE]
         session.execute(delete(Idempotency).where(col(Idempotency.made_id).in_(batch)))
@@ -84,8 +84,9 @@ def _cancel_waiting_jobs(session: Session, run_id: str, by: str | None) -> list[
     run_jobs = list(session.exec(statement.execution_options(populate_existing=True)))
     for job in run_jobs:
         if job.status == JobStatus.RUNNING:
-            kind = job_kind(job.kind)
-            what = "run" if kind.trains else f"{kind.name} job {job.id} of the run"
+            kind = KINDS.get(job.kind)
+            trains = kind is not None and kind.trains
+            what = "run" if trains else f"{job.kind} job {job.id} of the run"
             raise Conflict(f"the {what} is running: cancel it and wait until it has stopped")
     for job in run_jobs:
         if job.status not in RESTING:

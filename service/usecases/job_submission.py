@@ -42,15 +42,19 @@ def submit(
     """
     job: Job | None = None
 
+    def lock_run(session: Session) -> None:
+        run, _ = rows.get_run(session, run_id)
+        rows.lock(session, run)
+
     def create_job(session: Session) -> str:
         nonlocal job
-        run, train_job = rows.get_run(session, run_id)
-        rows.lock(session, run)
-        handle = create(session, run, train_job)
+        handle = create(session, *rows.get_run(session, run_id))
         job = handle.job
         return handle.id
 
-    result_id, _ = create_once(context.database, key, create_job)
+    result_id, is_created = create_once(context.database, key, create_job, lock_run)
+    if not is_created:
+        job = None  # that of a transaction which was rolled back
     if job is not None:
         announce(context, job)
     with context.database.read() as session:

@@ -232,13 +232,36 @@ def test_a_job_of_a_run_being_deleted_does_not_block_the_queue(
 def test_a_job_that_returned_after_a_failure_waits_for_the_next_look(
     context, client, dataset_id, run_id, monkeypatch
 ):
-    """What broke may need a moment, and the attempts are few."""
+    """What broke may need a moment, and the attempts are few; messages do not shorten the pause."""
     program = Program(context, monkeypatch, JobStatus.QUEUED)
-    execute, _ = make_worker(context, monkeypatch)
+    execute, loop = make_worker(context, monkeypatch)
+    pauses = []
+
+    def pause(seconds):
+        pauses.append((seconds, loop._lock.locked(), len(program.claims)))
+
+    monkeypatch.setattr(loop._shutdown.requested, "wait", pause)
     take_messages(context)
-    execute()
-    assert len(program.claims) == 1
+    for _ in range(3):
+        execute()
+    assert pauses == [(job_loop.LOOK_SECONDS, True, count) for count in (1, 2, 3)]
     assert take_messages(context) == []
+
+
+def test_a_job_of_an_unknown_kind_blocks_nothing_and_goes_with_its_run(
+    context, client, dataset_id, run_id, prediction, program, monkeypatch
+):
+    """Its row may be a newer version's."""
+    with context.database.write() as session:
+        session.execute(update(Job).where(col(Job.id) == prediction).values(kind="newer"))
+    behind = submit(context, client, dataset_id)
+    execute, _ = make_worker(context, monkeypatch)
+    execute()
+    assert program.job_ids == [behind]
+    assert client.get("/metrics").status_code == 200
+    assert client.delete(f"/v1/runs/{run_id}").status_code == 204
+    with context.database.read() as session:
+        assert session.get(Job, prediction) is None
 
 
 def test_other_workers_are_told_of_a_job_that_a_stopping_worker_returned(

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Collection
+from enum import Enum
 
 import structlog
 
@@ -18,8 +19,16 @@ from worker.supervision.supervisor import Supervisor
 log = structlog.get_logger()
 
 LOOK_SECONDS = 5.0
-"""Between two looks of an idle worker at the database. It is also the pause after a failed attempt:
-what broke may need a moment."""
+"""Between two looks of an idle worker at the database. It is also this worker's pause after a
+failed attempt, messages or not: what broke may need a moment."""
+
+
+class Outcome(Enum):
+    """What became of the search for one job."""
+
+    NOTHING = "no job could be claimed, or it returned to the queue at no cost"
+    ENDED = "the job has ended"
+    FAILED = "the attempt failed and the job returned to the queue"
 
 
 class JobLoop:
@@ -67,8 +76,13 @@ class JobLoop:
         others, and Celery's shutdown waits for the job.
         """
         with self._lock:
-            while not self._shutdown.requested.is_set() and self._work_on_next():
-                pass
+            while not self._shutdown.requested.is_set():
+                outcome = self._work_on_next()
+                if outcome is Outcome.FAILED:
+                    # With the lock held: a message that waits already shall not cut it short.
+                    self._shutdown.requested.wait(LOOK_SECONDS)
+                if outcome is not Outcome.ENDED:
+                    return
 
     def _look(self) -> None:
         while True:
@@ -79,15 +93,15 @@ class JobLoop:
             if self._shutdown.requested.wait(LOOK_SECONDS):
                 return
 
-    def _work_on_next(self) -> bool:
-        """Bring one job to its end. Returns True if the next one may be claimed at once."""
+    def _work_on_next(self) -> Outcome:
+        """Bring one job to its end. Only after ENDED may the next one be claimed at once."""
         try:
             claim = self._claim_next()
         except Unavailable as error:
             log.warning("no job claimed", error=error.detail)
-            return False
+            return Outcome.NOTHING
         if claim is None:
-            return False
+            return Outcome.NOTHING
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id,
             job_id=claim.job_id,
@@ -97,7 +111,13 @@ class JobLoop:
             is_free = Supervisor(
                 self._settings, self._database, self._store, claim, self._shutdown
             ).run()
-        return not self._has_returned(claim, is_free)
+        if not self._has_returned(claim):
+            return Outcome.ENDED
+        if not is_free:
+            return Outcome.FAILED
+        with contextlib.suppress(Unavailable):  # then the sweep tells them
+            self._notify(claim.kind.queue)
+        return Outcome.NOTHING  # the run or this worker is to stop: others may go on
 
     def _claim_next(self) -> Claim | None:
         with self._database.read() as session:
@@ -107,12 +127,10 @@ class JobLoop:
         with self._database.write() as session:
             return jobs.claim_next(session, self._owner, self._settings.lease_seconds, self._kinds)
 
-    def _has_returned(self, claim: Claim, is_free: bool) -> bool:
-        """Return True if the job is in the queue again; tell other workers if no attempt failed."""
-        with contextlib.suppress(Unavailable):  # then the sweep tells them
+    def _has_returned(self, claim: Claim) -> bool:
+        """Return True if the job is in the queue again, or if that cannot be known now."""
+        try:
             with self._database.read() as session:
-                if not jobs.is_queued(session, claim.job_id):
-                    return False
-            if is_free:
-                self._notify(claim.kind.queue)
-        return True
+                return jobs.is_queued(session, claim.job_id)
+        except Unavailable:
+            return True
