@@ -233,6 +233,7 @@ def wait_for(directory, true, seconds=60.0):
     raise AssertionError((directory / "training.log").read_text())
 
 
+@pytest.mark.extended
 def test_stopped_by_term_it_goes_on_to_the_same_weights(models_dir, undisturbed, tmp_path):
     first = make_job(tmp_path / "first", models_dir, spec(training=LONG))
     program = start(first)
