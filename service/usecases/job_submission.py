@@ -41,25 +41,31 @@ def submit(
     being deleted, and what `create` raises.
     """
     job: Job | None = None
+    resource: Resource | None = None
 
     def lock_run(session: Session) -> None:
         run, _ = rows.get_run(session, run_id)
         rows.lock(session, run)
 
     def create_job(session: Session) -> str:
-        nonlocal job
+        nonlocal job, resource
         handle = create(session, *rows.get_run(session, run_id))
         job = handle.job
+        # Read before the commit: the run may be deleted as soon as it is unlocked.
+        if job is not None:
+            session.flush()
+            session.refresh(job)  # with what the database computes
+        resource = find(session, run_id, handle.id)
         return handle.id
 
     result_id, is_created = create_once(context.database, key, create_job, lock_run)
-    if not is_created:
-        job = None  # that of a transaction which was rolled back
-    if job is not None:
-        announce(context, job)
+    if is_created and resource is not None:
+        if job is not None:
+            announce(context, job)
+        return resource, job is not None
     with context.database.read() as session:
         rows.get_run(session, run_id)
-        return find(session, run_id, result_id), job is not None
+        return find(session, run_id, result_id), False
 
 
 def announce(context: Context, job: Job) -> None:
