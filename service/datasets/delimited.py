@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, NumberedRow, read_lines
 from service.datasets.problems import Flaw, count, quoted
+from service.domain.decoding import utf8_remedy
 from service.domain.errors import escaped
 
 
@@ -33,7 +34,7 @@ class _Text:
                 yield raw.decode()
             except UnicodeDecodeError as error:
                 detail = f"is not valid UTF-8 at byte {error.start + 1} of line {number}"
-                self.invalid = self.invalid or Flaw("invalid_utf8", detail)
+                self.invalid = self.invalid or Flaw("invalid_utf8", detail + utf8_remedy(raw))
                 yield raw.decode(errors="replace")
 
     def next_record(self) -> None:

@@ -57,7 +57,12 @@ def create(
             return dataset_store.get_dataset(session, existing), False
     with tempfile.TemporaryDirectory(prefix="fairtune-upload-") as folder:
         built = build(
-            files, Path(folder), file_format=file_format, mapping=mapping, on_invalid=on_invalid
+            files,
+            Path(folder),
+            file_format=file_format,
+            mapping=mapping,
+            on_invalid=on_invalid,
+            max_file_bytes=context.settings.max_upload_bytes,
         )
         blob = f"datasets/{built.content_hash}.parquet"
         with context.database.read() as session:

@@ -3,6 +3,7 @@
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from pydantic import BeforeValidator
 
 from service.api import examples
 from service.api.dependencies import (
@@ -12,6 +13,7 @@ from service.api.dependencies import (
     KeyHeader,
     Limit,
     Who,
+    decoded_field,
     idempotency_key,
     known_form,
 )
@@ -56,6 +58,7 @@ def create_dataset(
     response: Response,
     name: Annotated[
         str,
+        BeforeValidator(decoded_field),
         Form(
             min_length=1,
             max_length=200,
@@ -76,6 +79,7 @@ def create_dataset(
     ] = AUTO,
     mapping: Annotated[
         str,
+        BeforeValidator(decoded_field),
         Form(
             description="JSON object that maps columns and labels. Columns: text, label, group, "
             "id, source, detail, rationale, split; the labels are hate and normal unless `labels` "
