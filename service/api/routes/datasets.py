@@ -17,7 +17,7 @@ from service.api.dependencies import (
     idempotency_key,
     known_form,
 )
-from service.api.openapi import READS, UPLOADS
+from service.api.openapi import READS, UPLOADS, busy
 from service.api.paths import DATASETS
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
@@ -40,6 +40,7 @@ Upload = UploadFile | None
     dependencies=[Depends(known_form)],
     responses={
         **UPLOADS,
+        **busy("two uploads are being read and six are waiting"),
         201: {"description": "The new dataset."},
         200: {
             "model": DatasetView,
@@ -100,7 +101,8 @@ def create_dataset(
 
     Send one file per split (only `train` is required), or one `file` with a split column. Formats:
     JSON lines with `text`, `label`, `group`; JSON lines with chat `messages`; CSV with a header
-    line; a JSON array of objects. With curl:
+    line; a JSON array of objects. Uploads take turns: 503 with Retry-After means that too many are
+    waiting. With curl:
 
         curl -F name='my posts' -F train=@train.jsonl http://127.0.0.1:8000/v1/datasets
     """
