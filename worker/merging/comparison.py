@@ -7,6 +7,7 @@ from service.domain.errors import ProgramFailure
 from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
+from worker.data.chat_refusals import chat_refusal
 from worker.data.rows import Row, sample
 from worker.data.tokenize import Prompts, Tokens
 from worker.modeling.load import set_training
@@ -70,8 +71,9 @@ def score_rows(
             return [[value] for value in log_likelihoods]
         items = []
         for row in rows:
-            answers = prompts.label_answers(row, task.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            with chat_refusal(row):
+                answers = prompts.label_answers(row, task.labels)
+                items.append(Item(prompts.fit_prompt(row, answers), answers))
         return score(
             model,
             items,
@@ -84,12 +86,12 @@ def score_rows(
 
 
 def _answer_items(prompts: Prompts, rows: Sequence[Row]) -> list[Item]:
-    examples = [prompts.example(row, []) for row in rows]
-    return [
-        Item(example.ids[: example.start], [example.ids[example.start :]])
-        for example in examples
-        if example
-    ]
+    items = []
+    for row in rows:
+        with chat_refusal(row):
+            if (example := prompts.example(row, [])) is not None:
+                items.append(Item(example.ids[: example.start], [example.ids[example.start :]]))
+    return items
 
 
 def compare_scores(task: MergeTask, adapter: RowScores, merged: RowScores) -> MergeComparison:

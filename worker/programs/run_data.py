@@ -9,6 +9,7 @@ from service.domain.errors import ProgramFailure
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
+from worker.data.chat_refusals import ChatRefusals
 from worker.data.rows import Row, read_rows
 
 if TYPE_CHECKING:  # importing torch takes seconds; `starting` is reported before
@@ -118,7 +119,12 @@ def _tokenize_split(
 ) -> list[Example]:
     rows = data.rows.get(split, [])
     prompts.truncated = 0
-    examples = [example for row in rows if (example := prompts.example(row, data.labels))]
+    examples, refusals = [], ChatRefusals()
+    for row in rows:
+        with refusals.collected(row):
+            if (example := prompts.example(row, data.labels)) is not None:
+                examples.append(example)
+    refusals.check()
     if prompts.truncated:
         reporter.warn(
             "rows_truncated",

@@ -25,6 +25,7 @@ from service.fairness import (
 from service.fairness.metrics import overall_metrics
 from service.fairness.schema import FormatSample, ReportWarning, Shown
 from service.fairness.stored import read_metadata
+from worker.data.chat_refusals import ChatRefusals
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
 from worker.modeling.load import set_training
@@ -209,10 +210,12 @@ class Scorer:
         return self.job.eval_batch_size or self.job.spec.training.per_device_eval_batch_size
 
     def _items(self, rows: Sequence[Row], prompts: Prompts) -> list[Item]:
-        items = []
+        items, refusals = [], ChatRefusals()
         for row in rows:
-            answers = prompts.label_answers(row, self.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            with refusals.collected(row):
+                answers = prompts.label_answers(row, self.labels)
+                items.append(Item(prompts.fit_prompt(row, answers), answers))
+        refusals.check()
         return items
 
     def _score(

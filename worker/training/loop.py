@@ -150,6 +150,11 @@ class Trainer:
                     f"{self.spec.base_model} is trained on padded rows, which is slower: "
                     f"training.packing shared_prefix is not supported, because {reason}.",
                 ),
+                on_single_rows=lambda reason: self.reporter.warn(
+                    "not_padded",
+                    f"{self.spec.base_model} is trained on one row at a time, which is slower: it "
+                    f"does not support padded rows, because {reason}.",
+                ),
             )
 
     @property
