@@ -6,7 +6,11 @@ from typing import BinaryIO
 
 from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, NumberedRow, read_lines
 from service.datasets.problems import Flaw, count, quoted
+from service.domain.decoding import utf8_remedy
 from service.domain.errors import escaped
+
+MAX_HEADER_COLUMNS = 10_000
+"""Maximum number of columns of a CSV file. Each costs time and memory in every row."""
 
 
 class _RecordTooLongError(Exception):
@@ -33,7 +37,7 @@ class _Text:
                 yield raw.decode()
             except UnicodeDecodeError as error:
                 detail = f"is not valid UTF-8 at byte {error.start + 1} of line {number}"
-                self.invalid = self.invalid or Flaw("invalid_utf8", detail)
+                self.invalid = self.invalid or Flaw("invalid_utf8", detail + utf8_remedy(raw))
                 yield raw.decode(errors="replace")
 
     def next_record(self) -> None:
@@ -90,10 +94,19 @@ def read_csv(file: BinaryIO, required: Sequence[str] = ()) -> Iterator[NumberedR
 
 
 def _header_flaw(header: list[str], required: Sequence[str]) -> Flaw | None:
-    names = [name for name in header if name]
-    if duplicates := [name for name in names if names.count(name) > 1]:
-        detail = f"the header has the column {quoted(duplicates[0])} twice"
+    if len(header) > MAX_HEADER_COLUMNS:
+        detail = (
+            f"the header has {len(header):,} columns, more than {MAX_HEADER_COLUMNS:,}: remove "
+            "those that are not needed"
+        )
         return Flaw("header", detail, fatal=True)
+    names: set[str] = set()
+    for name in header:
+        if name in names:
+            detail = f"the header has the column {quoted(name)} twice"
+            return Flaw("header", detail, fatal=True)
+        if name:
+            names.add(name)
     for column in required:
         if column not in header:
             columns = ", ".join(quoted(name) for name in header[:20])

@@ -10,6 +10,7 @@ from service.datasets.mapping import Mapping
 from service.datasets.problems import LISTED_DROPS, Flaw, Problems, quoted
 from service.datasets.rows import Kind, RowWriter, Split
 from service.datasets.sources import Source, open_source
+from service.domain.decoding import NotTextError
 from service.domain.errors import FieldError, InvalidRequest, escaped
 
 _COLUMNS = ("text", "label", "group", "id", "source", "detail", "rationale", "split")
@@ -21,8 +22,11 @@ MAX_COLUMNS = 10_000
 class Intake:
     """Reads the files of one dataset, one after another."""
 
-    def __init__(self, mapping: Mapping, file_format: str, problems: Problems) -> None:
+    def __init__(
+        self, mapping: Mapping, file_format: str, problems: Problems, max_file_bytes: int
+    ) -> None:
         self._mapping = mapping
+        self._max_file_bytes = max_file_bytes
         self._format = file_format
         self._problems = problems
         self._mapped_columns = set(mapping.columns_set().values())
@@ -43,7 +47,20 @@ class Intake:
         InvalidRequest if the file holds another kind of rows than the files before it, or if its
         format does not take an option of the mapping.
         """
-        source = open_source(file, self._format, self._mapping, split=split is None)
+        try:
+            self._read(field, split, file, writer)
+        except NotTextError as error:
+            self._problems.add(f"/{field}", [Flaw("not_text", error.detail, fatal=True)])
+
+    def _read(self, field: str, split: Split | None, file: BinaryIO, writer: RowWriter) -> None:
+        """Read a file as `read` does. Raises NotTextError too."""
+        source = open_source(
+            file,
+            self._format,
+            self._mapping,
+            split=split is None,
+            max_bytes=self._max_file_bytes,
+        )
         converter: Converter | None = None
         rows_read = 0
         for number, fields in source.rows:

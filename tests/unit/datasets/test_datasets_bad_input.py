@@ -333,7 +333,7 @@ WHOLE = {
         "/train/lines/4",
         "longer than",
     ),
-    "binary": ({"train": b"PK\x03\x04\xff\xfe"}, "/train/lines/1", "is not valid UTF-8"),
+    "binary": ({"train": b"PK\x03\x04\xff\xfe"}, "/train", "is a zip archive"),
     "split missing in CSV": ({"file": CSV}, "/file/lines/1/split", "no column 'split'"),
     "split without train": (
         {"file": 'text,split\n"a",test\n'},
