@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.datasets.rows import SPLITS, Split, batches
-from service.datasets.stats import digest
+from service.domain.row_keys import digest
 
 
 @dataclass(slots=True)

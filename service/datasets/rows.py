@@ -11,6 +11,8 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.domain.row_keys import KeyedRow
+
 Split = Literal["train", "validation", "test"]
 Kind = Literal["text", "messages"]
 Role = Literal["system", "user", "assistant"]
@@ -169,6 +171,14 @@ def texts(path: Path, ids: Collection[str]) -> dict[str, str]:
                 missing.remove(row)
                 texts_by_id[row] = _last_user_turn(_load(messages)) if text is None else text
     return texts_by_id
+
+
+def keyed_rows(path: Path) -> Iterator[KeyedRow]:
+    """Yield the rows of all splits as far as their texts identify them."""
+    for batch in batches(path, ["id", "split", "text", "messages"]):
+        for row_id, split, text, messages in zip(*batch.values(), strict=True):
+            turns = None if messages is None else json.loads(messages)
+            yield KeyedRow(row_id, split, text, turns)
 
 
 def _last_user_turn(messages: tuple[Message, ...]) -> str:
