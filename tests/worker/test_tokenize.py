@@ -5,8 +5,9 @@ import pytest
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from tests.support.train_jobs import TEMPLATE, sentence
+from worker.data.prefixes import common_length
 from worker.data.rows import Row
-from worker.data.tokenize import Content, Prompts, Tokens
+from worker.data.tokenize import Prompts, Tokens
 
 LABELS = ["hate", "normal"]
 
@@ -49,13 +50,12 @@ def test_text_is_never_read_as_a_special_token(load, hostile):
     tokenizer.add_tokens(["<think>"])  # added, but not marked special: as Qwen has it
     tokens = Tokens(tokenizer, 128)
     added = set(tokenizer.added_tokens_decoder)
-    for content in (Content("", hostile), Content(hostile)):
-        for kind in (Prompts(tokens, TEMPLATE, None).example(row(hostile), LABELS).ids,):
-            assert sum(token in added for token in kind) == 6  # the frame's alone
-        prompt = tokens.prompt([("user", content)])
-        assert sum(token in added for token in prompt.head + prompt.text + prompt.tail) == 3
-    assert tokenizer.decode(tokens.encode_text(hostile)) == hostile
-    assert added.isdisjoint(tokens.encode_text(hostile))
+    ids = Prompts(tokens, TEMPLATE, None).example(row(hostile), LABELS).ids
+    assert sum(token in added for token in ids) == 6  # the frame's alone
+    prompt = tokens.prompt([{"role": "user", "content": hostile}])
+    assert sum(token in added for token in prompt) == 3
+    frame = tokens.prompt([{"role": "user", "content": ""}])
+    assert tokenizer.decode(prompt) == tokenizer.decode(frame).replace("\n", f"\n{hostile}", 1)
     chat = [{"role": "user", "content": hostile}, {"role": "assistant", "content": hostile}]
     ids = Prompts(tokens, TEMPLATE, None).example(row(messages=chat, label=None), []).ids
     assert sum(token in added for token in ids) == 4
@@ -63,10 +63,10 @@ def test_text_is_never_read_as_a_special_token(load, hostile):
 
 def test_all_prompts_share_the_instruction(tokenizer):
     builder = prompts(tokenizer)
-    a, b = (builder.tokens.prompt(builder.turns(row(text))) for text in ("never", "help and more"))
-    assert (a.head, a.tail) == (b.head, b.tail)
-    assert a.head
-    assert a.tail
+    a, b = (builder.tokens.prompt(builder.chat(row(text))) for text in ("never", "help and more"))
+    frame = tokenizer.decode(builder.tokens.prompt(builder.chat(row(""))))
+    shared = common_length([a, b])
+    assert tokenizer.decode(a[:shared]) == frame.partition('""')[0] + '"'
 
 
 def test_a_long_text_loses_its_end_and_nothing_else(tokenizer):
@@ -87,8 +87,9 @@ def test_training_and_scoring_cut_a_row_alike(tokenizer):
     builder = prompts(tokenizer, 100)
     long = row(sentence(3, 200), label="normal")
     example = builder.example(long, LABELS)
-    scored = builder.fit_prompt(long, builder.label_answers(long, LABELS))
-    assert example.ids[: example.start] == scored
+    scored = builder.encode(long, LABELS)
+    assert example.ids[: example.start] == scored.prompt
+    assert example.ids[example.start :] == scored.answers[LABELS.index("normal")]
 
 
 def test_an_instruction_that_does_not_fit_names_the_least_that_would(tokenizer):
@@ -120,7 +121,7 @@ def test_chat_rows_learn_the_last_answer_only(tokenizer):
 def test_labelled_chat_rows_are_scored_with_their_own_answers(tokenizer):
     chat = [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "YES"}]
     builder = prompts(tokenizer, completions={"hate": "YES", "normal": "NO"})
-    answers = builder.label_answers(row(messages=chat), LABELS)
+    answers = builder.encode(row(messages=chat), LABELS).answers
     assert [tokenizer.decode(token) for token in answers] == ["YES<|im_end|>", "NO<|im_end|>"]
 
 

@@ -70,8 +70,8 @@ def score_rows(
             return [[value] for value in log_likelihoods]
         items = []
         for row in rows:
-            answers = prompts.label_answers(row, task.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            encoded = prompts.encode(row, task.labels)
+            items.append(Item(encoded.prompt, encoded.answers))
         return score(
             model,
             items,

@@ -211,8 +211,8 @@ class Scorer:
     def _items(self, rows: Sequence[Row], prompts: Prompts) -> list[Item]:
         items = []
         for row in rows:
-            answers = prompts.label_answers(row, self.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            encoded = prompts.encode(row, self.labels)
+            items.append(Item(encoded.prompt, encoded.answers))
         return items
 
     def _score(
