@@ -71,11 +71,14 @@ class ChatTemplate:
             self._takes_system[roles] = self._check(roles)
         return chat if self._takes_system[roles] else _merge_system(chat)
 
-    def prompt(self, chat: Chat) -> str:
-        """Return the prompt of an adapted chat. Raises TemplateRefusal."""
+    def prompt(self, chat: Chat, **arguments: bool) -> str:
+        """Return the prompt of an adapted chat, with more arguments for the template.
+
+        Raises TemplateRefusal.
+        """
         if self._template is None:
             return "\n\n".join(turn["content"] for turn in chat) + "\n"
-        return self._apply(chat, is_prompt=True)
+        return self._apply(chat, is_prompt=True, **arguments)
 
     def answer(self, chat: Chat, answer: str) -> str:
         """Return what follows the prompt of an adapted chat: the answer and its end of turn.
@@ -141,7 +144,7 @@ class ChatTemplate:
             for turns, is_prompt in renderings
         )
 
-    def _apply(self, chat: Chat, *, is_prompt: bool) -> str:
+    def _apply(self, chat: Chat, *, is_prompt: bool, **arguments: bool) -> str:
         from jinja2 import TemplateSyntaxError
 
         template = self._template or ""
@@ -149,7 +152,11 @@ class ChatTemplate:
             template = _FIXED_DATE_MACRO + template
         try:
             rendered: str = self._tokenizer.apply_chat_template(
-                chat, tokenize=False, chat_template=template, add_generation_prompt=is_prompt
+                chat,
+                tokenize=False,
+                chat_template=template,
+                add_generation_prompt=is_prompt,
+                **arguments,
             )
         except TemplateSyntaxError as error:
             raise _unusable(f"does not parse (line {error.lineno}: {error.message})") from error

@@ -8,7 +8,12 @@ from worker.data.chat_template import Chat
 
 
 class TurnsTooLong(Exception):
-    """An answer leaves no room for a prompt, however much of the chat is cut."""
+    """Frame and answer alone are too long, however much of the chat is cut."""
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(missing)
+        self.missing = missing
+        """Number of tokens by which they are too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Fitting:
             if not missing:
                 return cut, Truncation(has_history, instruction=True)
         if missing:
-            raise TurnsTooLong
+            raise TurnsTooLong(missing)
         return cut, Truncation(has_history)
 
     def text(

@@ -4,6 +4,7 @@ The ids of prompt and answer are those of the model's own chat template, rendere
 tokenized once. Text of a row or of a prompt template is never tokenized as a control token.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,15 +129,16 @@ class Prompts:
         self.template = template
         self.completions = completions
         """The assistant's turn for each label, for rows of messages."""
-        self.truncated = 0
-        """Rows whose chat was shortened in any way."""
-        self.without_history = 0
-        """Rows that lost their oldest turns."""
-        self.without_instruction = 0
-        """Rows that lost the end of their own system turn."""
-        self.too_long = 0
-        """Training rows left out because the answer alone is too long."""
+        self.counts: Counter[str] = Counter()
+        """Rows by what was cut: `truncated` in any way, `without_history` (their oldest turns),
+        `without_instruction` (the end of their own system turn), and `too_long`: training rows
+        left out because frame and answer alone are too long."""
         self._fitting = Fitting(tokens.prompt, tokens.encoder.token_ends)
+
+    @property
+    def truncated(self) -> int:
+        """Number of rows that were shortened in any way."""
+        return self.counts["truncated"]
 
     def chat(self, row: Row) -> Chat:
         """Return the row's chat without the assistant's last answer."""
@@ -154,7 +156,14 @@ class Prompts:
         Raises ProgramFailure: invalid_spec if instruction and answer alone exceed the limit,
         invalid_data for a label without a completion and a chat that the model's template refuses.
         """
-        return self._encode(row, [self._completion(row, label) for label in labels])
+        try:
+            return self._encode(row, self.answers(row, labels))
+        except TurnsTooLong as error:
+            raise self._too_short(row, error.missing) from error
+
+    def answers(self, row: Row, labels: Sequence[str]) -> list[str]:
+        """Return the assistant's turn for each label. Raises ProgramFailure(invalid_data)."""
+        return [self._completion(row, label) for label in labels]
 
     def example(self, row: Row, labels: Sequence[str]) -> Example | None:
         """Return the training sample of the row; None for a row without an answer.
@@ -169,9 +178,9 @@ class Prompts:
         else:
             return None
         try:
-            encoded = self._encode(row, [text, *(self._completion(row, name) for name in labels)])
+            encoded = self._encode(row, [text, *self.answers(row, labels)])
         except TurnsTooLong:
-            self.too_long += 1
+            self.counts["too_long"] += 1
             return None
         return Example(encoded.prompt + encoded.answers[0], len(encoded.prompt))
 
@@ -179,16 +188,16 @@ class Prompts:
         chat = self.chat(row)
         try:
             prompt, answer_ids = self._ids(chat, answers)
-            room = self.tokens.limit - max(map(len, answer_ids))
+            room = self.tokens.limit - max(map(len, answer_ids), default=0)
             if len(prompt) <= room:
                 return EncodedRow(prompt, answer_ids, chat)
             chat, cut = self._shorten(row, chat, room)
             prompt, answer_ids = self._ids(chat, answers)
         except TemplateRefusal as error:
             raise self._refused(row, chat, error) from error
-        self.truncated += 1
-        self.without_history += cut.history
-        self.without_instruction += cut.instruction
+        self.counts.update(
+            truncated=1, without_history=cut.history, without_instruction=cut.instruction
+        )
         return EncodedRow(prompt, answer_ids, chat)
 
     def _ids(self, chat: Chat, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
