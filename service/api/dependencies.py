@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
+from pydantic_core import PydanticCustomError
 
 from service.api.middleware import auth
 from service.api.responses.event_feed import Feed
 from service.context import Context
 from service.domain.access import Caller
+from service.domain.decoding import NotTextError, form_text
 from service.domain.errors import InvalidRequest, pointer_of
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT
@@ -86,6 +88,16 @@ async def known_form(request: Request) -> None:
         if name in previous:
             raise InvalidRequest.at(pointer_of([name]), "the field was sent twice")
         previous.add(name)
+
+
+def decoded_field(value: Any) -> Any:
+    """Return the text of a form field, which may be in another encoding than UTF-8."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return form_text(value)
+    except NotTextError as error:
+        raise PydanticCustomError("not_text", "{detail}", {"detail": error.detail}) from error
 
 
 async def no_body(request: Request) -> None:

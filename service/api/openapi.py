@@ -10,6 +10,7 @@ from service.api.schemas.jobs import JobView
 from service.api.schemas.problems import Problem
 from service.domain.errors import (
     BadRequest,
+    Busy,
     Conflict,
     FairtuneError,
     Forbidden,
@@ -55,6 +56,22 @@ FILE: Responses = {
     **documented(RangeNotSatisfiable),
 }
 LOG: Responses = {**READS, 200: {"description": "The log.", "content": {"text/plain": {}}}}
+
+
+def busy(reason: str) -> Responses:
+    """Return the `responses` of a route whose requests take turns; `reason` says when it is 503."""
+    return {
+        503: {
+            "description": f"Unavailable; or {Busy.type}: {reason}.",
+            "model": Problem,
+            "headers": {
+                "Retry-After": {
+                    "schema": {"type": "integer"},
+                    "description": f"Seconds to wait; only with {Busy.type}.",
+                }
+            },
+        }
+    }
 
 
 def creates_job(view: type[JobView], queued: str, existing: str) -> Responses:

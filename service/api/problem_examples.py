@@ -119,6 +119,14 @@ _INVALID = {
 }
 """Invalid fields and details of 422; elsewhere an unknown query parameter is the example."""
 
+_LIMITED = {
+    "POST /v1/datasets": "uploads",
+    "report": "reports and comparisons",
+    "/v1/compare": "reports and comparisons",
+    "GET ": "large reads",
+}
+"""Subjects of 503 with the type busy, by a part of the operation; the first match counts."""
+
 _UNACCEPTABLE = {"/v1/compare": ("json", "html"), "/v1/runs/{run_id}/metrics": ("json", "csv")}
 """Formats that 406 lists; elsewhere all of them."""
 
@@ -168,7 +176,7 @@ def errors_of(
         case 422:
             return [_invalid(call, operation)]
         case 503:
-            return _unavailable(operation["responses"]["503"]["description"])
+            return _unavailable(call, operation["responses"]["503"]["description"])
         case 507:
             return [
                 QuotaExceeded(
@@ -215,11 +223,10 @@ def _invalid(call: str, operation: dict[str, Any]) -> InvalidRequest:
     return unknown_parameter(UNKNOWN_PARAMETER, names)
 
 
-def _unavailable(description: str) -> list[FairtuneError]:
+def _unavailable(call: str, description: str) -> list[FairtuneError]:
     unavailable = Unavailable("the database cannot be reached or is busy")
     if Busy.type not in description:
         return [unavailable]
-    detail = (
-        f"the limit of concurrent reports and comparisons is reached; retry in {Busy.retry_after} s"
-    )
+    limited = _first_match(_LIMITED, call)
+    detail = f"the limit of concurrent {limited} is reached; retry in {Busy.retry_after} s"
     return [unavailable, Busy(detail)]

@@ -9,10 +9,12 @@ from typing import Annotated, Any, NoReturn
 import httpx
 import typer
 
+from service.domain.decoding import NotTextError, text_lines, text_of
 from service.domain.prediction import MAX_TEXTS
 from service.domain.states import RESTING, JobStatus
 
 _POLL_SECONDS = 0.5
+_MAX_DECOMPRESSED_BYTES = 1 << 30
 _UNCLAIMED_SECONDS = 10.0
 """Time in the queue after which a message is printed; a free worker starts immediately."""
 
@@ -81,18 +83,31 @@ def predict(
 def _read_texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if texts and file is not None:
         _refuse("use either texts or --file, not both")
-    if file is None:
-        lines = texts or []
-    else:
-        try:
-            content = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            _refuse(f"--file {file}: {error}")
-        lines = content.split("\n")
+    lines = _arguments(texts or []) if file is None else _lines(file)
     inputs = [line for line in lines if line.strip()]
     if not inputs:
         _refuse("there is no text: add texts as arguments, or use --file")
     return inputs
+
+
+def _arguments(texts: list[str]) -> list[str]:
+    """Return the texts of the command line, of which bytes that are not UTF-8 are escaped."""
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            _refuse(f"text {number} is not valid UTF-8; write it in UTF-8, or use --file")
+    return texts
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return text_lines(text_of(content, max_bytes=_MAX_DECOMPRESSED_BYTES))
+    except OSError as error:
+        _refuse(f"--file {file}: {error.strerror or error}")
+    except NotTextError as error:
+        _refuse(f"--file {file} {error.detail}")
 
 
 def _threshold(option: str | None) -> str | float | None:

@@ -12,6 +12,7 @@ from service.datasets.findings import (
     DatasetWarning,
     answer_warnings,
     column_warnings,
+    message_warnings,
     row_warnings,
 )
 from service.datasets.formats import AUTO
@@ -47,19 +48,21 @@ def build(
     file_format: str = AUTO,
     mapping: Mapping | None = None,
     on_invalid: OnInvalid = "refuse",
+    max_file_bytes: int = 1 << 30,
 ) -> BuiltDataset:
     """Check the files and write their rows to a file in `directory`.
 
     `files` has either `train` and optionally `validation` and `test`, each with the rows of that
     split, or only `file`, with a split column. The files are binary, seekable, and read from their
-    start. Raises InvalidRequest, and then leaves nothing in `directory`.
+    start; a gzip file may have `max_file_bytes` of content. Raises InvalidRequest, and then leaves
+    nothing in `directory`.
     """
     mapping = mapping or Mapping()
     uploads = _uploads(files)
     problems = Problems(on_invalid)
     partial = directory / f".{secrets.token_hex(8)}.partial"
     try:
-        intake = Intake(mapping, file_format, problems)
+        intake = Intake(mapping, file_format, problems, max_file_bytes)
         with RowWriter(partial) as writer:
             for field, split, file in uploads:
                 intake.read(field, split, file, writer)
@@ -76,6 +79,7 @@ def build(
         partial.unlink(missing_ok=True)
     warnings = [
         *intake.warnings,
+        *message_warnings(intake.message_findings),
         *answer_warnings(answers),
         *row_warnings(stats),
         *column_warnings(intake.columns_read, intake.columns_in_files),

@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Literal
 
@@ -31,11 +31,13 @@ _MASKED = "***"
 _CLOSED = r"""(?:"(?:\\++.|[^"\\\n])*+"|'(?:\\++.|[^'\\\n])*+')+"""
 _VALUE = rf"""(?:\\++(?P<q>["']).*?\\(?P=q)|{_CLOSED}|["'].*|\S*[^\s"'\])}},;]|\S+)"""
 _IS = r"""\\*["']?\s*[=:]\s*"""
+# A URL's user, before its password. Of a password only the end is searched for, once for all URLs
+# that share it: a pattern would search again from each, and a line without an @ would take hours.
+_USER = re.compile(r"""://[^\s/?#@:'"]*:""")
+_PORT = re.compile(r"\d{1,5}\b")
+_SPACE = re.compile(r"\s")
+_PASSWORD_END = re.compile(r"""[\n"'@]""")
 _SECRETS = (
-    # A URL's password, to the last @ before a space: one that is not percent-encoded may hold any
-    # other sign; and one with a space in it, unless it looks like a port.
-    (re.compile(r"""(://[^\s/?#@:'"]*:)\S+@"""), rf"\1{_MASKED}@"),
-    (re.compile(r"""(://[^\s/?#@:'"]*:)(?!\d{1,5}\b)[^\n"'@]+@(?:\S*@)?"""), rf"\1{_MASKED}@"),
     (re.compile(rf"((?:password|passwd|passphrase){_IS}){_VALUE}", re.IGNORECASE), rf"\1{_MASKED}"),
     # Redis' option, in a line of its configuration and in a list of arguments.
     (re.compile(rf"""(\brequirepass["']?[\s,=:]+){_VALUE}""", re.IGNORECASE), rf"\1{_MASKED}"),
@@ -55,10 +57,58 @@ _SECRETS = (
 
 
 def mask(text: str) -> str:
-    """Mask passwords in URLs, connection strings and settings, and tokens and API keys."""
+    """Mask passwords in URLs, connection strings and settings, and tokens and API keys.
+
+    The time is proportional to the length of the text.
+    """
+    if "://" in text and "@" in text:
+        text = _mask_urls(_mask_urls(text, _last_at), _next_at)
     for secret, instead in _SECRETS:
         text = secret.sub(instead, text)
     return text
+
+
+def _last_at(text: str, start: int) -> tuple[int | None, int]:
+    """Find the last @ before a space: a password that is not percent-encoded may hold an @."""
+    end = _end_of_word(text, start)
+    at = text.rfind("@", start + 1, end)
+    return (None if at < 0 else at), end
+
+
+def _next_at(text: str, start: int) -> tuple[int | None, int]:
+    """Find the @ after a password with a space in it, unless what is there looks like a port."""
+    if _PORT.match(text, start):
+        return None, start
+    found = _PASSWORD_END.search(text, start)
+    stop = len(text) if found is None else found.start()
+    if found is None or found[0] != "@" or stop == start:
+        return None, stop
+    return max(stop, text.rfind("@", stop, _end_of_word(text, stop))), stop
+
+
+def _end_of_word(text: str, start: int) -> int:
+    space = _SPACE.search(text, start)
+    return len(text) if space is None else space.start()
+
+
+def _mask_urls(text: str, find_end: Callable[[str, int], tuple[int | None, int]]) -> str:
+    """Mask the password after each user, up to the @ that `find_end` returns.
+
+    Its second result is the end of what was searched: no start before it has an @ there.
+    """
+    parts: list[str] = []
+    copied = position = searched = 0
+    while (user := _USER.search(text, position)) is not None:
+        position = user.end() - 1  # its colon may begin the next ://
+        if user.end() < searched:
+            continue
+        at, searched = find_end(text, user.end())
+        if at is None:
+            continue
+        parts += text[copied : user.end()], _MASKED
+        copied = position = at
+        searched = at
+    return "".join([*parts, text[copied:]])
 
 
 def configure(part: str, log_format: Format = "console", level: Level = "info") -> None:

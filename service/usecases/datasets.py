@@ -14,11 +14,16 @@ from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
 from service.domain.errors import InvalidRequest
 from service.domain.ids import new_id
+from service.ops.capacity_limiter import CapacityLimiter
 from service.store import datasets as dataset_store
 from service.store import idempotency
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Dataset
 from service.usecases.create_once import create_once
+
+# An upload takes a core for its whole duration. Those of scripts that send many at once must not
+# take all threads, on which every other request runs.
+LIMITER = CapacityLimiter("uploads", at_once=2, waiting=6, seconds=60)
 
 
 def fingerprint(fields: AnyMapping[str, str | None], files: AnyMapping[str, BinaryIO]) -> str:
@@ -47,7 +52,7 @@ def create(
     """Check the name and the files, and store the rows. Returns the dataset, and True if it is new.
 
     The file is stored before its database row: a crash in between leaves a blob that an upload of
-    the same rows reuses. Raises InvalidRequest; then nothing is left behind.
+    the same rows reuses. Raises InvalidRequest and Busy; then nothing is left behind.
     """
     if not name.strip() or not name.isprintable():
         raise InvalidRequest.at("/name", "the name is blank or contains unprintable characters")
@@ -55,9 +60,14 @@ def create(
         existing = idempotency.recall(session, key)
         if existing is not None:
             return dataset_store.get_dataset(session, existing), False
-    with tempfile.TemporaryDirectory(prefix="fairtune-upload-") as folder:
+    with LIMITER.acquire(), tempfile.TemporaryDirectory(prefix="fairtune-upload-") as folder:
         built = build(
-            files, Path(folder), file_format=file_format, mapping=mapping, on_invalid=on_invalid
+            files,
+            Path(folder),
+            file_format=file_format,
+            mapping=mapping,
+            on_invalid=on_invalid,
+            max_file_bytes=context.settings.max_upload_bytes,
         )
         blob = f"datasets/{built.content_hash}.parquet"
         with context.database.read() as session:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from service.ops.capacity_limiter import CapacityLimiter
+from service.usecases import datasets
+
 GOOD = b'{"text": "a", "label": "hate", "group": "g"}\n{"text": "b", "label": "normal"}\n'
 
 
@@ -27,6 +30,17 @@ def test_one_file_per_split(client, sample):
     first = json.loads(sample["test"].splitlines()[0])
     assert rows.json()[0]["text"] == first["text"]
     assert [row["split"] for row in rows.json()] == ["test", "test"]
+
+
+def test_uploads_take_turns(client, sample, monkeypatch):
+    monkeypatch.setattr(datasets, "LIMITER", CapacityLimiter("uploads", 0, 0, 0))
+    answer = post(client, sample)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:fairtune:busy")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "uploads" in answer.json()["detail"]
+    assert client.get("/v1/datasets").json()["data"] == []
+    monkeypatch.undo()
+    assert post(client, sample).status_code == 201
 
 
 def test_one_file_with_a_split_column(client):

@@ -130,16 +130,72 @@ def test_an_override_that_nothing_needed_says_so(client, scored):
 
 
 @pytest.mark.parametrize(
-    ("fairness", "passes"),
+    ("fairness", "kinds"),
     [
-        ({"caps": []}, True),  # nothing is required, nothing to show
-        ({"caps": [], "min_f1": 0.6}, True),
-        ({"caps": [], "min_f1": 0.9999}, False),
+        ({"caps": []}, ["no_cap_applies"]),
+        ({"caps": [], "min_f1": 0.6}, ["no_cap_applies"]),
+        ({"caps": [], "min_f1": 0.9999}, ["no_cap_applies", "min_f1"]),
+        ({"caps": CAPS}, []),
     ],
 )
-def test_only_what_was_asked_for_hinders(client, scored, fairness, passes):
-    answer = promote(client, scored({"min_f1": None} | fairness, lgbtq=10))
-    assert answer.status_code == (201 if passes else 409)
+def test_a_run_without_caps_shows_nothing_about_groups(client, scored, fairness, kinds):
+    answer = promote(client, scored({"min_f1": None} | fairness, lgbtq=4))
+    if not kinds:
+        assert answer.status_code == 201, answer.text
+        return
+    assert answer.status_code == 409
+    hindrances = answer.json()["hindrances"]
+    assert [hindrance["kind"] for hindrance in hindrances] == kinds
+    assert "no caps" in hindrances[0]["detail"]
+
+
+def leaking_dataset(client, leaked, rows=24):
+    """A dataset with `rows` test rows of each class, of which train has the first `leaked` too."""
+
+    def lines(name, count):
+        return b"".join(
+            json.dumps({"text": f"{name} {n} {label}", "label": label, "group": "lgbtq"}).encode()
+            + b"\n"
+            for n in range(count)
+            for label in ("hate", "normal")
+        )
+
+    files = {"test": lines("test", rows), "train": lines("train", 40) + lines("test", leaked)}
+    answer = client.post("/v1/datasets", data={"name": "leaking"}, files=files)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("leaked", "caps", "kind"),
+    [
+        (0, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], None),
+        (6, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], None),  # shown by the other 18
+        (20, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], "cap"),
+        (24, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], "not_test"),
+        (6, [], "no_cap_applies"),
+    ],
+)
+def test_rows_that_the_model_has_seen_certify_nothing(client, context, leaked, caps, kind):
+    body = {
+        "dataset_id": leaking_dataset(client, leaked),
+        "base_model": "tiny",
+        "fairness": {"caps": caps, "min_f1": 0.6},
+    }
+    run = ScoredRun(context, client.post("/v1/runs", json=body).json()["id"])
+    report = run.certify(right)
+    assert report["data"]["seen_in_training"] == 2 * leaked
+    assert ("seen_in_training" in {one["code"] for one in report["warnings"]}) == (leaked > 0)
+    run.succeed()
+    answer = promote(client, run)
+    if kind is None:
+        assert answer.status_code == 201, answer.text
+        return
+    assert answer.status_code == 409, answer.text
+    (hindrance,) = answer.json()["hindrances"]
+    assert hindrance["kind"] == kind
+    if caps:
+        assert f"trained or chosen on {2 * leaked} of the 48 rows" in hindrance["detail"]
 
 
 def _caps_not_applicable(report, applicable):
@@ -214,7 +270,8 @@ def test_an_exploratory_report_gates_nothing(client, context, scored):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_rows_that_had_a_part_in_the_model_certify_nothing(client, context, dataset_id, split):
-    body = {"dataset_id": dataset_id, "base_model": "tiny", "fairness": {"caps": [], "min_f1": 0.6}}
+    fairness = {"caps": [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], "min_f1": 0.6}
+    body = {"dataset_id": dataset_id, "base_model": "tiny", "fairness": fairness}
     run = ScoredRun(context, client.post("/v1/runs", json=body).json()["id"])
     report = run.certify(right, split=split)
     assert "not_certifying_split" in {one["code"] for one in report["warnings"]}

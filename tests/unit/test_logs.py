@@ -15,6 +15,7 @@ from service.observability import logs, request_context
 from service.queue import celery_app
 from service.settings import Settings
 from service.store.database import Database
+from tests.support.growth import assert_linear
 from tests.support.log_lines import caught
 
 log = structlog.get_logger("service.some")
@@ -101,6 +102,19 @@ SECRETS = [
     '{"password": "hun geheim"}',
     '"{\\"password\\": \\"hun geheim\\"}"',
 ]
+
+
+LINES = [
+    (before + unit * 8, after)
+    for before in ("", "password=", "://a:", "authorization:", "requirepass ", "X_KEY='", "ft_")
+    for unit in ("://", "://a:", "://a:b c", "://a:1 ", "://a:b'", "\\", "'", "@", " ", "password=")
+    for after in ("", "@", "'@", "\n@")
+]
+
+
+@pytest.mark.parametrize(("unit", "after"), LINES)
+def test_masking_takes_linear_time(unit, after):
+    assert_linear(logs.mask, lambda n: unit * n + after, 500)
 
 
 def raising(secret: str) -> None:

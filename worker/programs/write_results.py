@@ -108,7 +108,7 @@ def _build_report(
         tuned_scores.predictions[split],
         base_scores.predictions.get(split),
         tuned_scores.predictions.get("validation"),
-        data.rows["train"],
+        data.rows,
         shown=_shown(job.template, rows, tuned_scores.truncated[split]),
         base_shown=base_shown,
         without_label=len(rows) - len(tuned_scores.predictions[split]),

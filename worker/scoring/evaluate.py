@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from service.domain.events import EvaluationEvent
 from service.domain.job import EVALUATIONS_DIR, Job
+from service.domain.row_keys import KeyedRow, seen_rows
 from service.domain.task import Target
 from service.fairness import (
     BiasReport,
@@ -271,17 +272,24 @@ class Scorer:
         tuned: Predictions,
         base: Predictions | None,
         validation: Predictions | None,
-        train: Sequence[Row],
+        dataset: Mapping[str, Sequence[Row]],
         *,
         shown: Shown,
         base_shown: Shown | None,
         without_label: int,
         format_sample: FormatSample | None,
     ) -> BiasReport:
-        """Build the run's own report, by the threshold rule and the caps of its specification."""
+        """Build the run's own report, by the threshold rule and the caps of its specification.
+
+        `dataset` holds the rows of every split.
+        """
         job, spec = self.job, self.job.spec
         fairness = spec.fairness
-        labelled_rows = [(row.label, row.group) for row in train if row.label is not None]
+        labelled_rows = [
+            (row.label, row.group) for row in dataset["train"] if row.label is not None
+        ]
+        all_rows = [row for rows in dataset.values() for row in rows]
+        keyed = [KeyedRow(row.id, row.split, row.text, row.messages) for row in all_rows]
         assert tuned.split is not None
         return build_report(
             ScoredData(
@@ -293,6 +301,8 @@ class Scorer:
                 )
                 if labelled_rows
                 else None,
+                dataset_groups={row.group for row in all_rows if row.group is not None},
+                seen=seen_rows(keyed, tuned.split, keyed, same_kind=True),
             ),
             Criteria(
                 positive_label=fairness.positive_label,

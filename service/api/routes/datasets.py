@@ -3,6 +3,7 @@
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
+from pydantic import BeforeValidator
 
 from service.api import examples
 from service.api.dependencies import (
@@ -12,10 +13,11 @@ from service.api.dependencies import (
     KeyHeader,
     Limit,
     Who,
+    decoded_field,
     idempotency_key,
     known_form,
 )
-from service.api.openapi import READS, UPLOADS
+from service.api.openapi import READS, UPLOADS, busy
 from service.api.paths import DATASETS
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
@@ -38,6 +40,7 @@ Upload = UploadFile | None
     dependencies=[Depends(known_form)],
     responses={
         **UPLOADS,
+        **busy("two uploads are being read and six are waiting"),
         201: {"description": "The new dataset."},
         200: {
             "model": DatasetView,
@@ -56,6 +59,7 @@ def create_dataset(
     response: Response,
     name: Annotated[
         str,
+        BeforeValidator(decoded_field),
         Form(
             min_length=1,
             max_length=200,
@@ -76,6 +80,7 @@ def create_dataset(
     ] = AUTO,
     mapping: Annotated[
         str,
+        BeforeValidator(decoded_field),
         Form(
             description="JSON object that maps columns and labels. Columns: text, label, group, "
             "id, source, detail, rationale, split; the labels are hate and normal unless `labels` "
@@ -96,7 +101,8 @@ def create_dataset(
 
     Send one file per split (only `train` is required), or one `file` with a split column. Formats:
     JSON lines with `text`, `label`, `group`; JSON lines with chat `messages`; CSV with a header
-    line; a JSON array of objects. With curl:
+    line; a JSON array of objects. Uploads take turns: 503 with Retry-After means that too many are
+    waiting. With curl:
 
         curl -F name='my posts' -F train=@train.jsonl http://127.0.0.1:8000/v1/datasets
     """

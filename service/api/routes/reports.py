@@ -7,9 +7,8 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from service.api import examples
 from service.api.dependencies import Ctx, RunId
 from service.api.json_body import JsonRoute
-from service.api.openapi import TEXT, WRITES, Responses, documented
+from service.api.openapi import TEXT, WRITES, Responses, busy, documented
 from service.api.responses import negotiation
-from service.api.schemas.problems import Problem
 from service.context import Context
 from service.datasets.rows import Split
 from service.domain.errors import InvalidRequest, NotAcceptable
@@ -27,19 +26,7 @@ _TABLES = {
     "bias": ("bias_metrics.csv", tables.bias_csv),
     "performance": ("performance_metrics.csv", tables.performance_csv),
 }
-_BUSY: Responses = {
-    503: {
-        "description": "Unavailable; or urn:fairtune:busy: two reports are being computed and six "
-        "requests are waiting.",
-        "model": Problem,
-        "headers": {
-            "Retry-After": {
-                "schema": {"type": "integer"},
-                "description": "Seconds to wait; only with urn:fairtune:busy.",
-            }
-        },
-    }
-}
+_BUSY = busy("two reports are being computed and six requests are waiting")
 _FORMATS: Responses = {
     200: {
         "description": "The report: JSON, one self-contained HTML page, or one of two CSV tables.",
