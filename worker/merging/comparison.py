@@ -7,8 +7,8 @@ from service.domain.errors import ProgramFailure
 from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
-from worker.data.chat_refusals import chat_refusal
 from worker.data.rows import Row, sample
+from worker.data.template_check import prompt_notes
 from worker.data.tokenize import Prompts, Tokens
 from worker.modeling.load import set_training
 from worker.runtime.events import Reporter
@@ -71,9 +71,8 @@ def score_rows(
             return [[value] for value in log_likelihoods]
         items = []
         for row in rows:
-            with chat_refusal(row):
-                answers = prompts.label_answers(row, task.labels)
-                items.append(Item(prompts.fit_prompt(row, answers), answers))
+            encoded = prompts.encode(row, task.labels)
+            items.append(Item(encoded.prompt, encoded.answers))
         return score(
             model,
             items,
@@ -85,13 +84,19 @@ def score_rows(
         )
 
 
+def served_prompt_notes(job: Job, rows: Sequence[Row], tokenizer: Any) -> list[str]:
+    """Return sentences on how to send the prompt that the model is trained with."""
+    tokens = Tokens(tokenizer, job.spec.training.max_seq_length)
+    return prompt_notes(Prompts(tokens, job.template, job.completions), rows[0]) if rows else []
+
+
 def _answer_items(prompts: Prompts, rows: Sequence[Row]) -> list[Item]:
-    items = []
-    for row in rows:
-        with chat_refusal(row):
-            if (example := prompts.example(row, [])) is not None:
-                items.append(Item(example.ids[: example.start], [example.ids[example.start :]]))
-    return items
+    examples = [prompts.example(row, []) for row in rows]
+    return [
+        Item(example.ids[: example.start], [example.ids[example.start :]])
+        for example in examples
+        if example
+    ]
 
 
 def compare_scores(task: MergeTask, adapter: RowScores, merged: RowScores) -> MergeComparison:

@@ -28,7 +28,6 @@ def main(program: Program) -> None:
 
     model_directory = locate_model(job, program.directory)
     imports.load(model_directory, in_4bit=spec.quantization.load_in_4bit and job.merged is None)
-    from worker.data.chat_refusals import chat_refusal
     from worker.data.rows import Row
     from worker.data.tokenize import Prompts, Tokens
     from worker.modeling.load import set_training
@@ -43,9 +42,8 @@ def main(program: Program) -> None:
     for number, text in enumerate(task.texts):
         row = Row(str(number), text, None, None, None, None, None, "test")
         truncated_before = prompts.truncated
-        with chat_refusal(row):
-            answers = prompts.label_answers(row, task.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+        encoded = prompts.encode(row, task.labels)
+        items.append(Item(encoded.prompt, encoded.answers))
         truncated.append(prompts.truncated > truncated_before)
 
     reporter.phase(Phase.EVALUATING)
