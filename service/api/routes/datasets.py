@@ -7,7 +7,7 @@ from pydantic import BeforeValidator
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterDataset,
     Ctx,
     DatasetId,
     KeyHeader,
@@ -127,7 +127,7 @@ def create_dataset(
 
 
 @router.get("", responses=READS, summary="List datasets")
-def list_datasets(context: Ctx, limit: Limit = 20, after: After = None) -> Page[DatasetView]:
+def list_datasets(context: Ctx, limit: Limit = 20, after: AfterDataset = None) -> Page[DatasetView]:
     """List datasets, newest first."""
     with context.database.read() as session:
         rows, more = dataset_rows.list_datasets(session, limit=limit, after=after)

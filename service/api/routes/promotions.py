@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterPromotion,
     Ctx,
     KeyHeader,
     Limit,
@@ -70,7 +70,7 @@ def promote_run(
 def list_promotions(
     context: Ctx,
     limit: Limit = 20,
-    after: After = None,
+    after: AfterPromotion = None,
     name: Annotated[
         str | None, Query(description="Return only promotions under exactly this name.")
     ] = None,
