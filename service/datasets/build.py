@@ -12,6 +12,7 @@ from service.datasets.findings import (
     DatasetWarning,
     answer_warnings,
     column_warnings,
+    message_warnings,
     row_warnings,
 )
 from service.datasets.formats import AUTO
@@ -78,6 +79,7 @@ def build(
         partial.unlink(missing_ok=True)
     warnings = [
         *intake.warnings,
+        *message_warnings(intake.message_findings),
         *answer_warnings(answers),
         *row_warnings(stats),
         *column_warnings(intake.columns_read, intake.columns_in_files),

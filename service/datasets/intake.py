@@ -39,6 +39,8 @@ class Intake:
         self.columns_read: set[str] = set()
         self.columns_in_files: set[str] = set()
         self.warnings: list[DatasetWarning] = []
+        self.message_findings: Counter[str] = Counter()
+        """Code of a warning -> chats; see `turns.describe_messages`."""
 
     def read(self, field: str, split: Split | None, file: BinaryIO, writer: RowWriter) -> None:
         """Write the valid rows of a file and record the flaws of the others.
@@ -84,6 +86,8 @@ class Intake:
             elif len(self._unlabelled[row.split]) < LISTED_DROPS:
                 self._note_unlabelled(row.split, pointer, converter.mapping.label)
             writer.add(row)
+        if converter is not None:
+            self.message_findings += converter.message_findings
         if converter is not None and converter.ignored_splits:
             ignored = converter.ignored_splits
             detail = describe_ignored_splits(field, converter.mapping.split, ignored, rows_read)

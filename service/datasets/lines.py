@@ -57,8 +57,24 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> Fields:
     return fields
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicate_keys)
+def _number(text: str) -> int | float:
+    """Return a number with a point or an exponent: JSON has one kind, and 1.0 is a whole number."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _row_constant(name: str) -> float | None:
+    """Return null for NaN, which data frames write for a missing value although JSON has none."""
+    return None if name == "NaN" else float(name)
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicate_keys, parse_float=_number)
 """Raises DuplicateKeyError for an object that repeats a key."""
+
+ROW_DECODER = json.JSONDecoder(
+    object_pairs_hook=_reject_duplicate_keys, parse_float=_number, parse_constant=_row_constant
+)
+"""The same for rows of a dataset, where NaN is null."""
 
 
 def decoding_flaw(error: ValueError | RecursionError) -> Flaw:
@@ -91,7 +107,7 @@ def json_type(value: object) -> str:
 def _parse(raw: bytes) -> Fields | Flaw:
     try:
         # Files with byte order marks may have been joined.
-        return as_object(DECODER.decode(raw.decode().strip("\ufeff \t\r\n")))
+        return as_object(ROW_DECODER.decode(raw.decode().strip("\ufeff \t\r\n")))
     except UnicodeDecodeError as error:
         detail = f"is not valid UTF-8 at byte {error.start + 1} of the line"
         return Flaw("invalid_utf8", detail + utf8_remedy(raw))

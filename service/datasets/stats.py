@@ -72,12 +72,17 @@ class DatasetStats(BaseModel):
     conflicting_rows: int = Field(
         description="Number of rows whose text occurs with another label anywhere in the dataset."
     )
+    zero_weight_rows: int = Field(
+        0,
+        description="Number of chats with a message of weight 0, which must not be learned: runs "
+        "on them need training.train_on completion.",
+    )
 
 
 def measure(path: Path) -> DatasetStats:
     """Count the rows of a row file, which has at least one. Texts are read batch by batch."""
     keys, lengths = array("q"), array("q")
-    chats = 0
+    chats = zero_weights = 0
     for batch in batches(path, ["text", "messages"]):
         for text, chat in zip(batch["text"], batch["messages"], strict=True):
             if chat is None:
@@ -88,6 +93,7 @@ def measure(path: Path) -> DatasetStats:
                 keys.append(prompt_key(turns))
                 lengths.append(sum(len(turn["content"]) for turn in turns))
                 chats += 1
+                zero_weights += any(turn.get("weight") == 0 for turn in turns)
     table = pq.read_table(path, columns=["split", "label", "group"])
     table = table.append_column("key", pa.array(keys, pa.int64()))
     cells = table.group_by(["split", "label", "group"], use_threads=False).aggregate(
@@ -109,6 +115,7 @@ def measure(path: Path) -> DatasetStats:
         group_labels=total.group_labels,
         splits=splits,
         text_length=_length(lengths),
+        zero_weight_rows=zero_weights,
         **_repetition(table),
     )
 

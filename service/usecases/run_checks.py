@@ -61,6 +61,16 @@ def _check_validation(
     )
 
 
+def check_learned(spec: RunSpec, stats: DatasetStats) -> None:
+    """Raise InvalidRequest if the run would learn messages that the dataset excludes."""
+    if spec.training.train_on == "all" and stats.zero_weight_rows:
+        raise InvalidRequest.at(
+            "/training/train_on",
+            f"{stats.zero_weight_rows:,} of the dataset's chats have messages of weight 0, which "
+            "must not be learned, and all would train on them: use completion",
+        )
+
+
 def check_labels(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -> None:
     """Check that the data has the labels, groups and splits that the request itself names.
 

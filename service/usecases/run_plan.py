@@ -16,7 +16,7 @@ from service.presets import FALLBACK, presets
 from service.store import datasets as dataset_store
 from service.store import runs as rows
 from service.usecases.retention import check_quota
-from service.usecases.run_checks import cap_warnings, check_choosing, check_labels
+from service.usecases.run_checks import cap_warnings, check_choosing, check_labels, check_learned
 from service.usecases.template_checks import check_template_name, check_template_words
 
 
@@ -77,6 +77,7 @@ def resolve(
     _check_templates(spec, body, stats)
     check_labels(spec, body, stats)
     check_choosing(spec, stats)
+    check_learned(spec, stats)
     return spec, stats
 
 
