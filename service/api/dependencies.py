@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator
@@ -24,8 +24,8 @@ from service.store.tables import DEFAULT_PROJECT
 Limit = Annotated[int, Query(ge=1, le=200, description="Maximum number of items.")]
 
 
-def _after(prefix: str) -> Any:
-    """Return the type of the cursor of a list whose items have ids with this prefix.
+def _cursor(prefix: str) -> AfterValidator:
+    """Return the check of a cursor of a list whose items have ids with this prefix.
 
     The item itself may be gone meanwhile: any id of the kind is a place in the list.
     """
@@ -40,24 +40,19 @@ def _after(prefix: str) -> Any:
             )
         return value
 
-    return Annotated[
-        str | None,
-        AfterValidator(check),
-        Query(
-            description="Value of `next` from the previous page; omit for the first. Anything else "
-            "is refused with 422."
-        ),
-    ]
+    return AfterValidator(check)
 
 
-if TYPE_CHECKING:
-    AfterRun = AfterDataset = AfterPromotion = AfterKey = str | None
-    AfterEvaluation = AfterPrediction = str | None
-else:
-    AfterRun, AfterDataset = _after("run"), _after("ds")
-    AfterPromotion, AfterKey = _after("promo"), _after("key")
-    AfterEvaluation = _after(EVALUATE.result_prefix)
-    AfterPrediction = _after(PREDICT.result_prefix)
+_AFTER = Query(
+    description="Value of `next` from the previous page; omit for the first. Anything else is "
+    "refused with 422."
+)
+AfterRun = Annotated[str | None, _cursor("run"), _AFTER]
+AfterDataset = Annotated[str | None, _cursor("ds"), _AFTER]
+AfterPromotion = Annotated[str | None, _cursor("promo"), _AFTER]
+AfterKey = Annotated[str | None, _cursor("key"), _AFTER]
+AfterEvaluation = Annotated[str | None, _cursor(EVALUATE.result_prefix), _AFTER]
+AfterPrediction = Annotated[str | None, _cursor(PREDICT.result_prefix), _AFTER]
 KeyHeader = Annotated[
     str | None,
     Header(
