@@ -123,8 +123,8 @@ def _check_splits(
         remaining[split] -= intake.unlabelled_rows(split)
     problems.check()
     for field in files:
-        split = next((name for name in SPLITS if name == field), None)
-        if remaining.total() if split is None else remaining[split]:
+        split = next((name for name in SPLITS if name == field), SPLITS[0])
+        if remaining.total() if field == "file" else remaining[split]:
             continue
         if problems.rows:
             raise problems.refuse(f"/{field}", f"no valid row of {field} remains")
