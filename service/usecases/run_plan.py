@@ -69,6 +69,12 @@ def resolve(
     except NotFound as error:
         raise InvalidRequest.at("/dataset_id", error.detail) from error
     stats = DatasetStats.model_validate(dataset.stats)
+    if "train" not in stats.splits:
+        raise InvalidRequest.at(
+            "/dataset_id",
+            f"the dataset {dataset.id} has no training rows, only {', '.join(stats.splits)}: train "
+            "on another one and evaluate the run on this (POST /v1/runs/{id}/evaluations)",
+        )
     _check_templates(spec, body, stats)
     check_labels(spec, body, stats)
     check_choosing(spec, stats)

@@ -28,6 +28,7 @@ from service.fairness.schema import FormatSample, ReportWarning, Shown
 from service.fairness.stored import read_metadata
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
+from worker.data.truncation import truncation_warnings
 from worker.modeling.load import set_training
 from worker.runtime.disk_full import DiskSpace
 from worker.runtime.distributed import World
@@ -92,14 +93,12 @@ class Scorer:
         """
         spec, split = self.job.spec, rows[0].split
         positive = spec.fairness.positive_label
-        truncated_before = prompts.truncated
+        before = prompts.counts.copy()
         items = self._items(rows, prompts)
-        if cut := prompts.truncated - truncated_before:
-            self.reporter.warn(
-                "rows_truncated",
-                f"{cut} of {len(rows)} rows of the {split} split are longer than max_seq_length "
-                f"{spec.training.max_seq_length} tokens; the ends of their texts were truncated.",
-            )
+        counts = prompts.counts - before
+        cut = counts["truncated"]
+        for warning in truncation_warnings(counts, len(rows), split, spec.training.max_seq_length):
+            self.reporter.warn(*warning)
         started = last_progress = time.monotonic()
 
         def tick(done: int) -> None:
@@ -212,8 +211,8 @@ class Scorer:
     def _items(self, rows: Sequence[Row], prompts: Prompts) -> list[Item]:
         items = []
         for row in rows:
-            answers = prompts.label_answers(row, self.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            encoded = prompts.encode(row, self.labels)
+            items.append(Item(encoded.prompt, encoded.answers))
         return items
 
     def _score(
