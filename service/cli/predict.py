@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
+from httpx import codes
 
 from service.domain.decoding import NotTextError, text_lines, text_of
 from service.domain.prediction import MAX_TEXTS
@@ -21,6 +22,11 @@ _UNCLAIMED_SECONDS = 10.0
 _NO_WORKER = (
     "No worker of the queue predictions may be running, or all are busy (FAIRTUNE_QUEUES sets the "
     "queues of a worker)."
+)
+
+_NO_KEY = (
+    "Send an API key with --key or FAIRTUNE_KEY; `fairtune keys create` makes one on the server's "
+    "machine."
 )
 
 
@@ -62,7 +68,10 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Classify texts with a run's model; prints one JSON object per text, in order."""
+    """Classify texts with a run's model; prints one JSON object per text or line, in order.
+
+    A blank line has no prediction: its label is null, so that output and input stay aligned.
+    """
     inputs = _read_texts(texts, file)
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
     options["threshold"] = _threshold(threshold)
@@ -73,7 +82,11 @@ def predict(
         try:
             for start in range(0, len(inputs), MAX_TEXTS):
                 batch = inputs[start : start + MAX_TEXTS]
-                _print(batch, _predict_batch(client, run, body | {"texts": batch}, wait))
+                texts_of_batch = [text for text in batch if text.strip()]
+                job = None
+                if texts_of_batch:
+                    job = _predict_batch(client, run, body | {"texts": texts_of_batch}, wait)
+                _print(batch, job)
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}); set the server's address with --url")
         except httpx.InvalidURL as error:
@@ -84,10 +97,17 @@ def _read_texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if texts and file is not None:
         _refuse("use either texts or --file, not both")
     lines = _arguments(texts or []) if file is None else _lines(file)
-    inputs = [line for line in lines if line.strip()]
-    if not inputs:
+    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    if len(blank) == len(lines):
         _refuse("there is no text: add texts as arguments, or use --file")
-    return inputs
+    if blank:
+        place = "argument" if file is None else "line"
+        typer.echo(
+            f"{len(blank)} of {len(lines)} {place}s {'is' if len(blank) == 1 else 'are'} blank, "
+            f"the first is {place} {blank[0]}: the label there is null",
+            err=True,
+        )
+    return lines
 
 
 def _arguments(texts: list[str]) -> list[str]:
@@ -178,18 +198,22 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
             detail = response.json()["detail"]
         except (ValueError, KeyError, TypeError):
             detail = response.text[:300]
-        _refuse(f"{response.status_code}: {detail}")
+        hint = f". {_NO_KEY}" if response.status_code == codes.UNAUTHORIZED else ""
+        _refuse(f"{response.status_code}: {detail}{hint}")
     body: dict[str, Any] = response.json()
     return body
 
 
-def _print(texts: list[str], job: dict[str, Any]) -> None:
-    for text, prediction in zip(texts, job["predictions"], strict=True):
+def _print(texts: list[str], job: dict[str, Any] | None) -> None:
+    """Print a line for each text; `job` has the predictions of those that are not blank."""
+    predictions = iter([] if job is None else job["predictions"])
+    for text in texts:
+        prediction = next(predictions) if text.strip() else {"label": None, "score": None}
         line = {
             "text": text,
             "label": prediction["label"],
             "score": prediction["score"],
-            "threshold": job["threshold"],
+            "threshold": None if job is None else job["threshold"],
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
 
