@@ -14,7 +14,7 @@ from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.training_spec import LoraSection, QuantizationSection
 from worker.modeling.causality import check_causality
-from worker.modeling.lora_targets import check_targets
+from worker.modeling.lora_targets import check_targets, is_stored_transposed
 from worker.modeling.model_failures import CONFIG, reading, unavailable
 from worker.modeling.precision import without_bfloat16
 from worker.modeling.pretrained import read_config, read_model, read_tokenizer
@@ -220,6 +220,11 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
     from peft import LoraConfig, TaskType, get_peft_model
 
     check_targets(model, lora, base_model)
+    # Layers quantized from a Conv1D are transposed already.
+    has_conv1d = any(
+        is_stored_transposed(module) and not isinstance(module, nn.Linear)
+        for module in model.modules()
+    )
     torch.manual_seed(seed)
     try:
         adapted = get_peft_model(
@@ -234,9 +239,10 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
                 bias=lora.bias,
                 use_rslora=lora.use_rslora,
                 use_dora=lora.use_dora,
+                fan_in_fan_out=has_conv1d,
             ),
         )
-    except ValueError as error:
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise ProgramFailure(FailureReason.INVALID_SPEC, f"lora: {error}") from error
     # The name and not this machine's directory: the adapter is loaded on other machines as well.
     adapted.peft_config["default"].base_model_name_or_path = base_model

@@ -99,7 +99,7 @@ class Merge:
         """Score the rows with the adapter; return its values, and its updates to the weights."""
         from worker.merging.comparison import served_prompt_notes
         from worker.merging.streamed import QuantizedWeights
-        from worker.merging.updates import names_in_4bit, updates_of
+        from worker.merging.updates import names_in_4bit, transposed_names, updates_of
         from worker.programs.load_model import add_run_adapter, load_base
 
         job, reporter = self.program.job, self.program.reporter
@@ -116,6 +116,7 @@ class Merge:
                 section=job.spec.quantization,
                 dtype=base.model.dtype,
                 device=base.model.device,
+                transposed=frozenset(transposed_names(model)),
             )
         return values, updates_of(model), quantized
 
