@@ -17,7 +17,7 @@ from worker.modeling.causality import check_causality
 from worker.modeling.lora_targets import check_targets, is_stored_transposed
 from worker.modeling.model_failures import CONFIG, reading, unavailable
 from worker.modeling.precision import without_bfloat16
-from worker.modeling.pretrained import read_config, read_model, read_tokenizer
+from worker.modeling.pretrained import quantization_method, read_config, read_model, read_tokenizer
 from worker.modeling.quantization_coverage import Coverage
 from worker.modeling.quantized_cache import QuantizedCache
 from worker.modeling.tokenizer_checks import check_token_range
@@ -111,7 +111,7 @@ def _load_weights(
     quantized_cache_dir: Path | None,
 ) -> tuple[Any, list[str]]:
     """Return the model and the names of weights that it ignores. Raises ProgramFailure."""
-    method = _quantization_method(config)
+    method = quantization_method(config)
     section = spec.quantization
     if method == "mxfp4":
         from transformers import Mxfp4Config
@@ -143,12 +143,6 @@ def _load_weights(
     if cache is not None:
         cache.store(model)
     return model, ignored
-
-
-def _quantization_method(config: Any) -> str | None:
-    section = getattr(config, "quantization_config", None) or {}
-    method = section.get("quant_method") if isinstance(section, dict) else section.quant_method
-    return None if method is None else str(getattr(method, "value", method))
 
 
 def _read_model(
