@@ -33,6 +33,13 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(help="File with one text per line; - reads standard input.")
     ] = None,
+    messages: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with one chat per line, as JSON with the key messages, for a run that was "
+            "trained on chats; - reads standard input."
+        ),
+    ] = None,
     url: Annotated[
         str, typer.Option(help="Address of the server.", envvar="FAIRTUNE_URL")
     ] = "http://127.0.0.1:8000",
@@ -63,7 +70,9 @@ def predict(
     ] = None,
 ) -> None:
     """Classify texts with a run's model; prints one JSON object per text, in order."""
-    inputs = _read_texts(texts, file)
+    field, inputs = "texts", _read_inputs(texts, file, messages)
+    if messages is not None:
+        field, inputs = "messages", [_chat(messages, *line) for line in enumerate(inputs, start=1)]
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
     options["threshold"] = _threshold(threshold)
     body = {name: value for name, value in options.items() if value is not None}
@@ -73,21 +82,34 @@ def predict(
         try:
             for start in range(0, len(inputs), MAX_TEXTS):
                 batch = inputs[start : start + MAX_TEXTS]
-                _print(batch, _predict_batch(client, run, body | {"texts": batch}, wait))
+                _print(batch, _predict_batch(client, run, body | {field: batch}, wait))
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}); set the server's address with --url")
         except httpx.InvalidURL as error:
             _refuse(f"--url {url}: {error}")
 
 
-def _read_texts(texts: list[str] | None, file: Path | None) -> list[str]:
-    if texts and file is not None:
-        _refuse("use either texts or --file, not both")
-    lines = _arguments(texts or []) if file is None else _lines(file)
+def _read_inputs(texts: list[str] | None, file: Path | None, messages: Path | None) -> list[Any]:
+    if sum(source is not None for source in (texts or None, file, messages)) > 1:
+        _refuse("use either texts, --file or --messages, not both")
+    path = file or messages
+    lines = _arguments(texts or []) if path is None else _lines(path)
     inputs = [line for line in lines if line.strip()]
     if not inputs:
-        _refuse("there is no text: add texts as arguments, or use --file")
+        _refuse("there is no text: add texts as arguments, or use --file or --messages")
     return inputs
+
+
+def _chat(file: Path, number: int, line: str) -> Any:
+    """Return the chat of a line: the value of `messages`, or the list that the line is."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        _refuse(f"--messages {file}: chat {number} is not JSON ({error})")
+    chat = value.get("messages") if isinstance(value, dict) else value
+    if not isinstance(chat, list):
+        _refuse(f"--messages {file}: chat {number} has no list messages")
+    return chat
 
 
 def _arguments(texts: list[str]) -> list[str]:
@@ -183,10 +205,10 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
-def _print(texts: list[str], job: dict[str, Any]) -> None:
-    for text, prediction in zip(texts, job["predictions"], strict=True):
+def _print(inputs: list[Any], job: dict[str, Any]) -> None:
+    for classified, prediction in zip(inputs, job["predictions"], strict=True):
         line = {
-            "text": text,
+            "text" if isinstance(classified, str) else "messages": classified,
             "label": prediction["label"],
             "score": prediction["score"],
             "threshold": job["threshold"],
