@@ -1,16 +1,27 @@
 """Every setting, read from FAIRTUNE_* variables or a .env file."""
 
+import io
 import json
 import shlex
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from service import settings_urls
+from service.domain.decoding import NotTextError, text_of
 from service.domain.job_kinds import queue_names
 
 _UNSET = Path("/dev/null")
@@ -19,12 +30,23 @@ DEVELOPMENT_PASSWORD = "fairtune-development-only"  # noqa: S105 - public on pur
 """The database's default password in docker-compose.yml."""
 
 
+class _EnvironmentFile(DotEnvSettingsSource):
+    """A .env file in any encoding that `decoding` reads, as Windows' shells and editors write."""
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            text = text_of(file_path.read_bytes())
+        except NotTextError as error:
+            raise SettingsError(f"{file_path} {error.detail}") from error
+        # Names are compared in lower case, as pydantic-settings does by default.
+        values = dotenv_values(stream=io.StringIO(text))
+        return {name.lower(): value for name, value in values.items()}
+
+
 class Settings(BaseSettings):
     """Invariant: after construction every URL is absolute, so that child processes agree on it."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="FAIRTUNE_", env_file=".env", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="FAIRTUNE_", extra="ignore", frozen=True)
 
     data_dir: Path = Field(Path(".fairtune"), description="Parent directory of the defaults below.")
     database_url: str = Field(
@@ -142,6 +164,18 @@ class Settings(BaseSettings):
         "info",
         description="Minimum level of Fairtune's own log lines; libraries log warnings and errors.",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Not as env_file of the configuration, which pydantic-settings would read as UTF-8 alone.
+        return init_settings, env_settings, _EnvironmentFile(settings_cls, env_file=".env")
 
     @field_validator("database_url")
     @classmethod

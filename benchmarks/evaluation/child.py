@@ -67,8 +67,8 @@ def _items(work: Work, base: "Base", rows: "Sequence[Row]") -> tuple[list[str], 
     labels = sorted(prompts.template.labels)
     items = []
     for row in rows:
-        answers = prompts.label_answers(row, labels)
-        items.append(Item(prompts.fit_prompt(row, answers), answers))
+        encoded = prompts.encode(row, labels)
+        items.append(Item(encoded.prompt, encoded.answers))
     return labels, items, tokens
 
 

@@ -1,5 +1,6 @@
 """Strict parsing of JSON bodies: ambiguous ones are refused."""
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from service.datasets.lines import DECODER, DuplicateKeyError
+from service.domain.decoding import NotTextError, encoding_of, text_of
 from service.domain.errors import BadRequest
 
 
@@ -25,13 +27,19 @@ class JsonRoute(APIRoute):
 
 class _Request(Request):
     async def json(self) -> Any:
-        """Parse the body. Raises JSONDecodeError, which FastAPI reports, and HTTPException."""
+        """Parse the body. Raises HTTPException."""
+        body = await self.body()
+        # RFC 8259 knows UTF-8 alone, and another parser on the way could read UTF-16 differently.
+        if (encoding := encoding_of(body)).name != "utf-8":
+            detail = f"the body is in {encoding.label}; send JSON in UTF-8"
+            raise HTTPException(BadRequest.status, detail)
         try:
-            return DECODER.decode((await self.body()).decode("utf-8-sig"))
-        except DuplicateKeyError as error:
+            return DECODER.decode(text_of(body).rstrip())
+        except (DuplicateKeyError, NotTextError) as error:
             detail = f"the body {error}"
-        except UnicodeDecodeError:
-            detail = "the body is not UTF-8"
+        except json.JSONDecodeError as error:
+            where = f"line {error.lineno}, column {error.colno}"
+            detail = f"the body is not JSON: {error.msg} ({where})"
         except RecursionError:
             detail = "the body is nested too deeply"
         raise HTTPException(BadRequest.status, detail)

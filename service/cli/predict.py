@@ -8,17 +8,25 @@ from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
+from httpx import codes
 
+from service.domain.decoding import NotTextError, text_lines, text_of
 from service.domain.prediction import MAX_TEXTS
 from service.domain.states import RESTING, JobStatus
 
 _POLL_SECONDS = 0.5
+_MAX_DECOMPRESSED_BYTES = 1 << 30
 _UNCLAIMED_SECONDS = 10.0
 """Time in the queue after which a message is printed; a free worker starts immediately."""
 
 _NO_WORKER = (
     "No worker of the queue predictions may be running, or all are busy (FAIRTUNE_QUEUES sets the "
     "queues of a worker)."
+)
+
+_NO_KEY = (
+    "Send an API key with --key or FAIRTUNE_KEY; `fairtune keys create` makes one on the server's "
+    "machine."
 )
 
 
@@ -60,7 +68,10 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Classify texts with a run's model; prints one JSON object per text, in order."""
+    """Classify texts with a run's model; prints one JSON object per text or line, in order.
+
+    A blank line has no prediction: its label is null, so that output and input stay aligned.
+    """
     inputs = _read_texts(texts, file)
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
     options["threshold"] = _threshold(threshold)
@@ -71,7 +82,11 @@ def predict(
         try:
             for start in range(0, len(inputs), MAX_TEXTS):
                 batch = inputs[start : start + MAX_TEXTS]
-                _print(batch, _predict_batch(client, run, body | {"texts": batch}, wait))
+                texts_of_batch = [text for text in batch if text.strip()]
+                job = None
+                if texts_of_batch:
+                    job = _predict_batch(client, run, body | {"texts": texts_of_batch}, wait)
+                _print(batch, job)
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}); set the server's address with --url")
         except httpx.InvalidURL as error:
@@ -81,18 +96,38 @@ def predict(
 def _read_texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if texts and file is not None:
         _refuse("use either texts or --file, not both")
-    if file is None:
-        lines = texts or []
-    else:
-        try:
-            content = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            _refuse(f"--file {file}: {error}")
-        lines = content.split("\n")
-    inputs = [line for line in lines if line.strip()]
-    if not inputs:
+    lines = _arguments(texts or []) if file is None else _lines(file)
+    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    if len(blank) == len(lines):
         _refuse("there is no text: add texts as arguments, or use --file")
-    return inputs
+    if blank:
+        place = "argument" if file is None else "line"
+        typer.echo(
+            f"{len(blank)} of {len(lines)} {place}s {'is' if len(blank) == 1 else 'are'} blank, "
+            f"the first is {place} {blank[0]}: the label there is null",
+            err=True,
+        )
+    return lines
+
+
+def _arguments(texts: list[str]) -> list[str]:
+    """Return the texts of the command line, of which bytes that are not UTF-8 are escaped."""
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            _refuse(f"text {number} is not valid UTF-8; write it in UTF-8, or use --file")
+    return texts
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return text_lines(text_of(content, max_bytes=_MAX_DECOMPRESSED_BYTES))
+    except OSError as error:
+        _refuse(f"--file {file}: {error.strerror or error}")
+    except NotTextError as error:
+        _refuse(f"--file {file} {error.detail}")
 
 
 def _threshold(option: str | None) -> str | float | None:
@@ -163,18 +198,22 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
             detail = response.json()["detail"]
         except (ValueError, KeyError, TypeError):
             detail = response.text[:300]
-        _refuse(f"{response.status_code}: {detail}")
+        hint = f". {_NO_KEY}" if response.status_code == codes.UNAUTHORIZED else ""
+        _refuse(f"{response.status_code}: {detail}{hint}")
     body: dict[str, Any] = response.json()
     return body
 
 
-def _print(texts: list[str], job: dict[str, Any]) -> None:
-    for text, prediction in zip(texts, job["predictions"], strict=True):
+def _print(texts: list[str], job: dict[str, Any] | None) -> None:
+    """Print a line for each text; `job` has the predictions of those that are not blank."""
+    predictions = iter([] if job is None else job["predictions"])
+    for text in texts:
+        prediction = next(predictions) if text.strip() else {"label": None, "score": None}
         line = {
             "text": text,
             "label": prediction["label"],
             "score": prediction["score"],
-            "threshold": job["threshold"],
+            "threshold": None if job is None else job["threshold"],
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from service.datasets.lines import (
-    DECODER,
     MAX_LINE_BYTES,
+    ROW_DECODER,
     TOO_LONG,
     NumberedRow,
     as_object,
@@ -75,7 +75,7 @@ class _Window:
         """Consume one JSON value, of a bounded size. Raises ValueError, RecursionError."""
         while True:
             try:
-                value, end = DECODER.raw_decode(self.text, self.position)
+                value, end = ROW_DECODER.raw_decode(self.text, self.position)
             except json.JSONDecodeError as error:
                 failure = self.error(f"is not valid JSON: {error.msg}", error.pos)
                 if _is_certain(error):

@@ -12,6 +12,7 @@ from service.datasets.findings import (
     DatasetWarning,
     answer_warnings,
     column_warnings,
+    message_warnings,
     row_warnings,
 )
 from service.datasets.formats import AUTO
@@ -47,19 +48,21 @@ def build(
     file_format: str = AUTO,
     mapping: Mapping | None = None,
     on_invalid: OnInvalid = "refuse",
+    max_file_bytes: int = 1 << 30,
 ) -> BuiltDataset:
     """Check the files and write their rows to a file in `directory`.
 
     `files` has either `train` and optionally `validation` and `test`, each with the rows of that
     split, or only `file`, with a split column. The files are binary, seekable, and read from their
-    start. Raises InvalidRequest, and then leaves nothing in `directory`.
+    start; a gzip file may have `max_file_bytes` of content. Raises InvalidRequest, and then leaves
+    nothing in `directory`.
     """
     mapping = mapping or Mapping()
     uploads = _uploads(files)
     problems = Problems(on_invalid)
     partial = directory / f".{secrets.token_hex(8)}.partial"
     try:
-        intake = Intake(mapping, file_format, problems)
+        intake = Intake(mapping, file_format, problems, max_file_bytes)
         with RowWriter(partial) as writer:
             for field, split, file in uploads:
                 intake.read(field, split, file, writer)
@@ -76,6 +79,7 @@ def build(
         partial.unlink(missing_ok=True)
     warnings = [
         *intake.warnings,
+        *message_warnings(intake.message_findings),
         *answer_warnings(answers),
         *row_warnings(stats),
         *column_warnings(intake.columns_read, intake.columns_in_files),
@@ -101,9 +105,11 @@ def _uploads(files: AnyMapping[str, BinaryIO]) -> list[tuple[str, Split | None, 
                 "upload either file, with a split column, or one file per split, not both",
             )
         return [("file", None, files["file"])]
-    if "train" not in files:
+    if not files:
         raise InvalidRequest.at(
-            "/train", "train is missing: upload it, or file with a split column"
+            "/train",
+            "train is missing: upload it, or file with a split column (validation or test alone "
+            "make a dataset for evaluations)",
         )
     return [(split, split, files[split]) for split in SPLITS if split in files]
 
@@ -111,19 +117,17 @@ def _uploads(files: AnyMapping[str, BinaryIO]) -> list[tuple[str, Split | None, 
 def _check_splits(
     files: AnyMapping[str, BinaryIO], intake: Intake, unlabelled: set[Split], problems: Problems
 ) -> None:
-    """Raise InvalidRequest if a file, or train, has no valid row."""
+    """Raise InvalidRequest if a file has no valid row. Not every dataset is trained on."""
     remaining = Counter(intake.rows)
     for split in unlabelled:
         remaining[split] -= intake.unlabelled_rows(split)
     problems.check()
     for field in files:
         split = next((name for name in SPLITS if name == field), SPLITS[0])
-        if remaining[split]:
+        if remaining.total() if field == "file" else remaining[split]:
             continue
         if problems.rows:
-            raise problems.refuse(f"/{field}", f"no valid row of {split} remains")
-        if field == "file" and remaining.total():
-            raise InvalidRequest.at("/file", "no row has the split train")
+            raise problems.refuse(f"/{field}", f"no valid row of {field} remains")
         raise InvalidRequest.at(f"/{field}", "the file holds no rows")
 
 
@@ -141,8 +145,9 @@ def _remove_unlabelled(path: Path, unlabelled: set[Split]) -> None:
 
 def _check_dataset(field: str, stats: DatasetStats, answers: Answers, problems: Problems) -> None:
     """Raise InvalidRequest for a problem of the dataset as a whole."""
-    labels = stats.splits["train"].labels
-    if not labels and stats.kind == "text":
+    train = stats.splits.get("train")
+    labels = {} if train is None else train.labels
+    if train is not None and not labels and stats.kind == "text":
         raise problems.refuse(
             f"/{field}",
             "no row of train has a label: texts need labels to train on (chats include their "

@@ -1,24 +1,57 @@
 """Conversion of an uploaded row into a canonical row, or into the list of its flaws."""
 
 import json
+import math
+import re
 from collections import Counter
 
 from service.datasets.lines import Fields, json_type
 from service.datasets.mapping import MAX_NAME, Mapping
 from service.datasets.problems import Flaw, bad_character, quoted
 from service.datasets.rows import Kind, Row, Split
-from service.datasets.turns import read_messages
+from service.datasets.turns import describe_messages, read_messages
 from service.domain.errors import escaped
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
+    "training": "train",
     "validation": "validation",
     "val": "validation",
     "valid": "validation",
     "dev": "validation",
+    "development": "validation",
     "test": "test",
+    "testing": "test",
 }
-"""Value of a split column -> split."""
+"""Value of a split column, in lower case -> split."""
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.0+)?")
+
+
+def split_named(value: object) -> Split | None:
+    """Return the split that a value of a split column names, in any case."""
+    return SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def whole_number(text: str) -> str | None:
+    """Return a whole number without a fraction, so that 1 and 1.0 are the same; else None."""
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else None
+
+
+def _number_text(value: object) -> str | None:
+    """Return a finite number as text; None for any other value."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return json.dumps(value)
+
+
+def _labels_by_number(label_by_value: dict[str, str]) -> dict[str, str]:
+    """Return whole number -> label for the numbers that are spelled for one label alone."""
+    labels: dict[str, set[str]] = {}
+    for value, label in label_by_value.items():
+        if (number := whole_number(value)) is not None:
+            labels.setdefault(number, set()).add(label)
+    return {number: names.pop() for number, names in labels.items() if len(names) == 1}
 
 
 class Ids:
@@ -50,6 +83,7 @@ class Converter:
         self._split = split
         self._ids = ids
         self._label_by_value = mapping.label_by_value
+        self._label_by_number = _labels_by_number(self._label_by_value)
         values = list(map(quoted, self._label_by_value))
         more = f" and {len(values) - 20} more" if len(values) > 20 else ""
         self._unknown_label = f"is not one of the labels {', '.join(values[:20])}{more}"
@@ -59,6 +93,8 @@ class Converter:
             self._unknown_label += " declared in mapping.labels"
         self.ignored_splits: Counter[str] = Counter()
         """Values of the split column that contradict `split`."""
+        self.message_findings: Counter[str] = Counter()
+        """Code of a warning -> chats with such messages; see `turns.describe_messages`."""
 
     def convert(self, fields: Fields) -> Row | list[Flaw]:
         flaws: list[Flaw] = []
@@ -70,13 +106,15 @@ class Converter:
             self._optional(fields, field, flaws)
             for field in ("group", "source", "detail", "rationale")
         )
-        own_id = self._own_id(fields, flaws)
+        own_id = self._optional(fields, "id", flaws)
         number = self._ids.number(split) if split else ""
         if flaws or split is None:
             return flaws
         row_id = number if own_id is None else own_id
         if not self._ids.reserve(row_id):
             return [self._duplicate(row_id)]
+        if messages is not None:
+            self.message_findings.update(describe_messages(fields))
         return Row(
             id=row_id,
             split=split,
@@ -115,9 +153,7 @@ class Converter:
         value = fields.get(column)
         if self._split is not None:
             if value is not None:
-                name = (
-                    SPLIT_NAMES.get(value.strip(), "other") if isinstance(value, str) else "other"
-                )
+                name = split_named(value) or "other"
                 if name != self._split:
                     self.ignored_splits[name] += 1
             return self._split
@@ -126,7 +162,7 @@ class Converter:
             remedy = "; to use every row for training, upload the file as `train`"
             flaws.append(Flaw("missing_split", missing.detail + remedy, missing.path))
             return None
-        split = SPLIT_NAMES.get(value.strip()) if isinstance(value, str) else None
+        split = split_named(value)
         if split is None:
             detail = f"must be train, validation (or val, valid, dev) or test, not {quoted(value)}"
             flaws.append(Flaw("unknown_split", detail, escaped(column)))
@@ -141,12 +177,16 @@ class Converter:
             raw = value.strip()
         elif isinstance(value, int):  # 0, 1, true, false: as in JSON
             raw = json.dumps(value)
+        elif (number := _number_text(value)) in self._label_by_value:
+            raw = str(number)
         else:
             flaws.append(_type_flaw(column, "a label must be a string or a whole number", value))
             return None
         if not raw:
             return None
         label = self._label_by_value.get(raw)
+        if label is None and (number := whole_number(raw)) is not None:
+            label = self._label_by_number.get(number)
         if label is None:
             flaws.append(
                 Flaw("unknown_label", f"{quoted(raw)} {self._unknown_label}", escaped(column))
@@ -154,13 +194,19 @@ class Converter:
         return label
 
     def _optional(self, fields: Fields, field: str, flaws: list[Flaw]) -> str | None:
-        """Return an optional column's string without the space around it; None if blank."""
+        """Return an optional column's string without the space around it; None if blank.
+
+        A number is taken as its text.
+        """
         column = getattr(self.mapping, field)
         value = None if column is None else fields.get(column)
         if value is None:
             return None
+        value = _number_text(value) or value
         if not isinstance(value, str):
-            requirement = f"must be a string (set mapping.{field} to null to ignore the column)"
+            requirement = (
+                f"must be a string or a number (set mapping.{field} to null to ignore the column)"
+            )
             flaws.append(_type_flaw(column, requirement, value))
             return None
         value = value.strip()
@@ -172,15 +218,6 @@ class Converter:
         if bad is not None:
             flaws.append(Flaw("bad_value", bad, escaped(column)))
         return value or None
-
-    def _own_id(self, fields: Fields, flaws: list[Flaw]) -> str | None:
-        column = self.mapping.id
-        value = None if column is None else fields.get(column)
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-            if len(value) <= MAX_NAME:
-                return value
-        return self._optional(fields, "id", flaws) if value is not None else None
 
 
 def _missing(fields: Fields, column: str, field: str) -> Flaw:

@@ -6,6 +6,8 @@ from typing import BinaryIO
 
 from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, NumberedRow, read_lines
 from service.datasets.problems import Flaw, count, quoted
+from service.datasets.quoting import without_outer_spaces
+from service.domain.decoding import utf8_remedy
 from service.domain.errors import escaped
 
 MAX_HEADER_COLUMNS = 10_000
@@ -25,6 +27,7 @@ class _Text:
     def __init__(self, file: BinaryIO) -> None:
         self._lines = read_lines(file)
         self._bytes = 0
+        self._is_continued = False
         self.invalid: Flaw | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -32,15 +35,18 @@ class _Text:
             self._bytes += MAX_LINE_BYTES + 1 if raw is None else len(raw)
             if raw is None or self._bytes > MAX_LINE_BYTES:
                 raise _RecordTooLongError
+            # A record continues on another line only within quotes.
+            in_quotes, self._is_continued = self._is_continued, True
             try:
-                yield raw.decode()
+                yield without_outer_spaces(raw.decode(), in_quotes=in_quotes)
             except UnicodeDecodeError as error:
                 detail = f"is not valid UTF-8 at byte {error.start + 1} of line {number}"
-                self.invalid = self.invalid or Flaw("invalid_utf8", detail)
+                self.invalid = self.invalid or Flaw("invalid_utf8", detail + utf8_remedy(raw))
                 yield raw.decode(errors="replace")
 
     def next_record(self) -> None:
         self._bytes = 0
+        self._is_continued = False
         self.invalid = None
 
 
@@ -60,7 +66,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
             yield number, Flaw("too_long", detail, fatal=True)
             return
         except csv.Error as error:
-            yield number, Flaw("invalid_csv", f"is not valid CSV: {error}", fatal=True)
+            yield number, Flaw("invalid_csv", _csv_detail(str(error)), fatal=True)
             return
         if record is None:
             return
@@ -68,6 +74,19 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
             yield number, text.invalid
         elif any(field.strip() for field in record):
             yield number, record
+
+
+def _csv_detail(message: str) -> str:
+    """Return the detail for a message of csv.Error."""
+    if "unexpected end of data" in message:
+        reason = "a quote that opens here is never closed"
+    elif "expected after" in message:
+        reason = "text follows a closing quote; within quotes, write a quote twice"
+    elif "new-line" in message:
+        reason = "an unquoted field has a line end"
+    else:
+        reason = message
+    return f"is not valid CSV: {reason}"
 
 
 def read_csv(file: BinaryIO, required: Sequence[str] = ()) -> Iterator[NumberedRow]:
@@ -110,8 +129,19 @@ def _header_flaw(header: list[str], required: Sequence[str]) -> Flaw | None:
         if column not in header:
             columns = ", ".join(quoted(name) for name in header[:20])
             detail = (
-                f"the header has no column {quoted(column)}, only {columns}; separate columns by "
-                "commas, or name another column in mapping"
+                f"the header has no column {quoted(column)}, only {columns}; "
+                f"{_separator_remedy(header)}name another column in mapping"
             )
             return Flaw("missing_column", detail, escaped(column), fatal=True)
     return None
+
+
+def _separator_remedy(header: list[str]) -> str:
+    """Return the advice for a header of one column, which may be several in another notation."""
+    if len(header) > 1:
+        return ""
+    names = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+    for separator, name in names.items():
+        if separator in header[0]:
+            return f"its columns seem to be separated by {name}: separate them by commas, or "
+    return "separate columns by commas, or "

@@ -5,6 +5,7 @@ from collections.abc import Mapping as AnyMapping
 from pydantic import BaseModel, Field
 
 from service.datasets.chat import Answers
+from service.datasets.group_names import missing_values, spellings
 from service.datasets.problems import count, quoted
 from service.datasets.stats import DatasetStats
 
@@ -57,19 +58,44 @@ def row_warnings(stats: DatasetStats) -> list[DatasetWarning]:
             f"{_plural(rows, 'is', 'are')} missing from the metrics by group."
         )
         warnings.append(DatasetWarning(code="no_group", detail=detail, count=rows))
+    return warnings + _group_warnings(stats.groups)
+
+
+def _group_warnings(groups: AnyMapping[str, int]) -> list[DatasetWarning]:
+    """Warn about names that probably are no group, or one: each would get figures of its own."""
+    warnings = []
+    missing = missing_values(groups)
+    if missing:
+        rows = sum(groups[name] for name in missing)
+        plural = _plural(len(missing), "value stands", "values stand")
+        detail = (
+            f"The group {plural} for a missing one: {', '.join(map(quoted, missing[:20]))}. Leave "
+            "the column empty in rows without a group."
+        )
+        warnings.append(DatasetWarning(code="suspicious_groups", detail=detail, count=rows))
+    names = [same for same in spellings(groups) if not set(same) <= set(missing)]
+    if names:
+        rows = sum(groups[name] for same in names for name in same)
+        listed = "; ".join(", ".join(map(quoted, same[:5])) for same in names[:10])
+        detail = f"Groups are spelled in several ways and count as different ones: {listed}."
+        warnings.append(DatasetWarning(code="suspicious_groups", detail=detail, count=rows))
     return warnings
 
 
 def _label_warnings(stats: DatasetStats) -> list[DatasetWarning]:
+    train = stats.splits.get("train")
+    if train is None:
+        detail = "No row is of the split train: the dataset serves evaluations, not runs."
+        without_train = [DatasetWarning(code="no_train", detail=detail, count=0)]
+        return without_train + ([] if stats.labels else _without_labels(stats))
     if not stats.labels:
-        detail = "No row has a label, so that no error rate can be measured."
-        return [DatasetWarning(code="no_labels", detail=detail, count=stats.rows)]
+        return _without_labels(stats)
     warnings = []
     for name, split in stats.splits.items():
         if not split.has_labels:
             detail = f"The rows of {name} have no label, so that nothing can be measured on them."
             warnings.append(DatasetWarning(code="no_labels", detail=detail, count=split.rows))
-        trained = stats.splits["train"].labels
+        trained = train.labels
         untrained = {label: rows for label, rows in split.labels.items() if label not in trained}
         if trained and untrained:
             labels = ", ".join(map(quoted, untrained))
@@ -77,7 +103,34 @@ def _label_warnings(stats: DatasetStats) -> list[DatasetWarning]:
             detail = f"The {plural} in {name} but not in train: {labels}."
             rows = sum(untrained.values())
             warnings.append(DatasetWarning(code="unseen_labels", detail=detail, count=rows))
+        if missing := [label for label in trained if split.labels and label not in split.labels]:
+            labels = " or ".join(map(quoted, missing))
+            detail = (
+                f"No row of {name} is labelled {labels}: what needs rows of the class, such as its "
+                f"recall, and F1 and AUC if it is the positive label, cannot be measured on {name}."
+            )
+            warnings.append(DatasetWarning(code="missing_class", detail=detail, count=0))
     return warnings
+
+
+def message_warnings(findings: AnyMapping[str, int]) -> list[DatasetWarning]:
+    """Warn about what is ignored in messages; `findings` counts the chats by code."""
+    details = {
+        "ignored_names": "{has} the name of an author in a message: names are not used.",
+        "ignored_weights": "{has} weight 1 on an earlier message of the assistant: only the last "
+        "message is learned.",
+    }
+    warnings = []
+    for code, rows in sorted(findings.items()):
+        has = f"{count(rows, 'chat')} {_plural(rows, 'has', 'have')}"
+        detail = details[code].format(has=has)
+        warnings.append(DatasetWarning(code=code, detail=detail, count=rows))
+    return warnings
+
+
+def _without_labels(stats: DatasetStats) -> list[DatasetWarning]:
+    detail = "No row has a label, so that no error rate can be measured."
+    return [DatasetWarning(code="no_labels", detail=detail, count=stats.rows)]
 
 
 def answer_warnings(answers: Answers) -> list[DatasetWarning]:
@@ -95,6 +148,15 @@ def answer_warnings(answers: Answers) -> list[DatasetWarning]:
             f"{_plural(rows, 'is', 'are')} not valid JSON."
         )
         warnings.append(DatasetWarning(code="invalid_json", detail=detail, count=rows))
+    if rows := sum(answers.contradictions.values()):
+        splits = ", ".join(
+            f"{split} {number:,}" for split, number in answers.contradictions.items()
+        )
+        detail = (
+            f"{count(rows, 'row')} {_plural(rows, 'has', 'have')} the assistant turn of another "
+            f"label ({splits}): correct the label or the turn."
+        )
+        warnings.append(DatasetWarning(code="contradicting_answers", detail=detail, count=rows))
     for label, (different, most_common, rows) in answers.variants.items():
         if different > 1:
             detail = (

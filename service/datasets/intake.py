@@ -10,6 +10,7 @@ from service.datasets.mapping import Mapping
 from service.datasets.problems import LISTED_DROPS, Flaw, Problems, quoted
 from service.datasets.rows import Kind, RowWriter, Split
 from service.datasets.sources import Source, open_source
+from service.domain.decoding import NotTextError
 from service.domain.errors import FieldError, InvalidRequest, escaped
 
 _COLUMNS = ("text", "label", "group", "id", "source", "detail", "rationale", "split")
@@ -21,8 +22,11 @@ MAX_COLUMNS = 10_000
 class Intake:
     """Reads the files of one dataset, one after another."""
 
-    def __init__(self, mapping: Mapping, file_format: str, problems: Problems) -> None:
+    def __init__(
+        self, mapping: Mapping, file_format: str, problems: Problems, max_file_bytes: int
+    ) -> None:
         self._mapping = mapping
+        self._max_file_bytes = max_file_bytes
         self._format = file_format
         self._problems = problems
         self._mapped_columns = set(mapping.columns_set().values())
@@ -35,6 +39,8 @@ class Intake:
         self.columns_read: set[str] = set()
         self.columns_in_files: set[str] = set()
         self.warnings: list[DatasetWarning] = []
+        self.message_findings: Counter[str] = Counter()
+        """Code of a warning -> chats; see `turns.describe_messages`."""
 
     def read(self, field: str, split: Split | None, file: BinaryIO, writer: RowWriter) -> None:
         """Write the valid rows of a file and record the flaws of the others.
@@ -43,7 +49,20 @@ class Intake:
         InvalidRequest if the file holds another kind of rows than the files before it, or if its
         format does not take an option of the mapping.
         """
-        source = open_source(file, self._format, self._mapping, split=split is None)
+        try:
+            self._read(field, split, file, writer)
+        except NotTextError as error:
+            self._problems.add(f"/{field}", [Flaw("not_text", error.detail, fatal=True)])
+
+    def _read(self, field: str, split: Split | None, file: BinaryIO, writer: RowWriter) -> None:
+        """Read a file as `read` does. Raises NotTextError too."""
+        source = open_source(
+            file,
+            self._format,
+            self._mapping,
+            split=split is None,
+            max_bytes=self._max_file_bytes,
+        )
         converter: Converter | None = None
         rows_read = 0
         for number, fields in source.rows:
@@ -67,6 +86,8 @@ class Intake:
             elif len(self._unlabelled[row.split]) < LISTED_DROPS:
                 self._note_unlabelled(row.split, pointer, converter.mapping.label)
             writer.add(row)
+        if converter is not None:
+            self.message_findings += converter.message_findings
         if converter is not None and converter.ignored_splits:
             ignored = converter.ignored_splits
             detail = describe_ignored_splits(field, converter.mapping.split, ignored, rows_read)

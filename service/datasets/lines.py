@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from service.datasets.problems import Flaw, quoted
+from service.domain.decoding import utf8_remedy
 
 MAX_LINE_BYTES = 1_000_000
 """Maximum size of a line, of a CSV record, and of an object in a JSON array."""
@@ -15,26 +16,30 @@ Fields = dict[str, Any]
 NumberedRow = tuple[int, Fields | Flaw]
 """A row's number in its file, and its columns or the reason that it has none."""
 
-_BOM = b"\xef\xbb\xbf"
-_SKIP_BYTES = 65536
+_BLOCK_BYTES = 262_144
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Yield each line with its number (from 1); None for one that is too long, which is skipped.
 
-    A leading byte order mark is left out. No more than one line is held in memory.
+    A line ends with LF, CRLF or CR, which it keeps. No more than a block and a line are in memory.
     """
-    number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if number == 1 and raw.startswith(_BOM):
-            raw = raw[len(_BOM) :]
-        if len(raw) > MAX_LINE_BYTES:
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(_SKIP_BYTES)
-            yield number, None
-        else:
-            yield number, raw
+    yield from enumerate(_split(file), start=1)
+
+
+def _split(file: BinaryIO) -> Iterator[bytes | None]:
+    partial, is_skipping = b"", False
+    while block := file.read(_BLOCK_BYTES):
+        lines = (partial + block).splitlines(keepends=True)
+        # The next block may continue the last line, and a CR by an LF.
+        partial = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        for line in lines:
+            yield None if is_skipping or len(line) > MAX_LINE_BYTES else line
+            is_skipping = False
+        if len(partial) > MAX_LINE_BYTES and not partial.endswith(b"\r"):
+            partial, is_skipping = b"", True
+    if partial or is_skipping:
+        yield None if is_skipping or len(partial) > MAX_LINE_BYTES else partial
 
 
 class DuplicateKeyError(ValueError):
@@ -52,8 +57,24 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> Fields:
     return fields
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicate_keys)
+def _number(text: str) -> int | float:
+    """Return a number with a point or an exponent: JSON has one kind, and 1.0 is a whole number."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _row_constant(name: str) -> float | None:
+    """Return null for NaN, which data frames write for a missing value although JSON has none."""
+    return None if name == "NaN" else float(name)
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_reject_duplicate_keys, parse_float=_number)
 """Raises DuplicateKeyError for an object that repeats a key."""
+
+ROW_DECODER = json.JSONDecoder(
+    object_pairs_hook=_reject_duplicate_keys, parse_float=_number, parse_constant=_row_constant
+)
+"""The same for rows of a dataset, where NaN is null."""
 
 
 def decoding_flaw(error: ValueError | RecursionError) -> Flaw:
@@ -85,9 +106,11 @@ def json_type(value: object) -> str:
 
 def _parse(raw: bytes) -> Fields | Flaw:
     try:
-        return as_object(DECODER.decode(raw.decode()))
+        # Files with byte order marks may have been joined.
+        return as_object(ROW_DECODER.decode(raw.decode().strip("\ufeff \t\r\n")))
     except UnicodeDecodeError as error:
-        return Flaw("invalid_utf8", f"is not valid UTF-8 at byte {error.start + 1} of the line")
+        detail = f"is not valid UTF-8 at byte {error.start + 1} of the line"
+        return Flaw("invalid_utf8", detail + utf8_remedy(raw))
     except json.JSONDecodeError as error:
         hint = "; each line must hold one whole object" if raw.strip() in (b"{", b"[") else ""
         return Flaw("invalid_json", f"is not valid JSON at column {error.colno}: {error.msg}{hint}")

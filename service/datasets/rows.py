@@ -11,6 +11,8 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.domain.row_keys import KeyedRow
+
 Split = Literal["train", "validation", "test"]
 Kind = Literal["text", "messages"]
 Role = Literal["system", "user", "assistant"]
@@ -29,7 +31,8 @@ SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
     ]
 )
-"""`messages` holds a JSON array of {role, content}; exactly one of it and `text` is null."""
+"""`messages` holds a JSON array of {role, content}, of which those that must not be learned have
+the key weight, 0; exactly one of it and `text` is null."""
 
 _BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 8_000_000
@@ -41,6 +44,9 @@ _DICTIONARY_ENCODED = ["label", "group", "source", "detail", "split"]
 class Message:
     role: Role
     content: str
+    weight: int = 1
+    """0: the message must not be learned, whatever training.train_on says. That of the last is 1.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +120,18 @@ class RowWriter:
 
 
 def _dump(messages: tuple[Message, ...]) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    turns: list[dict[str, str | int]] = []
+    for message in messages:
+        turn: dict[str, str | int] = {"role": message.role, "content": message.content}
+        turns.append(turn if message.weight else turn | {"weight": 0})
     return _ENCODER.encode(turns)
 
 
 def _load(text: str) -> tuple[Message, ...]:
     """Decode a value of the column `messages`."""
-    return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(text))
+    return tuple(
+        Message(turn["role"], turn["content"], turn.get("weight", 1)) for turn in json.loads(text)
+    )
 
 
 def batches(path: Path, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
@@ -160,6 +171,14 @@ def texts(path: Path, ids: Collection[str]) -> dict[str, str]:
                 missing.remove(row)
                 texts_by_id[row] = _last_user_turn(_load(messages)) if text is None else text
     return texts_by_id
+
+
+def keyed_rows(path: Path) -> Iterator[KeyedRow]:
+    """Yield the rows of all splits as far as their texts identify them."""
+    for batch in batches(path, ["id", "split", "text", "messages"]):
+        for row_id, split, text, messages in zip(*batch.values(), strict=True):
+            turns = None if messages is None else json.loads(messages)
+            yield KeyedRow(row_id, split, text, turns)
 
 
 def _last_user_turn(messages: tuple[Message, ...]) -> str:

@@ -9,8 +9,9 @@ from service.datasets.formats import AUTO, DatasetFormat, format_named
 from service.datasets.lines import Fields, NumberedRow
 from service.datasets.mapping import Mapping
 from service.datasets.rows import Kind
+from service.domain.content_kinds import HEAD_BYTES, page_kind
+from service.domain.decoding import NotTextError, open_text
 
-_CHUNK_BYTES = 65536
 _SPACE = b" \t\r\n"
 
 
@@ -41,15 +42,20 @@ class Source:
         return kind, mapping.with_defaults(detected.columns)
 
 
-def open_source(file: BinaryIO, format_name: str, mapping: Mapping, *, split: bool) -> Source:
-    """Read `file` from its start, row by row.
+def open_source(
+    file: BinaryIO, format_name: str, mapping: Mapping, *, split: bool, max_bytes: int
+) -> Source:
+    """Read `file` from its start, row by row; a gzip file up to `max_bytes` of its content.
 
     A header must have the columns of the text, of the split if `split`, and those that the mapping
-    sets. Raises InvalidRequest for a mapping option that the stated format does not take.
+    sets. Raises InvalidRequest for a mapping option that the stated format does not take, and
+    NotTextError, as reading the rows does.
     """
     detect = format_name == AUTO
+    if markup := page_kind(open_text(file, max_bytes=max_bytes).read(HEAD_BYTES)):
+        raise NotTextError(str(markup))
     if detect:
-        head = _head(file)
+        head = _head(open_text(file, max_bytes=max_bytes))
         candidates = tuple(entry for entry in formats.FORMATS if entry.recognises(head))
         reading = candidates[0]
         candidates = tuple(entry for entry in candidates if entry.read is reading.read)
@@ -61,18 +67,14 @@ def open_source(file: BinaryIO, format_name: str, mapping: Mapping, *, split: bo
     required = [columns.text, *mapping.columns_set().values()]
     if split:
         required.append(columns.split)
-    file.seek(0)
-    return Source(
-        reading.unit, reading.read(file, list(dict.fromkeys(required))), candidates, detect
-    )
+    text = open_text(file, max_bytes=max_bytes)
+    rows = reading.read(text, list(dict.fromkeys(required)))
+    return Source(reading.unit, rows, candidates, detect)
 
 
-def _head(file: BinaryIO) -> bytes:
-    """Return the file's beginning after a byte order mark and white space."""
-    file.seek(0)
-    chunk = file.read(_CHUNK_BYTES).removeprefix(b"\xef\xbb\xbf")
-    while chunk:
+def _head(text: BinaryIO) -> bytes:
+    """Return the beginning of a text after white space."""
+    while chunk := text.read(HEAD_BYTES):
         if head := chunk.lstrip(_SPACE):
-            return head + file.read(_CHUNK_BYTES)
-        chunk = file.read(_CHUNK_BYTES)
+            return head + text.read(HEAD_BYTES)
     return b""

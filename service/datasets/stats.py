@@ -1,6 +1,5 @@
 """Statistics of a row file, computed from the file alone, so that they are reproducible."""
 
-import hashlib
 import json
 from array import array
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
 from service.datasets.rows import SPLITS, Kind, Split, batches
+from service.domain.row_keys import prompt_key, text_key
 
 Counts = dict[str, int]
 
@@ -72,35 +72,28 @@ class DatasetStats(BaseModel):
     conflicting_rows: int = Field(
         description="Number of rows whose text occurs with another label anywhere in the dataset."
     )
-
-
-def _prompt(turns: list[dict[str, str]]) -> str:
-    """Return all messages but the last as one string, which is different for different chats."""
-    return "\0".join(
-        part for turn in turns[:-1] for part in (turn["role"], turn["content"].strip())
+    zero_weight_rows: int = Field(
+        0,
+        description="Number of chats with a message of weight 0, which must not be learned: runs "
+        "on them need training.train_on completion.",
     )
-
-
-def digest(text: str) -> int:
-    """Return a 64-bit hash of a text. A million texts have a collision with probability 3e-8."""
-    raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(raw, "little", signed=True)
 
 
 def measure(path: Path) -> DatasetStats:
     """Count the rows of a row file, which has at least one. Texts are read batch by batch."""
     keys, lengths = array("q"), array("q")
-    chats = 0
+    chats = zero_weights = 0
     for batch in batches(path, ["text", "messages"]):
         for text, chat in zip(batch["text"], batch["messages"], strict=True):
             if chat is None:
-                keys.append(digest(text.strip()))
+                keys.append(text_key(text))
                 lengths.append(len(text))
             else:
                 turns = json.loads(chat)
-                keys.append(digest(_prompt(turns)))
+                keys.append(prompt_key(turns))
                 lengths.append(sum(len(turn["content"]) for turn in turns))
                 chats += 1
+                zero_weights += any(turn.get("weight") == 0 for turn in turns)
     table = pq.read_table(path, columns=["split", "label", "group"])
     table = table.append_column("key", pa.array(keys, pa.int64()))
     cells = table.group_by(["split", "label", "group"], use_threads=False).aggregate(
@@ -122,6 +115,7 @@ def measure(path: Path) -> DatasetStats:
         group_labels=total.group_labels,
         splits=splits,
         text_length=_length(lengths),
+        zero_weight_rows=zero_weights,
         **_repetition(table),
     )
 

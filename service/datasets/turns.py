@@ -1,5 +1,6 @@
 """The `messages` of an uploaded chat."""
 
+from collections.abc import Iterator
 from typing import get_args
 
 from service.datasets.lines import Fields, json_type
@@ -7,6 +8,7 @@ from service.datasets.problems import Flaw, bad_character, quoted
 from service.datasets.rows import Message, Role
 
 _ROLES = get_args(Role)
+_KEYS = ("role", "content", "weight", "name")
 
 
 def read_messages(fields: Fields, flaws: list[Flaw]) -> tuple[Message, ...] | None:
@@ -28,15 +30,22 @@ def read_messages(fields: Fields, flaws: list[Flaw]) -> tuple[Message, ...] | No
         if flaw := _turn_flaw(turn, f"messages/{index}"):
             flaws.append(flaw)
             return None
-        messages.append(Message(turn["role"], turn["content"]))
+        messages.append(Message(turn["role"], turn["content"], _weight(turn)))
+    last = f"messages/{len(messages) - 1}"
     if messages[-1].role != "assistant":
         flaws.append(
             Flaw(
                 "bad_messages",
                 f"the last message must be the assistant's, not the {messages[-1].role}'s",
-                f"messages/{len(messages) - 1}/role",
+                f"{last}/role",
             )
         )
+    elif not messages[-1].weight:
+        detail = (
+            "the last message has weight 0, but it is the answer that is learned: set its weight "
+            "to 1, or remove the row"
+        )
+        flaws.append(Flaw("bad_messages", detail, f"{last}/weight"))
     elif not any(message.role == "user" for message in messages):
         flaws.append(
             Flaw("bad_messages", "at least one message must have the role user", "messages")
@@ -59,8 +68,29 @@ def _turn_flaw(turn: object, path: str) -> Flaw | None:
         return Flaw("blank_text", f"the {role}'s message is empty", f"{path}/content")
     if bad := bad_character(content):
         return Flaw("bad_character", bad, f"{path}/content")
+    weight = turn.get("weight")
+    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
+        detail = f"the weight must be 0 or 1, not {quoted(weight)}"
+        return Flaw("bad_messages", detail, f"{path}/weight")
+    if weight and role != "assistant":
+        detail = "only the assistant's messages can have weight 1; omit it"
+        return Flaw("bad_messages", detail, f"{path}/weight")
     for key, value in turn.items():
-        if key not in ("role", "content") and value is not None:
-            detail = f"a message may have only role and content, not {quoted(key)}"
+        if key not in _KEYS and value is not None:
+            detail = f"a message may have only {', '.join(_KEYS)}, not {quoted(key)}"
             return Flaw("bad_messages", detail, path)
     return None
+
+
+def _weight(turn: Fields) -> int:
+    """Return the weight of a message's tokens in the loss, as in OpenAI's format."""
+    return 1 if turn.get("weight") is None else int(turn["weight"])
+
+
+def describe_messages(fields: Fields) -> Iterator[str]:
+    """Yield the code of a warning for each thing that is ignored in a valid chat."""
+    turns = fields["messages"]
+    if any(turn.get("name") is not None for turn in turns):
+        yield "ignored_names"
+    if any(turn.get("weight") for turn in turns[:-1]):
+        yield "ignored_weights"

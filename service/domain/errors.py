@@ -32,6 +32,8 @@ service.datasets
     DuplicateKeyError       lines: an object repeats a key
     _RecordTooLongError     delimited: a record exceeds the limit
     _SyntaxError            arrays: a JSON array is malformed
+service.domain.decoding
+    NotTextError            the content of a file, body or field cannot be read as text
 service.ops.readiness
     NotReady                a dependency is unavailable
 service.store.jobs

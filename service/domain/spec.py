@@ -50,7 +50,10 @@ class FairnessSection(Section):
         0.95, gt=0.5, lt=1, description="Confidence level of intervals and verdicts."
     )
     min_support: Steps = Field(
-        30, ge=1, description="Groups with fewer rows are flagged as small in the report."
+        30,
+        ge=1,
+        description="Groups with fewer negatives (FPR) or positives (FNR) are flagged as small in "
+        "the report.",
     )
     select: Literal["best_metric", "best_f1_within_caps"] = Field(
         "best_metric",

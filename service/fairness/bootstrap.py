@@ -73,12 +73,13 @@ def basic(drawn: Floats, figure: float, confidence: float) -> Interval:
 
 
 def f1_interval(counts: Confusion, confidence: float, seed: int) -> Interval:
-    """Return the percentile interval of F1, from drawn confusion counts."""
+    """Return the percentile interval of F1, from drawn counts that have positive rows."""
     import numpy as np
 
     tp, fp, fn, _ = draw_confusion(counts, np.random.default_rng(seed)).T
     with np.errstate(invalid="ignore"):
-        return percentile(2 * tp / (2 * tp + fp + fn), confidence)
+        f1 = 2 * tp / (2 * tp + fp + fn)
+    return percentile(np.where(tp + fn > 0, f1, np.nan), confidence)
 
 
 def draw_confusion(counts: Confusion, generator: Generator) -> Ints:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from service.fairness import criteria, metrics, rates, verdicts
-from service.fairness.baselines import LabelCounts
 from service.fairness.columns import (
     BinaryPredictions,
     Partition,
@@ -67,13 +66,13 @@ def compare(
     min_support: int = 30,
     dataset_hash: str | None = None,
     settings_of: str | None = None,
-    train_counts: LabelCounts | None = None,
+    dataset_groups: Collection[str] = (),
     warnings: Iterable[ReportWarning] = (),
 ) -> Comparison:
     """Evaluate every model against the same caps, and test every pair of models for a difference.
 
-    `train_counts` tells which other groups the data has: the verdict on a capped group that this
-    split lacks is inconclusive if the group occurs there, otherwise not applicable. `warnings`
+    `dataset_groups` are those in any split of the dataset: the verdict on a capped group that this
+    split lacks is inconclusive if the group is one of them, otherwise not applicable. `warnings`
     precede the warnings of the comparison itself.
 
     Raises ValueError if there are fewer than two entries, if two have the same name, if the
@@ -87,7 +86,7 @@ def compare(
     models = [binary_predictions(entry.predictions, positive_label) for entry in entries]
     groups = partition(rows.groups, {cap.group for cap in caps})
     compared = [
-        _measure(entry, model, truth, groups, caps, confidence, train_counts or {})
+        _measure(entry, model, truth, groups, caps, confidence, dataset_groups)
         for entry, model in zip(entries, models, strict=True)
     ]
     # Without an applicable cap the second coordinate is the same for all: F1 alone counts.
@@ -152,7 +151,7 @@ def _measure(
     groups: Partition,
     caps: Sequence[verdicts.Cap],
     confidence: float,
-    train: LabelCounts,
+    dataset_groups: Collection[str],
 ) -> Compared:
     overall = metrics.overall_metrics(truth, model.called, model.scores, confidence)
     assert overall.confusion is not None  # there are rows
@@ -161,7 +160,7 @@ def _measure(
         counts = rates.confusion(truth[rows], model.called[rows])
         fpr, fnr = rates.fpr(counts, confidence), rates.fnr(counts, confidence)
         by_group.append(GroupRates(group=name, fpr=fpr, fnr=fnr))
-    cap_verdicts = criteria.judge_caps(caps, by_group, train, confidence)
+    cap_verdicts = criteria.judge_caps(caps, by_group, dataset_groups, confidence)
     return Compared(
         entry=entry.entry,
         run_id=entry.run_id,

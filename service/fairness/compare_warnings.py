@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.fairness.columns import Partition
 from service.fairness.schema import ReportWarning
-from service.fairness.wording import count
+from service.fairness.support import Counts, describe_small
 
 if TYPE_CHECKING:
     from service.fairness.columns import Bools
@@ -41,11 +41,10 @@ def comparison_warnings(
             "be computed.",
         )
     for name, rows in groups.rows.items():
-        if len(rows) < min_support:
-            yield ReportWarning(
-                code="small_group",
-                detail=f"{name} has {count(len(rows), 'row')}, fewer than {min_support:,}.",
-            )
+        positives = int(truth[rows].sum())
+        detail = describe_small(name, Counts(positives, len(rows) - positives), min_support)
+        if detail is not None:
+            yield ReportWarning(code="small_group", detail=detail)
     if groups.values > len(groups.rows):
         yield ReportWarning(
             code="groups_left_out",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from service.fairness import rates, verdicts
-from service.fairness.baselines import LabelCounts
-from service.fairness.schema import CapVerdict, MinF1, OverallMetrics, RateEstimate, ReportMeta
+from service.fairness.schema import (
+    CapVerdict,
+    Estimate,
+    MinF1,
+    OverallMetrics,
+    RateEstimate,
+    ReportMeta,
+)
 from service.fairness.schema_verdicts import GroupRates, Success
 
 
@@ -32,12 +38,14 @@ class Criteria:
 def judge_caps(
     caps: Iterable[verdicts.Cap],
     groups: Sequence[GroupRates],
-    train: LabelCounts,
+    dataset_groups: Collection[str],
     confidence: float,
 ) -> tuple[CapVerdict, ...]:
     """Return a verdict on every cap.
 
-    The verdict on a group that occurs in the training split only is inconclusive.
+    `dataset_groups` are the groups in any split of the dataset: the verdict on a group that only
+    other splits have is inconclusive, since the data could prove it; without any it is
+    not_applicable.
     """
     by_name = {group.group: group for group in groups}
 
@@ -45,18 +53,20 @@ def judge_caps(
         if cap.group in by_name:
             group = by_name[cap.group]
             return group.fpr if cap.metric == "fpr" else group.fnr
-        return rates.unknown_rate("no rows in this split") if cap.group in train else None
+        if cap.group in dataset_groups:
+            return rates.unknown_rate("no labelled rows in this split")
+        return None
 
     return tuple(verdicts.judge_cap(cap, observed(cap), confidence) for cap in caps)
 
 
-def min_f1(minimum: float | None, overall: OverallMetrics) -> MinF1 | None:
+def min_f1(minimum: float | None, f1: Estimate) -> MinF1 | None:
     """Compare F1 with the required minimum; return None if no minimum is required."""
     if minimum is None:
         return None
-    value = overall.f1.value
+    value = f1.value
     if value is None:
-        return MinF1(min_f1=minimum, value=None, verdict=None, reason=overall.f1.reason)
+        return MinF1(min_f1=minimum, value=None, verdict=None, reason=f1.reason)
     return MinF1(min_f1=minimum, value=value, verdict="met" if value >= minimum else "not_met")
 
 

@@ -59,11 +59,15 @@ def unknown_metrics(reason: str) -> OverallMetrics:
 
 
 def f1(truth: Bools, called: Bools) -> Estimate:
-    """Return F1 = 2TP / (2TP + FP + FN); null if no row is positive or predicted positive."""
+    """Return F1 = 2TP / (2TP + FP + FN); null if no row is positive, whatever was predicted.
+
+    Without positive rows recall does not exist, and the formula gives 0 or nothing depending on
+    whether a row was predicted positive. With positive rows, none of them found is a measured 0.
+    """
     from sklearn.metrics import f1_score
 
-    if not (truth.any() or called.any()):
-        return Estimate(value=None, reason="no row is positive or predicted positive")
+    if not truth.any():
+        return Estimate(value=None, reason="no positive rows")
     return _plain(float(f1_score(truth, called, zero_division=0.0)))
 
 

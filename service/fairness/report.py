@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from service.fairness import criteria, metrics, rates, rules
 from service.fairness.baselines import LabelCounts, group_majority
@@ -27,6 +27,7 @@ from service.fairness.schema import (
 from service.fairness.schema_base import Rule
 from service.fairness.schema_verdicts import AtThreshold
 from service.fairness.strata import functional, group_reports, strata
+from service.fairness.unseen import unseen_rows
 
 __all__ = ["BiasReport", "Criteria", "ReportContext", "ReportMeta", "ScoredData", "build_report"]
 
@@ -61,7 +62,7 @@ def build_report(
         confidence=required.confidence,
         min_support=required.min_support,
     )
-    thresholds = _verdicts_by_rule(decisions, split, required, data.train_counts or {})
+    thresholds = _verdicts_by_rule(decisions, split, required, data.all_groups())
     headline = next(entry for entry in thresholds if entry.rule == meta.threshold)
     overall = _overall(headline, split, required.bootstrap_seed)
     groups = group_reports(split)
@@ -83,6 +84,7 @@ def build_report(
             without_label=context.without_label,
             without_group=sum(group is None for group in tuned.groups),
             labels=dict(sorted(Counter(tuned.labels).items())),
+            **_seen(data),
         ),
         success=criteria.success(overall.tuned, overall.base, required.min_f1, meta),
         overall=overall,
@@ -96,21 +98,33 @@ def build_report(
         caps=headline.caps,
         caps_verdict=headline.caps_verdict,
         min_f1=headline.min_f1,
+        unseen=unseen_rows(data, split, decisions[meta.threshold], required),
         thresholds=thresholds,
         curves=curves(split, overall.tuned.calibration_error),
         worst_mistakes=worst_mistakes(tuned, positive_label, split.truth, split.tuned),
         format_sample=context.format_sample,
         warnings=(),
     )
-    warnings = report_warnings(report, split, data, context.dataset_warnings)
+    warnings = report_warnings(report, split, data, context)
     return report.model_copy(update={"warnings": tuple(warnings)})
+
+
+def _seen(data: ScoredData) -> dict[str, int | None]:
+    """Return the numbers of rows that shaped the model under report; None: unknown."""
+    if data.seen is None:
+        return {"seen_in_training": None, "seen_in_validation": None}
+    ids = set(data.tuned.ids)
+    return {
+        "seen_in_training": len(ids & data.seen.in_training),
+        "seen_in_validation": len(ids & data.seen.in_validation),
+    }
 
 
 def _verdicts_by_rule(
     decisions: dict[Rule, rules.Decision],
     split: Split,
     required: Criteria,
-    train: LabelCounts,
+    dataset_groups: Collection[str],
 ) -> tuple[AtThreshold, ...]:
     """Return the verdicts under each rule: argmax, fitted, then given if there is a threshold."""
     confidence, seed = required.confidence, required.bootstrap_seed
@@ -122,7 +136,7 @@ def _verdicts_by_rule(
             split,
             overall_figures(split.truth, decision.predictions, scored, confidence, seed),
             required,
-            train,
+            dataset_groups,
         )
         for decision in decisions.values()
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from service.domain.row_keys import SeenRows
 from service.fairness.baselines import LabelCounts
 from service.fairness.criteria import Criteria
 from service.fairness.predictions import Predictions
@@ -26,9 +27,17 @@ class ScoredData:
     validation_is_sample: bool = False
     """True if `validation` covers only some rows of its split."""
     train_counts: LabelCounts | None = None
-    """Rows of the training split (`baselines.label_counts`). They define the group-majority
-    baseline and which groups the data has: the verdict on a capped group is inconclusive if the
-    group occurs in the training split only, and not applicable if it occurs nowhere."""
+    """Rows of the training split (`baselines.label_counts`), for the group-majority baseline."""
+    dataset_groups: Collection[str] | None = None
+    """Groups of the evaluated dataset in any split; None: those of `train_counts`. The verdict on a
+    cap is inconclusive if only other splits have its group, and not applicable if none has."""
+    seen: SeenRows | None = None
+    """Evaluated rows whose text influenced the model under report; None: unknown."""
+
+    def all_groups(self) -> set[str]:
+        """Return the groups of the dataset, as far as they are known."""
+        groups = self.train_counts or {} if self.dataset_groups is None else self.dataset_groups
+        return {group for group in groups if group is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,8 @@ class ReportContext:
     """Scored rows without a label, which are in no `Predictions`; None if unknown."""
     format_sample: FormatSample | None = None
     dataset_warnings: Sequence[ReportWarning] = ()
+    differences: Sequence[str] = ()
+    """Differences of an exploratory report from the one that certifies the run."""
 
 
 def check_inputs(data: ScoredData, meta: ReportMeta, criteria: Criteria) -> None:

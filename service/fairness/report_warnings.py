@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from service.fairness.columns import MAX_PARTS, Partition, Split
 from service.fairness.predictions import Predictions
-from service.fairness.report_inputs import ScoredData
+from service.fairness.report_inputs import ReportContext, ScoredData
 from service.fairness.schema import BiasReport, CapVerdict, ReportWarning
+from service.fairness.support import describe_small
 from service.fairness.wording import agree, count
 
 
@@ -15,19 +16,20 @@ def report_warnings(
     report: BiasReport,
     split: Split,
     data: ScoredData,
-    dataset_warnings: Iterable[ReportWarning],
+    context: ReportContext,
 ) -> Iterator[ReportWarning]:
     """Yield the warnings that apply to `report`, then those of its dataset.
 
     `split` holds the evaluated rows, `data.validation` the rows that the threshold was fitted on.
     """
     if report.meta.exploratory:
+        differences = "; ".join(context.differences)
         yield warn(
             "exploratory",
-            "This report is exploratory: its settings, model or split differ from those that "
-            "certify the run. It does not gate a release.",
+            "This report is exploratory and does not gate a release: "
+            f"{differences or 'it differs from the one that certifies the run'}.",
         )
-    yield from _split_warnings(report.meta.split)
+    yield from _seen_warnings(report)
     yield from _input_warnings(report)
     yield from _prediction_warnings(report)
     yield from _group_warnings(report)
@@ -38,25 +40,55 @@ def report_warnings(
         ("details", "finer labels", split.details),
     ]:
         yield from _omitted_parts(column, plural, partition)
-    yield from dataset_warnings
+    yield from context.dataset_warnings
 
 
 def warn(code: str, detail: str) -> ReportWarning:
     return ReportWarning(code=code, detail=detail)
 
 
-def _split_warnings(split: str) -> Iterator[ReportWarning]:
-    """Warn of rows that may have influenced the model; only the test split is free of them."""
-    influence = {
-        "train": "the model may have been trained on these rows",
-        "validation": "the checkpoint or the threshold may have been chosen on these rows",
-    }.get(split)
+def _seen_warnings(report: BiasReport) -> Iterator[ReportWarning]:
+    """Warn of rows whose text may have influenced the model, in whichever dataset they are."""
+    data, split = report.data, report.meta.split
+    trained, chosen = data.seen_in_training, data.seen_in_validation
+    if trained is None or chosen is None:
+        influence = {
+            "train": "the model may have been trained on these rows",
+            "validation": "the checkpoint or the threshold may have been chosen on these rows",
+        }.get(split)
+    elif trained == data.rows:
+        influence = "the model was trained on these rows"
+    elif chosen == data.rows:
+        influence = "the checkpoint or the threshold may have been chosen on these rows"
+    else:
+        influence = None
+        if trained:
+            yield _seen("seen_in_training", trained, report, "the model was trained on")
+        if chosen:
+            yield _seen(
+                "seen_in_validation",
+                chosen,
+                report,
+                "is also in the run's validation split, on which the checkpoint or the threshold "
+                "may have been chosen",
+            )
     if influence is not None:
         yield warn(
-            "not_certifying_split",
+            "not_certifying_split" if split != "test" else "seen_in_training",
             f"This is the {split} split: {influence}, so the figures are likely to be better than "
             "on unseen rows.",
         )
+
+
+def _seen(code: str, seen: int, report: BiasReport, influence: str) -> ReportWarning:
+    unseen = report.unseen.rows if report.unseen is not None else 0
+    return warn(
+        code,
+        f"{seen:,} of {count(report.data.rows, 'row')} {agree(seen, 'has', 'have')} a text that "
+        f"{influence}: figures that include {agree(seen, 'it', 'them')} are likely to be better "
+        f"than on unseen rows. The report also has the verdicts on the other "
+        f"{count(unseen, 'row')} (unseen).",
+    )
 
 
 def _input_warnings(report: BiasReport) -> Iterator[ReportWarning]:
@@ -135,17 +167,14 @@ def _group_warnings(report: BiasReport) -> Iterator[ReportWarning]:
             "in the overall figures only.",
         )
     for group in report.groups:
-        if group.small_sample:
-            yield warn(
-                "small_group",
-                f"{group.group} has {count(group.n, 'row')}, fewer than {min_support:,}.",
-            )
+        if (detail := describe_small(group.group, group, min_support)) is not None:
+            yield warn("small_group", detail)
     for cap in report.caps:
         if cap.verdict == "not_applicable":
             yield warn(
                 "cap_not_applicable",
-                f"There is a cap on the {cap.metric.upper()} of group {cap.group!r}, but the data "
-                "has no such group.",
+                f"There is a cap on the {cap.metric.upper()} of group {cap.group!r}, but no split "
+                "of the dataset has such a group.",
             )
 
 

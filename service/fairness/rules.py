@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from service.fairness import criteria, metrics, rates, verdicts
-from service.fairness.baselines import LabelCounts
 from service.fairness.columns import BinaryPredictions, Split, at_threshold
 from service.fairness.criteria import Criteria
 from service.fairness.predictions import Predictions
@@ -51,11 +51,11 @@ def verdict_under(
     split: Split,
     overall: OverallMetrics,
     required: Criteria,
-    train: LabelCounts,
+    dataset_groups: Collection[str],
 ) -> AtThreshold:
     """Return the figures and verdicts under one rule; `overall` holds its figures on all rows.
 
-    `train` (rows of the training split by group) tells which other groups the data has.
+    `dataset_groups` are the groups in any split of the dataset.
     """
     groups = []
     for name, rows in split.groups.rows.items():
@@ -67,7 +67,7 @@ def verdict_under(
                 fnr=rates.fnr(counts, split.confidence),
             )
         )
-    cap_verdicts = criteria.judge_caps(required.caps, groups, train, split.confidence)
+    cap_verdicts = criteria.judge_caps(required.caps, groups, dataset_groups, split.confidence)
     return AtThreshold(
         rule=decision.rule,
         threshold=decision.threshold,
@@ -76,7 +76,7 @@ def verdict_under(
         groups=tuple(groups),
         caps=cap_verdicts,
         caps_verdict=verdicts.summarise(cap_verdicts),
-        min_f1=criteria.min_f1(required.min_f1, overall),
+        min_f1=criteria.min_f1(required.min_f1, overall.f1),
     )
 
 
@@ -92,5 +92,5 @@ def not_fitted(required: Criteria) -> AtThreshold:
         groups=(),
         caps=(),
         caps_verdict="not_applicable",
-        min_f1=criteria.min_f1(required.min_f1, overall),
+        min_f1=criteria.min_f1(required.min_f1, overall.f1),
     )

@@ -31,7 +31,14 @@ from service.fairness.schema_groups import (
     ParityReport,
     Stratum,
 )
-from service.fairness.schema_verdicts import AtThreshold, BeforeAfter, CapVerdict, MinF1, Success
+from service.fairness.schema_verdicts import (
+    AtThreshold,
+    BeforeAfter,
+    CapVerdict,
+    MinF1,
+    Success,
+    UnseenRows,
+)
 
 __all__ = [
     "AtThreshold",
@@ -55,6 +62,7 @@ __all__ = [
     "ReportSettings",
     "ReportWarning",
     "Shown",
+    "UnseenRows",
     "Verdict",
 ]
 
@@ -174,7 +182,9 @@ class ReportSettings(ReportModel):
         ge=0.5, lt=1, description="Confidence of the intervals and of each one-sided limit."
     )
     min_support: int = Field(
-        ge=0, description="Minimum number of rows of a group that is not a small sample."
+        ge=0,
+        description="Minimum number of negatives (FPR) or positives (FNR) behind a rate that "
+        "is not a small sample.",
     )
     threshold: float | None = Field(
         default=None, description="Minimum score of a predicted positive; null for argmax."
@@ -197,6 +207,18 @@ class ReportData(ReportModel):
         ge=0, description="Rows without a group, which only the overall figures include."
     )
     labels: dict[str, int] = Field(description="Number of rows by label, as in the data.")
+    seen_in_training: int | None = Field(
+        default=None,
+        ge=0,
+        description="Rows whose text is among the rows that the model was trained on, in this "
+        "dataset or another; null if unknown.",
+    )
+    seen_in_validation: int | None = Field(
+        default=None,
+        ge=0,
+        description="Further rows whose text is among the validation rows of the run, on which "
+        "the checkpoint and the threshold may have been chosen; null if unknown.",
+    )
 
 
 class BiasReport(ReportModel):
@@ -242,6 +264,11 @@ class BiasReport(ReportModel):
     )
     min_f1: MinF1 | None = Field(
         description="Comparison with the required minimum F1; null if there is none."
+    )
+    unseen: UnseenRows | None = Field(
+        default=None,
+        description="Verdicts on the rows whose text influenced the model in no way; null if "
+        "these are all rows, or if it is unknown which they are.",
     )
     thresholds: tuple[AtThreshold, ...] = Field(
         description="Figures and verdicts under each decision rule: argmax, the fitted threshold, "

@@ -70,7 +70,10 @@ class GroupReport(ReportModel):
     n: int = Field(ge=1, description="Number of rows in the group.")
     positives: int = Field(ge=0, description="Rows of the group with the positive label.")
     negatives: int = Field(ge=0, description="Rows of the group with another label.")
-    small_sample: bool = Field(description="True if n is below min_support.")
+    small_sample: bool = Field(
+        description="True if a rate of the group rests on fewer rows than min_support: on that "
+        "many negatives (FPR) or positives (FNR). A rate without any rows is null instead."
+    )
     tuned: GroupMetrics = Field(description="Metrics of the model under report.")
     base: GroupMetrics | None = Field(
         description="Metrics of the base model; null if it was not scored."
@@ -88,7 +91,9 @@ class Stratum(ReportModel):
     n: int = Field(ge=1, description="Number of rows.")
     positives: int = Field(ge=0, description="Rows with the positive label.")
     negatives: int = Field(ge=0, description="Rows with another label.")
-    small_sample: bool = Field(description="True if n is below min_support.")
+    small_sample: bool = Field(
+        description="True if a rate rests on fewer rows than min_support, as for groups."
+    )
     tuned: GroupMetrics = Field(description="Metrics of the model under report.")
     base: GroupMetrics | None = Field(
         description="Metrics of the base model; null if it was not scored."

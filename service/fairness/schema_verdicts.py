@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from service.fairness.schema_base import (
+    Estimate,
     Metric,
     OverallMetrics,
     RateEstimate,
@@ -66,7 +67,7 @@ class CapVerdict(ReportModel):
     """Verdict on a cap on a group's error rate.
 
     pass: the one-sided Clopper-Pearson upper limit is below the cap. fail: the lower limit is above
-    the cap. inconclusive: neither. not_applicable: the data has no such group.
+    the cap. inconclusive: neither. not_applicable: no split of the dataset has such a group.
     """
 
     group: str = Field(description="Group whose rate is capped.")
@@ -139,6 +140,21 @@ class AtThreshold(ReportModel):
     groups: tuple[GroupRates, ...] = Field(description="Error rates by group, sorted by name.")
     caps: tuple[CapVerdict, ...] = Field(description="Verdict on every cap.")
     caps_verdict: Verdict = Field(description="Verdict on all caps together, as in the report.")
+    min_f1: MinF1 | None = Field(
+        description="Comparison with the required minimum F1; null if there is none."
+    )
+
+
+class UnseenRows(ReportModel):
+    """Verdicts on the evaluated rows whose text is in neither split that shaped the model.
+
+    They are by the decision rule of the report. A release needs them as well as those on all rows.
+    """
+
+    rows: int = Field(ge=0, description="Number of such rows.")
+    f1: Estimate = Field(description="F1 on these rows.")
+    caps: tuple[CapVerdict, ...] = Field(description="Verdict on every cap on these rows.")
+    caps_verdict: Verdict = Field(description="Verdict on all caps together on these rows.")
     min_f1: MinF1 | None = Field(
         description="Comparison with the required minimum F1; null if there is none."
     )

@@ -11,6 +11,7 @@ from service.fairness.calibration import calibration
 from service.fairness.columns import BinaryPredictions, Partition, Split
 from service.fairness.schema import GroupMetrics, GroupReport, RateEstimate
 from service.fairness.schema_groups import FunctionalCell, Functionality, Stratum
+from service.fairness.support import is_small_sample
 
 if TYPE_CHECKING:
     from service.fairness.columns import Ints
@@ -46,7 +47,7 @@ def _stratum(split: Split, name: str, rows: Ints) -> Stratum:
         n=len(rows),
         positives=positives,
         negatives=len(rows) - positives,
-        small_sample=len(rows) < split.min_support,
+        small_sample=is_small_sample(positives, len(rows) - positives, split.min_support),
         tuned=measure(split, split.tuned, rows),
         base=None if split.base is None else measure(split, split.base, rows),
     )

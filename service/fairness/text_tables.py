@@ -14,6 +14,7 @@ from service.fairness.schema import BiasReport
 from service.fairness.schema_base import Estimate, Metric, RateEstimate
 from service.fairness.schema_groups import GroupReport, ParityDifference
 from service.fairness.schema_verdicts import AtThreshold, CapVerdict, Success
+from service.fairness.support import is_small
 from service.fairness.wording import count
 
 METRICS = {
@@ -103,16 +104,19 @@ class Tables:
         for model in ("base", "tuned") if self.report.overall.base else ("tuned",):
             table.add_column(model, justify="right")
             table.add_column(f"{self._level} interval", justify="right")
+        starred = False
         for group in self.report.groups:
             total = group.negatives if metric == "fpr" else group.positives
-            small = "*" if group.small_sample else ""
+            small = "*" if is_small(total, self.report.settings.min_support) else ""
+            starred = starred or bool(small)
             cells = [
                 cell for rate in _rates(group, metric) for cell in (_percent(rate), _span(rate))
             ]
             table.add_row(self._name(group.group, mark=small), f"{total:,}", *cells)
         yield table
-        if any(group.small_sample for group in self.report.groups):
-            yield note(f"* fewer than {count(self.report.settings.min_support, 'row')}")
+        if starred:
+            kind = "negative" if metric == "fpr" else "positive"
+            yield note(f"* fewer than {count(self.report.settings.min_support, kind)}")
 
     def caps(self) -> Iterator[RenderableType]:
         caps, minimum = self.report.caps, self.report.min_f1

@@ -29,8 +29,8 @@ def fit_threshold(
     the higher one, which predicts fewer positives.
 
     Point estimates decide: a cap is satisfied if the rate is at most `max`. A rate that cannot be
-    computed (no such rows) violates no cap; an F1 that cannot be computed ranks last and counts as
-    0 against `min_f1`. Takes O(n log n), and the same again per cap.
+    computed (no such rows) violates no cap; without positive rows there is no F1, which counts as 0
+    against `min_f1`. Takes O(n log n), and the same again per cap.
     """
     import numpy as np
 
@@ -38,8 +38,9 @@ def fit_threshold(
     scores = np.array(validation.scores, dtype=np.float64)
     thresholds = candidates(scores)
     tp, fp = called_at(scores[truth], thresholds), called_at(scores[~truth], thresholds)
-    counted = tp + fp + truth.sum()
-    f1 = np.divide(2 * tp, counted, out=np.full(len(thresholds), np.nan), where=counted > 0)
+    positives = int(truth.sum())
+    # As in metrics.f1, F1 does not exist without positive rows.
+    f1 = 2 * tp / (tp + fp + positives) if positives else np.full(len(thresholds), np.nan)
     violation = np.zeros(len(thresholds))
     for cap in caps:
         wrong = equal(validation.groups, cap.group) & (truth == (cap.metric == "fnr"))

@@ -87,9 +87,9 @@ def _further_to_pass(count: int, total: int, cap: float, confidence: float) -> i
 
 
 def judge_cap(cap: Cap, observed: RateEstimate | None, confidence: float) -> CapVerdict:
-    """Return the verdict on a cap from the group's rate; None: the data has no such group.
+    """Return the verdict on a cap from the group's rate; None: no split has such a group.
 
-    A group that is in the data but has no rows to count is `inconclusive`, not `not_applicable`:
+    A group that is in the dataset but has no rows to count is `inconclusive`, not `not_applicable`:
     a release must not pass because its test split lacks the group.
     """
     lower: float | None = None

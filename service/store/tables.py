@@ -65,6 +65,8 @@ class Dataset(SQLModel, table=True):
     completions: dict[str, str] = _json(dict)
     """Label -> assistant turn, for chats with labels; empty: a template's."""
     created_at: datetime = _created()
+    deleted_at: datetime | None = _time()
+    """Start time of its deletion: the dataset is hidden until its row is gone."""
 
 
 class Run(SQLModel, table=True):
@@ -158,6 +160,8 @@ class Job(SQLModel, table=True):
     total_steps: int = 0
     epoch: float = 0.0
     samples_per_second: float | None = None
+    phase_share: float | None = None
+    """Completed share of the phase, from 0 to 1; null if the program does not report it."""
     eta_seconds: float | None = None
     gpu_memory_bytes: int | None = Field(default=None, sa_type=BigInteger, nullable=True)
     """Peak GPU memory of the program in this attempt; null without a GPU."""
@@ -289,7 +293,11 @@ class Promotion(SQLModel, table=True):
     """Name of the API key that requested it; null where access was open."""
     created_at: datetime = _created()
     superseded_at: datetime | None = _time()
-    """When another run was given the name; null while this one has it."""
+    """When the run lost the name: to another run, or by withdrawal; null while it has it."""
+    withdrawn_at: datetime | None = _time()
+    """The same time, if the name was withdrawn from the run."""
+    withdrawn_by: str | None = None
+    """Name of the API key that withdrew it; null where access was open."""
 
 
 class Idempotency(SQLModel, table=True):

@@ -130,16 +130,72 @@ def test_an_override_that_nothing_needed_says_so(client, scored):
 
 
 @pytest.mark.parametrize(
-    ("fairness", "passes"),
+    ("fairness", "kinds"),
     [
-        ({"caps": []}, True),  # nothing is required, nothing to show
-        ({"caps": [], "min_f1": 0.6}, True),
-        ({"caps": [], "min_f1": 0.9999}, False),
+        ({"caps": []}, ["no_cap_applies"]),
+        ({"caps": [], "min_f1": 0.6}, ["no_cap_applies"]),
+        ({"caps": [], "min_f1": 0.9999}, ["no_cap_applies", "min_f1"]),
+        ({"caps": CAPS}, []),
     ],
 )
-def test_only_what_was_asked_for_hinders(client, scored, fairness, passes):
-    answer = promote(client, scored({"min_f1": None} | fairness, lgbtq=10))
-    assert answer.status_code == (201 if passes else 409)
+def test_a_run_without_caps_shows_nothing_about_groups(client, scored, fairness, kinds):
+    answer = promote(client, scored({"min_f1": None} | fairness, lgbtq=4))
+    if not kinds:
+        assert answer.status_code == 201, answer.text
+        return
+    assert answer.status_code == 409
+    hindrances = answer.json()["hindrances"]
+    assert [hindrance["kind"] for hindrance in hindrances] == kinds
+    assert "no caps" in hindrances[0]["detail"]
+
+
+def leaking_dataset(client, leaked, rows=24):
+    """A dataset with `rows` test rows of each class, of which train has the first `leaked` too."""
+
+    def lines(name, count):
+        return b"".join(
+            json.dumps({"text": f"{name} {n} {label}", "label": label, "group": "lgbtq"}).encode()
+            + b"\n"
+            for n in range(count)
+            for label in ("hate", "normal")
+        )
+
+    files = {"test": lines("test", rows), "train": lines("train", 40) + lines("test", leaked)}
+    answer = client.post("/v1/datasets", data={"name": "leaking"}, files=files)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("leaked", "caps", "kind"),
+    [
+        (0, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], None),
+        (6, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], None),  # shown by the other 18
+        (20, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], "cap"),
+        (24, [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], "not_test"),
+        (6, [], "no_cap_applies"),
+    ],
+)
+def test_rows_that_the_model_has_seen_certify_nothing(client, context, leaked, caps, kind):
+    body = {
+        "dataset_id": leaking_dataset(client, leaked),
+        "base_model": "tiny",
+        "fairness": {"caps": caps, "min_f1": 0.6},
+    }
+    run = ScoredRun(context, client.post("/v1/runs", json=body).json()["id"])
+    report = run.certify(right)
+    assert report["data"]["seen_in_training"] == 2 * leaked
+    assert ("seen_in_training" in {one["code"] for one in report["warnings"]}) == (leaked > 0)
+    run.succeed()
+    answer = promote(client, run)
+    if kind is None:
+        assert answer.status_code == 201, answer.text
+        return
+    assert answer.status_code == 409, answer.text
+    (hindrance,) = answer.json()["hindrances"]
+    assert hindrance["kind"] == kind
+    if caps:
+        assert f"trained or chosen on {2 * leaked} of the 48 rows" in hindrance["detail"]
 
 
 def _caps_not_applicable(report, applicable):
@@ -214,7 +270,8 @@ def test_an_exploratory_report_gates_nothing(client, context, scored):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_rows_that_had_a_part_in_the_model_certify_nothing(client, context, dataset_id, split):
-    body = {"dataset_id": dataset_id, "base_model": "tiny", "fairness": {"caps": [], "min_f1": 0.6}}
+    fairness = {"caps": [{"group": "lgbtq", "metric": "fpr", "max": 0.2}], "min_f1": 0.6}
+    body = {"dataset_id": dataset_id, "base_model": "tiny", "fairness": fairness}
     run = ScoredRun(context, client.post("/v1/runs", json=body).json()["id"])
     report = run.certify(right, split=split)
     assert "not_certifying_split" in {one["code"] for one in report["warnings"]}
@@ -361,3 +418,45 @@ def test_a_name_that_no_run_has_is_not_found(client):
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:fairtune:not-found")
     body = {"name": "x"}
     assert client.post("/v1/runs/run_none/promote", json=body).status_code == 404
+
+
+def test_a_promotion_is_withdrawn_and_its_history_kept(client, context, scored):
+    run = scored()
+    tokens = make_keys(context.database)
+    operator, viewer = bearer(tokens[Role.OPERATOR]), bearer(tokens[Role.VIEWER])
+    made = promote(client, run, headers=operator).json()
+    path = "/v1/promotions/hate-en/production"
+    assert client.delete(path, headers=viewer).status_code == 403
+    answer = client.delete(path, headers=operator)
+    assert answer.status_code == 200, answer.text
+    withdrawn = answer.json()
+    assert (withdrawn["id"], withdrawn["is_current"]) == (made["id"], False)
+    assert withdrawn["withdrawn_by"] == "operator"
+    assert withdrawn["withdrawn_at"] == withdrawn["superseded_at"] is not None
+    assert client.get(path, headers=viewer).status_code == 404
+    assert client.delete(path, headers=operator).status_code == 404
+    assert client.get("/v1/promotions", headers=viewer).json()["data"] == [withdrawn]
+    url = f"/v1/runs/{run.run_id}"
+    assert client.get(url, headers=viewer).json()["promoted_as"] == []
+    *_, promoted, event = client.get(f"{url}/events", headers=viewer).json()["data"]
+    assert (promoted["type"], event["type"]) == ("promoted", "withdrawn")
+    assert event["data"] == {
+        "name": "hate-en",
+        "stage": "production",
+        "promotion_id": made["id"],
+        "by": "operator",
+    }
+    again = promote(client, run, headers=operator)  # as a new promotion
+    assert again.status_code == 201
+    assert again.json()["id"] != made["id"]
+    assert again.json()["withdrawn_at"] is None
+    assert client.delete(path, headers=operator).status_code == 200
+    assert client.delete(url, headers=operator).status_code == 204
+
+
+def test_a_run_that_has_a_name_says_how_to_withdraw_it(client, scored):
+    run = scored()
+    promote(client, run)
+    refused = client.delete(f"/v1/runs/{run.run_id}")
+    assert refused.status_code == 409
+    assert "DELETE /v1/promotions/{name}/{stage}" in refused.json()["detail"]

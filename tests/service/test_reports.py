@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from service.datasets.rows import read_rows
 from service.domain.access import Role
 from service.ops.capacity_limiter import CapacityLimiter
+from service.store.datasets import get_dataset
 from service.usecases.reports import build
 from tests.support.api_keys import bearer, make_keys
 from tests.support.report_calls import (
@@ -121,6 +123,86 @@ def test_an_evaluation_that_does_not_certify_is_exploratory(client, run):
         assert made["meta"]["exploratory"] is True
         assert (made["meta"]["target"], made["meta"]["split"]) == (target, split)
         assert made["meta"]["template"] == "hate_speech_policy"
+
+
+def differences(made) -> str:
+    return {one["code"]: one["detail"] for one in made["warnings"]}["exploratory"]
+
+
+def test_the_warning_names_what_makes_a_report_exploratory(client, run):
+    """A report with the run's own settings is never said to have others."""
+    validation = run.add(right, rows=run.of("validation"))
+    made = differences(report(again(client, run, validation)))
+    assert made.endswith("does not gate a release: the split is validation, not test.")
+    checkpoint = run.add(right, target="checkpoint", split="test", rows=run.of("test"), step=60)
+    made = differences(report(again(client, run, checkpoint)))
+    assert "the model is the checkpoint of step 60, not the adapter of step 90" in made
+    for words in ("caps", "min_f1", "confidence", "threshold", "settings"):
+        assert words not in made
+    made = differences(report(again(client, run, confidence=0.9, min_f1=None, threshold=0.5)))
+    assert "confidence is 0.9; the run's is 0.95" in made
+    assert "min_f1 is none; the run's is 0.615" in made
+    assert "the threshold is 0.5; the run's is argmax" in made
+    assert "caps" not in made
+    assert "the split" not in made
+    assert "the caps are not the run's" in differences(report(again(client, run, caps=[])))
+
+
+# -- rows of another dataset -------------------------------------------------------------------
+
+
+def uploaded(client, split, rows):
+    lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    other = [{"text": f"another {n}", "label": ("hate", "normal")[n % 2]} for n in range(2)]
+    files = {"train": b"".join(json.dumps(row).encode() + b"\n" for row in other)} | {split: lines}
+    answer = client.post("/v1/datasets", data={"name": "another"}, files=files)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+def scored_elsewhere(client, run, split, texts, group="lgbtq"):
+    """Score rows with these texts as the split of another dataset; return the report."""
+    rows = [
+        {"text": text, "label": ("hate", "normal")[n % 2], "group": group, "id": f"x{n}"}
+        for n, text in enumerate(texts)
+    ]
+    dataset_id = uploaded(client, split, rows)
+    with run.context.database.read() as session:
+        key = get_dataset(session, dataset_id).key
+    with run.context.store.local(key) as path:
+        stored = list(read_rows(path, split))
+    evaluation = run.add(right, split=split, rows=stored, dataset_id=dataset_id)
+    return report(again(client, run, evaluation))
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("leaked", [0, 1, 6, 24])
+def test_leaks_are_seen_across_datasets(client, run, split, leaked):
+    """Also in white space; and rows of a split called train are not said to be trained on."""
+    texts = [f"  {row.text}\n" for row in run.of("train")[:leaked]]
+    texts += [f"a new text {n}" for n in range(24 - leaked)]
+    made = scored_elsewhere(client, run, split, texts)
+    assert (made["data"]["seen_in_training"], made["data"]["seen_in_validation"]) == (leaked, 0)
+    details = " ".join(one["detail"] for one in made["warnings"])
+    assert ("trained on" in details) == (leaked > 0)
+    if 0 < leaked < 24:
+        assert f"{leaked} of 24 rows ha" in details
+        assert made["unseen"]["rows"] == 24 - leaked
+
+
+def test_the_base_model_has_seen_no_rows(client, run):
+    evaluation = run.add(right, target="base", split="train", step=None, rows=run.of("train"))
+    made = report(again(client, run, evaluation))
+    assert made["data"]["seen_in_training"] == 0
+    assert "trained on" not in " ".join(one["detail"] for one in made["warnings"])
+
+
+def test_a_cap_applies_where_the_scored_dataset_has_its_group(client, run):
+    """The run's dataset has lgbtq, this one has not: nothing about it can be inconclusive there."""
+    made = scored_elsewhere(client, run, "test", [f"a text {n}" for n in range(8)], "mexican")
+    (cap,) = made["caps"]
+    assert (cap["verdict"], cap["reason"]) == ("not_applicable", "the data has no group 'lgbtq'")
+    assert made["caps_verdict"] == "not_applicable"
 
 
 def test_a_run_that_has_not_succeeded_certifies_nothing(client, context, dataset_id):

@@ -13,9 +13,10 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from service.context import Context
-from service.datasets.rows import Row, read_rows
+from service.datasets.rows import Row, keyed_rows, read_rows
 from service.domain.evaluation import EvaluationTask
 from service.domain.job_kinds import EVALUATE
+from service.domain.row_keys import SeenRows, seen_rows
 from service.domain.spec import RunSpec
 from service.domain.states import JobStatus
 from service.fairness import (
@@ -134,6 +135,8 @@ class ScoredRun:
                 train_counts=label_counts(
                     [row.label for row in train], [row.group for row in train]
                 ),
+                dataset_groups={row.group for row in self.rows if row.group is not None},
+                seen=self.seen(split),
             ),
             Criteria(
                 positive_label="hate",
@@ -154,6 +157,11 @@ class ScoredRun:
         )
         self.store_report(report.model_dump_json(indent=2).encode())
         return report.model_dump(mode="json")
+
+    def seen(self, split: str) -> SeenRows:
+        with self.context.store.local(self.dataset.key) as path:
+            rows = list(keyed_rows(path))
+        return seen_rows(rows, split, rows, same_kind=True)
 
     def add(
         self,

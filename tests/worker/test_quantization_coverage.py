@@ -93,10 +93,8 @@ def test_mxfp4_experts_are_dequantized_and_the_rest_is_quantized(mxfp4, in_4bit,
 def test_dequantizing_is_asked_for_outright(mxfp4, monkeypatch):
     """Not left to what GPU and kernels a machine has; on this one there is no difference."""
     configs = []
-    read = load._from_pretrained
-    monkeypatch.setattr(
-        load, "_from_pretrained", lambda *args: configs.append(args[-1]) or read(*args)
-    )
+    read = load._read_model
+    monkeypatch.setattr(load, "_read_model", lambda *args: configs.append(args[-1]) or read(*args))
     load_base(mxfp4[0], spec(quantization=IN_4BIT), CPU)
     assert [config.dequantize for config in configs] == [True]
 

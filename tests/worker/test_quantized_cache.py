@@ -152,7 +152,7 @@ def test_one_of_several_at_once_keeps_it(model, tmp_path, quantized):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(cache.store, [base.model] * 8))
     assert entries(cache_dir) == [cache_dir / cache.key]
-    values = cache.load(lambda entry: load._from_pretrained(entry, specification(), CPU))
+    values = cache.load(lambda entry: load._read_model(entry, specification(), CPU)[0])
     assert_same(bits(values), bits(base.model))
 
 

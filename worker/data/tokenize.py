@@ -1,53 +1,25 @@
-"""Tokenization of rows: the chat template's frame, the row's own text, the answer.
+"""Tokenization of rows: the prompt that a chat server sends, and the answer behind it.
 
-Text of a row or of a prompt template is never tokenized as a special token of the model. The frame
-(all that the chat template adds) is obtained by rendering the chat with markers as contents, once
-per sequence of roles; frame and contents are then tokenized separately.
+The ids of prompt and answer are those of the model's own chat template, rendered as one string and
+tokenized once. Text of a row or of a prompt template is never tokenized as a control token.
 """
 
-import json
-import uuid
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.template import Template
+from worker.data.chat_template import Chat, ChatTemplate, TemplateRefusal
+from worker.data.encoding import Encoder
+from worker.data.fitting import Fitting, Truncation, TurnsTooLong
 from worker.data.rows import Row
 
-# Some chat templates print the current date. A resumed run must see the same prompt on another day.
-_FIXED_DATE_MACRO = (
-    "{%- macro strftime_now(pattern) -%}"
-    "{%- if pattern == '%d %b %Y' -%}01 Jan 2025{%- else -%}2025-01-01{%- endif -%}"
-    "{%- endmacro -%}"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A turn's content; `text` is the part that may be truncated."""
-
-    before: str
-    text: str = ""
-    after: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Token ids up to the start of the answer; `text` is the part that may be truncated."""
-
-    head: list[int]
-    text: list[int]
-    tail: list[int]
-
-    def __len__(self) -> int:
-        return len(self.head) + len(self.text) + len(self.tail)
-
-    def truncated(self, length: int) -> list[int]:
-        """Return at most `length` ids, cutting the text's end. Needs length >= head + tail."""
-        room = length - len(self.head) - len(self.tail)
-        return self.head + self.text[:room] + self.tail
+_CACHED_CHARACTERS = 1000
+_MAX_CACHED = 1000
+"""Cached are the ids of that many answers behind a frame: labels' answers, not free ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,204 +30,223 @@ class Example:
     start: int
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """A row's prompt, and the ids of each label's whole answer, end of turn included."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+    chat: Chat
+    """The chat that the prompt renders, after truncation."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A chat as the template takes it, with protected texts, and the text of its prompt."""
+
+    chat: Chat
+    text: str
+
+
 class Tokens:
-    """Tokenizes frames and contents. `limit` is the maximum length of a sequence, in tokens."""
+    """Ids of chats. `limit` is the maximum length of a sequence, in tokens."""
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.limit = limit
+        self.template = ChatTemplate(tokenizer)
+        self.encoder = Encoder(tokenizer)
         self.eos: int = tokenizer.eos_token_id
         self.pad: int = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        # The same tokenizer without its added tokens. `split_special_tokens` would leave those that
-        # are added but not marked special, such as Qwen's <think>.
-        layout = json.loads(tokenizer.backend_tokenizer.to_str())
-        self._special = {token["id"] for token in layout["added_tokens"]}
-        layout |= {
-            "added_tokens": [],
-            "post_processor": None,
-            "truncation": None,
-            "padding": None,
-        }
-        self._plain = Tokenizer.from_str(json.dumps(layout))
-        self._frames: dict[tuple[str, ...], list[list[int]]] = {}
-        self._answers: dict[tuple[str, ...], list[int]] = {}
-
-    def encode_text(self, text: str) -> list[int]:
-        """Return the ids of `text`, none of which is a special token."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        if self._special.isdisjoint(ids) or len(text) < 2:
-            return ids
-        # The vocabulary itself contains the text of a special token: split the text.
-        half = len(text) // 2
-        return self.encode_text(text[:half]) + self.encode_text(text[half:])
+        self._opening: list[int] = []
+        if self.template.is_absent:
+            opening = tokenizer("", add_special_tokens=True)["input_ids"]
+            self._opening = opening[:1] if opening[:1] == [tokenizer.bos_token_id] else []
+        self._answers: dict[tuple[str, str], list[int]] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, special tokens included."""
-        decoded: str = self._tokenizer.decode(
+        decoded: str = self.tokenizer.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return decoded
 
-    def prompt(self, turns: Sequence[tuple[str, Content]]) -> Prompt:
-        """Return the prompt of a chat, ready for the assistant's answer."""
-        frame = self._frame((*(role for role, _ in turns), "assistant"))
-        head: list[int] = []
-        text: list[int] = []
-        tail: list[int] = []
-        part = head
-        for literal, (_, content) in zip(frame, turns, strict=False):
-            part += literal
-            # In most vocabularies a space before the text belongs to its first word.
-            before = content.before.rstrip(" ") if content.text else content.before
-            part += self.encode_text(before)
-            if content.text:
-                text = self.encode_text(content.before[len(before) :] + content.text)
-                part = tail
-            part += self.encode_text(content.after)
-        part += frame[len(turns)]
-        return Prompt(head, text, tail)
+    def prompt(self, chat: Chat) -> list[int]:
+        """Return the ids of a chat's prompt, ready for the assistant's answer.
 
-    def answer(self, prompt_roles: Sequence[str], answer: str) -> list[int]:
-        """Return the ids of the assistant's answer, its end of turn and the EOS token."""
-        key = (*prompt_roles, answer)
-        if key not in self._answers:
-            end = self._frame((*prompt_roles, "assistant"))[-1]
-            end = end[: end.index(self.eos)] if self.eos in end else end
-            self._answers[key] = [*self.encode_text(answer), *end, self.eos]
-        return self._answers[key]
-
-    def _frame(self, roles: tuple[str, ...]) -> list[list[int]]:
-        """Return the ids that the chat template adds before, between and after the contents.
-
-        There is one more list than there are roles.
+        Raises TemplateRefusal, and ProgramFailure(invalid_spec) for an unusable chat template.
         """
-        if roles not in self._frames:
-            self._frames[roles] = [
-                self._tokenizer(literal, add_special_tokens=False)["input_ids"] if literal else []
-                for literal in self._render(roles)
-            ]
-            if self._tokenizer.chat_template is None:
-                opening = self._tokenizer("", add_special_tokens=True)["input_ids"]
-                if opening[:1] == [self._tokenizer.bos_token_id]:
-                    self._frames[roles][0].insert(0, opening[0])
-        return self._frames[roles]
+        return self.encode_prompt(self.render(chat))
 
-    def _render(self, roles: tuple[str, ...]) -> list[str]:
-        if self._tokenizer.chat_template is None:
-            return ["", *("\n\n" for _ in roles[2:]), "\n", ""]
-        from jinja2 import TemplateError
+    def render(self, chat: Chat) -> RenderedPrompt:
+        """Return the text of a chat's prompt. Raises as `prompt` does."""
+        protect = self.encoder.protect
+        adapted = self.template.adapt(chat)
+        protected = [turn | {"content": protect(turn["content"])} for turn in adapted]
+        return RenderedPrompt(protected, self.template.prompt(protected))
 
-        marks = [f"X{uuid.uuid4().hex}X" for _ in roles]
-        chat = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-        try:
-            rendered = self._apply(chat)
-        except TemplateError:
-            if roles[0] != "system":
-                raise
-            # Some models have no system turn: the instruction is then put before the user's text.
-            chat[1]["content"] = f"{marks[0]}\n\n{marks[1]}"
-            rendered = self._apply(chat[1:])
-        pieces = []
-        for mark in marks:
-            literal, marker, rendered = rendered.partition(mark)
-            if not marker:
-                raise ProgramFailure(
-                    FailureReason.INVALID_SPEC,
-                    "base_model: its chat template omits or reorders turns of the chat "
-                    f"({', '.join(roles)}); fine-tune another variant of the model.",
-                )
-            pieces.append(literal)
-        return [*pieces, rendered]
+    def encode_prompt(self, rendered: RenderedPrompt) -> list[int]:
+        """Return the ids of a prompt."""
+        return self._encode(rendered.text)
 
-    def _apply(self, chat: list[dict[str, str]]) -> str:
-        layout = self._tokenizer.get_chat_template()
-        if "strftime_now" in layout:
-            layout = _FIXED_DATE_MACRO + layout
-        rendered: str = self._tokenizer.apply_chat_template(
-            chat, tokenize=False, chat_template=layout
-        )
-        return rendered
+    def answer(self, rendered: RenderedPrompt, answer: str) -> list[int]:
+        """Return the ids that follow the prompt: the answer, its end of turn and EOS."""
+        text = self.template.answer(rendered.chat, self.encoder.protect(answer))
+        key = self.encoder.last_segment(rendered.text), text
+        if (cached := self._answers.get(key)) is not None:
+            return cached
+        ids = self._following(rendered.text, text)
+        end = ids.index(self.eos) if self.eos in ids else len(ids)
+        ids = [*ids[:end], self.eos]
+        if sum(map(len, key)) <= _CACHED_CHARACTERS and len(self._answers) < _MAX_CACHED:
+            self._answers[key] = ids
+        return ids
+
+    def _encode(self, rendered: str) -> list[int]:
+        return self._opening + self.encoder.encode(rendered)
+
+    def _following(self, prompt: str, answer: str) -> list[int]:
+        """Return the ids of `answer` right after the prompt's ids."""
+        before, whole = self._encode(prompt), self._encode(prompt + answer)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        # Prompt and answer share a token in the whole string. A server's prompt ends where the
+        # prompt does, so the answer is encoded behind an end of text that it shares nothing with.
+        for anchor in ("\n", ".", "a", " "):
+            opening, both = (self.encoder.encode(text) for text in (anchor, anchor + answer))
+            if both[: len(opening)] == opening:
+                return both[len(opening) :]
+        return self.encoder.encode(answer)
 
 
-@dataclass(slots=True)
 class Prompts:
-    """Builds prompts and answers from rows, and counts the truncated prompts."""
+    """Builds prompts and answers from rows, and counts the rows that had to be shortened."""
 
-    tokens: Tokens
-    template: Template
-    completions: dict[str, str] | None
-    """The assistant's turn for each label, for rows of messages."""
-    truncated: int = 0
+    def __init__(
+        self, tokens: Tokens, template: Template, completions: dict[str, str] | None
+    ) -> None:
+        self.tokens = tokens
+        self.template = template
+        self.completions = completions
+        """The assistant's turn for each label, for rows of messages."""
+        self.counts: Counter[str] = Counter()
+        """Rows by what was cut: `truncated` in any way, `without_history` (their oldest turns),
+        `without_instruction` (the end of their own system turn), and `too_long`: training rows
+        left out because frame and answer alone are too long."""
+        self._fitting = Fitting(tokens.prompt, tokens.encoder.token_ends)
 
-    def turns(self, row: Row) -> list[tuple[str, Content]]:
-        """Return the row's chat as (role, content), without the assistant's last answer."""
+    @property
+    def truncated(self) -> int:
+        """Number of rows that were shortened in any way."""
+        return self.counts["truncated"]
+
+    def chat(self, row: Row) -> Chat:
+        """Return the row's chat without the assistant's last answer."""
         if row.messages is None:
-            before, after = self.template.split_user(row.group)
-            turns = [("user", Content(before, row.text or "", after))]
+            chat = [_turn("user", "".join(self._user_parts(row)))]
             if self.template.system is not None:
-                turns.insert(0, ("system", Content(self.template.system)))
-            return turns
-        turns = [(turn["role"], Content(turn["content"])) for turn in row.messages]
-        if turns and turns[-1][0] == "assistant":
-            turns.pop()
-        users = [index for index, (role, _) in enumerate(turns) if role == "user"]
-        if users:
-            turns[users[-1]] = ("user", Content("", turns[users[-1]][1].before))
-        return turns
+                chat.insert(0, _turn("system", self.template.system))
+            return chat
+        turns = [_turn(turn["role"], turn["content"]) for turn in row.messages]
+        return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
-    def label_answers(self, row: Row, labels: Sequence[str]) -> list[list[int]]:
-        """Return the ids of the whole answer for each label.
+    def encode(self, row: Row, labels: Sequence[str]) -> EncodedRow:
+        """Return the row's prompt, shortened so that the longest of the answers fits after it.
 
-        Raises ProgramFailure(invalid_data) for a label without a completion in the template.
+        Raises ProgramFailure: invalid_spec if instruction and answer alone exceed the limit,
+        invalid_data for a label without a completion and a chat that the model's template refuses.
         """
-        roles = [role for role, _ in self.turns(row)]
-        answers = []
-        for label in labels:
-            try:
-                if row.messages is not None and self.completions is not None:
-                    text = self.completions[label]
-                else:
-                    text = self.template.completion_for(label)
-            except KeyError as error:
-                raise ProgramFailure(
-                    FailureReason.INVALID_DATA,
-                    f"The template {self.template.name} has no word for the label {label!r}.",
-                ) from error
-            answers.append(self.tokens.answer(roles, text))
-        return answers
+        try:
+            return self._encode(row, self.answers(row, labels))
+        except TurnsTooLong as error:
+            raise self._too_short(row, error.missing) from error
 
-    def fit_prompt(self, row: Row, answers: Iterable[list[int]]) -> list[int]:
-        """Return the row's prompt, truncated so that the longest of `answers` fits after it.
-
-        Raises ProgramFailure(invalid_spec) if prompt frame and answer alone exceed the limit.
-        """
-        prompt = self.tokens.prompt(self.turns(row))
-        longest = max(len(answer) for answer in answers)
-        min_tokens = len(prompt.head) + len(prompt.tail) + longest
-        if min_tokens > self.tokens.limit:
-            raise ProgramFailure(
-                FailureReason.INVALID_SPEC,
-                f"training.max_seq_length is {self.tokens.limit}, but instruction and answer alone "
-                f"take {min_tokens} tokens (row {row.id}); set it to at least {min_tokens}, plus "
-                "room for the text.",
-            )
-        room = self.tokens.limit - longest
-        self.truncated += len(prompt) > room
-        return prompt.truncated(room)
+    def answers(self, row: Row, labels: Sequence[str]) -> list[str]:
+        """Return the assistant's turn for each label. Raises ProgramFailure(invalid_data)."""
+        return [self._completion(row, label) for label in labels]
 
     def example(self, row: Row, labels: Sequence[str]) -> Example | None:
         """Return the training sample of the row; None for a row without an answer.
 
-        The prompt leaves room for every label's answer, so that scoring sees the same prompt.
+        None as well for a chat whose answer is too long, which `too_long` counts. The prompt leaves
+        room for every label's answer, so that scoring sees the same prompt. Raises ProgramFailure.
         """
         if row.messages is not None and row.messages[-1]["role"] == "assistant":
-            roles = [role for role, _ in self.turns(row)]
-            answer = self.tokens.answer(roles, row.messages[-1]["content"])
+            text = row.messages[-1]["content"]
         elif row.label is not None:
-            answer = self.label_answers(row, [row.label])[0]
+            text = self._completion(row, row.label)
         else:
             return None
-        prompt = self.fit_prompt(row, [answer, *self.label_answers(row, labels)])
-        return Example(prompt + answer, len(prompt))
+        try:
+            encoded = self._encode(row, [text, *self.answers(row, labels)])
+        except TurnsTooLong:
+            self.counts["too_long"] += 1
+            return None
+        return Example(encoded.prompt + encoded.answers[0], len(encoded.prompt))
+
+    def _encode(self, row: Row, answers: Sequence[str]) -> EncodedRow:
+        chat = self.chat(row)
+        try:
+            prompt, answer_ids = self._ids(chat, answers)
+            room = self.tokens.limit - max(map(len, answer_ids), default=0)
+            if len(prompt) <= room:
+                return EncodedRow(prompt, answer_ids, chat)
+            chat, cut = self._shorten(row, chat, room)
+            prompt, answer_ids = self._ids(chat, answers)
+        except TemplateRefusal as error:
+            raise self._refused(row, chat, error) from error
+        self.counts.update(
+            truncated=1, without_history=cut.history, without_instruction=cut.instruction
+        )
+        return EncodedRow(prompt, answer_ids, chat)
+
+    def _ids(self, chat: Chat, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        rendered = self.tokens.render(chat)
+        answer_ids = [self.tokens.answer(rendered, answer) for answer in answers]
+        return self.tokens.encode_prompt(rendered), answer_ids
+
+    def _shorten(self, row: Row, chat: Chat, room: int) -> tuple[Chat, Truncation]:
+        if row.messages is None:
+            before, text, after = self._user_parts(row)
+            shortened, missing = self._fitting.text(chat, -1, (before, text, after), room)
+            if missing:
+                raise self._too_short(row, missing)
+            return shortened, Truncation()
+        return self._fitting.chat(chat, room)
+
+    def _user_parts(self, row: Row) -> tuple[str, str, str]:
+        before, after = self.template.split_user(row.group)
+        return before, row.text or "", after
+
+    def _completion(self, row: Row, label: str) -> str:
+        try:
+            if row.messages is not None and self.completions is not None:
+                return self.completions[label]
+            return self.template.completion_for(label)
+        except KeyError as error:
+            raise ProgramFailure(
+                FailureReason.INVALID_DATA,
+                f"The template {self.template.name} has no word for the label {label!r}.",
+            ) from error
+
+    def _too_short(self, row: Row, missing: int) -> ProgramFailure:
+        needed = self.tokens.limit + missing
+        return ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"training.max_seq_length is {self.tokens.limit}, but instruction and answer alone "
+            f"take {needed} tokens (row {row.id}); set it to at least {needed}, plus "
+            "room for the text.",
+        )
+
+    def _refused(self, row: Row, chat: Chat, error: TemplateRefusal) -> ProgramFailure:
+        roles = ", ".join(turn["role"] for turn in chat)
+        return ProgramFailure(
+            FailureReason.INVALID_DATA,
+            f"Row {row.id} of the {row.split} split: the chat template of the base model refuses "
+            f"its turns ({roles}): {error}. Change the turns of such rows, or fine-tune a model "
+            "whose chat template takes them.",
+        )
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

@@ -11,6 +11,8 @@ from typing import Any, Self
 import torch
 from safetensors import safe_open
 
+from worker.modeling.model_files import read_weight_files
+
 _TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -31,14 +33,10 @@ class BaseFiles:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open the files. Raises OSError, SafetensorError or ValueError for invalid ones."""
+        """Open the files. Raises FaultyFile, OSError or SafetensorError for invalid ones."""
         self._stack = ExitStack()
         self._files: dict[str, Any] = {}
-        index = directory / "model.safetensors.index.json"
-        file_names = ["model.safetensors"]
-        if index.is_file():
-            file_names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        for file_name in file_names:
+        for file_name in read_weight_files(directory).files:
             file = self._stack.enter_context(safe_open(directory / file_name, framework="pt"))
             self._files |= dict.fromkeys(file.keys(), file)
         quantization = quantization_of(directory)

@@ -9,6 +9,7 @@ from service.domain.job import ADAPTER_WEIGHTS_FILE
 from service.domain.spec import RunSpec
 from worker.merging.streamed import QuantizedWeights, Write
 from worker.modeling.load import add_adapter
+from worker.modeling.pretrained import read_model
 from worker.training.checkpoints import load_adapter
 
 
@@ -26,11 +27,7 @@ def write_merged_by_peft(
 
     Raises BrokenCheckpoint, and ValueError if a merged weight is not finite.
     """
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, device_map={"": "cpu"}, use_safetensors=True, local_files_only=True
-    )
+    model, _ = read_model(base, spec.base_model, dtype=dtype, device_map={"": "cpu"})
     if quantized is not None:
         for name, parameter in model.named_parameters():
             if name in quantized.names:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.merging.streamed import Write, write_json
+from worker.modeling.pretrained import read_config
 
 # Copied byte by byte from the base model, so that tokenization does not change; licences as well.
 _COPIED_FILES = (
@@ -36,10 +37,9 @@ def write_companion_files(base: Path, target: Path, dtype: str, write: Write) ->
         ):
             _copy(write, path, target)
     if not (target / "generation_config.json").exists():
-        from transformers import AutoConfig, GenerationConfig
+        from transformers import GenerationConfig
 
-        config = AutoConfig.from_pretrained(target, local_files_only=True)
-        settings = GenerationConfig.from_model_config(config)
+        settings = GenerationConfig.from_model_config(read_config(target, "the merged model"))
         write("generation_config.json", lambda: settings.save_pretrained(target))
 
 

@@ -8,6 +8,7 @@ from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from service.domain.states import FailureReason
 from worker.data.rows import Row, sample
+from worker.data.template_check import prompt_notes
 from worker.data.tokenize import Prompts, Tokens
 from worker.modeling.load import set_training
 from worker.runtime.events import Reporter
@@ -70,8 +71,8 @@ def score_rows(
             return [[value] for value in log_likelihoods]
         items = []
         for row in rows:
-            answers = prompts.label_answers(row, task.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            encoded = prompts.encode(row, task.labels)
+            items.append(Item(encoded.prompt, encoded.answers))
         return score(
             model,
             items,
@@ -81,6 +82,12 @@ def score_rows(
             tick=tick,
             on_fallback=log,
         )
+
+
+def served_prompt_notes(job: Job, rows: Sequence[Row], tokenizer: Any) -> list[str]:
+    """Return sentences on how to send the prompt that the model is trained with."""
+    tokens = Tokens(tokenizer, job.spec.training.max_seq_length)
+    return prompt_notes(Prompts(tokens, job.template, job.completions), rows[0]) if rows else []
 
 
 def _answer_items(prompts: Prompts, rows: Sequence[Row]) -> list[Item]:

@@ -1,13 +1,17 @@
 """Model card of a merged model: README.md for the Hub, transformers and human readers."""
 
+from collections.abc import Sequence
+
 from service.domain.job import Job
 from service.domain.merge import MergeComparison, MergeTask
 from worker.merging.comparison import comparison_summary
-from worker.training.model_card import escape_markdown, intended_use, one_line
+from worker.training.model_card import escape_markdown, intended_use, one_line, prompt_section
 
 
-def merged_model_card(job: Job, task: MergeTask, comparison: MergeComparison) -> str:
-    """Return the card's text."""
+def merged_model_card(
+    job: Job, task: MergeTask, comparison: MergeComparison, prompt_notes: Sequence[str] = ()
+) -> str:
+    """Return the card's text. `prompt_notes` say how to send the trained prompt."""
     from huggingface_hub import ModelCardData
 
     spec = job.spec
@@ -43,6 +47,7 @@ def merged_model_card(job: Job, task: MergeTask, comparison: MergeComparison) ->
         "Decisions about people need human review. The run's bias report, which is of the adapter,",
         "has the error rates by group.",
         "",
+        *prompt_section(prompt_notes),
         "## Comparison with the adapter",
         "",
         "Before publication the merged model was compared with the adapter:",

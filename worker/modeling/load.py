@@ -2,22 +2,25 @@
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from service.domain.errors import ProgramFailure, first_line
+from service.domain.errors import ProgramFailure
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.training_spec import LoraSection, QuantizationSection
+from worker.modeling.causality import check_causality
 from worker.modeling.lora_targets import check_targets
+from worker.modeling.model_failures import CONFIG, reading, unavailable
 from worker.modeling.precision import without_bfloat16
+from worker.modeling.pretrained import read_config, read_model, read_tokenizer
 from worker.modeling.quantization_coverage import Coverage
 from worker.modeling.quantized_cache import QuantizedCache
-from worker.runtime.disk_errors import is_full
+from worker.modeling.tokenizer_checks import check_token_range
 
 log = logging.getLogger("fairtune")
 
@@ -38,6 +41,8 @@ class Base:
     """The share of the model that is held in 4 bits."""
     in_float32: bool = False
     """True if it computes in float32 because this machine lacks the bfloat16 of the spec."""
+    ignored_weights: list[str] = field(default_factory=list)
+    """Names of weights in the model's files that its configuration has no place for."""
 
 
 def load_base(
@@ -48,47 +53,49 @@ def load_base(
     `quantized_cache_dir` is the directory in which quantized weights are cached between runs.
 
     Raises ProgramFailure: model_unavailable if the files cannot be loaded as a model, invalid_spec
-    if max_seq_length exceeds the model's positions or if load_in_4bit quantized no layer.
+    if max_seq_length exceeds the model's positions, if load_in_4bit quantized no layer, or if the
+    model is not causal.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     name = spec.base_model
     fallback = without_bfloat16(spec, device)
     spec = fallback or spec
-    try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        _check_positions(config, spec)
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model = _load_weights(directory, config, spec, device, quantized_cache_dir)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        if is_full(error):
-            raise
-        reason = first_line(error)
-        raise ProgramFailure(
-            FailureReason.MODEL_UNAVAILABLE, f"{name} cannot be loaded: {reason}"
-        ) from error
-    if getattr(tokenizer, "backend_tokenizer", None) is None:
-        raise ProgramFailure(
-            FailureReason.MODEL_UNAVAILABLE, f"{name} has no tokenizer.json (a fast tokenizer)."
-        )
+    config = read_config(directory, name)
+    _check_positions(config, spec)
+    tokenizer = read_tokenizer(directory, name)
+    model, ignored_weights = _load_weights(directory, config, spec, device, quantized_cache_dir)
+    with reading(name, CONFIG):
+        embeddings = model.get_input_embeddings().weight
+        head = model.get_output_embeddings()
+    if head is None:
+        raise unavailable(name, "it has no output layer over its vocabulary")
+    check_token_range(tokenizer, len(embeddings), name)
     model.requires_grad_(requires_grad=False)
     # The last columns of the hidden states are a view with gaps, for which torch's matmul copies
     # the whole output matrix once per row of the batch: two thirds of all time on the CPU.
-    model.get_output_embeddings().register_forward_pre_hook(
+    head.register_forward_pre_hook(
         lambda _layer, inputs: (inputs[0].clone(memory_format=torch.contiguous_format),)
     )
+    set_training(model, training=False)
+    check_causality(model, name)
     coverage = Coverage.of(model)
     if spec.quantization.load_in_4bit and not coverage.in_4bit.parameters:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
             f"quantization.load_in_4bit: no layer of {name} can be held in 4 bits; turn it off.",
         )
-    return Base(model, tokenizer, coverage, in_float32=fallback is not None)
+    return Base(model, tokenizer, coverage, fallback is not None, ignored_weights)
 
 
 def _check_positions(config: Any, spec: RunSpec) -> None:
     max_positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if max_positions is not None and spec.training.max_seq_length > max_positions:
+    if max_positions is None:
+        return
+    if not isinstance(max_positions, int) or max_positions < 1:
+        raise unavailable(
+            spec.base_model,
+            f"config.json has a field max_position_embeddings that is no count: {max_positions!r}",
+        )
+    if spec.training.max_seq_length > max_positions:
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,
             f"training.max_seq_length is {spec.training.max_seq_length}, but {spec.base_model} has "
@@ -102,63 +109,63 @@ def _load_weights(
     spec: RunSpec,
     device: torch.device,
     quantized_cache_dir: Path | None,
-) -> Any:
-    quantization_config = getattr(config, "quantization_config", None) or {}
-    method = (
-        quantization_config.get("quant_method")
-        if isinstance(quantization_config, dict)
-        else quantization_config.quant_method
-    )
+) -> tuple[Any, list[str]]:
+    """Return the model and the names of weights that it ignores. Raises ProgramFailure."""
+    method = _quantization_method(config)
     section = spec.quantization
     if method == "mxfp4":
         from transformers import Mxfp4Config
 
         # Explicit, because transformers would choose by the GPU and the kernels that it finds.
-        model = _from_pretrained(directory, spec, device, Mxfp4Config(dequantize=True))
+        model, ignored = _read_model(directory, spec, device, Mxfp4Config(dequantize=True))
         if section.load_in_4bit:
             quantize_linears(model, section, device)
-        return model
-    if not section.load_in_4bit:
-        return _from_pretrained(directory, spec, device)
+        return model, ignored
+    if section.load_in_4bit and method not in (None, "bitsandbytes"):
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"quantization.load_in_4bit: the weights of {spec.base_model} are quantized already "
+            f"({method}). Set it to false, or use the model's unquantized weights.",
+        )
+    if not section.load_in_4bit or method is not None:
+        return _read_model(directory, spec, device)
     # Only where caching was measured to pay off (benchmarks/results/profiling.md); checkpoints that
     # are quantized already stay as they are.
     cache = None
-    if quantized_cache_dir is not None and device.type == "cpu" and method is None:
+    if quantized_cache_dir is not None and device.type == "cpu":
         settings = section.model_dump() | {"bf16": spec.training.bf16}
         cache = QuantizedCache.of(quantized_cache_dir, directory, settings)
     if cache is not None:
-        model = cache.load(lambda entry: _from_pretrained(entry, spec, device))
-        if model is not None:
-            return model
-    model = _from_pretrained(directory, spec, device, _bnb_config(section))
+        cached = cache.load(lambda entry: _read_model(entry, spec, device)[0])
+        if cached is not None:
+            return cached, []
+    model, ignored = _read_model(directory, spec, device, _bnb_config(section))
     if cache is not None:
         cache.store(model)
-    return model
+    return model, ignored
 
 
-def _from_pretrained(
+def _quantization_method(config: Any) -> str | None:
+    section = getattr(config, "quantization_config", None) or {}
+    method = section.get("quant_method") if isinstance(section, dict) else section.quant_method
+    return None if method is None else str(getattr(method, "value", method))
+
+
+def _read_model(
     directory: Path, spec: RunSpec, device: torch.device, quantization: Any = None
-) -> Any:
-    from transformers import AutoModelForCausalLM
-
+) -> tuple[Any, list[str]]:
     options: dict[str, Any] = {}
     if quantization is not None:
         options["quantization_config"] = quantization
     if device.type == "cpu" and spec.training.max_seq_length <= EAGER_MAX_LENGTH:
         options["attn_implementation"] = "eager"
-    model, info = AutoModelForCausalLM.from_pretrained(
+    return read_model(
         directory,
+        spec.base_model,
         dtype=torch.bfloat16 if spec.training.bf16 else torch.float32,
         device_map={"": device},
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
         **options,
     )
-    if missing := sorted(info["missing_keys"]):
-        # transformers would initialize them at random and continue.
-        raise ValueError(f"its files lack {len(missing)} weights, {missing[0]} for one")
-    return model
 
 
 def _bnb_config(section: QuantizationSection) -> Any:

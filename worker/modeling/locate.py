@@ -89,16 +89,11 @@ def _convert_bundled(target: Path) -> Path:
 
 
 def _dequantize(gguf: Path, directory: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
+    from transformers import GenerationConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    from worker.modeling.pretrained import convert_gguf
+
+    model, tokenizer = convert_gguf(gguf)
     if tokenizer.eos_token_id != 2 or not tokenizer.chat_template:  # 2 is <|im_end|>
         raise _unavailable(f"{gguf.name} does not contain the expected tokenizer.")
     model.generation_config = GenerationConfig(

@@ -14,6 +14,7 @@ from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from worker.modeling import load as models
 from worker.modeling.load import Base
+from worker.modeling.pretrained import read_config
 from worker.runtime.events import Reporter
 
 log = logging.getLogger("fairtune")
@@ -32,6 +33,13 @@ def load_base(directory: Path, spec: RunSpec, models_dir: Path, reporter: Report
     base = models.load_base(directory, spec, make_accelerator().device, cache_dir)
     log.info("base model loaded in %.1f s", time.monotonic() - started)
     _warn_of_float32(base, reporter)
+    if base.ignored_weights:
+        reporter.warn(
+            "ignored_weights",
+            f"{spec.base_model}: its config.json has no place for {len(base.ignored_weights)} of "
+            f"the weights in its files, {base.ignored_weights[0]} for one. Check that the two "
+            "belong together.",
+        )
     if spec.quantization.load_in_4bit:
         reporter.log(base.coverage.summary())
         if base.coverage.left_out:
@@ -94,9 +102,7 @@ def add_run_adapter(model: Any, spec: RunSpec, directory: Path) -> Any:
 
 def _spec_of_merged(spec: RunSpec, directory: Path) -> RunSpec:
     """Return the specification for loading a merged model: unquantized, in its own type."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = read_config(directory, "the merged model")
     quantization = spec.quantization.model_copy(
         update={"load_in_4bit": False, "bnb_4bit_compute_dtype": "float32"}
     )

@@ -16,7 +16,7 @@ import gc
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,8 @@ class Merge:
     rows: list[Row]
     """Rows of the comparison."""
     progress: ProgressTracker
+    prompt_notes: list[str] = field(default_factory=list)
+    """Sentences for the model card on how to send the trained prompt."""
 
     @property
     def target(self) -> Path:
@@ -95,6 +97,7 @@ class Merge:
 
     def score_adapter(self) -> tuple[RowScores, Updates, QuantizedWeights | None]:
         """Score the rows with the adapter; return its values, and its updates to the weights."""
+        from worker.merging.comparison import served_prompt_notes
         from worker.merging.streamed import QuantizedWeights
         from worker.merging.updates import names_in_4bit, updates_of
         from worker.programs.load_model import add_run_adapter, load_base
@@ -105,6 +108,7 @@ class Merge:
         reporter.phase(Phase.EVALUATING)
         self.progress.begin(len(self.rows), expected_seconds=None, seconds_after=None)
         values = self._values(model, base.tokenizer)
+        self.prompt_notes[:] = served_prompt_notes(job, self.rows, base.tokenizer)
         quantized = None
         if self.task.base_weights == "dequantized":
             quantized = QuantizedWeights(
@@ -224,7 +228,7 @@ class Merge:
         from worker.merging.model_card import merged_model_card
 
         reporter, target = self.program.reporter, self.target
-        card = merged_model_card(self.program.job, self.task, comparison)
+        card = merged_model_card(self.program.job, self.task, comparison, self.prompt_notes)
         self.program.space.write_with_retry(
             CARD_FILE, lambda: (target / CARD_FILE).write_text(card, "utf-8", newline="")
         )

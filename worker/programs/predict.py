@@ -42,8 +42,8 @@ def main(program: Program) -> None:
     for number, text in enumerate(task.texts):
         row = Row(str(number), text, None, None, None, None, None, "test")
         truncated_before = prompts.truncated
-        answers = prompts.label_answers(row, task.labels)
-        items.append(Item(prompts.fit_prompt(row, answers), answers))
+        encoded = prompts.encode(row, task.labels)
+        items.append(Item(encoded.prompt, encoded.answers))
         truncated.append(prompts.truncated > truncated_before)
 
     reporter.phase(Phase.EVALUATING)

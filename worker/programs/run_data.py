@@ -10,6 +10,7 @@ from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.steps import StepPlan
 from worker.data.rows import Row, read_rows
+from worker.data.truncation import truncation_warnings
 
 if TYPE_CHECKING:  # importing torch takes seconds; `starting` is reported before
     from pathlib import Path
@@ -62,15 +63,25 @@ def read_run_data(path: Path, spec: RunSpec, reporter: Reporter) -> RunData:
 
 
 def tokenize_run(data: RunData, prompts: Prompts, spec: RunSpec, reporter: Reporter) -> Examples:
-    """Tokenize the rows to train and to validate on. Raises ProgramFailure."""
+    """Tokenize the rows to train and to validate on, and check all that will be scored.
+
+    Raises ProgramFailure, so that no row ends the run after it has been trained.
+    """
     examples = Examples(
         _tokenize_split("train", data, prompts, spec.training.max_seq_length, reporter),
         _tokenize_split("validation", data, prompts, spec.training.max_seq_length, reporter),
     )
     if not examples.train:
         raise ProgramFailure(
-            FailureReason.INVALID_DATA, "No row to train on has an answer: all lack a label."
+            *(
+                (FailureReason.INVALID_SPEC, _ALL_TOO_LONG.format(spec.training.max_seq_length))
+                if prompts.counts["too_long"]
+                else (FailureReason.INVALID_DATA, "No row to train on has an answer or a label.")
+            )
         )
+    for split in data.tuned_splits:
+        for row in data.rows[split]:
+            prompts.encode(row, data.labels)
     if not examples.validation and spec.training.eval_strategy != "no":
         reporter.warn(
             "no_validation",
@@ -80,7 +91,30 @@ def tokenize_run(data: RunData, prompts: Prompts, spec: RunSpec, reporter: Repor
     plan = StepPlan.of(spec.training, len(examples.train), spec.resources.num_processes)
     if warning := plan.warmup_warning():
         reporter.warn("long_warmup", warning)
+    chooses = spec.fairness.select == "best_f1_within_caps"
+    if examples.validation and (warning := plan.evaluation_warning(spec.training, chooses=chooses)):
+        reporter.warn("no_choice", warning)
     return examples
+
+
+def compare_prompts(data: RunData, prompts: Prompts, reporter: Reporter) -> list[str]:
+    """Compare some prompts of each split with the model's own; return notes for the model card.
+
+    Every difference, and everything that a user has to do to send the trained prompt, is a warning.
+    """
+    from worker.data.template_check import prompt_differences, prompt_notes
+
+    differences = [
+        f"{difference[:-1]} ({split} split)."
+        for split, rows in data.rows.items()
+        for difference in prompt_differences(prompts, rows, data.labels)
+    ]
+    for difference in differences:
+        reporter.warn("served_prompt_differs", difference)
+    notes = prompt_notes(prompts, data.rows["train"][0])
+    for note in notes[0 if prompts.tokens.template.is_absent else 1 :]:
+        reporter.warn("prompt_note", note)
+    return notes + differences
 
 
 def _labels(train: list[Row], positive: str, reporter: Reporter) -> list[str]:
@@ -113,19 +147,22 @@ def _splits(
     return [split for split in requested if rows.get(split)]
 
 
+_ALL_TOO_LONG = (
+    "training.max_seq_length is {}, which leaves no room for a prompt before the answer in any "
+    "training row; set it higher."
+)
+
+
 def _tokenize_split(
     split: str, data: RunData, prompts: Prompts, max_length: int, reporter: Reporter
 ) -> list[Example]:
     rows = data.rows.get(split, [])
-    prompts.truncated = 0
+    before = prompts.counts.copy()
     examples = [example for row in rows if (example := prompts.example(row, data.labels))]
-    if prompts.truncated:
-        reporter.warn(
-            "rows_truncated",
-            f"{prompts.truncated} of {len(rows)} rows of the {split} split are longer than "
-            f"max_seq_length {max_length} tokens; the ends of their texts were truncated.",
-        )
-    if skipped := len(rows) - len(examples):
+    counts = prompts.counts - before
+    for warning in truncation_warnings(counts, len(rows), split, max_length):
+        reporter.warn(*warning)
+    if skipped := len(rows) - len(examples) - counts["too_long"]:
         reporter.warn(
             "rows_without_answer",
             f"{skipped} of {len(rows)} rows of the {split} split have no label and were skipped.",

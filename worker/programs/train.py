@@ -18,7 +18,7 @@ def main(program: Program) -> None:
     # Read the data, start the other ranks, and only then import torch, which takes seconds.
     reporter.phase(Phase.LOADING)
     from worker.programs.locate_model import locate_model
-    from worker.programs.run_data import read_run_data, tokenize_run
+    from worker.programs.run_data import compare_prompts, read_run_data, tokenize_run
     from worker.programs.weight_selection import check_validation_rows
 
     data = read_run_data(program.directory / job.dataset, spec, reporter)
@@ -48,6 +48,7 @@ def main(program: Program) -> None:
     tokens = Tokens(base.tokenizer, spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     examples = tokenize_run(data, prompts, spec, reporter)
+    prompt_notes = compare_prompts(data, prompts, reporter)
 
     # Score the base model, before an adapter is added to it.
     scorer = make_scorer(program, data.labels, tokens, base.model.device, world)
@@ -73,7 +74,7 @@ def main(program: Program) -> None:
 
     # Write report, model card and results. Stopping now would save nothing, so TERM is deferred.
     with program.stop.deferred():
-        write_results(trainer, board, scorer, data, base_scores, tuned_scores)
+        write_results(trainer, board, scorer, data, base_scores, tuned_scores, prompt_notes)
         reporter.phase(Phase.DONE)
 
 

@@ -50,8 +50,12 @@ def write_results(
     data: RunData,
     base_scores: BaseScores,
     tuned_scores: TunedScores,
+    prompt_notes: list[str],
 ) -> None:
-    """Write the files and announce them. Waits while the disk is full."""
+    """Write the files and announce them. Waits while the disk is full.
+
+    `prompt_notes` are sentences for the model card on how to send the trained prompt.
+    """
     directory, reporter, space = scorer.directory, scorer.reporter, scorer.space
     reporter.phase(Phase.SAVING)
     trainer.progress_after(None, saving=True)
@@ -70,7 +74,7 @@ def write_results(
         "all_results.json": train_results | eval_results,
     }
     texts = {} if report is None else _report_texts(report, data)
-    texts[CARD_FILE] = _model_card(trainer, scorer.job, data, eval_results, report)
+    texts[CARD_FILE] = _model_card(trainer, scorer.job, data, eval_results, report, prompt_notes)
 
     def write() -> None:
         for name, content in documents.items():
@@ -104,7 +108,7 @@ def _build_report(
         tuned_scores.predictions[split],
         base_scores.predictions.get(split),
         tuned_scores.predictions.get("validation"),
-        data.rows["train"],
+        data.rows,
         shown=_shown(job.template, rows, tuned_scores.truncated[split]),
         base_shown=base_shown,
         without_label=len(rows) - len(tuned_scores.predictions[split]),
@@ -133,6 +137,7 @@ def _model_card(
     data: RunData,
     eval_results: dict[str, float],
     report: BiasReport | None,
+    prompt_notes: list[str],
 ) -> str:
     return model_card.model_card(
         job,
@@ -143,6 +148,7 @@ def _model_card(
         sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         eval_results,
         report,
+        prompt_notes,
     )
 
 

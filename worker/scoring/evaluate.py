@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from service.domain.events import EvaluationEvent
 from service.domain.job import EVALUATIONS_DIR, Job
+from service.domain.row_keys import KeyedRow, seen_rows
 from service.domain.task import Target
 from service.fairness import (
     BiasReport,
@@ -27,6 +28,7 @@ from service.fairness.schema import FormatSample, ReportWarning, Shown
 from service.fairness.stored import read_metadata
 from worker.data.rows import Row
 from worker.data.tokenize import Prompts
+from worker.data.truncation import truncation_warnings
 from worker.modeling.load import set_training
 from worker.runtime.disk_full import DiskSpace
 from worker.runtime.distributed import World
@@ -91,14 +93,12 @@ class Scorer:
         """
         spec, split = self.job.spec, rows[0].split
         positive = spec.fairness.positive_label
-        truncated_before = prompts.truncated
+        before = prompts.counts.copy()
         items = self._items(rows, prompts)
-        if cut := prompts.truncated - truncated_before:
-            self.reporter.warn(
-                "rows_truncated",
-                f"{cut} of {len(rows)} rows of the {split} split are longer than max_seq_length "
-                f"{spec.training.max_seq_length} tokens; the ends of their texts were truncated.",
-            )
+        counts = prompts.counts - before
+        cut = counts["truncated"]
+        for warning in truncation_warnings(counts, len(rows), split, spec.training.max_seq_length):
+            self.reporter.warn(*warning)
         started = last_progress = time.monotonic()
 
         def tick(done: int) -> None:
@@ -211,8 +211,8 @@ class Scorer:
     def _items(self, rows: Sequence[Row], prompts: Prompts) -> list[Item]:
         items = []
         for row in rows:
-            answers = prompts.label_answers(row, self.labels)
-            items.append(Item(prompts.fit_prompt(row, answers), answers))
+            encoded = prompts.encode(row, self.labels)
+            items.append(Item(encoded.prompt, encoded.answers))
         return items
 
     def _score(
@@ -272,17 +272,24 @@ class Scorer:
         tuned: Predictions,
         base: Predictions | None,
         validation: Predictions | None,
-        train: Sequence[Row],
+        dataset: Mapping[str, Sequence[Row]],
         *,
         shown: Shown,
         base_shown: Shown | None,
         without_label: int,
         format_sample: FormatSample | None,
     ) -> BiasReport:
-        """Build the run's own report, by the threshold rule and the caps of its specification."""
+        """Build the run's own report, by the threshold rule and the caps of its specification.
+
+        `dataset` holds the rows of every split.
+        """
         job, spec = self.job, self.job.spec
         fairness = spec.fairness
-        labelled_rows = [(row.label, row.group) for row in train if row.label is not None]
+        labelled_rows = [
+            (row.label, row.group) for row in dataset["train"] if row.label is not None
+        ]
+        all_rows = [row for rows in dataset.values() for row in rows]
+        keyed = [KeyedRow(row.id, row.split, row.text, row.messages) for row in all_rows]
         assert tuned.split is not None
         return build_report(
             ScoredData(
@@ -294,6 +301,8 @@ class Scorer:
                 )
                 if labelled_rows
                 else None,
+                dataset_groups={row.group for row in all_rows if row.group is not None},
+                seen=seen_rows(keyed, tuned.split, keyed, same_kind=True),
             ),
             Criteria(
                 positive_label=fairness.positive_label,

@@ -31,8 +31,13 @@ def model_card(
     trainable: int,
     evaluated: dict[str, float],
     report: BiasReport | None,
+    prompt_notes: Sequence[str] = (),
 ) -> str:
-    """Return the card's text. `rows` are counts by split, `evaluated` is eval_results.json."""
+    """Return the card's text.
+
+    `rows` are counts by split, `evaluated` is eval_results.json, `prompt_notes` are sentences on
+    how to send the trained prompt.
+    """
     spec = job.spec
     lines = [
         "---",
@@ -51,6 +56,7 @@ def model_card(
         "",
         f"Number of rows: {', '.join(f'{count} {split}' for split, count in rows.items())}.",
         "",
+        *prompt_section(prompt_notes),
         *_training(job, steps, chosen_step, trainable),
     ]
     if report is not None:
@@ -83,6 +89,13 @@ def intended_use(labels: Sequence[str], template: str) -> list[str]:
         f"Classifying short texts into {label_list} under the prompt template `{template}`.",
         "The probability of a label is that of its whole answer among all labels' answers.",
     ]
+
+
+def prompt_section(notes: Sequence[str]) -> list[str]:
+    """Return the lines of the section on the prompt; none without notes."""
+    if not notes:
+        return []
+    return ["## Prompt", "", *(f"- {note}" for note in notes), ""]
 
 
 def _metadata(job: Job, report: BiasReport | None) -> str:

@@ -7,7 +7,7 @@ from sqlmodel import Session
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterPrediction,
     Ctx,
     KeyHeader,
     Limit,
@@ -74,7 +74,7 @@ def submit_predictions(
 
 @router.get("", responses=READS, summary="List the predictions of a run")
 def list_predictions(
-    context: Ctx, run_id: RunId, limit: Limit = 20, after: After = None
+    context: Ctx, run_id: RunId, limit: Limit = 20, after: AfterPrediction = None
 ) -> Page[PredictionsEntry]:
     """List prediction jobs in any state, newest first, without their texts and results."""
     with context.database.read() as session:

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterRun,
     Ctx,
     DryRun,
     KeyHeader,
@@ -99,7 +99,7 @@ def _submitted(
 def list_runs(
     context: Ctx,
     limit: Limit = 20,
-    after: After = None,
+    after: AfterRun = None,
     status: Annotated[
         JobStatus | None, Query(description="Return only runs in this state.")
     ] = None,

@@ -45,8 +45,16 @@ _EXAMPLE: JsonDict = {
         "repeated_rows": 0,
         "shared_rows": {"test": 0},
         "conflicting_rows": 0,
+        "zero_weight_rows": 0,
     },
-    "warnings": [],
+    "warnings": [
+        {
+            "code": "missing_class",
+            "detail": "No row of test is labelled 'hate': what needs rows of the class, such as "
+            "its recall, and F1 and AUC if it is the positive label, cannot be measured on test.",
+            "count": 0,
+        }
+    ],
     "dropped": {"total": 0, "by_kind": {}, "rows": []},
     "created_at": "2026-11-26T12:00:00Z",
 }
@@ -88,6 +96,7 @@ class MessageView(BaseModel):
 
     role: str = Field(description="Author of the message: system, user or assistant.")
     content: str = Field(description="Text of the message.")
+    weight: int = Field(1, description="0 if the message must not be learned, otherwise 1.")
 
 
 class RowView(BaseModel):

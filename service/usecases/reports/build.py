@@ -28,17 +28,15 @@ from service.store.tables import Dataset
 from service.usecases.reports import certifying as certificates
 from service.usecases.reports import evaluation_data as stored
 from service.usecases.reports.certifying import Certificate
-from service.usecases.reports.counterparts import (
-    base_predictions,
-    has_own_base,
-    validation_predictions,
-)
+from service.usecases.reports.counterparts import base_predictions, validation_predictions
+from service.usecases.reports.differences import differences
+from service.usecases.reports.evaluation_data import groups_of
 from service.usecases.reports.options import (
     ReportRequest,
-    are_the_runs_own,
     check_caps,
     settings_of,
 )
+from service.usecases.reports.seen import seen_by
 
 # A report on a hundred thousand rows takes a core for many seconds and hundreds of megabytes.
 LIMITER = CapacityLimiter("reports and comparisons", at_once=2, waiting=6, seconds=30)
@@ -69,6 +67,7 @@ def build(
     certificate = data.certificate(context)
     certifying = data.certifying(certificate)
     certifies = certifying is not None and certifying.id == evaluation.id
+    reasons = differences(data, evaluation, certifying, fairness, rule, request)
     positive = fairness.positive_label
     with LIMITER.acquire():
         scored = stored.load(context, evaluation, positive)
@@ -87,6 +86,8 @@ def build(
                 validation=None if validation is None else validation.predictions,
                 validation_is_sample=validation is not None and validation.is_sample,
                 train_counts=data.train_counts(),
+                dataset_groups=groups_of([dataset]),
+                seen=seen_by(context, data, evaluation),
             ),
             Criteria(
                 positive_label=positive,
@@ -108,11 +109,7 @@ def build(
                 max_samples=data.sampled.get(evaluation.id),
                 checkpoint_step=evaluation.step,
                 threshold=rule if isinstance(rule, str) else "given",  # type: ignore[arg-type]
-                exploratory=not (
-                    certifies
-                    and are_the_runs_own(data.spec, fairness, rule)
-                    and has_own_base(data, evaluation, request)
-                ),
+                exploratory=bool(reasons),
             ),
             ReportContext(
                 shown=_shown(dataset, evaluation.template, scored.truncated),
@@ -123,6 +120,7 @@ def build(
                     ReportWarning(code=warning["code"], detail=warning["detail"])
                     for warning in dataset.warnings
                 ],
+                differences=reasons,
             ),
         )
     return BuiltReport(report, dataset)

@@ -1,7 +1,7 @@
 """The certifying report of a run: reading it, and the obstacles to promotion that it contains."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,16 @@ from service.store.tables import Artifact
 
 class _Lenient(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Unseen(_Lenient):
+    rows: int
+    caps: tuple[CapVerdict, ...]
+    min_f1: MinF1 | None
+
+
+class _Data(_Lenient):
+    rows: int = 0
 
 
 class _Meta(_Lenient):
@@ -32,6 +42,9 @@ class Verdicts(_Lenient):
     caps_verdict: Verdict
     min_f1: MinF1 | None
     format_sample: FormatSample | None = None
+    data: _Data = _Data()
+    unseen: _Unseen | None = None
+    """Verdicts on unseen rows; None if all are, or in a report of an earlier version."""
 
 
 class Certificate(NamedTuple):
@@ -67,7 +80,8 @@ def hindrances(certificate: Certificate | None) -> list[Hindrance]:
     """Return the obstacles to the promotion of a succeeded run; empty if its report passes.
 
     The report must cover the test split; every applicable cap must pass, and min_f1 must be met if
-    it is set. Caps none of which applies prove nothing, so they are an obstacle too.
+    it is set. Both must hold without the rows that the model has seen, too. Caps none of which
+    applies prove nothing, so they are an obstacle, and so is having none.
     """
     verdicts = None if certificate is None else certificate.verdicts
     if verdicts is None:
@@ -87,17 +101,40 @@ def _obstacles(report: Verdicts) -> Iterator[Hindrance]:
             detail=f"the report covers the {report.meta.split} split; only the test split "
             "certifies a run, since it is used neither for training nor for choosing",
         )
-    if report.caps and all(cap.verdict == "not_applicable" for cap in report.caps):
+    if not report.caps:
+        yield Hindrance(
+            kind="no_cap_applies",
+            detail="the run has no caps, so the report shows nothing about any group",
+        )
+    elif all(cap.verdict == "not_applicable" for cap in report.caps):
         groups = ", ".join(sorted({cap.group for cap in report.caps}))
         yield Hindrance(
             kind="no_cap_applies",
             detail=f"the data has none of the groups of the caps ({groups})",
             verdict="not_applicable",
         )
-    for cap in report.caps:
+    hindering = list(_of_limits(report.caps, report.min_f1))
+    yield from hindering
+    if report.unseen is not None and report.meta.split == "test" and not hindering:
+        yield from _of_unseen_rows(report.data.rows, report.unseen)
+
+
+def _of_unseen_rows(rows: int, unseen: _Unseen) -> Iterator[Hindrance]:
+    """Yield an obstacle if the report passes only because of rows that the model has seen."""
+    seen = f"the model was trained or chosen on {rows - unseen.rows} of the {rows} rows"
+    if not unseen.rows:
+        yield Hindrance(kind="not_test", detail=f"{seen}, so nothing is shown on unseen rows")
+        return
+    for hindrance in _of_limits(unseen.caps, unseen.min_f1):
+        detail = f"{seen}; on the other {unseen.rows}: {hindrance.detail}"
+        yield hindrance.model_copy(update={"detail": detail})
+
+
+def _of_limits(caps: Sequence[CapVerdict], minimum: MinF1 | None) -> Iterator[Hindrance]:
+    for cap in caps:
         if cap.verdict in ("fail", "inconclusive"):
             yield _of_cap(cap)
-    if (minimum := report.min_f1) is not None and minimum.verdict != "met":
+    if minimum is not None and minimum.verdict != "met":
         value = f"is {minimum.value:.4f}" if minimum.value is not None else f"({minimum.reason})"
         yield Hindrance(
             kind="min_f1",

@@ -11,11 +11,13 @@ from service.fairness.compare import Entry, compare
 from service.fairness.schema import ReportWarning
 from service.fairness.schema_compare import Comparison
 from service.fairness.thresholds import decide
+from service.fairness.wording import count
 from service.store.tables import Evaluation
 from service.usecases.reports import build as reports
 from service.usecases.reports import evaluation_data as stored
 from service.usecases.reports.counterparts import fitted_threshold
-from service.usecases.reports.evaluation_data import ADAPTER_TARGETS, RunData
+from service.usecases.reports.evaluation_data import ADAPTER_TARGETS, RunData, groups_of
+from service.usecases.reports.seen import seen_by
 
 MAX_MODELS = 20
 """Models in one comparison, which tests every pair of them."""
@@ -114,8 +116,8 @@ def _compared(
             min_support=fairness.min_support,
             dataset_hash=content_hash,
             settings_of=candidates[0].model.run_id,
-            train_counts=first.train_counts(),
-            warnings=_warnings(candidates),
+            dataset_groups=groups_of([first.datasets[candidates[0].evaluation.dataset_id]]),
+            warnings=[*_warnings(candidates), *_seen_warnings(context, candidates)],
         )
     except ValueError as error:
         raise InvalidRequest.at(_POINTER, str(error)) from error
@@ -221,3 +223,21 @@ def _warnings(candidates: Sequence[_Candidate]) -> list[ReportWarning]:
             f"those of {', '.join(others)} differ.",
         )
     ]
+
+
+def _seen_warnings(context: Context, candidates: Sequence[_Candidate]) -> list[ReportWarning]:
+    """Return a warning for each model that was trained or chosen on some of the compared rows."""
+    warnings = []
+    for model, data, evaluation in candidates:
+        seen = seen_by(context, data, evaluation)
+        for code, rows, influence in (
+            ("seen_in_training", seen.in_training, "was trained on"),
+            ("seen_in_validation", seen.in_validation, "may have been chosen on"),
+        ):
+            if rows:
+                detail = (
+                    f"{model.text} {influence} the text of {count(len(rows), 'compared row')}: its "
+                    "figures are likely to be better than on unseen rows."
+                )
+                warnings.append(ReportWarning(code=code, detail=detail))
+    return warnings

@@ -63,7 +63,8 @@ class ReportRequest(Section):
         default=30,
         ge=1,
         le=10_000_000,
-        description="Groups with fewer rows are flagged as small; omitted: the run's.",
+        description="Groups with fewer negatives (FPR) or positives (FNR) are flagged as small; "
+        "omitted: the run's.",
     )
     threshold: Threshold = Field(
         default="argmax",
@@ -90,16 +91,6 @@ def settings_of(spec: RunSpec, request: ReportRequest) -> tuple[FairnessSection,
     except ValidationError as error:
         raise invalid(error) from error
     return fairness, rule
-
-
-def are_the_runs_own(spec: RunSpec, fairness: FairnessSection, rule: str | float) -> bool:
-    """Return True if these are the run's own: otherwise the report is exploratory."""
-
-    def settings(section: FairnessSection) -> tuple[Any, ...]:
-        caps = sorted((cap.group, cap.metric, cap.max) for cap in section.caps)
-        return caps, section.confidence, section.min_f1, section.min_support
-
-    return rule == spec.evaluation.threshold and settings(fairness) == settings(spec.fairness)
 
 
 def check_caps(request: ReportRequest, datasets: Sequence[Dataset]) -> None:

@@ -80,9 +80,9 @@ BAD = {
         "other rows of train have one",
         "missing_label",
     ),
-    "number for group": (
+    "list for group": (
         GOOD,
-        row(group=3),
+        row(group=[3]),
         "lines/3/group",
         "set mapping.group to null",
         "wrong_type",
@@ -235,9 +235,37 @@ BAD = {
     ),
     "chat: other keys": (
         CHAT,
-        said(USER, {"role": "assistant", "content": "a", "weight": 0}),
+        said(USER, {"role": "assistant", "content": "a", "refusal": "no"}),
         "lines/2/messages/1",
-        "only role and content, not 'weight'",
+        "only role, content, weight, name, not 'refusal'",
+        "bad_messages",
+    ),
+    "chat: last weight": (
+        CHAT,
+        said(USER, {"role": "assistant", "content": "a", "weight": 0}),
+        "lines/2/messages/1/weight",
+        "the last message has weight 0, but it is the answer that is learned",
+        "bad_messages",
+    ),
+    "chat: weight of the user": (
+        CHAT,
+        said(USER | {"weight": 1}, {"role": "assistant", "content": "a"}),
+        "lines/2/messages/0/weight",
+        "only the assistant's messages can have weight 1",
+        "bad_messages",
+    ),
+    "chat: weight": (
+        CHAT,
+        said(USER, {"role": "assistant", "content": "a", "weight": 0.5}),
+        "lines/2/messages/1/weight",
+        "the weight must be 0 or 1, not '0.5'",
+        "bad_messages",
+    ),
+    "chat: boolean weight": (
+        CHAT,
+        said(USER, {"role": "assistant", "content": "a", "weight": True}),
+        "lines/2/messages/1/weight",
+        "the weight must be 0 or 1, not 'True'",
         "bad_messages",
     ),
     "chat: NUL": (
@@ -274,7 +302,7 @@ def test_drop_leaves_out_the_bad_row_alone(case, make):
 
 
 def test_a_row_with_several_flaws_lists_each_and_is_dropped_once(refuse, make, good):
-    rows = [*good, {"text": "", "label": "no", "group": 1}]
+    rows = [*good, {"text": "", "label": "no", "group": True}]
     error = refuse({"train": rows})
     assert [item.pointer for item in error.errors] == [
         "/train/lines/3/text",
@@ -310,7 +338,6 @@ WHOLE = {
         "/train",
         "a classifier needs at least two labels",
     ),
-    "train missing": ({"test": GOOD}, "/train", "train is missing"),
     "nothing": ({}, "/train", "train is missing"),
     "both": ({"train": GOOD, "file": GOOD}, "/file", "not both"),
     "unknown field": ({"train": GOOD, "dev": GOOD}, "/dev", "upload train, validation and test"),
@@ -321,7 +348,7 @@ WHOLE = {
     "CSV with an open quote": (
         {"train": CSV + b'"c,hate\n'},
         "/train/lines/4",
-        "is not valid CSV: unexpected end of data",
+        "is not valid CSV: a quote that opens here is never closed",
     ),
     "CSV with a very long record": (
         {"train": CSV + b'"c,hate\n' + b"d,hate\n" * 200_000},
@@ -333,13 +360,9 @@ WHOLE = {
         "/train/lines/4",
         "longer than",
     ),
-    "binary": ({"train": b"PK\x03\x04\xff\xfe"}, "/train/lines/1", "is not valid UTF-8"),
+    "binary": ({"train": b"PK\x03\x04\xff\xfe"}, "/train", "is a zip archive"),
     "split missing in CSV": ({"file": CSV}, "/file/lines/1/split", "no column 'split'"),
-    "split without train": (
-        {"file": 'text,split\n"a",test\n'},
-        "/file",
-        "no row has the split train",
-    ),
+    "split without rows": ({"file": "text,split\n"}, "/file", "the file holds no rows"),
 }
 
 

@@ -170,7 +170,7 @@ def test_one_file_with_a_split_column(make, refuse):
     assert error.errors[0].pointer == "/file/lines/1/split"
     assert "mapping.split can name another column" in error.errors[0].detail
     assert "upload the file as `train`" in error.errors[0].detail
-    for wrong in ("Train", "eval", "", 3):
+    for wrong in ("trane", "eval", "", 3):
         error = refuse({"file": [*rows, rows[0] | {"part": wrong}]}, mapping=Mapping(split="part"))
         assert error.errors[0].pointer == "/file/lines/8/part"
         assert "must be train, validation (or val, valid, dev) or test" in error.errors[0].detail
@@ -260,7 +260,7 @@ def test_statistics(make):
 def test_warnings_of_unread_columns_and_unseen_labels(make, good):
     mapping = Mapping(labels=["hate", "normal", "other"])
     rows = [row | {"group": "g", "Label": 1} for row in good]
-    test = [{"text": "c", "label": "other", "group": "g"}]
+    test = [{"text": label[0] * 3, "label": label, "group": "g"} for label in mapping.labels]
     built = make({"train": rows, "test": test}, mapping=mapping)
     assert {item.code: item.detail for item in built.warnings} == {
         "unseen_labels": "The label occurs in test but not in train: 'other'.",

@@ -35,7 +35,7 @@ def test_a_label_means_its_most_common_answer_in_train(make, chat):
     test = [row(str(n), "only here", "hate") for n in range(10, 20)]
     built = make({"train": train, "test": test})
     assert built.completions == {"hate": "yes", "normal": "no"}
-    (warning,) = built.warnings
+    warning = codes(built)["several_completions"]
     assert (warning.code, warning.count) == ("several_completions", 1)
     assert warning.detail == (
         "The label 'hate' has 2 different assistant turns in train. "
@@ -50,6 +50,56 @@ def test_of_equally_common_answers_the_first_is_taken(make, chat):
         {"messages": chat("3", "no"), "label": "normal"},
     ]
     assert make({"train": rows}).completions == {"hate": "b", "normal": "no"}
+
+
+def test_answers_of_another_label_are_counted_in_every_split(make, chat):
+    def row(user, answer, label):
+        return {"messages": chat(str(user), answer), "label": label, "group": "g"}
+
+    train = [
+        *(row(number, "BAD", "hate") for number in range(3)),
+        *(row(number, "GOOD", "normal") for number in range(10, 13)),
+        row(20, "GOOD", "hate"),
+        row(21, " BAD\n", "normal"),
+    ]
+    test = [row(30, "BAD", "normal"), row(31, "GOOD", "hate"), row(32, "BAD", "hate")]
+    warnings = codes(make({"train": train, "test": test, "validation": [row(40, "BAD", "hate")]}))
+    assert warnings["contradicting_answers"].count == 4
+    assert warnings["contradicting_answers"].detail == (
+        "4 rows have the assistant turn of another label (train 2, test 2): correct the label or "
+        "the turn."
+    )
+    assert "several_completions" in warnings  # ' BAD\n' is a different turn
+    del train[-1]
+    assert "several_completions" not in codes(make({"train": train}))
+    del train[-1]
+    assert "contradicting_answers" not in codes(make({"train": train}))
+
+
+def test_weights_and_names_of_messages(make):
+    def chat(number, *turns):
+        messages = [{"role": "user", "content": f"post {number}"}, *turns]
+        return {"messages": messages, "label": ("hate", "normal")[number % 2]}
+
+    answers = [{"role": "assistant", "content": word} for word in ("BAD", "GOOD")]
+    earlier = {"role": "assistant", "content": "hm"}
+    question = {"role": "user", "content": "so?", "name": "ann"}
+    rows = [
+        chat(0, earlier | {"weight": 0}, question, answers[0] | {"weight": 1}),
+        chat(1, earlier | {"weight": 0.0}, question, answers[1] | {"weight": 1.0}),
+        chat(2, earlier | {"weight": 1}, question | {"name": None}, answers[0]),
+        chat(3, answers[1] | {"weight": None}),
+        chat(4, earlier, question | {"weight": 0}, answers[0]),
+    ]
+    built = make({"train": rows})
+    weights = [[turn.weight for turn in row.messages or ()] for row in read_rows(built.path)]
+    assert weights == [[1, 0, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1], [1, 1], [1, 1, 0, 1]]
+    assert built.stats.zero_weight_rows == 3
+    warnings = codes(built)
+    assert (warnings["ignored_names"].count, warnings["ignored_weights"].count) == (3, 1)
+    assert warnings["ignored_weights"].detail.startswith(
+        "1 chat has weight 1 on an earlier message"
+    )
 
 
 @pytest.mark.parametrize("on_invalid", ["refuse", "drop"])

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from statsmodels.stats.proportion import proportion_confint
 
 from service.fairness import BiasReport, label_counts, schema
+from service.fairness.support import Counts, describe_small, is_small_sample
 from tests.support.built_reports import META, build
 
 
@@ -46,7 +47,10 @@ def test_a_small_table_by_hand(table):
         "without_label": None,
         "without_group": 1,
         "labels": {"hate": 9, "normal": 11},
+        "seen_in_training": None,
+        "seen_in_validation": None,
     }
+    assert report.unseen is None
     tuned = report.overall.tuned
     assert tuned.confusion.model_dump() == {
         "true_positive": 8,
@@ -68,9 +72,32 @@ def test_a_small_table_by_hand(table):
     assert codes(report) == ["rows_without_group", "small_group", "threshold_not_fitted"]
 
 
-@pytest.mark.parametrize(("min_support", "small"), [(14, False), (15, False), (16, True)])
-def test_a_group_is_small_below_min_support(table, min_support, small):
-    assert build(table, min_support=min_support).groups[0].small_sample is small
+@pytest.mark.parametrize(
+    ("min_support", "a", "b"),
+    [
+        (4, None, None),
+        (5, None, "4 positives (FNR)"),
+        (6, "5 positives (FNR)", "4 positives (FNR)"),
+    ],
+)
+def test_a_small_sample_is_a_small_denominator(table, min_support, a, b):
+    """a has 15 rows, of which 5 are positive; b has 4, none of them negative."""
+    report = build(table, min_support=min_support)
+    assert [group.small_sample for group in report.groups] == [a is not None, b is not None]
+    small = [warning.detail for warning in report.warnings if warning.code == "small_group"]
+    assert small == [
+        f"{name} has {rates}, fewer than {min_support}."
+        for name, rates in (("a", a), ("b", b))
+        if rates is not None
+    ]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 60))
+def test_many_rows_of_one_class_do_not_make_the_other_rate_large(positives, negatives, least):
+    small = is_small_sample(positives, negatives, least)
+    assert small == any(0 < rows < least for rows in (positives, negatives))
+    assert small == (describe_small("a", Counts(positives, negatives), least) is not None)
 
 
 def test_without_a_base_model_there_is_no_before(table):
@@ -191,7 +218,7 @@ def test_caps_are_judged_on_their_group_and_metric(table):
     ]
     assert [each.observed for each in report.caps] == [0.2, 0.2, None, None, None]
     assert report.caps[0].denominator == 10
-    assert report.caps[3].reason == "group 'seen_in_train': no rows in this split"
+    assert report.caps[3].reason == "group 'seen_in_train': no labelled rows in this split"
     assert report.caps_verdict == "fail"
     assert "cap_not_applicable" in codes(report)
 
@@ -234,6 +261,12 @@ def test_an_exploratory_report_says_so(table):
     assert "exploratory" not in codes(build(table))
     asked = META.model_copy(update={"exploratory": True})
     assert codes(build(table, meta=asked))[0] == "exploratory"
+    differences = ["the split is train, not test", "min_f1 is none; the run's is 0.6"]
+    report = build(table, meta=asked, differences=differences)
+    assert report.warnings[0].detail == (
+        "This report is exploratory and does not gate a release: the split is train, not test; "
+        "min_f1 is none; the run's is 0.6."
+    )
 
 
 def test_a_base_on_other_rows_is_refused(table, make_predictions):

@@ -146,7 +146,7 @@ def test_success_is_to_beat_the_base_model_and_reach_the_least_f1(tuned, make_pr
     assert (alone.base_template, alone.difference) == (None, None)
     assert success(min_f1=0.81).verdict == "not_met"
     empty = make_predictions(["normal"], ["normal"])
-    assert report_on(empty, base=empty).success.reason.startswith("tuned: no row is positive")
+    assert report_on(empty, base=empty).success.reason.startswith("tuned: no positive rows")
 
 
 def test_the_base_models_own_template_is_named(tuned):

@@ -19,7 +19,7 @@ def table(make_predictions):
 def test_sources_and_finer_labels_are_counted_apart(table):
     report = build(table, base=table, min_support=3)
     x, y = report.by_source
-    assert (x.name, x.n, x.positives, x.negatives, x.small_sample) == ("x", 3, 1, 2, False)
+    assert (x.name, x.n, x.positives, x.negatives, x.small_sample) == ("x", 3, 1, 2, True)
     assert (x.tuned.fpr.value, x.tuned.fnr.value) == (0.5, 0)
     assert (y.name, y.n, y.small_sample) == ("y", 2, True)
     assert (y.tuned.fpr.value, y.tuned.fpr.reason) == (None, "no negative rows")

@@ -85,7 +85,9 @@ def test_metrics_of_the_report_are_in_it(report):
     assert "checkpoint at step 6" in text.splitlines()[2]
     assert "n/a" in text
     assert "a_group_of_a_very_lon…*" in text
-    assert "* fewer than 30 rows" in text
+    small = [group for group in report.groups if group.small_sample]
+    assert ("* fewer than 30 negatives" in text) == any(0 < g.negatives < 30 for g in small)
+    assert ("* fewer than 30 positives" in text) == any(0 < g.positives < 30 for g in small)
 
 
 def test_caps_have_their_verdict_and_what_would_settle_it(report):

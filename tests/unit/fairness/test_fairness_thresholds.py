@@ -35,7 +35,7 @@ def figures(rows, called, caps, min_f1):
     truth = [label == "hate" for label, _, _ in rows]
     hits = sum(a and b for a, b in zip(truth, called, strict=True))
     either = sum(truth) + sum(called)
-    f1 = 2 * hits / either if either else None
+    f1 = 2 * hits / either if any(truth) else None
     violation = 0.0
     for each in caps:
         wrong = [
@@ -121,10 +121,10 @@ def test_of_equal_thresholds_the_one_nearest_to_one_half_then_the_higher(make_pr
     # F1 is 2/3 at 0.1 and at 0.95, 0.4 at 0.55: the first is 0.4 from one half, the other 0.45.
     rows = [("normal", 0.2, "a"), ("hate", 0.9, "a"), ("normal", 0.9, "a"), ("hate", 0.9, "a")]
     assert fit_threshold(predicted(make_predictions, rows), "hate")[0] == pytest.approx(0.55)
-    # Without a positive row F1 is 0 at 0.125, 0.375 and 0.625 and cannot be told at 0.875.
+    # Without a positive row there is no F1, and 0.375 and 0.625 are equally near to one half.
     rows = [("normal", score, "a") for score in (0.25, 0.5, 0.75)]
     threshold, fit = fit_threshold(predicted(make_predictions, rows), "hate")
-    assert (threshold, fit.f1) == (0.625, 0)
+    assert (threshold, fit.f1) == (0.625, None)
 
 
 def test_a_cap_on_a_group_without_such_rows_cannot_be_broken(make_predictions):

@@ -1,0 +1,33 @@
+"""Names of groups that are probably none: words for a missing value, and one name spelled twice."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from service.datasets.convert import whole_number
+
+# In lower case: pandas' na_values, and what databases, spreadsheets and R write.
+_MISSING_VALUES = """
+nan -nan nan. nat na n.a. n/a none null (null) nil undefined missing
+#n/a #na <na> #value! #ref! 1.#ind -1.#ind 1.#qnan -1.#qnan \\n - -- ? . [] {}
+"""
+_MISSING = frozenset(_MISSING_VALUES.split())
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+def missing_values(names: Iterable[str]) -> list[str]:
+    """Return the names that programs write where a value is missing, such as nan and NULL."""
+    return [name for name in names if name.strip().lower() in _MISSING]
+
+
+def spellings(names: Iterable[str]) -> list[list[str]]:
+    """Return the sets of names that are the same but for case, spaces, hyphens, or 1 and 1.0."""
+    sets: dict[str, list[str]] = {}
+    for name in names:
+        sets.setdefault(_normalized(name), []).append(name)
+    return [names for names in sets.values() if len(names) > 1]
+
+
+def _normalized(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return whole_number(text) or _SEPARATORS.sub(" ", text).strip() or name

@@ -1,0 +1,50 @@
+"""Check that a model is causal: no position sees the tokens behind it.
+
+Encoders such as BERT load as causal language models, but every position attends to all others: the
+model would read the answer that it is to predict, and its losses and scores would mean nothing.
+"""
+
+from typing import Any
+
+import torch
+
+from service.domain.errors import ProgramFailure
+from service.domain.states import FailureReason
+from worker.modeling.model_failures import WEIGHTS, reading
+
+_EQUAL_TOKENS, _CHANGED_TOKENS = 6, 6
+
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""Largest difference that is attributed to rounding, as a share of the difference where the tokens
+differ. Both rows go through the same operations, so that it is mostly exactly 0."""
+
+
+@torch.no_grad()
+def check_causality(model: Any, name: str) -> None:
+    """Compute two rows that differ in their last tokens only, and compare the logits before them.
+
+    `model` is in evaluation mode. Raises ProgramFailure: invalid_spec if they differ,
+    model_unavailable if the forward pass fails.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(
+        0, size, (2, _EQUAL_TOKENS + _CHANGED_TOKENS), generator=generator, dtype=torch.long
+    )
+    ids[1, :_EQUAL_TOKENS] = ids[0, :_EQUAL_TOKENS]
+    # Different in any vocabulary of two tokens or more.
+    ids[1, _EQUAL_TOKENS:] = (ids[0, _EQUAL_TOKENS:] + 1 + size // 3) % size
+    with reading(name, WEIGHTS):
+        logits = model(input_ids=ids.to(model.device), use_cache=False).logits.float()
+    difference = (logits[0] - logits[1]).abs().amax(-1)
+    before, behind = difference[:_EQUAL_TOKENS].max(), difference[_EQUAL_TOKENS:].max()
+    # Not a number for broken weights, which scoring and training report as diverged.
+    if before > _TOLERANCE.get(model.dtype, 0.1) * behind:
+        kind = model.config.model_type
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"base_model: {name} ({kind}) is not a causal language model: a token changes the "
+            "logits of the tokens before it, so it would see the answer that it is to predict. "
+            "Encoders such as BERT and RoBERTa cannot be trained or scored this way; use a "
+            "decoder, such as GPT-2, Llama, Qwen or SmolLM2.",
+        )
