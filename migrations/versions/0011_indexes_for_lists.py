@@ -1,7 +1,7 @@
 """tags in a table of their own; indexes for lists, queue positions and metrics
 
 Revision ID: 0011
-Revises: 0009
+Revises: 0010
 
 Only an addition. A trigger fills the tags, and a cascade deletes them, so that processes of the
 previous version, which do not know the table, continue to create and delete runs.
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 _POSTGRESQL = (
     """
