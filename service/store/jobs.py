@@ -190,6 +190,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
         shipped_seq=0,
         gpu_memory_bytes=None,
         phase="starting",
+        phase_share=None,
         started_at=db_now(),
         failure_reason=None,
         failure_detail=None,
