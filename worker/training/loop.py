@@ -150,6 +150,11 @@ class Trainer:
                     f"{self.spec.base_model} is trained on padded rows, which is slower: "
                     f"training.packing shared_prefix is not supported, because {reason}.",
                 ),
+                on_single_rows=lambda reason: self.reporter.warn(
+                    "not_padded",
+                    f"{self.spec.base_model} is trained on one row at a time, which is slower: it "
+                    f"does not support padded rows, because {reason}.",
+                ),
             )
 
     @property
@@ -226,10 +231,12 @@ class Trainer:
             self._save_unless_full()
 
     def _due(self, strategy: str, every: int | None) -> bool:
-        if strategy == "epoch":
-            last = self.state.step == self.plan.total_steps
-            return last or self.state.step % self.plan.steps_per_epoch == 0
-        return strategy == "steps" and every is not None and self.state.step % every == 0
+        if strategy == "no":
+            return False
+        # The weights after the last step are evaluated and saved whatever the interval is.
+        interval = self.plan.steps_per_epoch if strategy == "epoch" else every
+        assert interval is not None
+        return self.state.step == self.plan.total_steps or self.state.step % interval == 0
 
     def _evaluate(self) -> dict[str, float]:
         training = self.spec.training

@@ -97,6 +97,13 @@ class RunView(View):
         )
 
 
+class PlanWarningView(View):
+    """A warning of a plan."""
+
+    code: str = Field(description="Stable identifier of the warning, such as long_warmup.")
+    detail: str = Field(description="The warning as a sentence.")
+
+
 class PlanView(View):
     """The plan that a dry run returns."""
 
@@ -111,7 +118,20 @@ class PlanView(View):
         description="Settings that are likely mistakes, such as a warm-up longer than a third of "
         "the training."
     )
+    coded_warnings: list[PlanWarningView] = Field(
+        [], description="The same warnings, each with a stable code."
+    )
 
     @classmethod
     def of(cls, plan: Plan) -> "PlanView":
-        return cls(**plan._asdict())
+        return cls(
+            spec=plan.spec,
+            effective_batch_size=plan.effective_batch_size,
+            steps_per_epoch=plan.steps_per_epoch,
+            total_steps=plan.total_steps,
+            warnings=[warning.detail for warning in plan.warnings],
+            coded_warnings=[
+                PlanWarningView(code=warning.code, detail=warning.detail)
+                for warning in plan.warnings
+            ],
+        )
