@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from service.api.middleware import auth
@@ -15,13 +16,43 @@ from service.context import Context
 from service.domain.access import Caller
 from service.domain.decoding import NotTextError, form_text
 from service.domain.errors import InvalidRequest, pointer_of
+from service.domain.ids import is_id
+from service.domain.job_kinds import EVALUATE, PREDICT
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Maximum number of items.")]
-After = Annotated[
-    str | None, Query(description="Value of `next` from the previous page; omit for the first.")
-]
+
+
+def _cursor(prefix: str) -> AfterValidator:
+    """Return the check of a cursor of a list whose items have ids with this prefix.
+
+    The item itself may be gone meanwhile: any id of the kind is a place in the list.
+    """
+
+    def check(value: str | None) -> str | None:
+        if value is not None and not is_id(value, prefix):
+            raise PydanticCustomError(
+                "cursor",
+                "is no cursor of this list: send the value of `next` from the previous page (an "
+                "id {prefix}_…), or omit the parameter for the first page",
+                {"prefix": prefix},
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+_AFTER = Query(
+    description="Value of `next` from the previous page; omit for the first. Anything else is "
+    "refused with 422."
+)
+AfterRun = Annotated[str | None, _cursor("run"), _AFTER]
+AfterDataset = Annotated[str | None, _cursor("ds"), _AFTER]
+AfterPromotion = Annotated[str | None, _cursor("promo"), _AFTER]
+AfterKey = Annotated[str | None, _cursor("key"), _AFTER]
+AfterEvaluation = Annotated[str | None, _cursor(EVALUATE.result_prefix), _AFTER]
+AfterPrediction = Annotated[str | None, _cursor(PREDICT.result_prefix), _AFTER]
 KeyHeader = Annotated[
     str | None,
     Header(

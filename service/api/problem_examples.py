@@ -77,6 +77,8 @@ _CONFLICTS = {
     "DELETE /v1/runs/{run_id}": "the run is running: cancel it and wait until it has stopped",
     "DELETE /v1/runs/{run_id}/merged": f"the merge {IDS['merge_id']} is running: cancel it and "
     "wait until it has stopped",
+    "DELETE /v1/datasets/{dataset_id}": f"the dataset is used by the run {RUN_ID}; delete "
+    "runs first",
     "POST /v1/runs/{run_id}/promote": "the run is queued; only a succeeded run can be promoted",
     "GET /v1/runs/{run_id}/adapter/download": "the run is queued and has no final adapter; see GET "
     "…/checkpoints",

@@ -68,6 +68,8 @@ def gc(
 def _rows(garbage: "Garbage") -> Iterator[tuple[str, str, str, str]]:
     for run_id in garbage.half_deleted:
         yield "run with an incomplete deletion", run_id, "", ""
+    for dataset in garbage.half_deleted_datasets:
+        yield "dataset with an incomplete deletion", dataset.id, "", ""
     for job in garbage.half_deleted_merges:
         name = f"{MERGE.result_id(job.id)} of {job.run_id}"
         yield "merged model with an incomplete deletion", name, "", ""

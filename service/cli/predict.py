@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
+from httpx import codes
 
 from service.domain.decoding import NotTextError, text_lines, text_of
 from service.domain.prediction import MAX_TEXTS
@@ -21,6 +22,11 @@ _UNCLAIMED_SECONDS = 10.0
 _NO_WORKER = (
     "No worker of the queue predictions may be running, or all are busy (FAIRTUNE_QUEUES sets the "
     "queues of a worker)."
+)
+
+_NO_KEY = (
+    "Send an API key with --key or FAIRTUNE_KEY; `fairtune keys create` makes one on the server's "
+    "machine."
 )
 
 
@@ -69,8 +75,11 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Classify texts with a run's model; prints one JSON object per text, in order."""
-    field, inputs = "texts", _read_inputs(texts, file, messages)
+    """Classify texts with a run's model; prints one JSON object per text or line, in order.
+
+    A blank line has no prediction: its label is null, so that output and input stay aligned.
+    """
+    field, inputs = "texts", _read_lines(texts, file, messages)
     if messages is not None:
         field, inputs = "messages", [_chat(messages, *line) for line in enumerate(inputs, start=1)]
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
@@ -82,34 +91,51 @@ def predict(
         try:
             for start in range(0, len(inputs), MAX_TEXTS):
                 batch = inputs[start : start + MAX_TEXTS]
-                _print(batch, _predict_batch(client, run, body | {field: batch}, wait))
+                filled = [entry for entry in batch if not _is_blank(entry)]
+                job = None
+                if filled:
+                    job = _predict_batch(client, run, body | {field: filled}, wait)
+                _print(batch, job)
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}); set the server's address with --url")
         except httpx.InvalidURL as error:
             _refuse(f"--url {url}: {error}")
 
 
-def _read_inputs(texts: list[str] | None, file: Path | None, messages: Path | None) -> list[Any]:
+def _read_lines(texts: list[str] | None, file: Path | None, messages: Path | None) -> list[Any]:
     if sum(source is not None for source in (texts or None, file, messages)) > 1:
         _refuse("use either texts, --file or --messages, not both")
     path = file or messages
     lines = _arguments(texts or []) if path is None else _lines(path)
-    inputs = [line for line in lines if line.strip()]
-    if not inputs:
+    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    if len(blank) == len(lines):
         _refuse("there is no text: add texts as arguments, or use --file or --messages")
-    return inputs
+    if blank:
+        place = "argument" if path is None else "line"
+        typer.echo(
+            f"{len(blank)} of {len(lines)} {place}s {'is' if len(blank) == 1 else 'are'} blank, "
+            f"the first is {place} {blank[0]}: the label there is null",
+            err=True,
+        )
+    return lines
 
 
 def _chat(file: Path, number: int, line: str) -> Any:
-    """Return the chat of a line: the value of `messages`, or the list that the line is."""
+    """Return the chat of a line: the value of `messages`, or the list that it is; blank: as is."""
+    if _is_blank(line):
+        return line
     try:
         value = json.loads(line)
     except ValueError as error:
-        _refuse(f"--messages {file}: chat {number} is not JSON ({error})")
+        _refuse(f"--messages {file}: line {number} is not JSON ({error})")
     chat = value.get("messages") if isinstance(value, dict) else value
     if not isinstance(chat, list):
-        _refuse(f"--messages {file}: chat {number} has no list messages")
+        _refuse(f"--messages {file}: line {number} has no list messages")
     return chat
+
+
+def _is_blank(entry: Any) -> bool:
+    return isinstance(entry, str) and not entry.strip()
 
 
 def _arguments(texts: list[str]) -> list[str]:
@@ -200,18 +226,22 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
             detail = response.json()["detail"]
         except (ValueError, KeyError, TypeError):
             detail = response.text[:300]
-        _refuse(f"{response.status_code}: {detail}")
+        hint = f". {_NO_KEY}" if response.status_code == codes.UNAUTHORIZED else ""
+        _refuse(f"{response.status_code}: {detail}{hint}")
     body: dict[str, Any] = response.json()
     return body
 
 
-def _print(inputs: list[Any], job: dict[str, Any]) -> None:
-    for classified, prediction in zip(inputs, job["predictions"], strict=True):
+def _print(inputs: list[Any], job: dict[str, Any] | None) -> None:
+    """Print a line for each text or chat; `job` has the predictions of those not blank."""
+    predictions = iter([] if job is None else job["predictions"])
+    for entry in inputs:
+        prediction = {"label": None, "score": None} if _is_blank(entry) else next(predictions)
         line = {
-            "text" if isinstance(classified, str) else "messages": classified,
+            "text" if isinstance(entry, str) else "messages": entry,
             "label": prediction["label"],
             "score": prediction["score"],
-            "threshold": job["threshold"],
+            "threshold": None if job is None else job["threshold"],
         }
         typer.echo(json.dumps(line, ensure_ascii=False))
 

@@ -105,9 +105,11 @@ def _uploads(files: AnyMapping[str, BinaryIO]) -> list[tuple[str, Split | None, 
                 "upload either file, with a split column, or one file per split, not both",
             )
         return [("file", None, files["file"])]
-    if "train" not in files:
+    if not files:
         raise InvalidRequest.at(
-            "/train", "train is missing: upload it, or file with a split column"
+            "/train",
+            "train is missing: upload it, or file with a split column (validation or test alone "
+            "make a dataset for evaluations)",
         )
     return [(split, split, files[split]) for split in SPLITS if split in files]
 
@@ -115,19 +117,17 @@ def _uploads(files: AnyMapping[str, BinaryIO]) -> list[tuple[str, Split | None, 
 def _check_splits(
     files: AnyMapping[str, BinaryIO], intake: Intake, unlabelled: set[Split], problems: Problems
 ) -> None:
-    """Raise InvalidRequest if a file, or train, has no valid row."""
+    """Raise InvalidRequest if a file has no valid row. Not every dataset is trained on."""
     remaining = Counter(intake.rows)
     for split in unlabelled:
         remaining[split] -= intake.unlabelled_rows(split)
     problems.check()
     for field in files:
         split = next((name for name in SPLITS if name == field), SPLITS[0])
-        if remaining[split]:
+        if remaining.total() if field == "file" else remaining[split]:
             continue
         if problems.rows:
-            raise problems.refuse(f"/{field}", f"no valid row of {split} remains")
-        if field == "file" and remaining.total():
-            raise InvalidRequest.at("/file", "no row has the split train")
+            raise problems.refuse(f"/{field}", f"no valid row of {field} remains")
         raise InvalidRequest.at(f"/{field}", "the file holds no rows")
 
 
@@ -145,8 +145,9 @@ def _remove_unlabelled(path: Path, unlabelled: set[Split]) -> None:
 
 def _check_dataset(field: str, stats: DatasetStats, answers: Answers, problems: Problems) -> None:
     """Raise InvalidRequest for a problem of the dataset as a whole."""
-    labels = stats.splits["train"].labels
-    if not labels and stats.kind == "text":
+    train = stats.splits.get("train")
+    labels = {} if train is None else train.labels
+    if train is not None and not labels and stats.kind == "text":
         raise problems.refuse(
             f"/{field}",
             "no row of train has a label: texts need labels to train on (chats include their "

@@ -83,15 +83,19 @@ def _group_warnings(groups: AnyMapping[str, int]) -> list[DatasetWarning]:
 
 
 def _label_warnings(stats: DatasetStats) -> list[DatasetWarning]:
+    train = stats.splits.get("train")
+    if train is None:
+        detail = "No row is of the split train: the dataset serves evaluations, not runs."
+        without_train = [DatasetWarning(code="no_train", detail=detail, count=0)]
+        return without_train + ([] if stats.labels else _without_labels(stats))
     if not stats.labels:
-        detail = "No row has a label, so that no error rate can be measured."
-        return [DatasetWarning(code="no_labels", detail=detail, count=stats.rows)]
+        return _without_labels(stats)
     warnings = []
     for name, split in stats.splits.items():
         if not split.has_labels:
             detail = f"The rows of {name} have no label, so that nothing can be measured on them."
             warnings.append(DatasetWarning(code="no_labels", detail=detail, count=split.rows))
-        trained = stats.splits["train"].labels
+        trained = train.labels
         untrained = {label: rows for label, rows in split.labels.items() if label not in trained}
         if trained and untrained:
             labels = ", ".join(map(quoted, untrained))
@@ -122,6 +126,11 @@ def message_warnings(findings: AnyMapping[str, int]) -> list[DatasetWarning]:
         detail = details[code].format(has=has)
         warnings.append(DatasetWarning(code=code, detail=detail, count=rows))
     return warnings
+
+
+def _without_labels(stats: DatasetStats) -> list[DatasetWarning]:
+    detail = "No row has a label, so that no error rate can be measured."
+    return [DatasetWarning(code="no_labels", detail=detail, count=stats.rows)]
 
 
 def answer_warnings(answers: Answers) -> list[DatasetWarning]:

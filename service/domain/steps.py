@@ -33,6 +33,37 @@ class StepPlan:
         """Return the (fractional) number of epochs after `step` optimizer steps."""
         return step / self.steps_per_epoch
 
+    def evaluations(self, training: TrainingSection) -> int:
+        """Return the number of evaluations during the training; the last step is one of them."""
+        if training.eval_strategy == "no":
+            return 0
+        if training.eval_strategy == "steps":
+            assert training.eval_steps is not None
+            return math.ceil(self.total_steps / training.eval_steps)
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def evaluation_warning(self, training: TrainingSection, *, chooses: bool) -> str | None:
+        """Return a warning if no checkpoint is compared with another, else None.
+
+        `chooses`: the run chooses by more than the loss. An epoch is its own choice otherwise.
+        """
+        if not training.load_best_model_at_end and not training.early_stopping_patience:
+            return None
+        if training.eval_strategy == "no":
+            return (
+                "training.eval_strategy is no: nothing is evaluated during training, so that "
+                "load_best_model_at_end has no effect and the last weights are used"
+            )
+        if self.evaluations(training) > 1 or (training.eval_strategy == "epoch" and not chooses):
+            return None
+        remedy = "set training.num_train_epochs above 1, or eval_strategy to steps"
+        if training.eval_strategy == "steps":
+            remedy = f"set training.eval_steps and save_steps below {self.total_steps}"
+        return (
+            f"the only evaluation is the one after the last of {self.total_steps} steps: no "
+            "checkpoint is compared with another, and training cannot stop early; " + remedy
+        )
+
     def warmup_warning(self) -> str | None:
         """Return a warning if the warm-up takes more than a third of the training, else None."""
         if self.warmup_steps * 3 <= self.total_steps:

@@ -1,9 +1,10 @@
 """Jobs: claims, leases, and the one function that changes a status."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, update
+from sqlalchemy import ColumnElement, delete, exists, update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import NotFound
@@ -20,10 +21,13 @@ from service.observability import request_context
 from service.store import events
 from service.store.database import db_now
 from service.store.events import NewEvent
-from service.store.tables import Artifact, Job, Run
+from service.store.tables import Artifact, Event, Job, Run
 
 MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
+MAX_QUEUE_POSITION = 1000
+
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 class Fenced(Exception):
@@ -86,7 +90,7 @@ def switch_status(
     *,
     expected_token: int | None = None,
     sources: Collection[JobStatus] | None = None,
-    why: Mapping[str, str] | None = None,
+    why: Mapping[str, Any] | None = None,
     by: str | None = None,
     **values: Any,
 ) -> bool:
@@ -190,6 +194,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
         shipped_seq=0,
         gpu_memory_bytes=None,
         phase="starting",
+        phase_share=None,
         started_at=db_now(),
         failure_reason=None,
         failure_detail=None,
@@ -233,13 +238,21 @@ def lock_for_worker(session: Session, claim: Claim) -> Job:
 
 
 def return_to_queue(
-    session: Session, job: Job, token: int, reason: FailureReason, detail: str, *, free: bool
+    session: Session,
+    job: Job,
+    token: int,
+    reason: FailureReason,
+    detail: str,
+    *,
+    free: bool,
+    from_program: bool = False,
 ) -> JobStatus | None:
     """End an attempt without a result: return the job to the queue, or fail it after too many.
 
     A pending cancel or pause is honoured instead, in the name of its requester. `free` attempts
-    (the worker or run was told to stop) do not count. `job` must be locked. Returns the new status,
-    or None if the token is stale.
+    (the worker or run was told to stop) do not count. An `internal` failure that the program
+    reported (`from_program`) fails the job as soon as it repeats that of the attempt before. `job`
+    must be locked. Returns the new status, or None if the token is stale.
     """
     values: dict[str, Any] = {}
     to = JobStatus.QUEUED
@@ -250,6 +263,7 @@ def return_to_queue(
     elif not free and (
         job.attempts >= MAX_ATTEMPTS
         or job.attempts_since_checkpoint >= MAX_ATTEMPTS_WITHOUT_CHECKPOINT
+        or (from_program and _repeats_last_failure(session, job, reason, detail))
     ):
         to = JobStatus.FAILED
         values = {"failure_reason": reason, "failure_detail": detail}
@@ -258,9 +272,11 @@ def return_to_queue(
             "attempts": max(0, job.attempts - 1),
             "attempts_since_checkpoint": max(0, job.attempts_since_checkpoint - 1),
         }
-    why = None
+    why: dict[str, Any] | None = None
     if to == JobStatus.QUEUED:
         why = {"detail": detail} if free else {"reason": reason.value, "detail": detail}
+        if from_program and not free and reason == FailureReason.INTERNAL:
+            why |= {"phase": job.phase, "step": job.step}
     by = job.requested_by if to in (JobStatus.CANCELLED, JobStatus.PAUSED) else None
     changed = switch_status(
         session,
@@ -273,6 +289,34 @@ def return_to_queue(
         **values,
     )
     return to if changed else None
+
+
+def _repeats_last_failure(session: Session, job: Job, reason: FailureReason, detail: str) -> bool:
+    """Return True if the previous attempt ended as `internal` with this detail at this step.
+
+    Numbers in the detail, such as addresses and names of temporary files, are not compared.
+    """
+    if reason != FailureReason.INTERNAL:
+        return False
+    statement = (
+        select(Event.data)
+        .where(Event.job_id == job.id, Event.run_id == job.run_id, Event.type == "status")
+        .order_by(col(Event.number).desc())
+        .limit(2)
+    )
+    # The newest event is the start of this attempt, the one before it the end of the previous.
+    for data in session.exec(statement):
+        if data.get("status") == JobStatus.QUEUED and data.get("reason") == reason:
+            return (data.get("phase"), data.get("step"), _pattern(str(data.get("detail")))) == (
+                job.phase,
+                job.step,
+                _pattern(events.storable(detail)),
+            )
+    return False
+
+
+def _pattern(detail: str) -> str:
+    return _NUMBERS.sub("#", detail)
 
 
 def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
@@ -321,14 +365,24 @@ def is_queued(session: Session, job_id: str) -> bool:
     return session.exec(statement).first() is not None
 
 
+def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
+    """Return the position in its queue, 1 being next, by the id of each of `jobs` that waits.
+
+    MAX_QUEUE_POSITION stands for every later one, too: the time does not grow with the queue.
+    """
+    waiting = {job.id: job_kind(job.kind).queue for job in jobs if job.status == JobStatus.QUEUED}
+    positions: dict[str, int] = {}
+    for queue in set(waiting.values()):
+        head = (
+            select(Job.id)
+            .where(Job.status == JobStatus.QUEUED, col(Job.kind).in_(names_in([queue])))
+            .order_by(col(Job.queued_at), col(Job.id))
+            .limit(MAX_QUEUE_POSITION - 1)
+        )
+        positions |= {job_id: number for number, job_id in enumerate(session.exec(head), 1)}
+    return {job_id: positions.get(job_id, MAX_QUEUE_POSITION) for job_id in waiting}
+
+
 def queue_position(session: Session, job: Job) -> int | None:
-    """Return 1 for the job that waits longest in its queue; None if the job does not wait."""
-    if job.status != JobStatus.QUEUED:
-        return None
-    rivals = names_in([job_kind(job.kind).queue])
-    ahead = select(func.count()).where(
-        Job.status == JobStatus.QUEUED,
-        col(Job.queued_at) < job.queued_at,
-        col(Job.kind).in_(rivals),
-    )
-    return session.exec(ahead).one() + 1
+    """Return the position of one job, as in `queue_positions`; None if the job does not wait."""
+    return queue_positions(session, [job]).get(job.id)

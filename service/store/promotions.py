@@ -47,6 +47,17 @@ def supersede(session: Session, promotion: Promotion) -> None:
     session.expire(promotion)
 
 
+def withdraw(session: Session, promotion: Promotion, by: str | None) -> None:
+    """Take the name from its run without giving it to another, under `projects.lock`."""
+    session.execute(
+        update(Promotion)
+        .where(col(Promotion.id) == promotion.id)
+        .values(superseded_at=db_now(), withdrawn_at=db_now(), withdrawn_by=by)
+        .execution_options(synchronize_session=False)
+    )
+    session.expire(promotion)
+
+
 def page(
     session: Session, *, limit: int, after: str | None, name: str | None, stage: str | None
 ) -> tuple[list[Promotion], bool]:

@@ -1,6 +1,6 @@
 """Retention: every query on deletion, the storage quota, expiry and garbage collection."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, or_, union, update
@@ -8,7 +8,7 @@ from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
-from service.domain.job_kinds import KINDS, MERGE, job_kind
+from service.domain.job_kinds import EVALUATE, KINDS, MERGE, job_kind
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, JobStatus
 from service.store import events, jobs, merges, program_events, projects, promotions, runs
@@ -30,6 +30,8 @@ from service.store.tables import (
 )
 
 _DAY = 24 * 3600
+MAX_NAMED = 5
+"""Names in a refusal; further ones are counted."""
 _BATCH_SIZE = 1000  # values of one statement; PostgreSQL takes 65,535
 
 
@@ -48,7 +50,8 @@ def begin_delete(session: Session, run_id: str, by: str | None) -> None:
     projects.lock(session)
     if names := promotions.names_of(session, [run_id]).get(run_id):
         raise Conflict(
-            f"the run has the name {', '.join(names)}: promote another run under it first"
+            f"the run has the name {', '.join(names)}: withdraw the name (DELETE "
+            "/v1/promotions/{name}/{stage}) or promote another run under it first"
         )
     _cancel_waiting_jobs(session, run_id, by)
     session.execute(
@@ -162,6 +165,74 @@ def unfinished_merge_deletions(session: Session) -> list[Job]:
     return list(session.exec(begun.order_by(col(Job.id))))
 
 
+# -- deleting a dataset ----------------------------------------------------------------------------
+
+
+def begin_delete_dataset(session: Session, dataset_id: str) -> Dataset:
+    """Hide a dataset that nothing uses, so that nothing begins to.
+
+    May be called again. Raises NotFound, and Conflict that names the runs and evaluations that were
+    trained or computed on it.
+    """
+    projects.lock(session)  # a new dataset may be about to share the file
+    statement = select(Dataset).where(
+        Dataset.id == dataset_id, Dataset.project_id == DEFAULT_PROJECT
+    )
+    dataset = session.exec(statement.with_for_update()).one_or_none()
+    if dataset is None:
+        raise NotFound(f"there is no dataset {dataset_id!r}")
+    trained = list(
+        session.exec(select(Run.id).where(Run.dataset_id == dataset_id).order_by(col(Run.id)))
+    )
+    if trained:
+        raise Conflict(f"the dataset is used by {_listed('run', trained)}; delete runs first")
+    if evaluations := _evaluations_on(session, dataset_id):
+        raise Conflict(
+            f"the dataset is used by {_listed('evaluation', evaluations)}; delete runs first"
+        )
+    if dataset.deleted_at is None:
+        session.execute(
+            update(Dataset)
+            .where(col(Dataset.id) == dataset_id)
+            .values(deleted_at=db_now())
+            .execution_options(synchronize_session=False)
+        )
+    return dataset
+
+
+def finish_delete_dataset(session: Session, dataset_id: str) -> None:
+    """Remove the row of a dataset whose file is gone."""
+    session.execute(delete(Idempotency).where(col(Idempotency.made_id) == dataset_id))
+    session.execute(delete(Dataset).where(col(Dataset.id) == dataset_id))
+
+
+def unfinished_dataset_deletions(session: Session) -> list[Dataset]:
+    """Return the datasets whose deletion has begun and not finished."""
+    begun = select(Dataset).where(col(Dataset.deleted_at).is_not(None))
+    return list(session.exec(begun.order_by(col(Dataset.id))))
+
+
+def _evaluations_on(session: Session, dataset_id: str) -> list[str]:
+    """Return "eval_… of run_…" for the evaluations on a dataset, in whatever state."""
+    stored = session.exec(
+        select(Evaluation.id, Evaluation.run_id).where(Evaluation.dataset_id == dataset_id)
+    )
+    requested = session.exec(
+        select(Job.id, Job.run_id).where(
+            Job.kind == EVALUATE.name, col(Job.params)["dataset_id"].as_string() == dataset_id
+        )
+    )
+    evaluations = dict(stored.all())
+    evaluations |= {EVALUATE.result_id(job_id): run for job_id, run in requested}
+    return [f"{evaluation} of {run}" for evaluation, run in sorted(evaluations.items())]
+
+
+def _listed(noun: str, names: Sequence[str]) -> str:
+    """Return the first names with their noun: "runs run_a, run_b, run_c and 4 more"."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"the {noun}{'s' if len(names) > 1 else ''} {', '.join(names[:MAX_NAMED])}{more}"
+
+
 # -- quota and age ---------------------------------------------------------------------------------
 
 
@@ -226,7 +297,7 @@ class FileRow(NamedTuple):
     """Description for users: checkpoint 6 of run_…"""
     keys: tuple[str, ...]
     run_id: str | None
-    """None for a dataset, whose row is never deleted: runs were trained on it."""
+    """None for a dataset, whose row stays if its file is lost: runs were trained on it."""
     table: type[Checkpoint | Artifact | Evaluation | Dataset]
     identity: tuple[Any, ...]
     """Primary key."""
@@ -260,7 +331,7 @@ def file_rows(session: Session) -> list[FileRow]:
         rows.append(
             FileRow(label, (evaluation.key,), evaluation.run_id, Evaluation, (evaluation.id,))
         )
-    for dataset in session.exec(select(Dataset)):
+    for dataset in session.exec(select(Dataset).where(col(Dataset.deleted_at).is_(None))):
         label = f"dataset {dataset.id}"
         rows.append(FileRow(label, (dataset.key,), None, Dataset, (dataset.id,)))
     return rows

@@ -65,10 +65,18 @@ class Dataset(SQLModel, table=True):
     completions: dict[str, str] = _json(dict)
     """Label -> assistant turn, for chats with labels; empty: a template's."""
     created_at: datetime = _created()
+    deleted_at: datetime | None = _time()
+    """Start time of its deletion: the dataset is hidden until its row is gone."""
 
 
 class Run(SQLModel, table=True):
     """A specification; its state is that of its train job."""
+
+    # For filtered lists, newest first: without them a filter that few runs pass reads all runs.
+    __table_args__ = (
+        Index("ix_run_dataset_id_id", "dataset_id", "id"),
+        Index("ix_run_name_id", "name", "id"),
+    )
 
     id: str = Field(primary_key=True)
     project_id: str = Field(foreign_key="project.id", index=True)
@@ -89,6 +97,17 @@ class Run(SQLModel, table=True):
     """Start of its deletion: the run is hidden while its files and rows are deleted."""
 
 
+class RunTag(SQLModel, table=True):
+    """A tag of a run, for filtered lists. The database maintains it: a trigger on the insertion of
+    a run fills it from `Run.tags`, which never change.
+    """
+
+    __tablename__ = "run_tag"
+
+    tag: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id", primary_key=True, index=True, ondelete="CASCADE")
+
+
 class Job(SQLModel, table=True):
     """Training, evaluating or merging. Only service.store.jobs changes `status`."""
 
@@ -97,6 +116,14 @@ class Job(SQLModel, table=True):
             "status in (" + ", ".join(f"'{status}'" for status in JobStatus) + ")", name="status"
         ),
         Index(None, "status", "lease_expires_at"),
+        Index("ix_job_kind_status_run_id", "kind", "status", "run_id"),
+        Index("ix_job_status_queued_at_id", "status", "queued_at", "id"),
+        Index(
+            "ix_job_takeovers",
+            "takeovers",
+            sqlite_where=text("takeovers > 0"),
+            postgresql_where=text("takeovers > 0"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -133,6 +160,8 @@ class Job(SQLModel, table=True):
     total_steps: int = 0
     epoch: float = 0.0
     samples_per_second: float | None = None
+    phase_share: float | None = None
+    """Completed share of the phase, from 0 to 1; null if the program does not report it."""
     eta_seconds: float | None = None
     gpu_memory_bytes: int | None = Field(default=None, sa_type=BigInteger, nullable=True)
     """Peak GPU memory of the program in this attempt; null without a GPU."""
@@ -264,7 +293,11 @@ class Promotion(SQLModel, table=True):
     """Name of the API key that requested it; null where access was open."""
     created_at: datetime = _created()
     superseded_at: datetime | None = _time()
-    """When another run was given the name; null while this one has it."""
+    """When the run lost the name: to another run, or by withdrawal; null while it has it."""
+    withdrawn_at: datetime | None = _time()
+    """The same time, if the name was withdrawn from the run."""
+    withdrawn_by: str | None = None
+    """Name of the API key that withdrew it; null where access was open."""
 
 
 class Idempotency(SQLModel, table=True):

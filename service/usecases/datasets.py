@@ -9,14 +9,14 @@ from typing import BinaryIO
 from sqlmodel import Session
 
 from service.context import Context
-from service.datasets.build import build
+from service.datasets.build import BuiltDataset, build
 from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
 from service.domain.errors import InvalidRequest
 from service.domain.ids import new_id
 from service.ops.capacity_limiter import CapacityLimiter
 from service.store import datasets as dataset_store
-from service.store import idempotency
+from service.store import idempotency, projects
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Dataset
 from service.usecases.create_once import create_once
@@ -69,22 +69,56 @@ def create(
             on_invalid=on_invalid,
             max_file_bytes=context.settings.max_upload_bytes,
         )
-        blob = f"datasets/{built.content_hash}.parquet"
-        with context.database.read() as session:
-            shared = dataset_store.names_blob(session, blob)
-        # A blob that no row names is stored again: it may be about to be removed for its age.
-        if not (shared and context.store.exists(blob)):
-            stored = context.store.put_file(built.path, blob)
-            if stored.sha256 != built.content_hash:
-                raise RuntimeError(f"{blob} changed while it was stored: {stored.sha256}")
-        size = built.path.stat().st_size
+        dataset_id, is_new = _store(context, name, built, key)
+    with context.database.read() as session:
+        return dataset_store.get_dataset(session, dataset_id), is_new
+
+
+class _BlobIsRemoved(Exception):
+    """Another dataset with the same rows is being deleted, and their file with it."""
+
+
+def _store(
+    context: Context, name: str, built: BuiltDataset, key: IdempotencyKey | None
+) -> tuple[str, bool]:
+    """Store the rows and then the dataset; return its id, and True if it is new.
+
+    Datasets with the same rows share a file, unless it is being removed with one of them.
+    """
+    dataset_id = new_id("ds")
+    blob = f"datasets/{built.content_hash}.parquet"
+    try:
+        created = _store_under(context, name, built, key, dataset_id, blob)
+    except _BlobIsRemoved:
+        blob = f"datasets/{built.content_hash}-{dataset_id}.parquet"
+        created = _store_under(context, name, built, key, dataset_id, blob)
+    # A deletion that ended since the file was stored may have removed it; none can from here on.
+    if created[1] and not context.store.exists(blob):
+        _put(context, built, blob)
+    return created
+
+
+def _store_under(
+    context: Context,
+    name: str,
+    built: BuiltDataset,
+    key: IdempotencyKey | None,
+    dataset_id: str,
+    blob: str,
+) -> tuple[str, bool]:
+    """Store the rows under the key `blob`, then the dataset. Raises _BlobIsRemoved."""
+    with context.database.read() as session:
+        shared = dataset_store.names_blob(session, blob)
+    # A blob that no row names is stored again: it may be about to be removed for its age.
+    if not (shared and context.store.exists(blob)):
+        _put(context, built, blob)
     dataset = Dataset(
-        id=new_id("ds"),
+        id=dataset_id,
         project_id=DEFAULT_PROJECT,
         name=name,
         content_hash=built.content_hash,
         key=blob,
-        size=size,
+        size=built.path.stat().st_size,
         stats=built.stats.model_dump(mode="json"),
         warnings=[warning.model_dump(mode="json") for warning in built.warnings],
         dropped=built.dropped.model_dump(mode="json"),
@@ -92,9 +126,16 @@ def create(
     )
 
     def insert(session: Session) -> str:
+        projects.lock(session)  # a deletion decides under it whether the file is shared
+        if dataset_store.removes_blob(session, blob):
+            raise _BlobIsRemoved
         session.add(dataset)
         return dataset.id
 
-    dataset_id, is_new = create_once(context.database, key, insert)
-    with context.database.read() as session:
-        return dataset_store.get_dataset(session, dataset_id), is_new
+    return create_once(context.database, key, insert)
+
+
+def _put(context: Context, built: BuiltDataset, blob: str) -> None:
+    stored = context.store.put_file(built.path, blob)
+    if stored.sha256 != built.content_hash:
+        raise RuntimeError(f"{blob} changed while it was stored: {stored.sha256}")

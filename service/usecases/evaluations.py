@@ -39,7 +39,12 @@ def submit(
     """
 
     def create(session: Session, run: Run, trained: Job) -> ResultHandle:
-        params = resolve(session, run, trained, request).model_dump(mode="json")
+        task = resolve(session, run, trained, request)
+        try:
+            dataset_store.hold(session, task.dataset_id)
+        except NotFound as error:
+            raise InvalidRequest.at("/dataset_id", error.detail) from error
+        params = task.model_dump(mode="json")
         job = jobs.create(session, run.id, EVALUATE, by=by, params=params)
         return ResultHandle(EVALUATE.result_id(job.id), job)
 

@@ -1,4 +1,4 @@
-"""Use case: promote a run to a name, if its certifying report allows it."""
+"""Use cases: promote a run to a name, if its certifying report allows it; withdraw the name."""
 
 import structlog
 from sqlmodel import Session
@@ -66,6 +66,25 @@ def promote(
         log.info("run promoted", run_id=run_id, name=request.name, stage=request.stage, by=by)
     with context.database.read() as session:
         return promotions.get(session, promotion_id), is_new
+
+
+def withdraw(context: Context, name: str, stage: str, *, by: str | None = None) -> Promotion:
+    """Take the name `name@stage` from its run; the promotion stays in the list, with an event.
+
+    Raises NotFound if no run has the name.
+    """
+    with context.database.write() as session:
+        projects.lock(session)
+        promotion = promotions.get_current(session, name, stage)
+        promotions.withdraw(session, promotion, by)
+        promotion_id, run_id = promotion.id, promotion.run_id
+        _, job = rows.get_run(session, run_id)
+        data = {"name": name, "stage": stage, "promotion_id": promotion_id}
+        data |= {} if by is None else {"by": by}
+        events.append(session, run_id, job.id, [NewEvent("withdrawn", data)])
+    log.info("promotion withdrawn", run_id=run_id, name=name, stage=stage, by=by)
+    with context.database.read() as session:
+        return promotions.get(session, promotion_id)
 
 
 def _record(session: Session, promotion: Promotion, job_id: str) -> str:

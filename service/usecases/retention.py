@@ -5,16 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import structlog
-from sqlmodel import Session
 
 from service.artifacts import ArtifactStore, Entry
+from service.context import Context
 from service.domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
 from service.domain.job_kinds import MERGE
-from service.store import retention
+from service.store import datasets, retention
 from service.store import runs as rows
 from service.store.database import Database
 from service.store.retention import FileRow
-from service.store.tables import Job
+from service.store.tables import Dataset, Job
 
 log = structlog.get_logger()
 
@@ -59,6 +59,36 @@ def delete_merge(
     log.info("merged model deleted", run_id=run_id, job_id=job.id, by=by)
 
 
+def delete_dataset(
+    database: Database, store: ArtifactStore, dataset_id: str, *, by: str | None = None
+) -> None:
+    """Remove a dataset's file, unless another dataset has the same rows, then its row.
+
+    If interrupted, the dataset is hidden; repeat the call. Raises NotFound, Conflict while a run or
+    an evaluation uses it, and Unavailable.
+    """
+    with database.write() as session:
+        key = retention.begin_delete_dataset(session, dataset_id).key
+    with database.read() as session:
+        # No dataset can begin to share the file from here on: see usecases.datasets.
+        is_shared = datasets.names_blob(session, key)
+    if not is_shared:
+        _remove_file(store, key)
+    with database.write() as session:
+        retention.finish_delete_dataset(session, dataset_id)
+    log.info("dataset deleted", dataset_id=dataset_id, by=by)
+
+
+def _remove_file(store: ArtifactStore, key: str) -> None:
+    try:
+        store.check()  # so that a file of a store that is not mounted does not count as removed
+        store.remove([store.stat(key)])
+    except NotFound:
+        return  # by an earlier call that was interrupted
+    except OSError as error:
+        raise Unavailable("the artifact store cannot be reached or written", error) from error
+
+
 def _remove_tree(store: ArtifactStore, prefix: str) -> None:
     try:
         store.remove_tree(prefix)
@@ -66,9 +96,13 @@ def _remove_tree(store: ArtifactStore, prefix: str) -> None:
         raise Unavailable("the artifact store cannot be reached or written", error) from error
 
 
-def check_quota(session: Session, quota: int) -> None:
-    """Raise QuotaExceeded if the store's files take `quota` bytes (0: no limit) or more."""
-    if quota and (used := retention.used_bytes(session)) >= quota:
+def check_quota(context: Context) -> None:
+    """Raise QuotaExceeded if the store's files take as much as the quota (0: no limit) or more."""
+    quota = context.settings.store_quota_bytes
+    if not quota or context.used_bytes.value() < quota:
+        return
+    used = context.used_bytes.value(prefer_fresh=True)  # files may have been deleted
+    if used >= quota:
         raise QuotaExceeded(
             f"the artifact store holds {used} bytes and its quota is {quota}: delete runs "
             "(DELETE /v1/runs/{id}), or raise FAIRTUNE_STORE_QUOTA_BYTES"
@@ -79,6 +113,7 @@ class Garbage(NamedTuple):
     half_deleted: list[str]
     """Runs whose deletion was interrupted."""
     half_deleted_merges: list[Job]
+    half_deleted_datasets: list[Dataset]
     unknown: list[Entry]
     """Files that no row names, and abandoned parts of files."""
     lost: list[FileRow]
@@ -102,6 +137,7 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
         file_rows = retention.file_rows(session)
         half = retention.unfinished_deletions(session)
         merges = retention.unfinished_merge_deletions(session)
+        half_datasets = retention.unfinished_dataset_deletions(session)
         busy, prefixes = retention.running_jobs(session)
     whole = {key for key, part in entries if part is None}
     recorded = {key for row in file_rows for key in row.keys}
@@ -113,6 +149,7 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     being_deleted = (
         *(f"runs/{run_id}/" for run_id in half),
         *(f"runs/{job.run_id}/{job.id}/" for job in merges),
+        *(dataset.key for dataset in half_datasets),
     )
     youngest = datetime.now(UTC) - timedelta(seconds=older_than)
     unknown = [
@@ -131,7 +168,7 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
         and not whole.issuperset(row.keys)
         and _is_lost(store, row)
     ]
-    return Garbage(half, merges, unknown, lost)
+    return Garbage(half, merges, half_datasets, unknown, lost)
 
 
 def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
@@ -149,6 +186,11 @@ def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
             delete_merge(database, store, job.run_id, MERGE.result_id(job.id))
         except (NotFound, Conflict) as error:  # the same, or its run is being deleted
             log.warning("merged model not deleted", job_id=job.id, why=error.detail)
+    for dataset in garbage.half_deleted_datasets:
+        try:
+            delete_dataset(database, store, dataset.id)
+        except (NotFound, Conflict) as error:  # deleted meanwhile
+            log.warning("dataset not deleted", dataset_id=dataset.id, why=error.detail)
     with database.read() as session:
         recorded = {key for row in retention.file_rows(session) for key in row.keys}
     store.remove([entry for entry in garbage.unknown if entry.half or entry.key not in recorded])

@@ -112,11 +112,11 @@ def check_cap_groups(pointer: str, caps: Sequence[Cap], groups: Collection[str])
             )
 
 
-def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
-    """Yield a warning for each cap that cannot be proven on these rows, whatever the model.
+def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[tuple[str, str]]:
+    """Yield code and text of a warning for each cap that cannot be proven on these rows.
 
-    Groups that the data lacks altogether are omitted: the plan warns that their caps will be
-    not_applicable.
+    It cannot, whatever the model is. Groups that the data lacks altogether are omitted: the plan
+    warns that their caps will be not_applicable.
     """
     caps = [cap for cap in spec.fairness.caps if cap.group in stats.groups]
     validation = stats.splits.get("validation")
@@ -124,8 +124,11 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
         for cap in caps:
             if not _countable(cap, spec, validation):
                 yield (
-                    f"the validation split has no {_kind(cap)} of the group {cap.group}: its "
-                    f"{cap.metric} cap does not influence the choice made there"
+                    "cap_without_influence",
+                    (
+                        f"the validation split has no {_kind(cap)} of the group {cap.group}: its "
+                        f"{cap.metric} cap does not influence the choice made there"
+                    ),
                 )
     labelled = {name for name, split in stats.splits.items() if split.labels}
     split = report_split(spec.evaluation.splits, labelled)
@@ -133,8 +136,11 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
         return
     if split == "validation" and chooses_on_validation(spec):
         yield (
-            "the report covers the validation split, on which the checkpoint or the threshold is "
-            "chosen: its figures will look better than they are"
+            "report_on_validation",
+            (
+                "the report covers the validation split, on which the checkpoint or the threshold "
+                "is chosen: its figures will look better than they are"
+            ),
         )
     for cap in caps:
         rows = _countable(cap, spec, stats.splits[split])
@@ -146,8 +152,11 @@ def cap_warnings(spec: RunSpec, stats: DatasetStats) -> Iterator[str]:
             upper = clopper_pearson_limits(0, rows, confidence)[1]
             has += f", and without a single error the upper limit would be {upper:.3f}"
         yield (
-            f"the {cap.metric} cap {cap.max:g} on {cap.group} cannot be proven at confidence "
-            f"{confidence:g}: {has}; {_needed(cap, rows, confidence)}"
+            "unprovable_cap",
+            (
+                f"the {cap.metric} cap {cap.max:g} on {cap.group} cannot be proven at confidence "
+                f"{confidence:g}: {has}; {_needed(cap, rows, confidence)}"
+            ),
         )
 
 

@@ -15,8 +15,9 @@ from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
 from service.store import datasets as dataset_store
 from service.store import runs as rows
+from service.usecases.plan_warnings import PlanWarning, plan_warnings
 from service.usecases.retention import check_quota
-from service.usecases.run_checks import cap_warnings, check_choosing, check_labels, check_learned
+from service.usecases.run_checks import check_choosing, check_labels, check_learned
 from service.usecases.template_checks import check_template_name, check_template_words
 
 
@@ -27,18 +28,18 @@ class Plan(NamedTuple):
     effective_batch_size: int
     steps_per_epoch: int
     total_steps: int
-    warnings: list[str]
+    warnings: list[PlanWarning]
 
 
 def plan(context: Context, session: Session, body: dict[str, Any]) -> Plan:
     """Return the plan of the run that `submit` would create. Raises InvalidRequest."""
-    return _with_quota_warning(context, session, _plan(*resolve(context, session, body)))
+    return _with_quota_warning(context, _plan(*resolve(context, session, body)))
 
 
 def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
     """Return the plan of the run that `clone` would create. Raises NotFound, InvalidRequest."""
     resolved = resolve_clone(context, session, run_id, changes)
-    return _with_quota_warning(context, session, _plan(*resolved))
+    return _with_quota_warning(context, _plan(*resolved))
 
 
 def resolve(
@@ -68,6 +69,12 @@ def resolve(
     except NotFound as error:
         raise InvalidRequest.at("/dataset_id", error.detail) from error
     stats = DatasetStats.model_validate(dataset.stats)
+    if "train" not in stats.splits:
+        raise InvalidRequest.at(
+            "/dataset_id",
+            f"the dataset {dataset.id} has no training rows, only {', '.join(stats.splits)}: train "
+            "on another one and evaluate the run on this (POST /v1/runs/{id}/evaluations)",
+        )
     _check_templates(spec, body, stats)
     check_labels(spec, body, stats)
     check_choosing(spec, stats)
@@ -138,53 +145,21 @@ def _check_templates(spec: RunSpec, body: dict[str, Any], stats: DatasetStats) -
 
 
 def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
-    processes, training = spec.resources.num_processes, spec.training
-    steps = StepPlan.of(training, stats.splits["train"].rows, processes)
-    warnings = [text] if (text := steps.warmup_warning()) else []
-    if processes > 1:
-        warnings.append(
-            f"with {processes} processes an optimizer step takes {spec.effective_batch_size} rows "
-            f"(per_device_train_batch_size {training.per_device_train_batch_size} * "
-            f"gradient_accumulation_steps {training.gradient_accumulation_steps} * {processes}); a "
-            f"worker's machine with GPUs must have {processes} of them"
-        )
-    if "validation" not in stats.splits:
-        warnings.append(
-            "the dataset has no validation split: there is no evaluation during training and no "
-            "early stopping, and the last checkpoint counts as the best"
-        )
-    splits = spec.evaluation.splits
-    if not stats.splits["train"].labels:
-        warnings.append("the training rows have no labels: there will be no bias report")
-    elif not any(split in stats.splits and stats.splits[split].has_labels for split in splits):
-        warnings.append(
-            f"the dataset has no labelled rows in the split {', '.join(splits)}: there will be no "
-            "bias report"
-        )
-    warnings += [
-        f"the dataset lacks the group {cap.group}: its cap will be not_applicable"
-        for cap in spec.fairness.caps
-        if cap.group not in stats.groups
-    ]
-    warnings += cap_warnings(spec, stats)
-    if shared := sum(stats.shared_rows.values()):
-        warnings.append(
-            f"{shared} rows of validation and test also occur in an earlier split: "
-            "the figures will look better than they are"
-        )
+    steps = StepPlan.of(spec.training, stats.splits["train"].rows, spec.resources.num_processes)
     return Plan(
         spec,
         spec.effective_batch_size,
         steps.steps_per_epoch,
         steps.total_steps,
-        warnings,
+        list(plan_warnings(spec, stats, steps)),
     )
 
 
-def _with_quota_warning(context: Context, session: Session, plan: Plan) -> Plan:
+def _with_quota_warning(context: Context, plan: Plan) -> Plan:
     try:
-        check_quota(session, context.settings.store_quota_bytes)
+        check_quota(context)
     except QuotaExceeded as error:
-        warning = f"the run would be refused now: {error.detail}"
+        detail = f"the run would be refused now: {error.detail}"
+        warning = PlanWarning("quota_exceeded", detail)
         return plan._replace(warnings=[*plan.warnings, warning])
     return plan

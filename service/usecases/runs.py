@@ -6,10 +6,11 @@ from typing import Any
 from sqlmodel import Session
 
 from service.context import Context
+from service.domain.errors import InvalidRequest, NotFound
 from service.domain.ids import new_id
 from service.domain.job_kinds import TRAIN
 from service.domain.spec import RunSpec
-from service.store import jobs
+from service.store import datasets, jobs
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT, Job, Run
@@ -65,7 +66,7 @@ def _create(
     """Store a run with the specification that `specify` returns, unless `key` created one."""
 
     def create(session: Session) -> str:
-        check_quota(session, context.settings.store_quota_bytes)
+        check_quota(context)
         spec = specify(session)
         run = Run(
             id=new_id("run"),
@@ -79,6 +80,7 @@ def _create(
             cloned_from=cloned_from,
             created_by=by,
         )
+        _hold(session, spec.dataset_id)
         session.add(run)
         session.flush()
         jobs.create(session, run.id, TRAIN, by=by)
@@ -90,3 +92,11 @@ def _create(
     if is_new:
         announce(context, job)
     return run, job, is_new
+
+
+def _hold(session: Session, dataset_id: str) -> None:
+    """Keep the dataset from being deleted until the run refers to it. Raises InvalidRequest."""
+    try:
+        datasets.hold(session, dataset_id)
+    except NotFound as error:
+        raise InvalidRequest.at("/dataset_id", error.detail) from error

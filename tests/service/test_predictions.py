@@ -269,6 +269,41 @@ def test_what_a_run_trained_on_chats_cannot_take_is_named(
     assert remedy in error["detail"]
 
 
+@pytest.mark.parametrize(
+    ("content", "chats"),
+    [
+        ('{"messages": [{"role": "user", "content": "a"}]}\n\n[{"role": "user", "content": "b"}]\n',
+         [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]),
+    ],
+)  # fmt: skip
+def test_the_command_reads_chats(monkeypatch, tmp_path, content, chats):
+    sent = []
+
+    def predict_batch(_client, _run, body, _wait):
+        sent.append(body)
+        prediction = {"label": "hate", "score": 0.5}
+        return {"threshold": None, "predictions": [prediction] * len(body["messages"])}
+
+    monkeypatch.setattr(predict, "_predict_batch", predict_batch)
+    file = tmp_path / "chats.jsonl"
+    file.write_text(content)
+    result = CliRunner().invoke(app, ["predict", "run_1", "--messages", str(file)])
+    assert result.exit_code == 0, result.output
+    assert sent == [{"messages": chats}]
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["label"] for line in lines] == ["hate", None, "hate"]
+    assert lines[0]["messages"] == chats[0]
+
+
+@pytest.mark.parametrize("line", ["{", '"a"', "{}", '{"messages": 1}'])
+def test_a_line_that_is_no_chat_is_named(tmp_path, line):
+    file = tmp_path / "chats.jsonl"
+    file.write_text(f"[]\n{line}\n")
+    result = CliRunner().invoke(app, ["predict", "run_1", "--messages", str(file)])
+    assert result.exit_code == 1
+    assert "line 2" in result.output
+
+
 def test_a_run_trained_on_texts_takes_no_messages(client, trained):
     refused = client.post(url_of(trained), json={"messages": [CHAT]})
     assert refused.status_code == 422

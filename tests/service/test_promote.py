@@ -418,3 +418,45 @@ def test_a_name_that_no_run_has_is_not_found(client):
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:fairtune:not-found")
     body = {"name": "x"}
     assert client.post("/v1/runs/run_none/promote", json=body).status_code == 404
+
+
+def test_a_promotion_is_withdrawn_and_its_history_kept(client, context, scored):
+    run = scored()
+    tokens = make_keys(context.database)
+    operator, viewer = bearer(tokens[Role.OPERATOR]), bearer(tokens[Role.VIEWER])
+    made = promote(client, run, headers=operator).json()
+    path = "/v1/promotions/hate-en/production"
+    assert client.delete(path, headers=viewer).status_code == 403
+    answer = client.delete(path, headers=operator)
+    assert answer.status_code == 200, answer.text
+    withdrawn = answer.json()
+    assert (withdrawn["id"], withdrawn["is_current"]) == (made["id"], False)
+    assert withdrawn["withdrawn_by"] == "operator"
+    assert withdrawn["withdrawn_at"] == withdrawn["superseded_at"] is not None
+    assert client.get(path, headers=viewer).status_code == 404
+    assert client.delete(path, headers=operator).status_code == 404
+    assert client.get("/v1/promotions", headers=viewer).json()["data"] == [withdrawn]
+    url = f"/v1/runs/{run.run_id}"
+    assert client.get(url, headers=viewer).json()["promoted_as"] == []
+    *_, promoted, event = client.get(f"{url}/events", headers=viewer).json()["data"]
+    assert (promoted["type"], event["type"]) == ("promoted", "withdrawn")
+    assert event["data"] == {
+        "name": "hate-en",
+        "stage": "production",
+        "promotion_id": made["id"],
+        "by": "operator",
+    }
+    again = promote(client, run, headers=operator)  # as a new promotion
+    assert again.status_code == 201
+    assert again.json()["id"] != made["id"]
+    assert again.json()["withdrawn_at"] is None
+    assert client.delete(path, headers=operator).status_code == 200
+    assert client.delete(url, headers=operator).status_code == 204
+
+
+def test_a_run_that_has_a_name_says_how_to_withdraw_it(client, scored):
+    run = scored()
+    promote(client, run)
+    refused = client.delete(f"/v1/runs/{run.run_id}")
+    assert refused.status_code == 409
+    assert "DELETE /v1/promotions/{name}/{stage}" in refused.json()["detail"]

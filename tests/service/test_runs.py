@@ -247,7 +247,8 @@ def test_a_dry_run_names_caps_without_a_say_in_what_is_chosen(client):
     assert warnings(client, made, caps) == []
     for change, _, _ in CHOICES:
         fairness = change.get("fairness", {})
-        said = warnings(client, made, caps, **(change | {"fairness": fairness}))
+        one_class, *said = warnings(client, made, caps, **(change | {"fairness": fairness}))
+        assert one_class.startswith("every row of validation is labelled 'hate'")
         assert said == [
             (
                 "the validation split has no negatives of the group a: its fpr cap does not "
@@ -255,7 +256,8 @@ def test_a_dry_run_names_caps_without_a_say_in_what_is_chosen(client):
             )
         ]
         splits = {"evaluation": change.get("evaluation", {}) | {"splits": ["validation"]}}
-        said = warnings(client, made, [], **(change | splits | {"fairness": fairness}))
+        one_class, *said = warnings(client, made, [], **(change | splits | {"fairness": fairness}))
+        assert one_class.startswith("every row of validation is labelled 'hate'")
         assert said == [
             (
                 "the report covers the validation split, on which the checkpoint or the "

@@ -129,6 +129,49 @@ def test_what_may_pass_is_tried_three_times(house, client, program, reason, deta
     assert [event.get("reason") for event in queued] == [None, reason, reason]
 
 
+INTERNAL = """
+    say("phase", phase="{phase}")
+    say("progress", step={step}, total_steps=9, epoch=0)
+    say("failure", reason="internal", detail="Unexpected {error}: at 0x{address:x}, file {address}")
+    sys.exit(3)
+"""
+
+
+def internal(address, phase="training", step=1, error="KeyError"):
+    return INTERNAL.format(address=address, phase=phase, step=step, error=error)
+
+
+def test_what_nobody_foresaw_is_not_tried_again_once_it_repeats(house, client):
+    house.play(internal(7))
+    assert house.job.status == "queued"
+    house.play(internal(8))  # numbers that differ by chance do not make it another failure
+    job = house.job
+    assert (job.status, job.failure_reason, job.attempts) == ("failed", "internal", 2)
+    # A user's retry begins anew: the fault may have been mended.
+    client.post(f"/v1/runs/{house.run_id}/retry")
+    house.play(internal(9))
+    assert house.job.status == "queued"
+    house.play(internal(9))
+    assert house.job.status == "failed"
+
+
+@pytest.mark.parametrize("other", [{"phase": "evaluating"}, {"step": 3}, {"error": "ValueError"}])
+def test_another_failure_that_nobody_foresaw_is_tried_again(house, other):
+    for program in (internal(1), internal(1, **other)):
+        house.play(program)
+        assert house.job.status == "queued"
+    house.play(internal(1))
+    assert (house.job.status, house.job.attempts) == ("failed", 3)
+
+
+def test_a_crash_in_between_lets_it_be_tried_again(house):
+    for program in (internal(1), "sys.exit(1)"):
+        house.play(program)
+        assert house.job.status == "queued"
+    house.play(internal(1))
+    assert (house.job.status, house.job.attempts) == ("failed", 3)
+
+
 def test_a_checkpoint_at_a_higher_step_gives_new_attempts(house):
     for step in (1, 2, 3, 4):
         house.play(f"save({step}); sys.exit(1)")

@@ -134,6 +134,21 @@ def test_the_best_weights_are_the_ones_taken(load, tmp_path):
     assert [e["best_step"] for e in announced if e["type"] == "checkpoint"] == [1, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("interval", "steps"),
+    [(1000, [5]), (5, [5]), (4, [4, 5]), (2, [2, 4, 5]), (1, [1, 2, 3, 4, 5])],
+)
+def test_the_last_step_is_evaluated_whatever_the_interval_is(load, tmp_path, interval, steps):
+    losses = [1 / (step + 1) for step in range(len(steps))]
+    every = {"eval_strategy": "steps", "eval_steps": interval}
+    saved = {"save_strategy": "steps", "save_steps": interval, "save_total_limit": 9}
+    run = evaluated(load, tmp_path, losses, **every, **saved, max_steps=5, num_train_epochs=None)
+    assert [entry["step"] for entry in run.state.log_history if "eval_loss" in entry] == steps
+    assert sorted(checkpoints.steps_in(tmp_path / "checkpoints")) == steps
+    assert (run.chosen_step, run.plan.evaluations(run.spec.training)) == (5, len(steps))
+    assert run.eta._evaluations(5) == len(steps)
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run(load, tmp_path):
     run = trainer(
         load, tmp_path, spec(training={"eval_strategy": "no", "load_best_model_at_end": False})

@@ -127,7 +127,7 @@ class ChatTemplate:
                 return True
         except TemplateRefusal as error:
             refusal = error
-        if roles[0] == "system" and "user" in roles[1:2]:
+        if roles[:2] == ("system", "user"):
             # Some models have no system turn: the instruction is then put before the user's text.
             if self._renders_all(_merge_system([_turn(role, _mark()) for role in roles])):
                 return False

@@ -91,6 +91,9 @@ def tokenize_run(data: RunData, prompts: Prompts, spec: RunSpec, reporter: Repor
     plan = StepPlan.of(spec.training, len(examples.train), spec.resources.num_processes)
     if warning := plan.warmup_warning():
         reporter.warn("long_warmup", warning)
+    chooses = spec.fairness.select == "best_f1_within_caps"
+    if examples.validation and (warning := plan.evaluation_warning(spec.training, chooses=chooses)):
+        reporter.warn("no_choice", warning)
     return examples
 
 

@@ -26,7 +26,9 @@ import torch
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from worker.modeling.mask_support import unsupported_reason
+from worker.modeling.model_failures import describe
 from worker.runtime.distributed import World
+from worker.runtime.out_of_memory import is_out_of_memory
 from worker.scoring.attention import (
     AttentionContext,
     UnsupportedAttention,
@@ -98,6 +100,11 @@ def score(
             reason = _mismatch_reason(model, prepared, items, prefix, pad, device, attention)
         except UnsupportedAttention as error:
             reason = str(error)
+        except Exception as error:
+            # A model's own code may raise anything on masks that it was not written for.
+            if is_out_of_memory(error):
+                raise
+            reason = f"the model does not take its attention masks ({describe(error)})"
         if reason is None:
             break
     if reason is not None:

@@ -35,14 +35,25 @@ class OutcomeRecorder:
         """Mark the job as failed: no other attempt is made."""
         self._switch(JobStatus.FAILED, failure_reason=reason, failure_detail=detail)
 
-    def return_to_queue(self, reason: FailureReason, detail: str, *, free: bool) -> None:
-        """Return the job to the queue for another attempt; a `free` one is not counted."""
+    def return_to_queue(
+        self, reason: FailureReason, detail: str, *, free: bool, from_program: bool = False
+    ) -> None:
+        """Return the job to the queue for another attempt; a `free` one is not counted.
+
+        `from_program` is True for a failure that the program reported.
+        """
 
         def return_job() -> JobStatus | None:
             with self._database.write() as session:
                 job = jobs.lock_for_worker(session, self._claim)
                 return jobs.return_to_queue(
-                    session, job, self._claim.token, reason, detail, free=free
+                    session,
+                    job,
+                    self._claim.token,
+                    reason,
+                    detail,
+                    free=free,
+                    from_program=from_program,
                 )
 
         log.warning("attempt ended", reason=reason.value, detail=detail)

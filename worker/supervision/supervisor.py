@@ -273,7 +273,9 @@ class Supervisor:
         elif self._stalled is not None:
             self._outcome.return_to_queue(FailureReason.STALLED, self._stalled, free=False)
         elif status == EXIT_FAILED and failure is not None:
-            self._outcome.return_to_queue(failure.reason, failure.detail, free=False)
+            self._outcome.return_to_queue(
+                failure.reason, failure.detail, free=False, from_program=True
+            )
         elif status == EXIT_NO_SPACE:
             detail = "the disk of the job directories is full"
             self._outcome.return_to_queue(FailureReason.NO_SPACE, detail, free=False)

@@ -1,4 +1,4 @@
-"""Choice between packed and padded rows, by the specification and the model's abilities."""
+"""Choice between packed, padded and single rows, by specification and the model's abilities."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,8 +7,9 @@ import torch
 
 from service.domain.training_spec import TrainingSection
 from worker.data.tokenize import Example
+from worker.modeling.load import set_training
 from worker.runtime.distributed import World
-from worker.training.padded import Method, Padded
+from worker.training.padded import Method, Padded, SingleRows, padding_mismatch_reason
 from worker.training.shared_prefix.equivalence_check import unsupported_packing_reason
 from worker.training.shared_prefix.method import SharedPrefix
 
@@ -24,15 +25,24 @@ def choose_method(
     step_samples: Sequence[Example],
     rows: int,
     on_fallback: Callable[[str], None],
+    on_single_rows: Callable[[str], None] = lambda _why: None,
 ) -> tuple[Method, str]:
     """Return the method and its packing: that of the specification, or ``none``.
 
     `previous_packing` is the choice that the run made before it was interrupted; it is repeated.
     Otherwise packed and padded rows are compared on `step_samples`, the samples of an optimizer
     step, with `rows` as in Method.micro_batches, and `on_fallback` gets the reason for ``none``.
+    `on_single_rows` gets the reason why a model is not even trained on padded rows.
     """
     padded = Padded(model, training.train_on, pad, device)
     packing = previous_packing or training.packing
+    if previous_packing in (None, "none"):
+        single = SingleRows(model, training.train_on, pad, device)
+        set_training(model, training=False)
+        reason = padding_mismatch_reason(model, padded, single, step_samples)
+        if world.broadcast_flag(reason is not None):
+            on_single_rows(reason or "rank 0 does not support padded rows")
+            return single, "none"
     if packing == "none":
         return padded, packing
     packed = SharedPrefix(model, training.train_on, training.max_seq_length, device)

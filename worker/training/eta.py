@@ -43,7 +43,5 @@ class EtaEstimator:
     def _evaluations(self, steps: int) -> int:
         if not self._validation or self._training.eval_strategy == "no":
             return 0
-        if self._training.eval_strategy == "steps":
-            assert self._training.eval_steps is not None
-            return steps // self._training.eval_steps
-        return math.ceil(steps / self._plan.steps_per_epoch)
+        interval = self._training.eval_steps or self._plan.steps_per_epoch
+        return math.ceil(steps / interval)

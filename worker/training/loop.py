@@ -150,6 +150,11 @@ class Trainer:
                     f"{self.spec.base_model} is trained on padded rows, which is slower: "
                     f"training.packing shared_prefix is not supported, because {reason}.",
                 ),
+                on_single_rows=lambda reason: self.reporter.warn(
+                    "not_padded",
+                    f"{self.spec.base_model} is trained on one row at a time, which is slower: it "
+                    f"does not support padded rows, because {reason}.",
+                ),
             )
 
     @property
@@ -226,10 +231,12 @@ class Trainer:
             self._save_unless_full()
 
     def _due(self, strategy: str, every: int | None) -> bool:
-        if strategy == "epoch":
-            last = self.state.step == self.plan.total_steps
-            return last or self.state.step % self.plan.steps_per_epoch == 0
-        return strategy == "steps" and every is not None and self.state.step % every == 0
+        if strategy == "no":
+            return False
+        # The weights after the last step are evaluated and saved whatever the interval is.
+        interval = self.plan.steps_per_epoch if strategy == "epoch" else every
+        assert interval is not None
+        return self.state.step == self.plan.total_steps or self.state.step % interval == 0
 
     def _evaluate(self) -> dict[str, float]:
         training = self.spec.training
@@ -325,16 +332,23 @@ class Trainer:
         self.reporter.emit(MetricsEvent, step=step, epoch=epoch, values=values)
         self.board(values, step)
 
-    def progress_after(self, remaining: float | None, *, saving: bool = False) -> None:
-        """Report that training is done and that the job takes `remaining` more seconds."""
-        self._emit_progress(None, remaining, saving)
+    def progress_after(
+        self, remaining: float | None, *, saving: bool = False, share: float | None = None
+    ) -> None:
+        """Report that training is done and that the job takes `remaining` more seconds.
+
+        `share` is the completed share of the present phase; None if unknown.
+        """
+        self._emit_progress(None, remaining, saving, share)
 
     def _progress(self, *, saving: bool = False) -> None:
         remaining = self.eta.seconds_left(self.state.step)
         eta = None if remaining is None else remaining + self.seconds_after
         self._emit_progress(self.eta.speed(), eta, saving)
 
-    def _emit_progress(self, speed: float | None, eta: float | None, saving: bool) -> None:
+    def _emit_progress(
+        self, speed: float | None, eta: float | None, saving: bool, share: float | None = None
+    ) -> None:
         self.reporter.emit(
             Progress,
             step=self.state.step,
@@ -343,5 +357,6 @@ class Trainer:
             samples_per_second=speed,
             eta_seconds=eta,
             gpu_memory_bytes=peak_gpu_memory(),
+            phase_share=share,
             saving=saving,
         )

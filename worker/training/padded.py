@@ -1,6 +1,7 @@
 """Micro-batches of padded rows, and the loss over their targets.
 
-Every model supports padded rows; shared-prefix packing is checked against them.
+Almost every model supports padded rows; shared-prefix packing is checked against them. A recurrent
+model or one with positions that count padding does not: its rows are computed one by one.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from worker.data.tokenize import Example
+from worker.modeling.model_failures import describe
+from worker.runtime.out_of_memory import is_out_of_memory
 
 IGNORE_INDEX = -100
+
+PADDING_TOLERANCE_NATS = {torch.float32: 1e-2, torch.bfloat16: 0.3, torch.float16: 0.1}
+"""Root mean square difference per target token that is attributed to rounding."""
 
 
 class Method(Protocol):
@@ -100,3 +106,44 @@ class Padded:
         kept_targets = targets[:, -columns:].to(self._device)
         is_target = kept_targets != IGNORE_INDEX
         return cross_entropy(logits[is_target].float(), kept_targets[is_target], reduction="none")
+
+
+class SingleRows(Padded):
+    """Rows computed one by one, without padding and without an attention mask."""
+
+    def losses(self, micro: Sequence[Example]) -> torch.Tensor:
+        return torch.cat([self._row_losses(example) for example in micro])
+
+    def _row_losses(self, example: Example) -> torch.Tensor:
+        count = self.count(example)
+        ids = torch.tensor([example.ids], device=self._device)
+        logits = self._model(input_ids=ids, logits_to_keep=count + 1, use_cache=False).logits
+        return cross_entropy(logits[0, -count - 1 : -1].float(), ids[0, -count:], reduction="none")
+
+
+@torch.no_grad()
+def padding_mismatch_reason(
+    model: Any, padded: Padded, single: SingleRows, samples: Sequence[Example]
+) -> str | None:
+    """Return why the model cannot compute padded rows; None if it can.
+
+    The longest of `samples` pads the shortest, or a shorter copy of it. `model` is in evaluation
+    mode. Out-of-memory errors propagate.
+    """
+    ordered = sorted(samples, key=lambda sample: len(sample.ids))
+    short, long = ordered[0], ordered[-1]
+    if len(short.ids) == len(long.ids) and short.start > 1:
+        cut = min(short.start - 1, max(1, short.start // 2))
+        short = Example(short.ids[cut:], short.start - cut)
+    expected = single.losses([short])
+    try:
+        actual = padded.losses([short, long])[: len(expected)]
+    except Exception as error:
+        # A model's own code may raise anything on masks that it was not written for.
+        if is_out_of_memory(error):
+            raise
+        return f"it does not take their attention mask ({describe(error)})"
+    difference = (actual - expected).square().mean().sqrt().item()
+    if difference > PADDING_TOLERANCE_NATS.get(model.dtype, 0.3):
+        return f"their losses differ by {difference:.2g} nats from those of single rows"
+    return None

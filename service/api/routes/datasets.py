@@ -7,7 +7,7 @@ from pydantic import BeforeValidator
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterDataset,
     Ctx,
     DatasetId,
     KeyHeader,
@@ -16,8 +16,9 @@ from service.api.dependencies import (
     decoded_field,
     idempotency_key,
     known_form,
+    no_body,
 )
-from service.api.openapi import READS, UPLOADS, busy
+from service.api.openapi import READS, UPLOADS, WRITES, busy
 from service.api.paths import DATASETS
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
@@ -29,6 +30,7 @@ from service.datasets.problems import OnInvalid
 from service.datasets.rows import Split, preview
 from service.store import datasets as dataset_rows
 from service.usecases import datasets as use_cases
+from service.usecases import retention
 
 router = APIRouter(prefix=DATASETS, tags=["datasets"])
 Upload = UploadFile | None
@@ -99,7 +101,8 @@ def create_dataset(
 ) -> DatasetView:
     """Create a dataset from labelled texts or chats.
 
-    Send one file per split (only `train` is required), or one `file` with a split column. Formats:
+    Send one file per split, or one `file` with a split column. Without training rows the dataset
+    serves evaluations of finished runs, and its rows may lack labels. Formats:
     JSON lines with `text`, `label`, `group`; JSON lines with chat `messages`; CSV with a header
     line; a JSON array of objects. Uploads take turns: 503 with Retry-After means that too many are
     waiting. With curl:
@@ -127,7 +130,7 @@ def create_dataset(
 
 
 @router.get("", responses=READS, summary="List datasets")
-def list_datasets(context: Ctx, limit: Limit = 20, after: After = None) -> Page[DatasetView]:
+def list_datasets(context: Ctx, limit: Limit = 20, after: AfterDataset = None) -> Page[DatasetView]:
     """List datasets, newest first."""
     with context.database.read() as session:
         rows, more = dataset_rows.list_datasets(session, limit=limit, after=after)
@@ -140,6 +143,22 @@ def get_dataset(context: Ctx, dataset_id: DatasetId) -> DatasetView:
     """Return a dataset's statistics, warnings and dropped rows."""
     with context.database.read() as session:
         return DatasetView.of(dataset_rows.get_dataset(session, dataset_id))
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    responses=WRITES,
+    dependencies=[Depends(no_body)],
+    summary="Delete a dataset",
+)
+def delete_dataset(context: Ctx, who: Who, dataset_id: DatasetId) -> None:
+    """Delete a dataset and its rows permanently.
+
+    Answers 409, with their ids, while runs were trained or evaluations computed on it. If the
+    request is interrupted, repeat it; 404 then means that the deletion is complete.
+    """
+    retention.delete_dataset(context.database, context.store, dataset_id, by=who.name)
 
 
 @router.get("/{dataset_id}/preview", responses=READS, summary="Preview the rows of a dataset")

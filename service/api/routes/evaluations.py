@@ -7,7 +7,7 @@ from sqlmodel import Session
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterEvaluation,
     Ctx,
     KeyHeader,
     Limit,
@@ -82,7 +82,7 @@ def submit_evaluation(
 
 @router.get("", responses=READS, summary="List the evaluations of a run")
 def list_evaluations(
-    context: Ctx, run_id: RunId, limit: Limit = 20, after: After = None
+    context: Ctx, run_id: RunId, limit: Limit = 20, after: AfterEvaluation = None
 ) -> Page[EvaluationView]:
     """List the run's own and the requested evaluations in any state, newest first."""
     with context.database.read() as session:

@@ -5,7 +5,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Depends, Path, Response
 
-from service.api.dependencies import After, Ctx, Limit, Who, no_body
+from service.api.dependencies import AfterKey, Ctx, Limit, Who, no_body
 from service.api.json_body import JsonRoute
 from service.api.openapi import READS, WRITES
 from service.api.paths import KEYS
@@ -32,7 +32,7 @@ def create_key(context: Ctx, who: Who, body: KeyRequest, response: Response) -> 
 
 
 @router.get("", responses=READS, summary="List API keys")
-def list_keys(context: Ctx, limit: Limit = 20, after: After = None) -> Page[KeyView]:
+def list_keys(context: Ctx, limit: Limit = 20, after: AfterKey = None) -> Page[KeyView]:
     """List all API keys, including revoked and expired ones, newest first."""
     with context.database.read() as session:
         rows, more = key_rows.page(session, limit=limit, after=after)

@@ -7,7 +7,7 @@ from sqlmodel import Session
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterPrediction,
     Ctx,
     KeyHeader,
     Limit,
@@ -74,15 +74,15 @@ def submit_predictions(
 
 @router.get("", responses=READS, summary="List the predictions of a run")
 def list_predictions(
-    context: Ctx, run_id: RunId, limit: Limit = 20, after: After = None
+    context: Ctx, run_id: RunId, limit: Limit = 20, after: AfterPrediction = None
 ) -> Page[PredictionsEntry]:
     """List prediction jobs in any state, newest first, without their texts and results."""
     with context.database.read() as session:
         run_rows.get_run(session, run_id)
         rows, more = predictions.page(session, run_id, limit=limit, after=after)
+        positions = jobs.queue_positions(session, [row.job for row in rows])
         entries = [
-            PredictionsEntry.of_order(row, row.order, jobs.queue_position(session, row.job))
-            for row in rows
+            PredictionsEntry.of_order(row, row.order, positions.get(row.job.id)) for row in rows
         ]
     return page(entries, more=more)
 

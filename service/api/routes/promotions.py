@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Response
 
 from service.api import examples
 from service.api.dependencies import (
-    After,
+    AfterPromotion,
     Ctx,
     KeyHeader,
     Limit,
@@ -14,6 +14,7 @@ from service.api.dependencies import (
     Who,
     hash_of,
     idempotency_key,
+    no_body,
 )
 from service.api.json_body import JsonRoute
 from service.api.openapi import READS, WRITES
@@ -70,7 +71,7 @@ def promote_run(
 def list_promotions(
     context: Ctx,
     limit: Limit = 20,
-    after: After = None,
+    after: AfterPromotion = None,
     name: Annotated[
         str | None, Query(description="Return only promotions under exactly this name.")
     ] = None,
@@ -94,3 +95,22 @@ def get_promotion(
     """Return the current promotion of a release name."""
     with context.database.read() as session:
         return PromotionView.of(promotion_rows.get_current(session, name, stage))
+
+
+@router.delete(
+    "/v1/promotions/{name}/{stage}",
+    responses=WRITES,
+    dependencies=[Depends(no_body)],
+    summary="Revoke a promotion",
+)
+def withdraw_promotion(
+    context: Ctx,
+    who: Who,
+    name: Annotated[str, Path(description="Release name.")],
+    stage: Annotated[str, Path(description="Stage of the release.")],
+) -> PromotionView:
+    """Take the release name from its run without giving it to another.
+
+    The promotion stays in the list with `withdrawn_at`. Answers 404 if no run has the name.
+    """
+    return PromotionView.of(use_cases.withdraw(context, name, stage, by=who.name))

@@ -37,7 +37,15 @@ class PromotionView(View):
     )
     created_at: datetime = Field(description="Time of the promotion.")
     superseded_at: datetime | None = Field(
-        description="Time at which another run took over the name; null if current."
+        description="Time at which the run lost the name, to another run or by withdrawal; null "
+        "if current."
+    )
+    withdrawn_at: datetime | None = Field(
+        default=None, description="Time of the withdrawal; null if the name was not withdrawn."
+    )
+    withdrawn_by: str | None = Field(
+        default=None,
+        description="Name of the API key that withdrew it; null without authentication.",
     )
 
     @classmethod
@@ -57,4 +65,6 @@ class PromotionView(View):
             created_by=row.created_by,
             created_at=row.created_at,
             superseded_at=row.superseded_at,
+            withdrawn_at=row.withdrawn_at,
+            withdrawn_by=row.withdrawn_by,
         )

@@ -338,7 +338,6 @@ WHOLE = {
         "/train",
         "a classifier needs at least two labels",
     ),
-    "train missing": ({"test": GOOD}, "/train", "train is missing"),
     "nothing": ({}, "/train", "train is missing"),
     "both": ({"train": GOOD, "file": GOOD}, "/file", "not both"),
     "unknown field": ({"train": GOOD, "dev": GOOD}, "/dev", "upload train, validation and test"),
@@ -363,11 +362,7 @@ WHOLE = {
     ),
     "binary": ({"train": b"PK\x03\x04\xff\xfe"}, "/train", "is a zip archive"),
     "split missing in CSV": ({"file": CSV}, "/file/lines/1/split", "no column 'split'"),
-    "split without train": (
-        {"file": 'text,split\n"a",test\n'},
-        "/file",
-        "no row has the split train",
-    ),
+    "split without rows": ({"file": "text,split\n"}, "/file", "the file holds no rows"),
 }
 
 
