@@ -36,7 +36,8 @@ class RunView(View):
         description="Current training speed; null while unknown."
     )
     queue_position: int | None = Field(
-        description="Position in the queue, 1 being next; null unless queued."
+        description="Position in the queue, 1 being next; 1,000 stands for every later one, too; "
+        "null unless queued."
     )
     requested: JobRequest | None = Field(
         description="Pending request to a running run; null if there is none."
