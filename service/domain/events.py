@@ -66,6 +66,12 @@ class Progress(_Event):
         description="peak GPU memory of this process (rank 0 of several), over all its GPUs; null "
         "without a GPU",
     )
+    phase_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="completed share of a phase that is not training; null if unknown",
+    )
     saving: bool = Field(
         default=False,
         description="a checkpoint is about to be written: until the next event its limit applies",

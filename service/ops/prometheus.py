@@ -12,9 +12,10 @@ from service import __version__
 from service.domain.errors import Unavailable
 from service.domain.job_kinds import KINDS
 from service.domain.states import JobStatus
+from service.ops.paced_figure import PacedFigure
 from service.store import monitoring
 from service.store.database import Database
-from service.store.monitoring import Figures
+from service.store.monitoring import Figures, JobCounts
 
 log = structlog.get_logger()
 
@@ -67,12 +68,18 @@ class DatabaseCollector(Collector):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._ended = PacedFigure(self._count_ended)
+
+    def _count_ended(self) -> JobCounts:
+        with self._database.read() as session:
+            return monitoring.ended(session)
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("fairtune_database_up", "1 if the database could be read, else 0.")
         try:
             with self._database.read() as session:
                 figures = monitoring.figures(session)
+            ended = self._ended.value()
         except (Unavailable, SQLAlchemyError) as error:  # the latter: not migrated yet
             log.warning("jobs not counted", error=str(error))
             up.add_metric([], 0)
@@ -80,18 +87,18 @@ class DatabaseCollector(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from _job_metrics(figures)
+        yield from _job_metrics(figures, figures.unfinished | ended)
 
 
-def _job_metrics(figures: Figures) -> Iterator[Metric]:
+def _job_metrics(figures: Figures, counts: JobCounts) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("fairtune_jobs", "Jobs.", labels=["kind", "status"])
-    for (kind, status), count in figures.jobs.items():
+    for (kind, status), count in counts.items():
         jobs.add_metric([kind, status], count)
     yield jobs
     yield GaugeMetricFamily(
         "fairtune_queue_depth",
         "Queued jobs.",
-        sum(count for (_, status), count in figures.jobs.items() if status == JobStatus.QUEUED),
+        sum(count for (_, status), count in counts.items() if status == JobStatus.QUEUED),
     )
     yield GaugeMetricFamily(
         "fairtune_queue_oldest_age_seconds",

@@ -1,18 +1,22 @@
 """Engines, sessions and the database's own clock."""
 
+import math
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, create_engine, event
+from sqlalchemy import DateTime, Dialect, UnaryExpression, create_engine, event, text
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session
 
@@ -26,6 +30,9 @@ _UNREACHABLE = (OperationalError, InterfaceError)
 # Transient SQLSTATEs: a transaction that was idle for too long, and a server that is a standby
 # until the failover is done.
 _TRANSIENT = frozenset({"25P03", "25006"})
+_CANCELLED = "57014"
+TOO_SLOW = "the database took too long to answer: request less at once, or retry later"
+_STEPS_BETWEEN_CHECKS = 100_000  # of SQLite's virtual machine: about a millisecond
 
 # A server that vanished silently (a cable, a cloud's network) is an error within half a minute, not
 # after TCP's two hours: leases are renewed over these connections. The names are libpq's.
@@ -78,17 +85,33 @@ def _sqlite(element: db_now, _compiler: Any, **_: Any) -> str:
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.offset:+f} seconds') || '000')"
 
 
+def unindexed(session: Session, column: Any) -> Any:
+    """Return `column` for a condition for which SQLite uses no index.
+
+    Its planner takes an index for any equality, and then sorts all rows that it selects, where the
+    order's own index would give the first page at once. PostgreSQL's planner knows the limit.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        return column
+    plain = column.expression
+    return UnaryExpression(plain, operator=custom_op("+"), type_=plain.type)
+
+
 class Database:
     """Sessions on one database.
 
     `read` and `write` give a session each; `write` commits at its end and rolls back on an error.
     On SQLite a write takes the lock at its beginning, so that it never fails because it read first.
-    Raises Unavailable if the database cannot be reached.
+    Raises Unavailable if the database cannot be reached. With `read_seconds` it also ends each
+    statement of a read that takes longer. `max_sessions` can be open at the same time.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, max_sessions: int = 15, read_seconds: float | None = None
+    ) -> None:
         self.url = make_url(url)
-        self.engine = _engine(url)
+        self._read_seconds = read_seconds
+        self.engine = _engine(url, max_sessions, read_seconds)
         self._reader = self.engine
         self._writer = self.engine.execution_options(fairtune_immediate=True)
 
@@ -104,6 +127,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         with _reachable(), Session(self._writer, expire_on_commit=False) as session:
+            if self._read_seconds is not None and not self.is_sqlite:
+                session.execute(text("SET LOCAL statement_timeout = 0"))
             yield session
             session.commit()
 
@@ -122,12 +147,21 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        transient = getattr(error.orig, "sqlstate", None) in _TRANSIENT
+        state = getattr(error.orig, "sqlstate", None)
+        if state == _CANCELLED or _is_interrupted(error.orig):
+            raise Unavailable(TOO_SLOW) from error
+        transient = state in _TRANSIENT
         if not (isinstance(error, _UNREACHABLE) or transient or error.connection_invalidated):
             raise
         raise Unavailable("the database cannot be reached or is busy", error.orig) from error
     except PoolTimeout as error:
         raise Unavailable("the database is busy: no connection came free in time") from error
+
+
+def _is_interrupted(error: object) -> bool:
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 def _bound_waits(connection: Any, _record: Any) -> None:
@@ -142,17 +176,42 @@ def _bound_waits(connection: Any, _record: Any) -> None:
     connection.commit()
 
 
+def _bound_sqlite_reads(engine: Engine, seconds: float) -> None:
+    """Interrupt a read that takes longer than `seconds`; SQLite has no such setting."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, record: ConnectionPoolEntry) -> None:
+        def is_late() -> bool:
+            deadline: float = record.info.get("deadline", math.inf)
+            return time.monotonic() > deadline
+
+        connection.set_progress_handler(is_late, _STEPS_BETWEEN_CHECKS)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("fairtune_immediate")
+        connection.info["deadline"] = math.inf if immediate else time.monotonic() + seconds
+
+    @event.listens_for(engine, "rollback")
+    @event.listens_for(engine, "commit")
+    def _end(connection: Connection) -> None:
+        connection.info["deadline"] = math.inf
+
+
 def sqlite_file(url: str) -> Path | None:
     """Return the path of a SQLite database; None for another kind."""
     parsed = make_url(url)
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, max_sessions: int, read_seconds: float | None) -> Engine:
+    # Beyond a few, connections are closed when they are returned.
+    pool: dict[str, Any] = {"pool_size": 5, "max_overflow": max(0, max_sessions - 5)}
     file = sqlite_file(url)
     if file is None:
         engine = create_engine(
             url,
+            **pool,
             pool_pre_ping=True,
             pool_recycle=1800,
             hide_parameters=True,  # errors are logged, and parameters are users' texts
@@ -161,9 +220,21 @@ def _engine(url: str) -> Engine:
             connect_args=_PROMPT_FAILURE | {"client_encoding": "utf8"},
         )
         event.listen(engine, "connect", _bound_waits)
+        if read_seconds is not None:
+            milliseconds = round(read_seconds * 1000)
+
+            @event.listens_for(engine, "connect")
+            def _bound_statements(connection: Any, _record: Any) -> None:
+                connection.execute(f"SET statement_timeout = {milliseconds}")
+                connection.commit()
+
         return engine
     file.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+    engine = create_engine(
+        url, **pool, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS}
+    )
+    if read_seconds is not None:
+        _bound_sqlite_reads(engine, read_seconds)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

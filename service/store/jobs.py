@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, update
+from sqlalchemy import ColumnElement, delete, exists, update
 from sqlmodel import Session, col, select
 
 from service.domain.errors import NotFound
@@ -25,6 +25,7 @@ from service.store.tables import Artifact, Event, Job, Run
 
 MAX_ATTEMPTS = 20
 MAX_ATTEMPTS_WITHOUT_CHECKPOINT = 3
+MAX_QUEUE_POSITION = 1000
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -193,6 +194,7 @@ def claim(session: Session, job_id: str, owner: str, lease_seconds: float) -> Cl
         shipped_seq=0,
         gpu_memory_bytes=None,
         phase="starting",
+        phase_share=None,
         started_at=db_now(),
         failure_reason=None,
         failure_detail=None,
@@ -363,14 +365,24 @@ def is_queued(session: Session, job_id: str) -> bool:
     return session.exec(statement).first() is not None
 
 
+def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
+    """Return the position in its queue, 1 being next, by the id of each of `jobs` that waits.
+
+    MAX_QUEUE_POSITION stands for every later one, too: the time does not grow with the queue.
+    """
+    waiting = {job.id: job_kind(job.kind).queue for job in jobs if job.status == JobStatus.QUEUED}
+    positions: dict[str, int] = {}
+    for queue in set(waiting.values()):
+        head = (
+            select(Job.id)
+            .where(Job.status == JobStatus.QUEUED, col(Job.kind).in_(names_in([queue])))
+            .order_by(col(Job.queued_at), col(Job.id))
+            .limit(MAX_QUEUE_POSITION - 1)
+        )
+        positions |= {job_id: number for number, job_id in enumerate(session.exec(head), 1)}
+    return {job_id: positions.get(job_id, MAX_QUEUE_POSITION) for job_id in waiting}
+
+
 def queue_position(session: Session, job: Job) -> int | None:
-    """Return 1 for the job that waits longest in its queue; None if the job does not wait."""
-    if job.status != JobStatus.QUEUED:
-        return None
-    rivals = names_in([job_kind(job.kind).queue])
-    ahead = select(func.count()).where(
-        Job.status == JobStatus.QUEUED,
-        col(Job.queued_at) < job.queued_at,
-        col(Job.kind).in_(rivals),
-    )
-    return session.exec(ahead).one() + 1
+    """Return the position of one job, as in `queue_positions`; None if the job does not wait."""
+    return queue_positions(session, [job]).get(job.id)

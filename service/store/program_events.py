@@ -91,11 +91,11 @@ def _public(line: ProgramEvent) -> dict[str, Any]:
 def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list[UnusedFiles]:
     match line:
         case PhaseEvent():
-            job.phase = line.phase
+            job.phase, job.phase_share = line.phase, None
         case Progress():
             job.step, job.total_steps, job.epoch = line.step, line.total_steps, line.epoch
             job.samples_per_second = line.samples_per_second
-            job.eta_seconds = line.eta_seconds
+            job.eta_seconds, job.phase_share = line.eta_seconds, line.phase_share
             if line.gpu_memory_bytes is not None:
                 # A program that is restarted with a smaller batch begins at 0.
                 job.gpu_memory_bytes = max(job.gpu_memory_bytes or 0, line.gpu_memory_bytes)

@@ -9,6 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from service.domain.errors import NotFound
 from service.domain.job_kinds import TRAIN
+from service.store.database import unindexed
 from service.store.evaluations import predictions
 from service.store.tables import (
     DEFAULT_PROJECT,
@@ -18,6 +19,7 @@ from service.store.tables import (
     Job,
     Metric,
     Run,
+    RunTag,
 )
 
 Row = TypeVar("Row", bound=SQLModel)
@@ -66,34 +68,41 @@ def list_runs(
     dataset_id: str | None = None,
     tag: str | None = None,
 ) -> tuple[list[tuple[Run, Job]], bool]:
-    """Return runs older than `after`, newest first, and True if there are more."""
+    """Return runs older than `after`, newest first, and True if there are more.
+
+    Every filter but the combination of several has an index in this order.
+    """
+    by_status_alone = status is not None and name is None and dataset_id is None and tag is None
+    # A run has one training job: the column of the table whose index is used gives the order.
+    run_id: Any = Job.run_id if by_status_alone else Run.id
+    if tag is not None:
+        run_id = RunTag.run_id
+
+    def of_job(column: Any) -> Any:
+        return column if by_status_alone else unindexed(session, column)
+
     statement = (
         select(Run, Job)
         .join(Job, col(Job.run_id) == col(Run.id))
         .where(
-            Run.project_id == DEFAULT_PROJECT,
+            unindexed(session, Run.project_id) == DEFAULT_PROJECT,
             col(Run.deleted_at).is_(None),
-            is_training(),
+            of_job(Job.kind) == TRAIN.name,
         )
-        .order_by(col(Run.id).desc())
+        .order_by(run_id.desc())
     )
     if after is not None:
-        statement = statement.where(Run.id < after)
+        statement = statement.where(run_id < after)
     if status is not None:
-        statement = statement.where(Job.status == status)
+        statement = statement.where(of_job(Job.status) == status)
     if name is not None:
         statement = statement.where(Run.name == name)
     if dataset_id is not None:
         statement = statement.where(Run.dataset_id == dataset_id)
-    if tag is None:
-        rows = list(session.exec(statement.limit(limit + 1)))
-    else:  # JSON arrays have no operator that both databases share; tags are few
-        rows = []
-        for run, job in session.exec(statement.execution_options(yield_per=200)):
-            if tag in run.tags:
-                rows.append((run, job))
-            if len(rows) > limit:
-                break
+    if tag is not None:
+        statement = statement.join(RunTag, col(RunTag.run_id) == col(Run.id))
+        statement = statement.where(RunTag.tag == tag)
+    rows = list(session.exec(statement.limit(limit + 1)))
     return rows[:limit], len(rows) > limit
 
 

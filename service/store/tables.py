@@ -72,6 +72,12 @@ class Dataset(SQLModel, table=True):
 class Run(SQLModel, table=True):
     """A specification; its state is that of its train job."""
 
+    # For filtered lists, newest first: without them a filter that few runs pass reads all runs.
+    __table_args__ = (
+        Index("ix_run_dataset_id_id", "dataset_id", "id"),
+        Index("ix_run_name_id", "name", "id"),
+    )
+
     id: str = Field(primary_key=True)
     project_id: str = Field(foreign_key="project.id", index=True)
     name: str = Field(index=True)
@@ -91,6 +97,17 @@ class Run(SQLModel, table=True):
     """Start of its deletion: the run is hidden while its files and rows are deleted."""
 
 
+class RunTag(SQLModel, table=True):
+    """A tag of a run, for filtered lists. The database maintains it: a trigger on the insertion of
+    a run fills it from `Run.tags`, which never change.
+    """
+
+    __tablename__ = "run_tag"
+
+    tag: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id", primary_key=True, index=True, ondelete="CASCADE")
+
+
 class Job(SQLModel, table=True):
     """Training, evaluating or merging. Only service.store.jobs changes `status`."""
 
@@ -99,6 +116,14 @@ class Job(SQLModel, table=True):
             "status in (" + ", ".join(f"'{status}'" for status in JobStatus) + ")", name="status"
         ),
         Index(None, "status", "lease_expires_at"),
+        Index("ix_job_kind_status_run_id", "kind", "status", "run_id"),
+        Index("ix_job_status_queued_at_id", "status", "queued_at", "id"),
+        Index(
+            "ix_job_takeovers",
+            "takeovers",
+            sqlite_where=text("takeovers > 0"),
+            postgresql_where=text("takeovers > 0"),
+        ),
     )
 
     id: str = Field(primary_key=True)

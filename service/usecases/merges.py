@@ -39,7 +39,7 @@ def submit(
         task = resolve(session, run, trained, request)
         if (existing := merges.same(session, run_id, task)) is not None:
             return ResultHandle(existing.id, None)
-        check_quota(session, context.settings.store_quota_bytes)
+        check_quota(context)
         params = task.model_dump(mode="json")
         job = jobs.create(session, run.id, MERGE, by=by, params=params)
         return ResultHandle(MERGE.result_id(job.id), job)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import structlog
-from sqlmodel import Session
 
 from service.artifacts import ArtifactStore, Entry
+from service.context import Context
 from service.domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
 from service.domain.job_kinds import MERGE
 from service.store import datasets, retention
@@ -96,9 +96,13 @@ def _remove_tree(store: ArtifactStore, prefix: str) -> None:
         raise Unavailable("the artifact store cannot be reached or written", error) from error
 
 
-def check_quota(session: Session, quota: int) -> None:
-    """Raise QuotaExceeded if the store's files take `quota` bytes (0: no limit) or more."""
-    if quota and (used := retention.used_bytes(session)) >= quota:
+def check_quota(context: Context) -> None:
+    """Raise QuotaExceeded if the store's files take as much as the quota (0: no limit) or more."""
+    quota = context.settings.store_quota_bytes
+    if not quota or context.used_bytes.value() < quota:
+        return
+    used = context.used_bytes.value(prefer_fresh=True)  # files may have been deleted
+    if used >= quota:
         raise QuotaExceeded(
             f"the artifact store holds {used} bytes and its quota is {quota}: delete runs "
             "(DELETE /v1/runs/{id}), or raise FAIRTUNE_STORE_QUOTA_BYTES"

@@ -33,13 +33,13 @@ class Plan(NamedTuple):
 
 def plan(context: Context, session: Session, body: dict[str, Any]) -> Plan:
     """Return the plan of the run that `submit` would create. Raises InvalidRequest."""
-    return _with_quota_warning(context, session, _plan(*resolve(context, session, body)))
+    return _with_quota_warning(context, _plan(*resolve(context, session, body)))
 
 
 def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
     """Return the plan of the run that `clone` would create. Raises NotFound, InvalidRequest."""
     resolved = resolve_clone(context, session, run_id, changes)
-    return _with_quota_warning(context, session, _plan(*resolved))
+    return _with_quota_warning(context, _plan(*resolved))
 
 
 def resolve(
@@ -155,9 +155,9 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
     )
 
 
-def _with_quota_warning(context: Context, session: Session, plan: Plan) -> Plan:
+def _with_quota_warning(context: Context, plan: Plan) -> Plan:
     try:
-        check_quota(session, context.settings.store_quota_bytes)
+        check_quota(context)
     except QuotaExceeded as error:
         detail = f"the run would be refused now: {error.detail}"
         warning = PlanWarning("quota_exceeded", detail)

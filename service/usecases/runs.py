@@ -66,7 +66,7 @@ def _create(
     """Store a run with the specification that `specify` returns, unless `key` created one."""
 
     def create(session: Session) -> str:
-        check_quota(session, context.settings.store_quota_bytes)
+        check_quota(context)
         spec = specify(session)
         run = Run(
             id=new_id("run"),

@@ -58,7 +58,7 @@ def test_progress_and_metrics_are_shown(client, run_id, worker):
         3,
         12,
     )
-    assert (run["percent"], run["samples_per_second"], run["eta_seconds"]) == (25.0, 2.5, 40.0)
+    assert (run["percent"], run["samples_per_second"], run["eta_seconds"]) == (30.0, 2.5, 40.0)
     assert run["metrics"] == {"loss": 1.5, "learning_rate": 1e-4}
     series = client.get(f"/v1/runs/{run_id}/metrics", params={"name": "loss"}).json()["series"]
     assert [(point["step"], point["value"]) for point in series["loss"]] == [(1, 2.0), (2, 1.5)]

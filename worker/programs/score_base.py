@@ -11,6 +11,7 @@ from service.fairness import Predictions
 from worker.data.tokenize import Prompts, Tokens
 from worker.programs.run_data import RunData
 from worker.runtime.gpu import peak_gpu_memory
+from worker.runtime.progress import PhaseRows
 from worker.scoring.evaluate import Scorer
 
 ROWS_PER_SECOND = 20.0
@@ -41,9 +42,16 @@ def score_base(
         reporter.phase(Phase.BASELINE)
     prompts = Prompts(tokens, job.baseline_template or job.template, job.completions)
 
+    phase = PhaseRows(sum(len(data.rows[split]) for split in splits))
+
     def heartbeat(_left: float) -> None:
         reporter.emit(
-            Progress, step=0, total_steps=total_steps, epoch=0, gpu_memory_bytes=peak_gpu_memory()
+            Progress,
+            step=0,
+            total_steps=total_steps,
+            epoch=0,
+            gpu_memory_bytes=peak_gpu_memory(),
+            phase_share=phase.share,
         )
 
     for split in data.tuned_splits:
@@ -58,8 +66,11 @@ def score_base(
         if world.broadcast_flag(is_stored):
             scores.expected_seconds += len(rows) / ROWS_PER_SECOND
         else:
-            predictions = scorer.evaluate(model, rows, prompts, "base", None, heartbeat)
+            predictions = scorer.evaluate(
+                model, rows, prompts, "base", None, heartbeat, phase.count
+            )
             scores.expected_seconds += time.monotonic() - started
+        phase.end_split(len(rows))
         if predictions is not None:
             scores.predictions[split] = predictions
     return scores

@@ -8,6 +8,7 @@ from service.fairness import Predictions
 from service.fairness.schema import FormatSample
 from worker.data.tokenize import Prompts
 from worker.programs.run_data import RunData
+from worker.runtime.progress import PhaseRows
 from worker.scoring.evaluate import Scorer
 from worker.training.loop import Trainer
 
@@ -26,6 +27,7 @@ def score_tuned(scorer: Scorer, trainer: Trainer, prompts: Prompts, data: RunDat
     """Score the splits with the model's current weights; nonzero ranks get no predictions."""
     scorer.reporter.phase(Phase.EVALUATING)
     scores = TunedScores()
+    phase = PhaseRows(sum(len(data.rows[split]) for split in data.tuned_splits))
     for split in data.tuned_splits:
         truncated_before = prompts.truncated
         predictions = scorer.evaluate(
@@ -34,8 +36,10 @@ def score_tuned(scorer: Scorer, trainer: Trainer, prompts: Prompts, data: RunDat
             prompts,
             "adapter",
             trainer.chosen_step,
-            trainer.progress_after,
+            lambda left: trainer.progress_after(left, share=phase.share),
+            phase.count,
         )
+        phase.end_split(len(data.rows[split]))
         scores.truncated[split] = prompts.truncated - truncated_before
         if predictions is not None:
             scores.predictions[split] = predictions
@@ -53,5 +57,5 @@ def sample_format(
             data.rows[split],
             prompts,
             scores.predictions[split],
-            trainer.progress_after,
+            lambda left: trainer.progress_after(left, share=1.0),
         )

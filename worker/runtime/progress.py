@@ -79,3 +79,24 @@ class ProgressTracker:
             eta_seconds=self.seconds_left(),
             gpu_memory_bytes=peak_gpu_memory(),
         )
+
+
+class PhaseRows:
+    """Rows of a phase that scores several splits; `share` is the completed part of all."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._before = self._done = 0
+
+    @property
+    def share(self) -> float | None:
+        """Completed share from 0 to 1; None without rows."""
+        return min(1.0, self._done / self._total) if self._total else None
+
+    def count(self, done: int) -> None:
+        """Set the number of rows done of the present split."""
+        self._done = self._before + done
+
+    def end_split(self, rows: int) -> None:
+        self._before += rows
+        self._done = self._before

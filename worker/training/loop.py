@@ -332,16 +332,23 @@ class Trainer:
         self.reporter.emit(MetricsEvent, step=step, epoch=epoch, values=values)
         self.board(values, step)
 
-    def progress_after(self, remaining: float | None, *, saving: bool = False) -> None:
-        """Report that training is done and that the job takes `remaining` more seconds."""
-        self._emit_progress(None, remaining, saving)
+    def progress_after(
+        self, remaining: float | None, *, saving: bool = False, share: float | None = None
+    ) -> None:
+        """Report that training is done and that the job takes `remaining` more seconds.
+
+        `share` is the completed share of the present phase; None if unknown.
+        """
+        self._emit_progress(None, remaining, saving, share)
 
     def _progress(self, *, saving: bool = False) -> None:
         remaining = self.eta.seconds_left(self.state.step)
         eta = None if remaining is None else remaining + self.seconds_after
         self._emit_progress(self.eta.speed(), eta, saving)
 
-    def _emit_progress(self, speed: float | None, eta: float | None, saving: bool) -> None:
+    def _emit_progress(
+        self, speed: float | None, eta: float | None, saving: bool, share: float | None = None
+    ) -> None:
         self.reporter.emit(
             Progress,
             step=self.state.step,
@@ -350,5 +357,6 @@ class Trainer:
             samples_per_second=speed,
             eta_seconds=eta,
             gpu_memory_bytes=peak_gpu_memory(),
+            phase_share=share,
             saving=saving,
         )

@@ -80,9 +80,9 @@ def list_predictions(
     with context.database.read() as session:
         run_rows.get_run(session, run_id)
         rows, more = predictions.page(session, run_id, limit=limit, after=after)
+        positions = jobs.queue_positions(session, [row.job for row in rows])
         entries = [
-            PredictionsEntry.of_order(row, row.order, jobs.queue_position(session, row.job))
-            for row in rows
+            PredictionsEntry.of_order(row, row.order, positions.get(row.job.id)) for row in rows
         ]
     return page(entries, more=more)
 

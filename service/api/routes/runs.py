@@ -39,8 +39,9 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=JsonRoute)
 
 def views(session: Session, runs_and_jobs: Sequence[tuple[Run, Job]]) -> list[RunView]:
     names = promotions.names_of(session, [run.id for run, _ in runs_and_jobs])
+    positions = jobs.queue_positions(session, [job for _, job in runs_and_jobs])
     return [
-        RunView.of(run, job, jobs.queue_position(session, job), names.get(run.id, []))
+        RunView.of(run, job, positions.get(job.id), names.get(run.id, []))
         for run, job in runs_and_jobs
     ]
 

@@ -61,5 +61,5 @@ class Failure(View):
 
 
 def percent(job: Job) -> float:
-    """Return the job's progress: completed steps of a training, or rows of an evaluation."""
+    """Return the progress of a job that is no training, by its counted steps."""
     return round(100 * job.step / job.total_steps, 1) if job.total_steps else 0.0

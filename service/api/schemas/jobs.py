@@ -20,7 +20,8 @@ class JobView(View):
         description="Estimated seconds until the end; null while unknown."
     )
     queue_position: int | None = Field(
-        description="Position in the queue, 1 being next; null unless queued."
+        description="Position in the queue, 1 being next; 1,000 stands for every later one, too; "
+        "null unless queued."
     )
     requested: JobRequest | None = Field(
         description="Pending request to a running job; null if there is none."

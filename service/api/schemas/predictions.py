@@ -23,7 +23,8 @@ class PredictionsEntry(JobView):
     )
     percent: float = Field(description="Scored share of the texts, 0 to 100.")
     queue_position: int | None = Field(
-        description="Position in the queue of predictions, 1 being next; null unless queued."
+        description="Position in the queue of predictions, 1 being next; 1,000 stands for every "
+        "later one, too; null unless queued."
     )
 
     @classmethod

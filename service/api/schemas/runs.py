@@ -4,7 +4,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from service.api.schemas.base import Failure, View, percent
+from service.api.schemas.base import Failure, View
+from service.domain.progress import run_percent
 from service.domain.spec import RunSpec
 from service.domain.states import JobRequest, JobStatus
 from service.store.tables import Job, Run
@@ -23,7 +24,10 @@ class RunView(View):
     )
     step: int = Field(description="Completed optimizer steps.")
     total_steps: int = Field(description="Planned optimizer steps.")
-    percent: float = Field(description="Completed share of the optimizer steps, 0 to 100.")
+    percent: float = Field(
+        description="Progress over all phases, 0 to 100: loading the model and scoring the base "
+        "model end at 10, training at 90, and 100 means that the run has succeeded."
+    )
     epoch: float = Field(description="Completed epochs.")
     eta_seconds: float | None = Field(
         description="Estimated seconds until the report; null while unknown."
@@ -32,7 +36,8 @@ class RunView(View):
         description="Current training speed; null while unknown."
     )
     queue_position: int | None = Field(
-        description="Position in the queue, 1 being next; null unless queued."
+        description="Position in the queue, 1 being next; 1,000 stands for every later one, too; "
+        "null unless queued."
     )
     requested: JobRequest | None = Field(
         description="Pending request to a running run; null if there is none."
@@ -72,7 +77,7 @@ class RunView(View):
             phase=job.phase,
             step=job.step,
             total_steps=job.total_steps,
-            percent=percent(job),
+            percent=run_percent(job.status, job.phase, job.step, job.total_steps, job.phase_share),
             epoch=round(job.epoch, 4),
             eta_seconds=job.eta_seconds,
             samples_per_second=job.samples_per_second,
