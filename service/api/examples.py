@@ -92,6 +92,17 @@ PREDICTIONS: dict[str, Example] = {
         summary="With the merged model and a threshold of 0.7",
         value={"texts": ["They are welcome here."], "target": "merged", "threshold": 0.7},
     ),
+    "messages": Example(
+        summary="A chat, for a run that was trained on chats",
+        value={
+            "messages": [
+                [
+                    {"role": "system", "content": "Judge the post."},
+                    {"role": "user", "content": "They are welcome here."},
+                ]
+            ]
+        },
+    ),
 }
 
 CLONES: dict[str, Example] = {

@@ -39,6 +39,13 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(help="File with one text per line; - reads standard input.")
     ] = None,
+    messages: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with one chat per line, as JSON with the key messages, for a run that was "
+            "trained on chats; - reads standard input."
+        ),
+    ] = None,
     url: Annotated[
         str, typer.Option(help="Address of the server.", envvar="FAIRTUNE_URL")
     ] = "http://127.0.0.1:8000",
@@ -72,7 +79,9 @@ def predict(
 
     A blank line has no prediction: its label is null, so that output and input stay aligned.
     """
-    inputs = _read_texts(texts, file)
+    field, inputs = "texts", _read_lines(texts, file, messages)
+    if messages is not None:
+        field, inputs = "messages", [_chat(messages, *line) for line in enumerate(inputs, start=1)]
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
     options["threshold"] = _threshold(threshold)
     body = {name: value for name, value in options.items() if value is not None}
@@ -82,10 +91,10 @@ def predict(
         try:
             for start in range(0, len(inputs), MAX_TEXTS):
                 batch = inputs[start : start + MAX_TEXTS]
-                texts_of_batch = [text for text in batch if text.strip()]
+                filled = [entry for entry in batch if not _is_blank(entry)]
                 job = None
-                if texts_of_batch:
-                    job = _predict_batch(client, run, body | {"texts": texts_of_batch}, wait)
+                if filled:
+                    job = _predict_batch(client, run, body | {field: filled}, wait)
                 _print(batch, job)
         except httpx.TransportError as error:
             _refuse(f"{url} does not answer ({error}); set the server's address with --url")
@@ -93,21 +102,40 @@ def predict(
             _refuse(f"--url {url}: {error}")
 
 
-def _read_texts(texts: list[str] | None, file: Path | None) -> list[str]:
-    if texts and file is not None:
-        _refuse("use either texts or --file, not both")
-    lines = _arguments(texts or []) if file is None else _lines(file)
+def _read_lines(texts: list[str] | None, file: Path | None, messages: Path | None) -> list[Any]:
+    if sum(source is not None for source in (texts or None, file, messages)) > 1:
+        _refuse("use either texts, --file or --messages, not both")
+    path = file or messages
+    lines = _arguments(texts or []) if path is None else _lines(path)
     blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
     if len(blank) == len(lines):
-        _refuse("there is no text: add texts as arguments, or use --file")
+        _refuse("there is no text: add texts as arguments, or use --file or --messages")
     if blank:
-        place = "argument" if file is None else "line"
+        place = "argument" if path is None else "line"
         typer.echo(
             f"{len(blank)} of {len(lines)} {place}s {'is' if len(blank) == 1 else 'are'} blank, "
             f"the first is {place} {blank[0]}: the label there is null",
             err=True,
         )
     return lines
+
+
+def _chat(file: Path, number: int, line: str) -> Any:
+    """Return the chat of a line: the value of `messages`, or the list that it is; blank: as is."""
+    if _is_blank(line):
+        return line
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        _refuse(f"--messages {file}: line {number} is not JSON ({error})")
+    chat = value.get("messages") if isinstance(value, dict) else value
+    if not isinstance(chat, list):
+        _refuse(f"--messages {file}: line {number} has no list messages")
+    return chat
+
+
+def _is_blank(entry: Any) -> bool:
+    return isinstance(entry, str) and not entry.strip()
 
 
 def _arguments(texts: list[str]) -> list[str]:
@@ -204,13 +232,13 @@ def _checked(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
-def _print(texts: list[str], job: dict[str, Any] | None) -> None:
-    """Print a line for each text; `job` has the predictions of those that are not blank."""
+def _print(inputs: list[Any], job: dict[str, Any] | None) -> None:
+    """Print a line for each text or chat; `job` has the predictions of those not blank."""
     predictions = iter([] if job is None else job["predictions"])
-    for text in texts:
-        prediction = next(predictions) if text.strip() else {"label": None, "score": None}
+    for entry in inputs:
+        prediction = {"label": None, "score": None} if _is_blank(entry) else next(predictions)
         line = {
-            "text": text,
+            "text" if isinstance(entry, str) else "messages": entry,
             "label": prediction["label"],
             "score": prediction["score"],
             "threshold": None if job is None else job["threshold"],

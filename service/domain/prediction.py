@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from service.domain.task import Task
 
 MAX_TEXTS = 256
+MAX_TURNS = 1000
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 PREDICTIONS_FILE = "predictions.json"
 
@@ -35,13 +36,35 @@ Threshold = Annotated[
 ]
 
 
+class ChatTurn(BaseModel):
+    """One turn of a chat to classify."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    role: Literal["system", "user", "assistant"] = Field(description="Author of the turn.")
+    content: Text = Field(description="Text of the turn.")
+
+
+ChatTurns = Annotated[list[ChatTurn], Field(min_length=1, max_length=MAX_TURNS)]
+
+
 class PredictionRequest(BaseModel):
     """Body of POST /v1/runs/{id}/predictions; omitted fields default to the run's own values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     texts: list[Text] = Field(
-        min_length=1, max_length=MAX_TEXTS, description="Texts to classify, in this order."
+        default_factory=list,
+        min_length=1,
+        max_length=MAX_TEXTS,
+        description="Texts to classify, in this order; for a run that was trained on texts.",
+    )
+    messages: list[ChatTurns] = Field(
+        default_factory=list,
+        min_length=1,
+        max_length=MAX_TEXTS,
+        description="Chats to classify, in this order, each up to its last user turn; for a run "
+        "that was trained on chats. Each label is scored by the answer that it had in training.",
     )
     target: Literal["adapter", "checkpoint", "merged"] = Field(
         "adapter",
@@ -78,6 +101,8 @@ class PredictionTask(PredictionOrder):
     labels: list[str]
     """Labels of the run's training rows, sorted."""
     texts: list[str]
+    messages: list[list[dict[str, str]]] = Field(default_factory=list)
+    """Chats instead of texts, for a run that was trained on chats."""
 
 
 class Scores(BaseModel):

@@ -4,6 +4,7 @@ from sqlmodel import Session
 
 from service.artifacts import DamagedFile, StoredFile
 from service.context import Context
+from service.datasets.rows import Kind
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound
 from service.domain.job_kinds import PREDICT
@@ -45,6 +46,8 @@ def submit(
     """
     with context.database.read() as session:
         run, _ = rows.get_run(session, run_id)
+        trained_on = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
+    _check_kind(request, trained_on.kind)
     threshold = _threshold(context, run, request)
 
     def create(session: Session, run: Run, trained: Job) -> ResultHandle:
@@ -83,12 +86,40 @@ def resolve(
         target=request.target,
         step=step,
         merge=merge,
-        template=template_for(request.template, spec.template, own.kind, "text", labels),
+        template=template_for(request.template, spec.template, own.kind, own.kind, labels),
         labels=labels,
         positive_label=spec.fairness.positive_label,
         threshold=threshold,
         texts=request.texts,
+        messages=[[turn.model_dump() for turn in chat] for chat in request.messages],
     )
+
+
+def _check_kind(request: PredictionRequest, trained_on: Kind) -> None:
+    """Raise InvalidRequest unless the request has what the run was trained on, and only that."""
+    if request.texts and request.messages:
+        raise InvalidRequest.at("/messages", "send either texts or messages, not both")
+    if trained_on == "text" and not request.texts:
+        pointer = "/messages" if request.messages else "/texts"
+        raise InvalidRequest.at(pointer, "the run was trained on texts: send texts")
+    if trained_on == "messages" and not request.messages:
+        raise InvalidRequest.at(
+            "/texts" if request.texts else "/messages",
+            "the run was trained on chats: send messages, a list of chats, with the system turn "
+            "that the training chats have",
+        )
+    for number, chat in enumerate(request.messages):
+        if chat[-1].role != "user":
+            raise InvalidRequest.at(
+                f"/messages/{number}/{len(chat) - 1}/role",
+                f"the last turn must be the user's, not the {chat[-1].role}'s: the assistant's "
+                "answer is what is scored",
+            )
+        for index, turn in enumerate(chat):
+            if turn.role != "system" and not turn.content.strip():
+                raise InvalidRequest.at(
+                    f"/messages/{number}/{index}/content", f"the {turn.role}'s turn is empty"
+                )
 
 
 def _threshold(context: Context, run: Run, request: PredictionRequest) -> float | None:

@@ -187,6 +187,130 @@ def test_what_is_wrong_is_named(client, trained, body, pointer):
     assert refused.json()["errors"][0]["pointer"] == pointer
 
 
+def upload(client, files) -> str:
+    content = {
+        name: (f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        for name, rows in files.items()
+    }
+    response = client.post("/v1/datasets", data={"name": "chats"}, files=content)
+    assert response.status_code == 201, response.text
+    return response.json()["id"]
+
+
+@pytest.fixture
+def trained_on_chats(client, context) -> str:
+    def chats(count):
+        return [
+            {
+                "messages": [
+                    {"role": "system", "content": "Judge."},
+                    {"role": "user", "content": f"post {number}"},
+                    {"role": "assistant", "content": ("BAD", "GOOD")[number % 2]},
+                ],
+                "label": ("hate", "normal")[number % 2],
+            }
+            for number in range(count)
+        ]
+
+    dataset = upload(client, {"train": chats(4), "test": chats(2)})
+    body = {"dataset_id": dataset, "preset": "quick_test"}
+    run_id = client.post("/v1/runs", json=body).json()["id"]
+    worker = Worker(context, run_id)
+    leave_adapter(worker)
+    finish(worker)
+    return run_id
+
+
+CHAT = [{"role": "system", "content": "Judge."}, {"role": "user", "content": "post"}]
+
+
+def test_a_run_trained_on_chats_takes_messages(context, client, trained_on_chats):
+    response = client.post(url_of(trained_on_chats), json={"messages": [CHAT, CHAT[1:]]})
+    assert response.status_code == 201, response.text
+    job = response.json()
+    with context.database.read() as session:
+        task = predictions.find(session, trained_on_chats, job["id"]).task
+    assert (task.texts, task.messages) == ([], [CHAT, CHAT[1:]])
+    worker = Worker(context, trained_on_chats, job["job_id"])
+    worker.ship(scored(worker))
+    finish(worker)
+    finished = client.get(f"{url_of(trained_on_chats)}/{job['id']}").json()
+    assert [prediction["label"] for prediction in finished["predictions"]] == ["hate", "normal"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "remedy"),
+    [
+        ({"texts": ["a"]}, "/texts", "send messages"),
+        ({"texts": ["a"], "template": "label_only"}, "/texts", "send messages"),
+        ({}, "/messages", "send messages"),
+        ({"messages": []}, "/messages", "at least 1"),
+        ({"messages": [[]]}, "/messages/0", "at least 1"),
+        ({"messages": [CHAT], "texts": ["a"]}, "/messages", "not both"),
+        ({"messages": [CHAT], "template": "label_only"}, "/template", "omit it"),
+        ({"messages": [CHAT[:1]]}, "/messages/0/0/role", "must be the user's"),
+        (
+            {"messages": [[*CHAT, {"role": "assistant", "content": "BAD"}]]},
+            "/messages/0/2/role",
+            "must be the user's",
+        ),
+        ({"messages": [[{"role": "tool", "content": "a"}]]}, "/messages/0/0/role", "user"),
+        ({"messages": [[{"role": "user", "content": " "}]]}, "/messages/0/0/content", "empty"),
+        ({"messages": [[{"role": "user"}]]}, "/messages/0/0/content", "required"),
+    ],
+)
+def test_what_a_run_trained_on_chats_cannot_take_is_named(
+    client, trained_on_chats, body, pointer, remedy
+):
+    refused = client.post(url_of(trained_on_chats), json=body)
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert error["pointer"] == pointer
+    assert remedy in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "chats"),
+    [
+        ('{"messages": [{"role": "user", "content": "a"}]}\n\n[{"role": "user", "content": "b"}]\n',
+         [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]),
+    ],
+)  # fmt: skip
+def test_the_command_reads_chats(monkeypatch, tmp_path, content, chats):
+    sent = []
+
+    def predict_batch(_client, _run, body, _wait):
+        sent.append(body)
+        prediction = {"label": "hate", "score": 0.5}
+        return {"threshold": None, "predictions": [prediction] * len(body["messages"])}
+
+    monkeypatch.setattr(predict, "_predict_batch", predict_batch)
+    file = tmp_path / "chats.jsonl"
+    file.write_text(content)
+    result = CliRunner().invoke(app, ["predict", "run_1", "--messages", str(file)])
+    assert result.exit_code == 0, result.output
+    assert sent == [{"messages": chats}]
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["label"] for line in lines] == ["hate", None, "hate"]
+    assert lines[0]["messages"] == chats[0]
+
+
+@pytest.mark.parametrize("line", ["{", '"a"', "{}", '{"messages": 1}'])
+def test_a_line_that_is_no_chat_is_named(tmp_path, line):
+    file = tmp_path / "chats.jsonl"
+    file.write_text(f"[]\n{line}\n")
+    result = CliRunner().invoke(app, ["predict", "run_1", "--messages", str(file)])
+    assert result.exit_code == 1
+    assert "line 2" in result.output
+
+
+def test_a_run_trained_on_texts_takes_no_messages(client, trained):
+    refused = client.post(url_of(trained), json={"messages": [CHAT]})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/messages"
+    assert "send texts" in refused.json()["detail"]
+
+
 def test_they_have_a_queue_of_their_own(context, client, trained, dataset_id):
     waiting = client.post("/v1/runs", json={"dataset_id": dataset_id}).json()
     first, second = ask(client, trained), ask(client, trained)

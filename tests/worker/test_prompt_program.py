@@ -3,8 +3,11 @@
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
+from service.domain.job import ADAPTER_FILES
+from service.domain.prediction import PredictionTask
 from service.domain.states import FailureReason
 from tests.support.tokenizer_shapes import TEMPLATES
 from tests.support.train_jobs import make_job, of_type, run_here, sentence, spec
@@ -60,6 +63,36 @@ def without_baseline(**changes):
     return spec(evaluation={"baseline": False}, **changes)
 
 
+def predict_again(trained, models, directory):
+    """Predict the test split's chats; see that the run's own scores come out."""
+    rows = pq.read_table(trained / "evaluations" / "adapter-test.parquet").to_pylist()
+    task = PredictionTask(
+        target="adapter",
+        step=1,
+        merge=None,
+        template="tiny",
+        positive_label="hate",
+        threshold=None,
+        labels=["hate", "normal"],
+        texts=[],
+        messages=[json.loads(row["messages"])[:-1] for row in chats() if row["split"] == "test"],
+    )
+    job = make_job(
+        directory, models, without_baseline(), kind="predict", task=task,
+        adapter="adapter", completions=ANSWERS,
+    )  # fmt: skip
+    (job / "adapter").mkdir()
+    for name in ADAPTER_FILES:
+        shutil.copy(trained / name, job / "adapter" / name)
+    status, emitted = run_here(job, "predict")
+    assert status == EXIT_DONE, emitted
+    scores = json.loads((job / "predictions.json").read_text())
+    assert [pair[0] for pair in scores["probabilities"]] == pytest.approx(
+        [row["score"] for row in rows], abs=1e-5
+    )
+    assert scores["truncated"] == [False] * 3 + [True] + [False] * 4
+
+
 def test_long_chats_do_not_end_a_run_and_are_counted(model_with, tmp_path):
     models = model_with(TEMPLATES["opens a thought"])
     job = make_job(tmp_path / "job", models, without_baseline(), chats(), completions=ANSWERS)
@@ -74,6 +107,7 @@ def test_long_chats_do_not_end_a_run_and_are_counted(model_with, tmp_path):
     (note,) = [detail for code, detail in warnings if code == "prompt_note"]
     assert "opens a thought (<think>)" in note
     assert "served_prompt_differs" not in dict(warnings)
+    predict_again(job, models, tmp_path / "predictions")
     card = (job / "README.md").read_text()
     assert "add_generation_prompt=True" in card.partition("## Prompt")[2].partition("##")[0]
     assert note in card

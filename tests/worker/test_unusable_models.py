@@ -13,7 +13,7 @@ from service.domain.events import EXIT_FAILED
 from tests.support.broken_files import LFS_POINTER, WEB_PAGE, faults_of
 from tests.support.model_variants import edit_json, edit_tokenizer, make_model, variant
 from tests.support.train_jobs import make_job, run, spec
-from worker.modeling.load import Base, load_base
+from worker.modeling.load import Base, add_adapter, load_base
 from worker.modeling.model_files import check_files
 
 CPU = torch.device("cpu")
@@ -304,6 +304,32 @@ def test_weights_quantized_otherwise_are_not_quantized_again(directory):
         load_base(directory, run_spec, CPU)
     assert failure.value.reason == "invalid_spec"
     assert "quantized already (gptq)" in failure.value.detail
+
+
+@pytest.mark.parametrize("load_in_4bit", [False, True])
+def test_a_base_that_comes_quantized_is_trained_as_it_is(models_dir, directory, load_in_4bit):
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        models_dir / "tiny-llama", quantization_config=config, device_map={"": "cpu"}
+    )
+    (directory / "model.safetensors").unlink()
+    model.save_pretrained(directory)
+    run_spec = spec(quantization={"load_in_4bit": load_in_4bit})
+    base = load_base(directory, run_spec, CPU)
+    assert base.coverage.share > 0.5
+    adapted = add_adapter(base.model, run_spec.lora, 1, "tiny-llama")
+    adapted(input_ids=torch.tensor([[1, 5, 6]])).logits.sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in adapted.parameters())
+
+
+@pytest.mark.parametrize("method", ["hqq", "compressed-tensors", "aqlm"])
+def test_a_quantization_that_is_not_installed_is_named(directory, method):
+    edit_json(directory / "config.json", quantization_config={"quant_method": method})
+    refused(directory, f"quantized ({method})", "Install what the message names on the worker")
 
 
 # -- every file in every way ----------------------------------------------------------------------

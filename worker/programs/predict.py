@@ -39,8 +39,10 @@ def main(program: Program) -> None:
     tokens = Tokens(tokenizer, spec.training.max_seq_length)
     prompts = Prompts(tokens, job.template, job.completions)
     items, truncated = [], []
-    for number, text in enumerate(task.texts):
-        row = Row(str(number), text, None, None, None, None, None, "test")
+    contents: list[tuple[str | None, list[dict[str, str]] | None]]
+    contents = [(text, None) for text in task.texts] or [(None, chat) for chat in task.messages]
+    for number, (text, chat) in enumerate(contents):
+        row = Row(str(number), text, chat, None, None, None, None, "test")
         truncated_before = prompts.truncated
         encoded = prompts.encode(row, task.labels)
         items.append(Item(encoded.prompt, encoded.answers))
