@@ -53,6 +53,8 @@ class Job(BaseModel):
     """Canonical rows as Parquet; service.datasets.rows has the columns."""
     completions: dict[str, str] | None = None
     """Label -> assistant turn, for labelled datasets of chat messages; null: the template's."""
+    dataset_name: str | None = None
+    """Name of the dataset, for the model card."""
     dataset_warnings: list[dict[str, Any]] = []
     """The dataset's warnings, each with a `code` and a `detail`, for the report."""
     resume_from: str | None = None

@@ -13,7 +13,7 @@ from rich.text import Text
 from service.fairness.schema import BiasReport
 from service.fairness.schema_base import Estimate, Metric, RateEstimate
 from service.fairness.schema_groups import GroupReport, ParityDifference
-from service.fairness.schema_verdicts import AtThreshold, CapVerdict, Success
+from service.fairness.schema_verdicts import AtThreshold, CapVerdict, Success, UnseenRows
 from service.fairness.support import is_small
 from service.fairness.wording import count
 
@@ -147,6 +147,8 @@ class Tables:
         for cap in caps:
             if (sentence := _outlook(cap)) is not None:
                 yield note(sentence)
+        if self.report.unseen is not None:
+            yield note(_without_seen(self.report.unseen))
 
     def thresholds(self) -> Iterator[RenderableType]:
         table = self._table("Decision rules (a row is predicted positive from the threshold on)")
@@ -223,6 +225,14 @@ def _outlook(cap: CapVerdict) -> str | None:
         rows = count(cap.needed_further, kind)
         return f"{name}: {rows} at this rate would make the verdict {cap.would_settle}."
     return None if cap.reason is None else f"{name}: {cap.reason}."
+
+
+def _without_seen(unseen: UnseenRows) -> str:
+    """Return a sentence with the verdicts on the rows that the model has not seen."""
+    words = [f"caps {verdict(unseen.caps_verdict)}", f"F1 {number(unseen.f1.value)}"]
+    if unseen.min_f1 is not None:
+        words.append(f"minimum F1 {verdict(unseen.min_f1.verdict)}")
+    return f"On the {count(unseen.rows, 'row')} that the model has not seen: {', '.join(words)}."
 
 
 def _fit(entry: AtThreshold) -> str | None:

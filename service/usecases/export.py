@@ -11,7 +11,7 @@ from service.store import runs as rows
 from service.store.database import Database
 
 # Logs reveal the training environment; predictions and the report's pages quote the data.
-_EXCLUDED = (".log", ".parquet", ".html")
+EXCLUDED = (".log", ".parquet", ".html")
 _ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
@@ -37,7 +37,7 @@ def export(database: Database, store: ArtifactStore, run_id: str, target: Path) 
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         for file in artifacts:
-            if file.path.endswith(_EXCLUDED):
+            if file.path.endswith(EXCLUDED):
                 continue
             store.fetch(file.key, aside / file.path, StoredFile(file.size, file.sha256))
             written.append(file.path)

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from service.domain.digests import sha256_of
 from service.domain.events import EXIT_DONE, EXIT_FAILED
+from tests.support.model_variants import edit_json, variant
 from tests.support.mxfp4 import pack_experts
 from tests.support.train_jobs import (
     events,
@@ -301,6 +302,18 @@ def test_where_weights_cannot_be_streamed_peft_merges_and_says_why(
         assert len(list((job / "merged").glob("model-*.safetensors"))) > 3
         messages = [entry.message for entry in of_type(emitted, "log")]
         assert "peft merges, with the whole model in memory: its names are others." in messages
+
+
+def test_a_base_that_comes_quantized_is_refused_before_it_is_scored(trained, models_dir, tmp_path):
+    name = SPECS["llama"].base_model
+    base = variant(models_dir / name, tmp_path / "models" / name)
+    edit_json(base / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    job = order(tmp_path / "job", tmp_path / "models", trained("llama"), SPECS["llama"])
+    status, emitted = run_here(job, "merge")
+    assert (status, emitted[-1].reason) == (EXIT_FAILED, "invalid_spec")
+    assert "contain quantized weights (bitsandbytes)" in emitted[-1].detail
+    phases = [event.phase for event in of_type(emitted, "phase")]
+    assert phases == ["starting", "loading"]
 
 
 def test_a_run_without_labels_is_compared_by_its_own_answers(trained, models_dir, tmp_path):

@@ -1,11 +1,19 @@
 """The model card as the Hub reads it, and what a user's words can do to it."""
 
+import ast
+import re
+
 import pytest
 from huggingface_hub import ModelCard
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
 
+from service.domain.base_models import BUNDLED_MODEL
 from service.domain.job import Job
 from service.fairness import Criteria, Predictions, ReportMeta, ScoredData, build_report
+from service.usecases import export
 from tests.support.train_jobs import TEMPLATE, spec
+from worker.training.loading_snippet import loading_snippet
 from worker.training.model_card import model_card
 
 EVIL = "a/b, c 🙂\n---\n<script>alert(1)</script>|`x`[y](javascript:z) # *b*: {1}"
@@ -32,7 +40,7 @@ def predictions(split="test", wrong=1):
     )
 
 
-def card(rule="argmax", name="my run", caps=None, report=True, **more):
+def card(rule="argmax", name="my run", caps=None, report=True, dataset_name=None, **more):
     caps = [{"group": EVIL, "metric": "fpr", "max": 0.05}] if caps is None else caps
     run_spec = spec(
         name=name,
@@ -47,6 +55,7 @@ def card(rule="argmax", name="my run", caps=None, report=True, **more):
         template=TEMPLATE,
         baseline_template=None,
         models_dir="/models",
+        dataset_name=dataset_name,
     )
     meta = ReportMeta(
         run_id="run_1",
@@ -159,3 +168,51 @@ def test_without_a_report_there_is_no_index(tmp_path):
     assert parsed.data.model_name == "my run"
     assert "| eval_loss | 0.2500 |" in text
     assert "<script" not in text
+
+
+def snippet(text):
+    return text.partition("```python\n")[2].partition("```")[0]
+
+
+def test_the_dataset_is_named(tmp_path):
+    text, _ = card(dataset_name=EVIL)
+    parsed = loaded(tmp_path, text)
+    assert {result.dataset_name for result in parsed.data.eval_results} == {" ".join(EVIL.split())}
+    assert {result.dataset_type for result in parsed.data.eval_results} == {"ds_1"}
+    assert "(`ds_1`)." in parsed.text
+    assert "<script" not in parsed.text
+    assert "Dataset: `ds_1`." in card()[0]
+
+
+def test_the_files_that_it_names_are_exported():
+    text, _ = card()
+    named = set(re.findall(r"`([^`/ ]+\.(?:html|json|csv|parquet|log|safetensors))`", text))
+    assert named == {"bias_report.json"}
+    assert not any(name.endswith(export.EXCLUDED) for name in named)
+
+
+@pytest.mark.parametrize("base_model", [BUNDLED_MODEL, "tiny-llama", "openai/gpt-oss-20b"])
+def test_its_code_is_python_and_names_no_made_up_path(base_model):
+    code = loading_snippet(base_model)
+    ast.parse(code)
+    assert "this directory" not in code
+    if base_model == BUNDLED_MODEL:
+        assert f'"{BUNDLED_MODEL}"' not in code  # no directory and no model of the Hub
+        assert "GgufConfig(dequantize=True)" in code
+    else:
+        assert f'base = "{base_model}"' in code
+    assert ("models directory" in code) == (base_model == "tiny-llama")
+    assert snippet(card()[0]) == loading_snippet("tiny-llama")
+
+
+def test_its_code_loads_the_adapter_of_a_local_base_model(models_dir, tmp_path, monkeypatch):
+    """As a reader would, with the path of the base model set."""
+    directory = models_dir / "tiny-llama"
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    code = loading_snippet("tiny-llama").replace('"tiny-llama"', repr(str(directory)))
+    exec(code, names)
+    assert isinstance(names["model"], PeftModel)
+    assert names["tokenizer"]("a").input_ids

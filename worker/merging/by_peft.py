@@ -31,7 +31,7 @@ def write_merged_by_peft(
     if quantized is not None:
         for name, parameter in model.named_parameters():
             if name in quantized.names:
-                parameter.data = quantized.quantization_round_trip(parameter.data).to(dtype)
+                parameter.data = quantized.round_trip_of(name, parameter.data).to(dtype)
     adapted = add_adapter(model, spec.lora, spec.seed, spec.base_model)
     load_adapter(adapted, load_file(adapter / ADAPTER_WEIGHTS_FILE))
     merged = adapted.merge_and_unload(safe_merge=True)

@@ -58,8 +58,8 @@ def merged_model_card(
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
-        'model = AutoModelForCausalLM.from_pretrained("this directory")',
-        'tokenizer = AutoTokenizer.from_pretrained("this directory")',
+        'model = AutoModelForCausalLM.from_pretrained(".")  # the directory of this file',
+        'tokenizer = AutoTokenizer.from_pretrained(".")  # the directory of this file',
         "```",
         "",
     ]

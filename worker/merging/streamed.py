@@ -35,6 +35,14 @@ class QuantizedWeights:
     """Their dtype before quantization."""
     device: torch.device
     """The device that quantized them: types of devices may round differently."""
+    transposed: frozenset[str] = frozenset()
+    """Names of weights that were transposed before they were quantized."""
+
+    def round_trip_of(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Return the weight of that name as `quantization_round_trip` gives it."""
+        if name in self.transposed:
+            return self.quantization_round_trip(weight.t()).t().contiguous()
+        return self.quantization_round_trip(weight)
 
     def quantization_round_trip(self, weight: torch.Tensor) -> torch.Tensor:
         """Quantize and dequantize a weight; on the same type of device the values of training."""
@@ -127,7 +135,7 @@ def _merge_weight(
             return weight.contiguous()
         merged_dtype = weight.dtype
     if quantized is not None and name in quantized.names:
-        weight = quantized.quantization_round_trip(weight)
+        weight = quantized.round_trip_of(name, weight)
     merged = weight.to(merged_dtype) if update is None else update.apply(weight, merged_dtype)
     # In all other cases no value can overflow.
     if (update is not None or merged_dtype == torch.float16) and not bool(

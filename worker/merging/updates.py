@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from worker.modeling.lora_targets import is_stored_transposed
+
 
 class LowRank(NamedTuple):
     """W + s B A (Hu et al. 2021, arXiv:2106.09685), in float32 as peft (0.21) computes it.
@@ -19,13 +21,18 @@ class LowRank(NamedTuple):
     scaling: float
     magnitude: torch.Tensor | None
     """(out); None without DoRA."""
+    is_transposed: bool = False
+    """True if the weight is stored as (in, out), as transformers' Conv1D of GPT-2 has it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.b.shape[0], self.a.shape[1]
+        shape = self.b.shape[0], self.a.shape[1]
+        return shape[::-1] if self.is_transposed else shape
 
     def apply(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return the merged weight (out, in), rounded once to `dtype`; `weight` is not changed."""
+        """Return the merged weight, rounded once to `dtype`; `weight` is not changed."""
+        if self.is_transposed:
+            return self._replace(is_transposed=False).apply(weight.t(), dtype).t().contiguous()
         merged = torch.addmm(weight.float(), self.b, self.a, alpha=self.scaling)
         if self.magnitude is None:
             return merged.to(dtype)
@@ -98,6 +105,7 @@ def _low_rank(module: Any) -> LowRank:
         b=_copy(module.lora_B["default"].weight),
         scaling=float(module.scaling["default"]),
         magnitude=_copy(magnitudes["default"].weight) if "default" in magnitudes else None,
+        is_transposed=is_stored_transposed(module.get_base_layer()),
     )
 
 
@@ -120,4 +128,13 @@ def names_in_4bit(model: Any) -> set[str]:
         f"{base_name(path)}.weight"
         for path, module in modules
         if isinstance(module, bnb.nn.Linear4bit)
+    }
+
+
+def transposed_names(model: Any) -> set[str]:
+    """Return the base model's names of the weights that its files hold as (in, out)."""
+    return {
+        f"{base_name(path)}.weight"
+        for path, module in model.named_modules()
+        if is_stored_transposed(module)
     }

@@ -14,10 +14,10 @@ from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.training_spec import LoraSection, QuantizationSection
 from worker.modeling.causality import check_causality
-from worker.modeling.lora_targets import check_targets
+from worker.modeling.lora_targets import check_targets, is_stored_transposed
 from worker.modeling.model_failures import CONFIG, reading, unavailable
 from worker.modeling.precision import without_bfloat16
-from worker.modeling.pretrained import read_config, read_model, read_tokenizer
+from worker.modeling.pretrained import quantization_method, read_config, read_model, read_tokenizer
 from worker.modeling.quantization_coverage import Coverage
 from worker.modeling.quantized_cache import QuantizedCache
 from worker.modeling.tokenizer_checks import check_token_range
@@ -111,7 +111,7 @@ def _load_weights(
     quantized_cache_dir: Path | None,
 ) -> tuple[Any, list[str]]:
     """Return the model and the names of weights that it ignores. Raises ProgramFailure."""
-    method = _quantization_method(config)
+    method = quantization_method(config)
     section = spec.quantization
     if method == "mxfp4":
         from transformers import Mxfp4Config
@@ -143,12 +143,6 @@ def _load_weights(
     if cache is not None:
         cache.store(model)
     return model, ignored
-
-
-def _quantization_method(config: Any) -> str | None:
-    section = getattr(config, "quantization_config", None) or {}
-    method = section.get("quant_method") if isinstance(section, dict) else section.quant_method
-    return None if method is None else str(getattr(method, "value", method))
 
 
 def _read_model(
@@ -220,6 +214,11 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
     from peft import LoraConfig, TaskType, get_peft_model
 
     check_targets(model, lora, base_model)
+    # Layers quantized from a Conv1D are transposed already.
+    has_conv1d = any(
+        is_stored_transposed(module) and not isinstance(module, nn.Linear)
+        for module in model.modules()
+    )
     torch.manual_seed(seed)
     try:
         adapted = get_peft_model(
@@ -234,9 +233,10 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
                 bias=lora.bias,
                 use_rslora=lora.use_rslora,
                 use_dora=lora.use_dora,
+                fan_in_fan_out=has_conv1d,
             ),
         )
-    except ValueError as error:
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise ProgramFailure(FailureReason.INVALID_SPEC, f"lora: {error}") from error
     # The name and not this machine's directory: the adapter is loaded on other machines as well.
     adapted.peft_config["default"].base_model_name_or_path = base_model

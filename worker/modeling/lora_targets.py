@@ -13,6 +13,25 @@ from service.domain.training_spec import LoraSection
 _LAYER = re.compile(r"^.*\.\d+\.")
 
 
+def is_stored_transposed(module: Any) -> bool:
+    """Return True for a linear layer whose weight is stored as (in, out).
+
+    That is transformers' Conv1D, of GPT-2 and OpenAI GPT, and a layer quantized from one.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D) or getattr(module, "source_cls", None) is Conv1D
+
+
+def is_linear(module: Any) -> bool:
+    """Return True for a layer that multiplies by one matrix, however it stores it."""
+    if isinstance(module, nn.Linear) or is_stored_transposed(module):
+        return True
+    # Layers of other quantizations are classes of their own.
+    sizes = (getattr(module, name, None) for name in ("in_features", "out_features"))
+    return not list(module.children()) and all(isinstance(size, int) for size in sizes)
+
+
 def linear_names(model: Any) -> list[str]:
     """Return the last name parts of all linear layers, 4-bit ones included, except the head."""
     head = model.get_output_embeddings()
@@ -20,7 +39,7 @@ def linear_names(model: Any) -> list[str]:
         {
             name.rpartition(".")[2]
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and module is not head
+            if is_linear(module) and module is not head
         }
     )
 
@@ -34,7 +53,7 @@ def parameter_names(model: Any) -> list[str]:
     return [
         f"{path}.{name}"
         for path, module in model.named_modules()
-        if not isinstance(module, nn.Linear | nn.Embedding | _ConvNd)
+        if not (is_linear(module) or isinstance(module, nn.Embedding | _ConvNd))
         for name, parameter in module.named_parameters(recurse=False)
         if parameter.dim() in (2, 3) and parameter.is_floating_point() and not name.endswith("bias")
     ]

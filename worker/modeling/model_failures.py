@@ -35,7 +35,7 @@ def unavailable(name: str, problem: str, remedy: str = RESTORE) -> ProgramFailur
 
 
 @contextmanager
-def reading(name: str, source: str) -> Iterator[None]:
+def reading(name: str, source: str, remedy: str = RESTORE) -> Iterator[None]:
     """Raise ProgramFailure(model_unavailable) for any exception of a library inside.
 
     `source` names the files being read. Out-of-memory errors, full disks and ProgramFailure
@@ -48,15 +48,15 @@ def reading(name: str, source: str) -> Iterator[None]:
     except Exception as error:
         if is_full(error) or is_out_of_memory(error):
             raise
-        raise _failure(name, source, error) from error
+        raise _failure(name, source, remedy, error) from error
     except BaseException as error:
         # A panic in the Rust code of tokenizers or safetensors is not an Exception.
         if type(error).__name__ != "PanicException":
             raise
-        raise _failure(name, source, error) from error
+        raise _failure(name, source, remedy, error) from error
 
 
-def _failure(name: str, source: str, error: BaseException) -> ProgramFailure:
+def _failure(name: str, source: str, remedy: str, error: BaseException) -> ProgramFailure:
     message = str(error)
     if "trust_remote_code" in message or "custom code" in message:
         return unavailable(
@@ -65,7 +65,17 @@ def _failure(name: str, source: str, error: BaseException) -> ProgramFailure:
             "(auto_map), which Fairtune never runs",
             "Use a model whose architecture is part of transformers",
         )
-    return unavailable(name, f"{source} cannot be read ({describe(error)})")
+    if message.startswith("Unrecognized configuration class"):
+        return ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"base_model: {name} is not a causal language model: {describe(error)}. Use a decoder, "
+            "such as GPT-2, Llama, Qwen or SmolLM2.",
+        )
+    if "does not recognize this architecture" in message:
+        remedy = "Install a newer transformers on the worker, or use another model"
+    elif isinstance(error, ImportError):
+        remedy = "Install what the message names on the worker, or use another model"
+    return unavailable(name, f"{source} cannot be read ({describe(error)})", remedy)
 
 
 def describe(error: BaseException) -> str:

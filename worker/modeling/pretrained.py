@@ -4,6 +4,7 @@ Code that a directory carries is never run: `trust_remote_code` is False at ever
 transformers asks on standard input whether to run the code, and waits for the answer.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def read_model(directory: Path, name: str, **options: Any) -> tuple[Any, list[st
     """
     from transformers import AutoModelForCausalLM
 
-    _check_sizes(directory, name)
-    with reading(name, WEIGHTS):
+    method = quantization_method(_check_sizes(directory, name))
+    with reading(name, WEIGHTS) if method is None else _reading_quantized(name, method):
         model, info = AutoModelForCausalLM.from_pretrained(
             directory,
             use_safetensors=True,
@@ -87,10 +88,24 @@ def convert_gguf(path: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _check_sizes(directory: Path, name: str) -> None:
+def quantization_method(config: Any) -> str | None:
+    """Return the method by which the stored weights are quantized; None if they are not."""
+    section = getattr(config, "quantization_config", None) or {}
+    method = section.get("quant_method") if isinstance(section, dict) else section.quant_method
+    return None if method is None else str(getattr(method, "value", method))
+
+
+def _reading_quantized(name: str, method: str) -> AbstractContextManager[None]:
+    return reading(
+        name, f"its weights, which are quantized ({method}),", "Use the model's unquantized weights"
+    )
+
+
+def _check_sizes(directory: Path, name: str) -> Any:
     """Compare the shapes in the weight files with those that config.json describes.
 
-    On the meta device, without memory: a wrong number could otherwise ask for any amount of it.
+    Returns the configuration. The model is built on the meta device, without memory: a wrong number
+    could otherwise ask for any amount of it.
     """
     from transformers import AutoModelForCausalLM
 
@@ -101,7 +116,7 @@ def _check_sizes(directory: Path, name: str) -> None:
         raise unavailable(name, str(fault), fault.remedy) from fault
     _check_counts(config, weights, name)
     if getattr(config, "quantization_config", None) is not None:
-        return  # packed weights have other shapes
+        return config  # packed weights have other shapes
     with reading(name, CONFIG), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         described = {key: tuple(value.shape) for key, value in model.state_dict().items()}
@@ -113,6 +128,7 @@ def _check_sizes(directory: Path, name: str) -> None:
         raise _mismatch(
             name, weight, weights.shapes[weight], described[weight], len(mismatched), weights
         )
+    return config
 
 
 def _check_counts(config: Any, weights: WeightFiles, name: str) -> None:

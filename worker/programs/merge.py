@@ -60,6 +60,7 @@ def main(program: Program) -> None:
     rows = comparison.comparison_rows(read_rows(program.directory / job.dataset), task)
     progress = ProgressTracker(reporter, 2 * len(rows))
     merge = Merge(program, task, base, program.directory / adapter, rows, progress)
+    merge.check_base()
     before, updates, quantized = merge.score_adapter()
     scoring_seconds = progress.elapsed  # the merged model takes about as long
     _release_memory()
@@ -95,11 +96,23 @@ class Merge:
         """Directory of the merged model."""
         return self.program.directory / MERGED_DIR
 
+    def check_base(self) -> None:
+        """Raise ProgramFailure(invalid_spec) for a base model whose weights are quantized."""
+        from worker.merging.base_files import quantization_of
+
+        if (method := quantization_of(self.base)) not in (None, "mxfp4"):
+            raise ProgramFailure(
+                FailureReason.INVALID_SPEC,
+                f"The files of {self.program.job.spec.base_model} contain quantized weights "
+                f"({method}), but merging needs 16-bit weights. Deploy the adapter with its base "
+                "model, or train on a model that is not quantized.",
+            )
+
     def score_adapter(self) -> tuple[RowScores, Updates, QuantizedWeights | None]:
         """Score the rows with the adapter; return its values, and its updates to the weights."""
         from worker.merging.comparison import served_prompt_notes
         from worker.merging.streamed import QuantizedWeights
-        from worker.merging.updates import names_in_4bit, updates_of
+        from worker.merging.updates import names_in_4bit, transposed_names, updates_of
         from worker.programs.load_model import add_run_adapter, load_base
 
         job, reporter = self.program.job, self.program.reporter
@@ -116,6 +129,7 @@ class Merge:
                 section=job.spec.quantization,
                 dtype=base.model.dtype,
                 device=base.model.device,
+                transposed=frozenset(transposed_names(model)),
             )
         return values, updates_of(model), quantized
 
@@ -128,20 +142,13 @@ class Merge:
         """
         import torch
 
-        from worker.merging.base_files import BaseFiles, quantization_of
+        from worker.merging.base_files import BaseFiles
         from worker.merging.by_peft import write_merged_by_peft
         from worker.merging.companion_files import write_companion_files
         from worker.merging.streamed import unstreamable_reason, write_merged
 
         program, task, target, progress = self.program, self.task, self.target, self.progress
         spec = program.job.spec
-        if (method := quantization_of(self.base)) not in (None, "mxfp4"):
-            raise ProgramFailure(
-                FailureReason.INVALID_SPEC,
-                f"The files of {spec.base_model} contain quantized weights ({method}), but merging "
-                "needs 16-bit weights. Deploy the adapter with its base model, or train on a model "
-                "that is not quantized.",
-            )
         dtype: torch.dtype = getattr(torch, task.dtype)
         write, started = program.space.write_with_retry, time.monotonic()
         shutil.rmtree(target, ignore_errors=True)

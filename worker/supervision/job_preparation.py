@@ -135,6 +135,7 @@ class JobPreparation:
             baseline_template=None if baseline is None else templates[baseline],
             models_dir=str(models_dir),
             completions=records.training_dataset.completions or None,
+            dataset_name=records.dataset.name,
             dataset_warnings=records.dataset.warnings,
             resume_from=resume_from,
             train_batch_size=job.train_batch_size,

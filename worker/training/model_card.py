@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from service.domain.job import Job
 from service.fairness import BiasReport
 from service.fairness.schema import CapVerdict, Estimate, RateEstimate
+from worker.training.loading_snippet import loading_snippet
 
 _FIGURES = {
     "accuracy": "accuracy",
@@ -54,6 +55,7 @@ def model_card(
         "Decisions about people need human review; the error rates by group below show for whom",
         "the model errs more often.",
         "",
+        f"Dataset: {_dataset(job)}.",
         f"Number of rows: {', '.join(f'{count} {split}' for split, count in rows.items())}.",
         "",
         *prompt_section(prompt_notes),
@@ -69,11 +71,7 @@ def model_card(
         "## How to load it",
         "",
         "```python",
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
-        "",
-        f'model = AutoModelForCausalLM.from_pretrained("{spec.base_model}")',
-        'model = PeftModel.from_pretrained(model, "this directory")',
+        *loading_snippet(spec.base_model).splitlines(),
         "```",
         "",
     ]
@@ -98,6 +96,14 @@ def prompt_section(notes: Sequence[str]) -> list[str]:
     return ["## Prompt", "", *(f"- {note}" for note in notes), ""]
 
 
+def _dataset(job: Job) -> str:
+    """Return the dataset's name with its id; a job of an earlier version has no name."""
+    identifier = f"`{job.spec.dataset_id}`"
+    if job.dataset_name is None:
+        return identifier
+    return f"{escape_markdown(job.dataset_name)} ({identifier})"
+
+
 def _metadata(job: Job, report: BiasReport | None) -> str:
     """Return the YAML metadata, with metrics as model-index as the Hub's model cards specify it."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -109,7 +115,7 @@ def _metadata(job: Job, report: BiasReport | None) -> str:
         return EvalResult(
             task_type="text-classification",
             dataset_type=spec.dataset_id,
-            dataset_name=spec.dataset_id,
+            dataset_name=one_line(job.dataset_name or spec.dataset_id),
             dataset_split=report.meta.split,
             metric_type=kind,
             metric_name=name,
@@ -299,7 +305,7 @@ def _limits(report: BiasReport) -> Iterator[str]:
         "- Intervals and limits cover the sampling of rows only, not wrong labels.",
         "- Groups that the data does not name are in the overall metrics only.",
         "",
-        "The full report is in `bias_report.html` and `bias_report.json` beside this file.",
+        "The full report is in `bias_report.json` beside this file.",
         "",
     ]
 
