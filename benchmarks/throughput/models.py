@@ -64,7 +64,7 @@ def _make(name: str, models_dir: Path) -> None:
     staging = models_dir / f".{name}.tmp"
     shutil.rmtree(staging, ignore_errors=True)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     model.save_pretrained(staging)
     for path in tokenizer.iterdir():
         if path.name.startswith(("tokenizer", "chat_template", "special_tokens")):

@@ -23,7 +23,9 @@ def probe(work: Work, _directory: Path, watch: Watch) -> list[tuple[list[int], i
 
     watch.imported()
     directory = Path(work.models_dir) / work.model
-    ordered = in_order(examples(work, AutoTokenizer.from_pretrained(directory)), work)
+    ordered = in_order(
+        examples(work, AutoTokenizer.from_pretrained(directory, trust_remote_code=False)), work
+    )
     samples = [(row.ids, row.start) for row in ordered]
     steps = [
         step_tokens(samples[first : first + work.batch])
@@ -50,9 +52,9 @@ def shape_of(directory: Path) -> Shape:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(directory)
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     head = model.get_output_embeddings()
     matrices: Counter[tuple[int, int]] = Counter()
     adapted: Counter[tuple[int, int]] = Counter()

@@ -103,6 +103,7 @@ def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
     section = spec.quantization
     model = AutoModelForCausalLM.from_pretrained(
         directory,
+        trust_remote_code=False,
         dtype=getattr(torch, work.dtype),
         device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
         quantization_config=BitsAndBytesConfig(
@@ -113,7 +114,7 @@ def _load(work: Work, loading: dict[str, Any]) -> tuple[Any, Any, RunSpec]:
         ),
         **loading,
     )
-    return model, AutoTokenizer.from_pretrained(directory), spec
+    return model, AutoTokenizer.from_pretrained(directory, trust_remote_code=False), spec
 
 
 def _adapted(model: Any, spec: RunSpec, work: Work) -> Any:

@@ -109,15 +109,27 @@ def _is_list(annotation: Any) -> bool:
 
 
 async def known_form(request: Request) -> None:
-    """Refuse an unknown form field and a repeated one."""
+    """Refuse an unknown form field, a repeated one, an empty required one, and another body."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "multipart/form-data":
+        instead = f", not {content_type}" if content_type.isprintable() and content_type else ""
+        raise InvalidRequest.at(
+            "",
+            f"send multipart/form-data with a name and a file{instead} (with curl: -F name=NAME -F "
+            "train=@FILE)",
+        )
     previous: set[str] = set()
-    names = [field.alias for field in request.scope["route"].dependant.body_params]
-    for name, _ in (await request.form()).multi_items():
+    fields = request.scope["route"].dependant.body_params
+    names = [field.alias for field in fields]
+    required = {field.alias for field in fields if field.field_info.is_required()}
+    for name, value in (await request.form()).multi_items():
         if name not in names:
             detail = f"unknown field; this form has {', '.join(names)}"
             raise InvalidRequest.at(pointer_of([name]), detail)
         if name in previous:
             raise InvalidRequest.at(pointer_of([name]), "the field was sent twice")
+        if value == "" and name in required:  # FastAPI would call it missing
+            raise InvalidRequest.at(pointer_of([name]), "must not be empty")
         previous.add(name)
 
 

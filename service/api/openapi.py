@@ -37,6 +37,22 @@ def documented(*errors: type[FairtuneError]) -> Responses:
     return {kind.status: {"description": kind.title, "model": Problem} for kind in kinds}
 
 
+def busy(reason: str) -> Responses:
+    """Return the `responses` of a route whose requests take turns; `reason` says when it is 503."""
+    return {
+        503: {
+            "description": f"Unavailable; or {Busy.type}: {reason}.",
+            "model": Problem,
+            "headers": {
+                "Retry-After": {
+                    "schema": {"type": "integer"},
+                    "description": f"Seconds to wait; only with {Busy.type}.",
+                }
+            },
+        }
+    }
+
+
 WRITES = documented(InvalidRequest, NotFound, Conflict)
 READS = documented(InvalidRequest, NotFound)
 UPLOADS = documented(InvalidRequest)
@@ -55,23 +71,12 @@ FILE: Responses = {
     304: {"description": "The file has the entity tag of If-None-Match."},
     **documented(RangeNotSatisfiable),
 }
-LOG: Responses = {**READS, 200: {"description": "The log.", "content": {"text/plain": {}}}}
-
-
-def busy(reason: str) -> Responses:
-    """Return the `responses` of a route whose requests take turns; `reason` says when it is 503."""
-    return {
-        503: {
-            "description": f"Unavailable; or {Busy.type}: {reason}.",
-            "model": Problem,
-            "headers": {
-                "Retry-After": {
-                    "schema": {"type": "integer"},
-                    "description": f"Seconds to wait; only with {Busy.type}.",
-                }
-            },
-        }
-    }
+LARGE_READ = busy("four large reads are in progress and eight are waiting")
+LOG: Responses = {
+    **READS,
+    **LARGE_READ,
+    200: {"description": "The log.", "content": {"text/plain": {}}},
+}
 
 
 def creates_job(view: type[JobView], queued: str, existing: str) -> Responses:

@@ -195,7 +195,10 @@ def _first_match(details: dict[str, str], call: str) -> str:
 
 def _bad_request(*, is_json: bool) -> BadRequest:
     if is_json:
-        return BadRequest("the body is not JSON: Expecting property name enclosed in double quotes")
+        return BadRequest(
+            "the body is not JSON: Expecting property name enclosed in double quotes (line 1, "
+            "column 2)"
+        )
     return local_only.proxied("x-forwarded-for")
 
 

@@ -1,10 +1,13 @@
 """Every error as RFC 9457 problem+json."""
 
+from typing import Any
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -15,25 +18,20 @@ from service.domain.errors import (
     Busy,
     Conflict,
     FairtuneError,
-    FieldError,
     Forbidden,
     InvalidRequest,
+    MethodNotAllowed,
     NotFound,
     NotReleasable,
     PayloadTooLarge,
     RequestTimeout,
     Unauthorized,
     Unavailable,
-    pointer_of,
 )
-from service.domain.validation import UNKNOWN_FIELD
+from service.domain.validation import field_errors, invalid_request
 
 log = structlog.get_logger()
-_PLAIN_MESSAGES = {
-    "dict_type": "send a JSON object, with Content-Type: application/json",
-    "model_attributes_type": "send a JSON object, with Content-Type: application/json",
-    "extra_forbidden": UNKNOWN_FIELD,
-}
+_SEND_JSON = "send a JSON object, with Content-Type: application/json"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"
 
@@ -92,34 +90,25 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:
-        field_errors = []
-        for item in error.errors():
-            part, *path = item["loc"]
-            if item["type"] == "json_invalid":
-                return response(BadRequest(f"the body is not JSON: {item['ctx']['error']}"))
-            prefix = () if part == "body" else (part,)
-            detail = _PLAIN_MESSAGES.get(item["type"], item["msg"])
-            if "UploadFile" in detail:
-                detail = "send a file in this field (with curl: -F name=@FILE)"
-            field_errors.append(FieldError(pointer_of((*prefix, *path)), detail))
-        first = field_errors[0]
-        where = first.pointer or "the body"
-        return response(InvalidRequest(f"{where}: {first.detail}", tuple(field_errors)))
+        return response(invalid_request(field_errors(map(_located, error.errors()))))
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
         errors_by_status: dict[int, type[FairtuneError]] = {
             404: NotFound,
             400: BadRequest,
+            405: MethodNotAllowed,
             408: RequestTimeout,
             413: PayloadTooLarge,
         }
         kind = errors_by_status.get(error.status_code)
+        if kind is MethodNotAllowed:
+            methods = ", ".join(_allowed(request))  # those of every matching route
+            answer = response(kind(f"the path supports {methods}, not {request.method}"))
+            answer.headers["Allow"] = methods
+            return answer
         if kind is not None:
             return response(kind(str(error.detail)))
-        headers = dict(error.headers or {})
-        if error.status_code == 405:
-            headers["Allow"] = ", ".join(_allowed(request))  # those of every matching route
         content = Problem(
             type="about:blank",
             title=str(error.detail),
@@ -132,8 +121,22 @@ def install(app: FastAPI) -> None:
             content.model_dump(exclude_none=True),
             status_code=error.status_code,
             media_type=MEDIA_TYPE,
-            headers=headers,
+            headers=error.headers,
         )
+
+
+def _located(item: dict[str, Any]) -> dict[str, Any]:
+    """Return FastAPI's error with its location in the body, and what was sent instead of it."""
+    part, *path = item["loc"]
+    location = tuple(path) if part == "body" else (part, *path)
+    kind, message = item["type"], item["msg"]
+    if not location and kind in ("missing", "dict_type", "model_attributes_type"):
+        kind, message = "body", _SEND_JSON
+    elif "UploadFile" in message:
+        message = f"send a file in this field (with curl: -F {location[-1]}=@FILE)"
+    elif isinstance(item.get("input"), UploadFile):
+        message = f"send text in this field, not a file (with curl: -F '{location[-1]}=<FILE')"
+    return {**item, "loc": location, "type": kind, "msg": message}
 
 
 def _allowed(request: Request) -> list[str]:

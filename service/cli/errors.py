@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from service.domain.errors import FairtuneError, RefusedToStart, Unavailable
+from service.domain.errors import FairtuneError, InvalidRequest, RefusedToStart, Unavailable
 from service.observability import logs
 
 _DATABASE = "FAIRTUNE_DATABASE_URL"
@@ -28,6 +28,9 @@ class PlainGroup(TyperGroup):
             refuse(refusal.detail, status=2)
         except Unavailable as error:
             refuse(error.detail, see=_DATABASE)
+        except InvalidRequest as error:
+            # The pointers are those of a request's body.
+            refuse("; ".join(item.detail for item in error.errors) or error.detail)
         except FairtuneError as error:
             refuse(error.detail)
         except SQLAlchemyError as error:

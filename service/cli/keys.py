@@ -53,7 +53,13 @@ def migrated(settings: Settings) -> Iterator["Database"]:
     remedy = f"run: fairtune migrate{settings.data_dir_option}"
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
-        refuse(f"There is no database at {file}; {remedy}")
+        place = "--data-dir or FAIRTUNE_DATA_DIR to its data directory"
+        if not settings.data_dir_option:
+            place = "FAIRTUNE_DATABASE_URL to its database"
+        refuse(
+            f"There is no database at {file}. If the service has one elsewhere, set {place}; to "
+            f"create one here, {remedy}"
+        )
     database = Database(settings.database_url)
     try:
         if not migrate.is_current(database):

@@ -59,7 +59,7 @@ class DatasetFormat:
             )
             for option in refused
         )
-        raise InvalidRequest(errors[0].detail, errors)
+        raise InvalidRequest(f"{errors[0].pointer}: {errors[0].detail}", errors)
 
 
 FORMATS: tuple[DatasetFormat, ...] = (

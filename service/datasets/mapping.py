@@ -1,5 +1,6 @@
 """The column names and labels of an uploaded file."""
 
+import json
 from collections.abc import Mapping as AnyMapping
 from typing import Annotated, Self
 
@@ -13,7 +14,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from service.datasets.lines import DECODER, decoding_flaw
 from service.domain.errors import FieldError, InvalidRequest
+from service.domain.validation import UNKNOWN_FIELD, invalid, invalid_request
 
 MAX_NAME = 200
 """Maximum characters of a label, group, source, finer label or id."""
@@ -73,6 +76,15 @@ class Mapping(BaseModel):
         examples=[["hate", "normal"], {"0": "normal", "1": "hate"}],
     )
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_of_one_form(cls, value: object) -> object:
+        """Refuse what is no member of the union, whose errors would be those of each member."""
+        if value is None or isinstance(value, list | dict):
+            return value
+        text = 'must be a list of labels, or an object such as {"0": "normal", "1": "hate"}'
+        raise PydanticCustomError("labels", "{text}", {"text": text})
+
     @field_validator("labels")
     @classmethod
     def _two_labels(
@@ -119,17 +131,20 @@ def parse_mapping(text: str | None) -> Mapping:
     if text is None or not text.strip():
         return Mapping()
     try:
-        return Mapping.model_validate_json(text)
+        value = DECODER.decode(text.strip())
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest.at("/mapping", f"is not JSON: {error.msg} ({where})") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest.at("/mapping", decoding_flaw(error).detail) from error
+    try:
+        return Mapping.model_validate(value)
     except ValidationError as error:
         errors = tuple(
-            FieldError(
-                "/".join(["/mapping", *(str(part) for part in _path(item["loc"]))]), item["msg"]
-            )
-            for item in error.errors(include_url=False, include_input=False)
+            FieldError(item.pointer, _UNKNOWN if item.detail == UNKNOWN_FIELD else item.detail)
+            for item in invalid(error, "mapping").errors
         )
-        raise InvalidRequest(f"mapping: {errors[0].detail}", errors) from error
+        raise invalid_request(errors) from error
 
 
-def _path(loc: tuple[int | str, ...]) -> list[int | str]:
-    """Return `loc` without pydantic's names for union members (as in labels.list[…].0)."""
-    return [part for part in loc if not (isinstance(part, str) and "[" in part)]
+_UNKNOWN = f"{UNKNOWN_FIELD}; mapping has {', '.join(Mapping.model_fields)}"

@@ -6,6 +6,7 @@ FairtuneError                   500
 ├── Unauthorized                401  no API key, or an invalid one
 ├── Forbidden                   403  the key's role does not permit the call
 ├── NotFound                    404
+├── MethodNotAllowed            405  the path has no operation with this method
 ├── NotAcceptable               406  no representation of the resource is acceptable to the client
 ├── RequestTimeout              408  the body did not arrive in time
 ├── Conflict                    409  the state of the resource forbids the call
@@ -105,8 +106,9 @@ class InvalidRequest(FairtuneError):
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> "InvalidRequest":
-        """Return an error about a single field."""
-        return cls(detail, (FieldError(pointer, detail),))
+        """Return an error about a single field; the pointer "" is the whole body."""
+        lead = f"{pointer}: {detail}" if pointer else detail
+        return cls(lead, (FieldError(pointer, detail),))
 
 
 class BadRequest(FairtuneError):
@@ -141,6 +143,12 @@ class NotFound(FairtuneError):
     status = 404
     type = "urn:fairtune:not-found"
     title = "Not found"
+
+
+class MethodNotAllowed(FairtuneError):
+    status = 405
+    type = "urn:fairtune:method-not-allowed"
+    title = "The path does not support this method"
 
 
 class NotAcceptable(FairtuneError):

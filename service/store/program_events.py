@@ -23,11 +23,11 @@ from service.domain.events import (
 from service.domain.ids import new_id
 from service.domain.job_kinds import EVALUATE, job_kind
 from service.domain.merge import merged_path
-from service.store import events, jobs, merges
+from service.store import events, jobs, merges, metrics
 from service.store.events import NewEvent
 from service.store.jobs import Claim
 from service.store.rewind import UnusedFiles, rewind
-from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Metric, Run
+from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Run
 
 
 def prefix(run_id: str, job_id: str, token: int) -> str:
@@ -61,10 +61,17 @@ def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[
         return []
     unused: list[UnusedFiles] = []
     kind = job_kind(job.kind)
+    points: dict[tuple[str, int], dict[str, Any]] = {}
     for line in new:
+        if isinstance(line, RewoundEvent):  # it deletes points: those before it must be stored
+            metrics.put(session, list(points.values()))
+            points.clear()
         if not kind.accepts(line):
             raise RuntimeError(f"a program of kind {kind.name} may not emit a {line.type} event")
         unused += _apply(session, claim, job, line)
+        if isinstance(line, MetricsEvent):
+            points |= _points(claim, line)
+    metrics.put(session, list(points.values()))
     job.shipped_seq = new[-1].seq
     session.add(job)
     session.flush()
@@ -101,8 +108,6 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
                 job.gpu_memory_bytes = max(job.gpu_memory_bytes or 0, line.gpu_memory_bytes)
         case MetricsEvent():
             job.metrics = job.metrics | line.values
-            for name, value in line.values.items():
-                _put_metric(session, claim, line, name, value)
         case RewoundEvent():
             return rewind(session, job, line.step)
         case CheckpointEvent():
@@ -120,20 +125,19 @@ def _apply(session: Session, claim: Claim, job: Job, line: ProgramEvent) -> list
     return []
 
 
-def _put_metric(
-    session: Session, claim: Claim, line: MetricsEvent, name: str, value: float
-) -> None:
-    session.merge(
-        Metric(
-            run_id=claim.run_id,
-            name=name,
-            step=line.step,
-            epoch=line.epoch,
-            value=value,
-            job_id=claim.job_id,
-            token=claim.token,
-        )
-    )
+def _points(claim: Claim, line: MetricsEvent) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return a row for each value, by name and step."""
+    common = {
+        "run_id": claim.run_id,
+        "step": line.step,
+        "epoch": line.epoch,
+        "job_id": claim.job_id,
+        "token": claim.token,
+    }
+    return {
+        (name, line.step): common | {"name": name, "value": value}
+        for name, value in line.values.items()
+    }
 
 
 def put_artifact(

@@ -1,6 +1,5 @@
 """Queries on runs and their metrics, checkpoints and files."""
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement
@@ -17,7 +16,6 @@ from service.store.tables import (
     Checkpoint,
     Evaluation,
     Job,
-    Metric,
     Run,
     RunTag,
 )
@@ -104,14 +102,6 @@ def list_runs(
         statement = statement.where(RunTag.tag == tag)
     rows = list(session.exec(statement.limit(limit + 1)))
     return rows[:limit], len(rows) > limit
-
-
-def metrics(session: Session, run_id: str, names: Sequence[str] | None) -> list[Metric]:
-    """Return metrics sorted by name, then step."""
-    statement = select(Metric).where(Metric.run_id == run_id)
-    if names:
-        statement = statement.where(col(Metric.name).in_(names))
-    return list(session.exec(statement.order_by(col(Metric.name), col(Metric.step))))
 
 
 def _of_run(model: type[Row], run_id: str) -> SelectOfScalar[Row]:

@@ -115,9 +115,10 @@ def test_where_there_is_no_database_none_is_made(command, tmp_path, monkeypatch)
     at = tmp_path / "not there"
     refused = CliRunner().invoke(app, ("keys", *command, "--data-dir", str(at)))
     assert refused.exit_code == 1
-    assert f"no database at {at}/fairtune.db; run: fairtune migrate --data-dir '{at}'" in (
+    assert f"no database at {at}/fairtune.db. If the service has one elsewhere, set --data-dir" in (
         refused.stderr
     )
+    assert f"run: fairtune migrate --data-dir '{at}'" in refused.stderr
     assert list(tmp_path.iterdir()) == []
     assert CliRunner().invoke(app, ("migrate", "--data-dir", str(at))).exit_code == 0
     assert CliRunner().invoke(app, ("keys", "list", "--data-dir", str(at))).exit_code == 0

@@ -45,7 +45,7 @@ REFUSED = [
     ({"preset": 3}, "/preset", "quick_test"),
     ({"lora": {"r": -1}}, "/lora/r", "greater than or equal to 1"),
     ({"lora": {"rank": 8}}, "/lora/rank", "unknown field"),
-    ({"lora": 8}, "/lora", "dictionary"),
+    ({"lora": 8}, "/lora", "an object"),
     ({"lora": {"target_modules": []}}, "/lora/target_modules", "at least one"),
     ({"lora": {"target_parameters": ["a.b"]}}, "/lora", "set lora_dropout to 0 (it is 0.05)"),
     (

@@ -31,6 +31,38 @@ def test_a_directory_below_the_models_directory_comes_first(tmp_path, name):
     assert locate(name, tmp_path) == tmp_path / name
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("model.safetensors", "no model"), ("adapter_config.json", "a LoRA adapter")],
+)
+def test_a_directory_without_a_config_is_named(tmp_path, monkeypatch, file, content):
+    (tmp_path / "org" / "tiny").mkdir(parents=True)
+    (tmp_path / "org" / "tiny" / file).write_text("{}")
+
+    def from_hub(_name):
+        raise module._unavailable("The hub has none.")
+
+    monkeypatch.setattr(module, "_from_hub", from_hub)
+    with pytest.raises(ProgramFailure) as failure:
+        locate("org/tiny", tmp_path)
+    assert failure.value.reason == FailureReason.MODEL_UNAVAILABLE
+    assert f"contains {content}: it has no config.json" in failure.value.detail
+    assert failure.value.detail.endswith("The hub has none.")
+
+
+def test_a_config_that_links_to_nothing_is_the_directorys(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").symlink_to("gone")
+    assert locate("tiny", tmp_path) == tmp_path / "tiny"
+
+
+@pytest.mark.parametrize("index", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}'])
+def test_a_broken_index_in_the_cache_is_not_complete(tmp_path, index):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert not is_complete(tmp_path)
+
+
 def test_without_its_package_the_bundled_model_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ProgramFailure) as failure:

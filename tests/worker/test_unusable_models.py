@@ -1,5 +1,6 @@
 """A model directory that cannot be used fails once, with the file and the remedy in the detail."""
 
+import ast
 import json
 import random
 import shutil
@@ -12,7 +13,10 @@ from service.domain.errors import ProgramFailure
 from service.domain.events import EXIT_FAILED
 from tests.support.broken_files import LFS_POINTER, WEB_PAGE, faults_of
 from tests.support.model_variants import edit_json, edit_tokenizer, make_model, variant
-from tests.support.train_jobs import make_job, run, spec
+from tests.support.train_jobs import TEMPLATE, make_job, run, spec
+from worker.data.rows import Row
+from worker.data.tokenize import Prompts, Tokens
+from worker.modeling import pretrained
 from worker.modeling.load import Base, add_adapter, load_base
 from worker.modeling.model_files import check_files
 
@@ -257,19 +261,26 @@ def test_code_in_a_model_directory_never_runs(directory, tmp_path, monkeypatch, 
     assert not ran.exists()
 
 
-def test_only_one_module_reads_model_directories():
-    """And each of its calls refuses the code that a directory carries."""
-    readers = ("from_pretrained(", "from_config(", "torch.load(")
-    calls = {
-        path.as_posix()
-        for path in Path("worker").rglob("*.py")
-        # The model cards' instructions are text.
-        if path.name != "model_card.py" and any(name in path.read_text() for name in readers)
+def test_one_module_reads_model_directories_and_every_call_refuses_code():
+    readers = ("from_pretrained", "from_config")
+    modules, trusting = set(), []
+    for path in (path for top in ("worker", "benchmarks") for path in Path(top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr not in readers:
+                continue
+            modules.add(path.as_posix())
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if keywords.get("trust_remote_code") != "False" and "_OPTIONS" not in (
+                ast.unparse(keyword.value) for keyword in node.keywords
+            ):
+                trusting.append(f"{path}:{node.lineno}")
+    assert {path for path in modules if path.startswith("worker")} == {
+        "worker/modeling/pretrained.py"
     }
-    assert calls == {"worker/modeling/pretrained.py"}
-    source = Path("worker/modeling/pretrained.py").read_text()
-    assert source.count("from_pretrained(") == source.count("**_OPTIONS")
-    assert source.count("from_config(") == source.count("trust_remote_code=False")
+    assert trusting == []
+    assert pretrained._OPTIONS["trust_remote_code"] is False
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
@@ -332,15 +343,29 @@ def test_a_quantization_that_is_not_installed_is_named(directory, method):
     refused(directory, f"quantized ({method})", "Install what the message names on the worker")
 
 
+def test_an_encoder_decoder_is_not_a_causal_model(directory):
+    (directory / "config.json").write_text('{"model_type": "t5", "vocab_size": 400}')
+    refused(directory, "is not a causal language model", "T5Config", reason="invalid_spec")
+
+
+def test_an_architecture_of_a_later_transformers_says_what_to_install(directory):
+    edit_json(directory / "config.json", model_type="llama7")
+    refused(directory, "`llama7`", "Install a newer transformers")
+
+
 # -- every file in every way ----------------------------------------------------------------------
 
 
 def break_every_file(source: Path, target: Path, per_file: int | None) -> None:
-    """Load the model with each fault of each file: it works, or says what is wrong with it."""
+    """Load the model with each fault of each file: it works, or says what is wrong with it.
+
+    So does the tokenization of a row.
+    """
     directory = variant(source, target)
     generator = random.Random(17)
     names = [path.name for path in sorted(source.iterdir())]
     unclear = []
+    row = Row("train-1", "they never sing", None, "hate", None, None, None, "train")
     for name in names:
         faults = faults_of(source / name)
         if per_file is not None:
@@ -348,13 +373,14 @@ def break_every_file(source: Path, target: Path, per_file: int | None) -> None:
         for description, content in faults:
             (directory / name).write_bytes(content)
             try:
-                load(directory)
+                tokens = Tokens(load(directory).tokenizer, 128)
+                Prompts(tokens, TEMPLATE, None).example(row, ["hate", "normal"])
             except ProgramFailure as failure:
                 clear = (
-                    failure.reason in ("model_unavailable", "invalid_spec")
+                    failure.reason in ("model_unavailable", "invalid_spec", "invalid_data")
                     and any(
                         word in failure.detail
-                        for word in (*names, "max_seq_length", "its tokenizer", "its weight")
+                        for word in (*names, "max_seq_length", "its tokenizer", "chat template")
                     )
                     and failure.detail.endswith(".")
                     and len(failure.detail) < 700

@@ -6,7 +6,6 @@ converted once; the model hub. Every network access has a timeout.
 
 import fcntl
 import importlib.util
-import json
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from service.domain.base_models import BUNDLED_MODEL, BUNDLED_PACKAGE
 from service.domain.errors import ProgramFailure
 from service.domain.spec import MODEL_NAME
 from service.domain.states import FailureReason
+from worker.modeling.model_files import INDEX_FILE, WEIGHTS_FILE, FaultyFile, read_index
 from worker.runtime.disk_errors import is_full
 
 log = logging.getLogger("fairtune")
@@ -44,11 +44,21 @@ def locate(base_model: str, models_dir: Path) -> Path:
             "directory below the models directory.",
         )
     directory = models_dir / base_model
-    if (directory / "config.json").is_file():
+    config = directory / "config.json"
+    if config.exists() or config.is_symlink():
         return directory
     if base_model == BUNDLED_MODEL:
         return _convert_bundled(directory)
-    return _from_hub(base_model)
+    try:
+        return _from_hub(base_model)
+    except ProgramFailure as failure:
+        if not directory.is_dir():
+            raise
+        content = "a LoRA adapter" if (directory / "adapter_config.json").exists() else "no model"
+        raise _unavailable(
+            f"{base_model} is a directory below the models directory that contains {content}: it "
+            f"has no config.json. Nor is it available otherwise: {failure.detail}"
+        ) from failure
 
 
 def _unavailable(detail: str) -> ProgramFailure:
@@ -158,10 +168,13 @@ def _from_hub(base_model: str) -> Path:
 
 def is_complete(directory: Path) -> bool:
     """Return True if config.json and every safetensors file of the index exist."""
-    index = directory / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    if index.is_file():
-        names = set(json.loads(index.read_text())["weight_map"].values())
+    names = {WEIGHTS_FILE}
+    if (directory / INDEX_FILE).is_file():
+        try:
+            names = set(read_index(directory / INDEX_FILE).values())
+        except FaultyFile as fault:
+            log.warning("the cached model %s cannot be used: %s", directory, fault)
+            return False
     return all((directory / name).is_file() for name in {"config.json", *names})
 
 

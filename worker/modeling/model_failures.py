@@ -65,6 +65,16 @@ def _failure(name: str, source: str, remedy: str, error: BaseException) -> Progr
             "(auto_map), which Fairtune never runs",
             "Use a model whose architecture is part of transformers",
         )
+    if message.startswith("Unrecognized configuration class"):
+        return ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"base_model: {name} is not a causal language model: {describe(error)}. Use a decoder, "
+            "such as GPT-2, Llama, Qwen or SmolLM2.",
+        )
+    if "does not recognize this architecture" in message:
+        remedy = "Install a newer transformers on the worker, or use another model"
+    elif isinstance(error, ImportError):
+        remedy = "Install what the message names on the worker, or use another model"
     return unavailable(name, f"{source} cannot be read ({describe(error)})", remedy)
 
 

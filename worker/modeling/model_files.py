@@ -192,7 +192,7 @@ def read_weight_files(directory: Path) -> WeightFiles:
     if _exists(directory / WEIGHTS_FILE):
         files = [WEIGHTS_FILE]
     elif _exists(directory / INDEX_FILE):
-        weight_map = _read_index(directory / INDEX_FILE)
+        weight_map = read_index(directory / INDEX_FILE)
         files = sorted(set(weight_map.values()))
         if missing := [file for file in files if not _exists(directory / file)]:
             raise FaultyFile(
@@ -225,7 +225,8 @@ def read_weight_files(directory: Path) -> WeightFiles:
     return WeightFiles(files, shapes, origins)
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
+    """Return the file of each weight. Raises FaultyFile for an index that is none."""
     weight_map = read_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FaultyFile(path.name, "has no field weight_map that maps weights to files")

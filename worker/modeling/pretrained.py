@@ -97,9 +97,7 @@ def quantization_method(config: Any) -> str | None:
 
 def _reading_quantized(name: str, method: str) -> AbstractContextManager[None]:
     return reading(
-        name,
-        f"its weights, which are quantized ({method}),",
-        "Install what the message names on the worker, or use the model's unquantized weights",
+        name, f"its weights, which are quantized ({method}),", "Use the model's unquantized weights"
     )
 
 

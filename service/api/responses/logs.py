@@ -6,13 +6,15 @@ from service.context import Context
 from service.domain.errors import NotFound
 from service.store import runs as run_rows
 from service.store.tables import Artifact
+from service.usecases.large_reads import LARGE_READS
 
 
 def log_response(context: Context, run_id: str, path: str, tail: int | None) -> Response:
     """Return a log among the run's files, or its last `tail` lines; empty if there is none yet."""
-    data = _read(context, run_id, path)
-    if tail is not None:
-        data = _last_lines(data, tail)
+    with LARGE_READS.acquire():
+        data = _read(context, run_id, path)
+        if tail is not None:
+            data = _last_lines(data, tail)
     return Response(data, media_type="text/plain; charset=utf-8")
 
 

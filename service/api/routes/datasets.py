@@ -18,7 +18,7 @@ from service.api.dependencies import (
     known_form,
     no_body,
 )
-from service.api.openapi import READS, UPLOADS, WRITES, busy
+from service.api.openapi import LARGE_READ, READS, UPLOADS, WRITES, busy
 from service.api.paths import DATASETS
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
@@ -31,6 +31,7 @@ from service.datasets.rows import Split, preview
 from service.store import datasets as dataset_rows
 from service.usecases import datasets as use_cases
 from service.usecases import retention
+from service.usecases.large_reads import LARGE_READS
 
 router = APIRouter(prefix=DATASETS, tags=["datasets"])
 Upload = UploadFile | None
@@ -161,7 +162,11 @@ def delete_dataset(context: Ctx, who: Who, dataset_id: DatasetId) -> None:
     retention.delete_dataset(context.database, context.store, dataset_id, by=who.name)
 
 
-@router.get("/{dataset_id}/preview", responses=READS, summary="Preview the rows of a dataset")
+@router.get(
+    "/{dataset_id}/preview",
+    responses={**READS, **LARGE_READ},
+    summary="Preview the rows of a dataset",
+)
 def preview_dataset(
     context: Ctx,
     dataset_id: DatasetId,
@@ -173,6 +178,9 @@ def preview_dataset(
     """Return the first rows in canonical form."""
     with context.database.read() as session:
         dataset = dataset_rows.get_dataset(session, dataset_id)
-    with context.store.local(dataset.key, StoredFile(dataset.size, dataset.content_hash)) as path:
+    with (
+        LARGE_READS.acquire(),
+        context.store.local(dataset.key, StoredFile(dataset.size, dataset.content_hash)) as path,
+    ):
         rows = preview(path, split, limit)
     return [RowView.model_validate(row, from_attributes=True) for row in rows]

@@ -2,19 +2,24 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.api.dependencies import Ctx, RunId
-from service.api.openapi import READS, TEXT, documented
+from service.api.openapi import LARGE_READ, READS, TEXT, documented
+from service.api.responses.files import BrokenOff
 from service.api.responses.negotiation import negotiate
 from service.api.schemas.metrics import MetricPoint, MetricSeries
-from service.domain.errors import NotAcceptable
+from service.context import Context
+from service.domain.errors import InvalidRequest, NotAcceptable, Unavailable
+from service.store import metrics
 from service.store import runs as run_rows
-from service.store.tables import Metric
+from service.store.metrics import Point, Window
+from service.usecases import metric_series
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["runs"])
 
@@ -25,6 +30,7 @@ router = APIRouter(prefix="/v1/runs/{run_id}", tags=["runs"])
     responses={
         **READS,
         **documented(NotAcceptable),
+        **LARGE_READ,
         200: {"description": "The metric series.", "content": {"text/csv": TEXT}},
     },
     summary="Get the metric series of a run",
@@ -34,6 +40,30 @@ def get_metrics(
     context: Ctx,
     run_id: RunId,
     name: Annotated[list[str] | None, Query(description="Return only these metrics.")] = None,
+    from_step: Annotated[
+        int | None, Query(ge=0, le=2**31 - 1, description="Return only points from this step on.")
+    ] = None,
+    to_step: Annotated[
+        int | None, Query(ge=0, le=2**31 - 1, description="Return only points up to this step.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=10_000,
+            description="Return at most this many points of each series, the first of the window, "
+            "without thinning them; `next_step` continues. Not for csv.",
+        ),
+    ] = None,
+    max_points: Annotated[
+        int | None,
+        Query(
+            ge=metric_series.MIN_POINTS,
+            le=10_000,
+            description="Thin each series of more points than this, keeping its extremes; default: "
+            f"{metric_series.DRAWABLE_POINTS:,}, or no thinning with `limit`. Not for csv.",
+        ),
+    ] = None,
     format: Annotated[  # noqa: A002 - the API's name
         str | None,
         Query(
@@ -42,22 +72,54 @@ def get_metrics(
         ),
     ] = None,
 ) -> Any:
-    """Return the metrics of a run, one value per step and metric."""
-    with context.database.read() as session:
-        run_rows.get_run(session, run_id)
-        rows = run_rows.metrics(session, run_id, name)
+    """Return the metrics of a run, one value per step and metric.
+
+    As JSON, long series are thinned to what a page can draw, and `thinned` is true. A CSV file
+    holds every point of the window and is sent while it is read.
+    """
+    window = Window(run_id, name, from_step, to_step)
     if negotiate(request, format, ("json", "csv")) == "csv":
-        return Response(_csv(rows), media_type="text/csv")
-    series: dict[str, list[MetricPoint]] = {}
-    for row in rows:
-        point = MetricPoint(step=row.step, epoch=row.epoch, value=row.value)
-        series.setdefault(row.name, []).append(point)
-    return JSONResponse(MetricSeries(series=series).model_dump())
+        return _csv_response(context, window, {"limit": limit, "max_points": max_points})
+    series = metric_series.read(context, window, limit=limit, max_points=max_points)
+    points = {
+        name: [MetricPoint(step=step, epoch=epoch, value=value) for _, step, epoch, value in rows]
+        for name, rows in series.points.items()
+    }
+    view = MetricSeries(
+        series=points,
+        stored_points=series.stored,
+        thinned=series.thinned,
+        next_step=series.next_step,
+    )
+    return JSONResponse(view.model_dump())
 
 
-def _csv(rows: Iterable[Metric]) -> str:
+def _csv_response(
+    context: Context, window: Window, only_json: dict[str, int | None]
+) -> StreamingResponse:
+    for option, value in only_json.items():
+        if value is not None:
+            raise InvalidRequest.at(
+                f"/query/{option}",
+                f"{option} is for json; a CSV file holds every point: set from_step and to_step",
+            )
+    with context.database.read() as session:
+        run_rows.get_run(session, window.run_id)
+    pages = metrics.pages(context.database, window)
+    first = next(pages)  # a failure before the first byte has a status of its own
+    return StreamingResponse(_csv(chain([first], pages)), media_type="text/csv")
+
+
+def _csv(pages: Iterator[list[Point]]) -> Iterator[str]:
+    """Yield the file page by page. Raises BrokenOff if the database fails meanwhile."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["name", "step", "epoch", "value"])
-    writer.writerows((row.name, row.step, row.epoch, repr(row.value)) for row in rows)
-    return text.getvalue()
+    try:
+        for page in pages:
+            writer.writerows((name, step, epoch, repr(value)) for name, step, epoch, value in page)
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    except Unavailable as error:
+        raise BrokenOff(error.detail) from None

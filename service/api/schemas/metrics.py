@@ -19,3 +19,16 @@ class MetricSeries(View):
     series: dict[str, list[MetricPoint]] = Field(
         description="Points by ascending step, by name of the metric."
     )
+    stored_points: dict[str, int] = Field(
+        {}, description="Number of points of the window that are stored, by name of the metric."
+    )
+    thinned: bool = Field(
+        False,
+        description="True if a series was thinned to max_points: kept are its first and last point "
+        "and, of equally long sections between them, the points with the smallest and the largest "
+        "value.",
+    )
+    next_step: int | None = Field(
+        None,
+        description="With limit: from_step of the next request; null if the answer is complete.",
+    )
