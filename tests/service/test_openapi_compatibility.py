@@ -42,6 +42,14 @@ def differences(before: object, after: object, pointer: str = "") -> list[str]:
         return [*gone, *(line for lines in deeper for line in lines)]
     if pointer.endswith(OPEN) and isinstance(before, list) and isinstance(after, list):
         after = [value for value in after if value in before]
+    if pointer.endswith("/parameters") and isinstance(before, list) and isinstance(after, list):
+        # A new parameter that may be left out breaks no client.
+        old = {(parameter["in"], parameter["name"]) for parameter in before}
+        after = [
+            parameter
+            for parameter in after
+            if (parameter["in"], parameter["name"]) in old or parameter.get("required")
+        ]
     return [] if before == after else [f"{pointer}: {before!r} became {after!r}"]
 
 
@@ -59,8 +67,15 @@ def test_paths_parameters_and_schemas_are_those_of_0_1_0(document):
 
 
 def test_a_change_would_be_seen():
-    before = {"paths": {"/a": {"get": {"parameters": [{"name": "n", "schema": {"type": "x"}}]}}}}
-    after = {"paths": {"/a": {"get": {"parameters": [{"name": "n", "schema": {"type": "y"}}]}}}}
+    def document(*parameters: dict) -> dict:
+        return {"paths": {"/a": {"get": {"parameters": list(parameters)}}}}
+
+    one = {"in": "query", "name": "n", "schema": {"type": "x"}}
+    more = {"in": "query", "name": "m"}
+    before, after = document(one), document({**one, "schema": {"type": "y"}})
+    assert differences(before, document(one, more)) == []
+    assert differences(before, document(one, {**more, "required": True})) != []
+    assert differences(before, document(more)) != []
     assert differences(before, before) == []
     assert differences(before, after) != []
     assert differences(before, {"paths": {}}) == ["/paths//a is gone"]

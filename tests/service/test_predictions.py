@@ -402,6 +402,7 @@ def test_the_command_prints_a_line_for_each_text(context, client, trained, comma
     printed = [line for line in said.stdout.splitlines() if line.startswith("{")]  # logs beside
     assert [json.loads(line) for line in printed] == [
         {"text": "one text", "label": "hate", "score": 0.6, "threshold": 0.5},
+        {"text": "", "label": None, "score": None, "threshold": 0.5},
         {"text": "another", "label": "normal", "score": 0.2, "threshold": 0.5},
     ]
 

@@ -20,13 +20,15 @@ class MetricSeries(View):
         description="Points by ascending step, by name of the metric."
     )
     stored_points: dict[str, int] = Field(
-        description="Number of points of the window that are stored, by name of the metric."
+        {}, description="Number of points of the window that are stored, by name of the metric."
     )
     thinned: bool = Field(
+        False,
         description="True if a series was thinned to max_points: kept are its first and last point "
         "and, of equally long sections between them, the points with the smallest and the largest "
-        "value."
+        "value.",
     )
     next_step: int | None = Field(
-        description="With limit: from_step of the next request; null if the answer is complete."
+        None,
+        description="With limit: from_step of the next request; null if the answer is complete.",
     )
