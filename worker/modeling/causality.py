@@ -27,8 +27,8 @@ encoders with random weights."""
 def check_causality(model: Any, name: str) -> None:
     """Compute two rows that differ in their last tokens only, and compare the logits before them.
 
-    A third row, which equals the first, shows the rounding. `model` is in evaluation mode. Raises ProgramFailure: invalid_spec if they differ,
-    model_unavailable if the forward pass fails.
+    A third row, which equals the first, shows the rounding. `model` is in evaluation mode. Raises
+    ProgramFailure: invalid_spec if the logits differ, model_unavailable if the forward pass fails.
     """
     size = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
