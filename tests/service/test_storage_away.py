@@ -1,4 +1,4 @@
-"""A full disk and a store that is away are 503 with the reason; 404 is for what no row names."""
+"""A full disk and an absent store are 503 with the reason; 404 is for what no row names."""
 
 import errno
 import os
