@@ -2,6 +2,7 @@
 
 import resource
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -9,11 +10,14 @@ from service.api.app import create_app
 from service.api.middleware.header_timeout import bounded_protocol
 from service.observability import logs
 from service.ops import startup
+from service.ops.exit_deadline import exit_within
 from service.settings import Settings
 from service.usecases import api_keys
 
 # Open event streams delay the shutdown; after this time they are closed, and clients resume.
 _GRACE_SECONDS = 3
+STOP_SECONDS = 10.0
+"""Time from a signal to stop until the process has ended, whatever its threads do."""
 # Far more than a team's API has, even if everybody follows a run's events.
 _MAX_CONNECTIONS = 2000
 
@@ -37,7 +41,14 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
     )
-    uvicorn.Server(config).run(sockets=None if listener is None else [listener])
+    _Server(config).run(sockets=None if listener is None else [listener])
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Beyond streams, uvicorn and the interpreter wait for the threads of unfinished requests.
+        exit_within(STOP_SECONDS)
+        super().handle_exit(sig, frame)
 
 
 def _max_connections() -> int:

@@ -45,7 +45,7 @@ def up(
 
     settings = read_settings(host=host, port=port, data_dir=data_dir)
     if lifeline:
-        parent_pipe.stop_with_parent()
+        parent_pipe.stop_with_parent(stack.stop_seconds(settings))
     raise typer.Exit(stack.run(settings))
 
 
@@ -60,11 +60,11 @@ def demo(data_dir: DataDir = None) -> None:
 @app.command()
 def api(host: Host = None, port: Port = None, lifeline: Lifeline = False) -> None:
     """Start the HTTP API only."""
-    from service.api.server import serve
+    from service.api.server import STOP_SECONDS, serve
 
     settings = read_settings(host=host, port=port)
     if lifeline:
-        parent_pipe.stop_with_parent()
+        parent_pipe.stop_with_parent(STOP_SECONDS)
     serve(settings)
 
 
@@ -75,7 +75,7 @@ def worker(lifeline: Lifeline = False) -> None:
 
     settings = read_settings()
     if lifeline:
-        parent_pipe.stop_with_parent()
+        parent_pipe.stop_with_parent(settings.stop_grace_seconds + parent_pipe.STOP_SECONDS)
     # Imported by name: the control plane must not depend on the data plane, which is optional.
     try:
         tasks = import_module("worker.tasks")

@@ -21,7 +21,31 @@ from service.usecases import api_keys
 
 Processes = dict[str, subprocess.Popen[bytes]]
 _START_SECONDS = 60
-_STOP_SECONDS = 15
+_BRIEF_SECONDS = 30.0
+"""A process that ends within this time of its start has failed at once."""
+_MAX_FAILURES = 5
+_MAX_PAUSE_SECONDS = 30.0
+
+
+class Restarts:
+    """Decides when a process that ended by itself starts again.
+
+    A process may be killed, by the kernel for its memory say, and another will do; one that fails
+    at once each time will fail the next time, too.
+    """
+
+    def __init__(self, started_at: float) -> None:
+        self._started_at = started_at
+        self._failures = 0
+
+    def ended(self, now: float) -> float | None:
+        """Return the pause before the next start, which grows with failures; None to give up."""
+        self._failures = self._failures + 1 if now - self._started_at < _BRIEF_SECONDS else 0
+        if self._failures >= _MAX_FAILURES:
+            return None
+        pause = float(min(_MAX_PAUSE_SECONDS, 2**self._failures))
+        self._started_at = now + pause
+        return pause
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -57,6 +81,38 @@ def _wait_ready(url: str, processes: Processes, stop: threading.Event) -> bool:
     return False
 
 
+def stop_seconds(settings: Settings) -> float:
+    """Return the time that the child processes have to stop."""
+    return settings.stop_grace_seconds + parent_pipe.STOP_SECONDS
+
+
+def _watch(settings: Settings, processes: Processes, stop: threading.Event) -> int:
+    """Restart processes that end by themselves, until a signal; return the exit status."""
+    restarts = {command: Restarts(time.monotonic()) for command in processes}
+    due: dict[str, float] = {}
+    while not stop.wait(0.5):
+        now = time.monotonic()
+        for command, process in list(processes.items()):
+            if command in due:
+                if now >= due[command]:
+                    del due[command]
+                    processes[command] = _start(settings.variables, command)
+                continue
+            if process.poll() is None:
+                continue
+            with process:  # closes its standard input
+                pass
+            pause = restarts[command].ended(now)
+            if pause is None:
+                print(f"The {command} keeps ending unexpectedly; stopping.", file=sys.stderr)
+                return 1
+            message = f"The {command} ended unexpectedly; it starts again in {pause:g} s."
+            print(message, file=sys.stderr, flush=True)
+            due[command] = now + pause
+    print("Stopping: a running job saves a checkpoint and returns to the queue.", flush=True)
+    return 0
+
+
 def _stop(processes: Processes, grace: float) -> None:
     for process in processes.values():
         with contextlib.suppress(ProcessLookupError):
@@ -74,7 +130,7 @@ def _stop(processes: Processes, grace: float) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Return the exit status: 0 after a signal, 1 if a child process ended by itself.
+    """Return the exit status: 0 after a signal, 1 if a child process did not start or keeps ending.
 
     Raises RefusedToStart.
     """
@@ -108,12 +164,6 @@ def run(settings: Settings) -> int:
             return 1
         print(f"Fairtune is up. Swagger UI: {url}/docs   Data: {settings.data_dir}", flush=True)
         print("Ctrl-C stops it.", flush=True)
-        while not stop.wait(0.5):
-            for command, process in processes.items():
-                if process.poll() is not None:
-                    print(f"The {command} ended unexpectedly; stopping.", file=sys.stderr)
-                    return 1
-        print("Stopping: a running job saves a checkpoint and returns to the queue.", flush=True)
-        return 0
+        return _watch(settings, processes, stop)
     finally:
-        _stop(processes, settings.stop_grace_seconds + _STOP_SECONDS)
+        _stop(processes, stop_seconds(settings))

@@ -14,6 +14,7 @@ from service.datasets.findings import (
     column_warnings,
     message_warnings,
     row_warnings,
+    value_warnings,
 )
 from service.datasets.formats import AUTO
 from service.datasets.intake import Intake
@@ -80,6 +81,7 @@ def build(
     warnings = [
         *intake.warnings,
         *message_warnings(intake.message_findings),
+        *value_warnings(intake.missing_values),
         *answer_warnings(answers),
         *row_warnings(stats),
         *column_warnings(intake.columns_read, intake.columns_in_files),

@@ -5,9 +5,9 @@ from collections.abc import Mapping as AnyMapping
 from pydantic import BaseModel, Field
 
 from service.datasets.chat import Answers
-from service.datasets.group_names import missing_values, spellings
 from service.datasets.problems import count, quoted
 from service.datasets.stats import DatasetStats
+from service.datasets.suspicious_values import is_missing, spellings
 
 
 class DatasetWarning(BaseModel):
@@ -61,10 +61,24 @@ def row_warnings(stats: DatasetStats) -> list[DatasetWarning]:
     return warnings + _group_warnings(stats.groups)
 
 
+def value_warnings(missing: AnyMapping[str, AnyMapping[str, int]]) -> list[DatasetWarning]:
+    """Warn about words for a missing value; `missing` counts the rows by field and value."""
+    warnings = []
+    for field, values in missing.items():
+        rows = sum(values.values())
+        words = ", ".join(map(quoted, sorted(values)[:20]))
+        detail = (
+            f"{count(rows, 'row')} {_plural(rows, 'has', 'have')} a word for a missing value as "
+            f"{field}: {words}."
+        )
+        warnings.append(DatasetWarning(code="suspicious_values", detail=detail, count=rows))
+    return warnings
+
+
 def _group_warnings(groups: AnyMapping[str, int]) -> list[DatasetWarning]:
     """Warn about names that probably are no group, or one: each would get figures of its own."""
     warnings = []
-    missing = missing_values(groups)
+    missing = [name for name in groups if is_missing(name)]
     if missing:
         rows = sum(groups[name] for name in missing)
         plural = _plural(len(missing), "value stands", "values stand")

@@ -10,10 +10,13 @@ from service.datasets.mapping import Mapping
 from service.datasets.problems import LISTED_DROPS, Flaw, Problems, quoted
 from service.datasets.rows import Kind, RowWriter, Split
 from service.datasets.sources import Source, open_source
+from service.datasets.suspicious_values import is_missing
 from service.domain.decoding import NotTextError
 from service.domain.errors import FieldError, InvalidRequest, escaped
 
 _COLUMNS = ("text", "label", "group", "id", "source", "detail", "rationale", "split")
+
+_CHECKED_VALUES = ("text", "source", "detail")
 
 MAX_COLUMNS = 10_000
 """Maximum number of different columns that are remembered."""
@@ -39,6 +42,8 @@ class Intake:
         self.columns_read: set[str] = set()
         self.columns_in_files: set[str] = set()
         self.warnings: list[DatasetWarning] = []
+        self.missing_values: dict[str, Counter[str]] = {}
+        """Field of a row -> word for a missing value -> rows; groups are counted elsewhere."""
         self.message_findings: Counter[str] = Counter()
         """Code of a warning -> chats; see `turns.describe_messages`."""
 
@@ -85,6 +90,10 @@ class Intake:
                 self._labelled[row.split] += 1
             elif len(self._unlabelled[row.split]) < LISTED_DROPS:
                 self._note_unlabelled(row.split, pointer, converter.mapping.label)
+            for name in _CHECKED_VALUES:
+                value = getattr(row, name)
+                if value is not None and is_missing(value):
+                    self.missing_values.setdefault(name, Counter())[value.strip()] += 1
             writer.add(row)
         if converter is not None:
             self.message_findings += converter.message_findings

@@ -1,6 +1,7 @@
 """Validation errors as problems that name the field, once and in the user's terms."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +14,9 @@ from service.domain.errors import (
 
 UNKNOWN_FIELD = "unknown field"
 """Detail of an error about a field that the model lacks."""
+
+MAX_ERRORS = 100
+"""Maximum number of fields that a refusal lists."""
 
 _DETAILS = {
     "extra_forbidden": UNKNOWN_FIELD,
@@ -31,12 +35,14 @@ def invalid(error: ValidationError, *prefix: str) -> InvalidRequest:
 
     `prefix` is the location of the validated value, if it is not the body.
     """
-    return invalid_request(field_errors(error.errors(include_url=False), *prefix))
+    items = error.errors(include_url=False, include_input=False)
+    return invalid_request(field_errors(items, *prefix))
 
 
 def invalid_request(errors: tuple[FieldError, ...]) -> InvalidRequest:
     """Return one error about several fields; its detail is that of the first."""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    least = "at least " if len(errors) == MAX_ERRORS else ""
+    more = f" (and {least}{len(errors) - 1} more)" if len(errors) > 1 else ""
     first = InvalidRequest.at(errors[0].pointer, errors[0].detail)
     return InvalidRequest(first.detail + more, errors)
 
@@ -45,11 +51,12 @@ def field_errors(items: Iterable[Mapping[str, Any]], *prefix: str) -> tuple[Fiel
     """Return one error for each field of pydantic's `items`.
 
     A union reports the errors of each of its members: those of the member that fits best remain,
-    which are the deepest, and several for the same field become one.
+    which are the deepest, and several for the same field become one. No more than MAX_ERRORS of the
+    items are used.
     """
     unions: dict[tuple[str | int, ...], list[tuple[str, str]]] = {}
     details: dict[str, list[str]] = {}
-    for item in items:
+    for item in islice(items, MAX_ERRORS):
         location = (*prefix, *item["loc"])
         fields = tuple(part for part in location if not _is_union_tag(part))
         detail = _detail(item)

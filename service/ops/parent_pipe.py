@@ -17,16 +17,28 @@ import threading
 from collections.abc import Callable
 
 from service.domain.events import EXIT_STOPPED
+from service.ops.exit_deadline import exit_within
 
 OPTION = "--lifeline"
 """Command-line option of a `fairtune` process that stops when its parent is gone."""
 
+STOP_SECONDS = 15
+"""Time for a worker beyond its program's grace: it stores the program's last files."""
+
 _PR_SET_PDEATHSIG = 1
 
 
-def stop_with_parent() -> None:
-    """Stop this process (TERM) when its parent is gone: for the API and the workers."""
-    _watch(_stop_self)
+def stop_with_parent(grace: float) -> None:
+    """Stop this process (TERM) when its parent is gone: for the API and the workers.
+
+    It has ended `grace` seconds later, whatever its threads do.
+    """
+
+    def stop() -> None:
+        exit_within(grace)
+        _stop_self()
+
+    _watch(stop)
 
 
 def exit_with_parent(max_silence: float | None = None) -> None:

@@ -15,6 +15,7 @@ from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
 from service.store import datasets as dataset_store
 from service.store import runs as rows
+from service.usecases.catalog import local_models
 from service.usecases.plan_warnings import PlanWarning, plan_warnings
 from service.usecases.retention import check_quota
 from service.usecases.run_checks import check_choosing, check_labels, check_learned
@@ -33,13 +34,13 @@ class Plan(NamedTuple):
 
 def plan(context: Context, session: Session, body: dict[str, Any]) -> Plan:
     """Return the plan of the run that `submit` would create. Raises InvalidRequest."""
-    return _with_quota_warning(context, _plan(*resolve(context, session, body)))
+    return _with_state_warnings(context, _plan(*resolve(context, session, body)))
 
 
 def plan_clone(context: Context, session: Session, run_id: str, changes: dict[str, Any]) -> Plan:
     """Return the plan of the run that `clone` would create. Raises NotFound, InvalidRequest."""
     resolved = resolve_clone(context, session, run_id, changes)
-    return _with_quota_warning(context, _plan(*resolved))
+    return _with_state_warnings(context, _plan(*resolved))
 
 
 def resolve(
@@ -155,11 +156,22 @@ def _plan(spec: RunSpec, stats: DatasetStats) -> Plan:
     )
 
 
-def _with_quota_warning(context: Context, plan: Plan) -> Plan:
+def _with_state_warnings(context: Context, plan: Plan) -> Plan:
+    """Add the warnings that depend on the service's state: its quota and its models."""
+    warnings = list(plan.warnings)
     try:
         check_quota(context)
     except QuotaExceeded as error:
         detail = f"the run would be refused now: {error.detail}"
-        warning = PlanWarning("quota_exceeded", detail)
-        return plan._replace(warnings=[*plan.warnings, warning])
-    return plan
+        warnings.append(PlanWarning("quota_exceeded", detail))
+    name = plan.spec.base_model
+    # A name with a slash may be a model hub's.
+    if "/" not in name and all(
+        model.name != name for model in local_models(context.settings.models_dir)
+    ):
+        detail = (
+            f"the models directory of the API's machine has no model {name}: on a worker without "
+            "one the run fails with model_unavailable; GET /v1/models lists those that are there"
+        )
+        warnings.append(PlanWarning("model_missing", detail))
+    return plan._replace(warnings=warnings)

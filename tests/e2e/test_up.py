@@ -66,6 +66,30 @@ def test_up_serves_says_where_and_leaves_nothing_running(tmp_path, how):
     up.stdout.close()
 
 
+def test_up_starts_a_killed_process_again(tmp_path):
+    port = free_port()
+    up = start_up(tmp_path, port)
+    assert up.stdout is not None
+    try:
+        wait_until(lambda: is_ready(port))
+        before = {child.pid: child for child in psutil.Process(up.pid).children()}
+        for child in before.values():
+            child.kill()
+
+        def are_new() -> bool:
+            pids = {child.pid for child in psutil.Process(up.pid).children()}
+            return len(pids) == 2 and not pids & set(before)
+
+        wait_until(are_new)
+        wait_until(lambda: is_ready(port))
+    finally:
+        up.terminate()
+        output, _ = up.communicate(timeout=60)
+    assert up.returncode == 0
+    assert "The api ended unexpectedly; it starts again in" in output
+    assert "The worker ended unexpectedly; it starts again in" in output
+
+
 def test_up_on_a_taken_port_says_so(tmp_path):
     import socket
 

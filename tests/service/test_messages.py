@@ -166,6 +166,14 @@ def test_no_value_of_any_field_leaks_a_class_or_reports_twice(client, path, valu
         assert word not in text
 
 
+def test_a_refusal_lists_a_limited_number_of_fields(client):
+    content = problem(
+        client.post(PLAN, json={"dataset_id": "d"} | {f"f{n}": 1 for n in range(999)})
+    )
+    assert len(content["errors"]) == 100
+    assert content["detail"] == "/f0: unknown field (and at least 99 more)"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

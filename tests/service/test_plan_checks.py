@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from service.domain.base_models import BUNDLED_MODEL
+
 
 def upload(client, **splits) -> str:
     """Create a dataset of the rows of each split."""
@@ -77,6 +79,8 @@ def plan(client, dataset: str, **body) -> dict:
     assert planned["warnings"] == [warning["detail"] for warning in planned["coded_warnings"]]
     codes = {warning["code"]: warning["detail"] for warning in planned["coded_warnings"]}
     assert len(codes) == len(planned["warnings"])
+    if request["base_model"] == "tiny":
+        assert "has no model tiny: " in codes.pop("model_missing")
     return codes
 
 
@@ -115,6 +119,13 @@ def test_a_plan_knows_that_nothing_will_be_chosen(client, whole, training, fairn
 
 def test_a_plan_without_a_flaw_has_no_warning(client, whole):
     assert plan(client, whole) == {}
+
+
+@pytest.mark.parametrize("name", [BUNDLED_MODEL, "here", "hub/model"])
+def test_a_plan_knows_the_models_that_are_there(client, whole, settings, name):
+    (settings.models_dir / "here").mkdir(parents=True)
+    (settings.models_dir / "here" / "config.json").write_text("{}")
+    assert plan(client, whole, base_model=name) == {}
 
 
 @pytest.mark.parametrize(

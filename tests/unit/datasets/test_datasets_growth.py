@@ -1,6 +1,7 @@
 """Reading an upload takes time in proportion to its size, whatever it holds."""
 
 import contextlib
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -32,6 +33,13 @@ UPLOADS: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "csv: blank lines": (20000, lambda n: b"\n" * n + GOOD),
     "csv: bytes that are not UTF-8": (5000, lambda n: GOOD + b"\xff,hate\n" * n),
     "csv: quotes in a field": (50000, lambda n: GOOD + b'"' + b'""' * n + b'",hate\n'),
+    "csv: spaces before quotes": (5000, lambda n: GOOD + b"x" + b', "a" ' * n + b"\n"),
+    "csv: quotes within unquoted fields": (5000, lambda n: GOOD + b"x" + b', "a" b' * n + b"\n"),
+    "csv: quotes after spaces in pairs": (5000, lambda n: GOOD + b' "' + b' ""' * n + b" x\n"),
+    "csv: carriage returns": (5000, lambda n: GOOD + b"x,hate\r" * n),
+    "UTF-16": (5000, lambda n: (GOOD + b"x,hate\n" * n).decode().encode("utf-16")),
+    "gzip": (5000, lambda n: gzip.compress(GOOD + b"x,hate\n" * n)),
+    "json lines: exponents": (2000, lambda n: _object(text="a", label=1e300) * n),
     "csv: line ends in a field": (50000, lambda n: GOOD + b'"' + b"\n" * n + b'",hate\n'),
     "csv: a quote never closed": (50000, lambda n: GOOD + b'"' + b"x\n" * n),
     "json lines": (2000, lambda n: ROW * n),

@@ -98,6 +98,17 @@ def test_a_group_that_stands_for_none_is_named(name, make):
     assert "'women'" not in warning.detail
 
 
+@pytest.mark.parametrize("field", ["text", "source", "detail"])
+def test_other_values_that_stand_for_none_are_named(field, make, good):
+    rows = [*good, good[0] | {"text": "c", field: "NaN"}, good[1] | {"text": "d", field: " nan "}]
+    (warning,) = warnings_of(make({"train": rows}), "suspicious_values")
+    assert (warning.count, warning.detail) == (
+        2,
+        f"2 rows have a word for a missing value as {field}: 'NaN', 'nan'.",
+    )
+    assert warnings_of(make({"train": good}), "suspicious_values") == []
+
+
 @pytest.mark.parametrize(
     "names",
     [

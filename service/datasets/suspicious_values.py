@@ -1,4 +1,4 @@
-"""Names of groups that are probably none: words for a missing value, and one name spelled twice."""
+"""Values that are probably none: words for a missing value, and one name in several spellings."""
 
 import re
 import unicodedata
@@ -12,12 +12,13 @@ nan -nan nan. nat na n.a. n/a none null (null) nil undefined missing
 #n/a #na <na> #value! #ref! 1.#ind -1.#ind 1.#qnan -1.#qnan \\n - -- ? . [] {}
 """
 _MISSING = frozenset(_MISSING_VALUES.split())
+_MAX_LENGTH = 20
 _SEPARATORS = re.compile(r"[\s_-]+")
 
 
-def missing_values(names: Iterable[str]) -> list[str]:
-    """Return the names that programs write where a value is missing, such as nan and NULL."""
-    return [name for name in names if name.strip().lower() in _MISSING]
+def is_missing(value: str) -> bool:
+    """Return True for what programs write where a value is missing, such as nan and NULL."""
+    return len(value) < _MAX_LENGTH and value.strip().lower() in _MISSING
 
 
 def spellings(names: Iterable[str]) -> list[list[str]]:
