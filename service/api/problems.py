@@ -1,5 +1,7 @@
 """Every error as RFC 9457 problem+json."""
 
+import errno
+import os
 from typing import Any
 
 import structlog
@@ -12,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.api.schemas.problems import FieldProblem, Problem
-from service.artifacts import DamagedFile, StoreUnavailable
+from service.artifacts import DamagedFile, MissingFile, StoreUnavailable
 from service.domain.errors import (
     BadRequest,
     Busy,
@@ -31,6 +33,24 @@ from service.domain.errors import (
 from service.domain.validation import field_errors, invalid_request
 
 log = structlog.get_logger()
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_ERRORS = frozenset(
+    {
+        errno.EACCES,
+        errno.EHOSTDOWN,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENODEV,
+        errno.ENOTCONN,
+        errno.ENXIO,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""Errors of disks, mounts and network file systems, which an administrator has to remove."""
 _SEND_JSON = "send a JSON object, with Content-Type: application/json"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"
@@ -51,7 +71,7 @@ def problem_of(error: FairtuneError) -> Problem:
 def response(error: FairtuneError) -> JSONResponse:
     if isinstance(error, Busy):
         log.info("busy", why=error.detail)
-    elif isinstance(error, Unavailable):
+    elif isinstance(error, Unavailable | MissingFile):
         log.warning("unavailable", why=error.detail)
     headers = {}
     if isinstance(error, Unauthorized | Forbidden):
@@ -77,6 +97,13 @@ def install(app: FastAPI) -> None:
     def _store_away(_request: Request, error: StoreUnavailable) -> JSONResponse:
         return response(Unavailable("the artifact store cannot be reached", error.strerror))
 
+    @app.exception_handler(OSError)
+    def _disk(_request: Request, error: OSError) -> JSONResponse:
+        unavailable = _as_unavailable(error)
+        if unavailable is None:
+            raise error
+        return response(unavailable)
+
     @app.exception_handler(DamagedFile)
     def _damaged(_request: Request, error: DamagedFile) -> JSONResponse:
         return response(Conflict(f"{error}: it has been changed or damaged"))
@@ -101,6 +128,10 @@ def install(app: FastAPI) -> None:
             408: RequestTimeout,
             413: PayloadTooLarge,
         }
+        # FastAPI answers 400 to whatever fails while it writes the files of a form to disk.
+        cause = error.__cause__
+        if isinstance(cause, OSError) and (unavailable := _as_unavailable(cause)) is not None:
+            return response(unavailable)
         kind = errors_by_status.get(error.status_code)
         if kind is MethodNotAllowed:
             methods = ", ".join(_allowed(request))  # those of every matching route
@@ -137,6 +168,18 @@ def _located(item: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(item.get("input"), UploadFile):
         message = f"send text in this field, not a file (with curl: -F '{location[-1]}=<FILE')"
     return {**item, "loc": location, "type": kind, "msg": message}
+
+
+def _as_unavailable(error: OSError) -> Unavailable | None:
+    """Return the answer to an error of a disk or a file system; None for another error."""
+    if error.errno in _FULL:
+        return Unavailable("the disk is full: free space on the server, then repeat", error)
+    if error.errno in _DISK_ERRORS:
+        reason = os.strerror(error.errno).lower()
+        if error.errno == errno.ENXIO:
+            reason = "it is not mounted"
+        return Unavailable(f"the server's storage cannot be used: {reason}", error)
+    return None
 
 
 def _allowed(request: Request) -> list[str]:

@@ -6,6 +6,7 @@ Invariant: a file appears whole or not at all. Rows alone decide what users see.
 from service.artifacts.files import (
     DamagedFile,
     Entry,
+    MissingFile,
     ProgressCallback,
     StoredFile,
     StoreUnavailable,
@@ -17,6 +18,7 @@ __all__ = [
     "ArtifactStore",
     "DamagedFile",
     "Entry",
+    "MissingFile",
     "ProgressCallback",
     "StoreUnavailable",
     "StoredFile",

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from service.artifacts.files import Entry, ProgressCallback, StoredFile, copy
-from service.domain.errors import NotFound
+from service.artifacts.files import Entry, MissingFile, ProgressCallback, StoredFile, copy
 
 # Without it a mount point whose disk is gone looks like an empty store.
 MARKER = ".fairtune-store"
@@ -59,14 +58,16 @@ class Directory:
         try:
             file = (self.root / key).open("rb")
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise NotFound(f"the file {key!r} is not in the store") from error
+            self.check_mounted()  # else every file would seem lost
+            raise MissingFile(key) from error
         file.seek(start)
         return file
 
     def stat(self, key: str) -> Entry:
         path = self.root / key
         if not path.is_file():
-            raise NotFound(f"the file {key!r} is not in the store")
+            self.check_mounted()
+            raise MissingFile(key)
         return self._entry(path)
 
     def entries(self, prefix: str) -> Iterator[Entry]:

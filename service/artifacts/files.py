@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
+from service.domain.errors import NotFound, Unavailable
+
 CHUNK = 1 << 20
 """Bytes in memory while a file is copied."""
 
@@ -39,6 +41,17 @@ class Entry(NamedTuple):
 
 class DamagedFile(Exception):
     """A file of the store is truncated, changed or missing."""
+
+
+class MissingFile(NotFound):
+    """The store does not have a file that a row names: a fault of the store, not of the request."""
+
+    status = Unavailable.status
+    type = Unavailable.type
+    title = Unavailable.title
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the file {key!r} is not in the store, although the database names it")
 
 
 class StoreUnavailable(OSError):

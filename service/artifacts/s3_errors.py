@@ -3,22 +3,21 @@
 import contextlib
 from collections.abc import Iterator
 
-from service.artifacts.files import StoreUnavailable
-from service.domain.errors import NotFound
+from service.artifacts.files import MissingFile, StoreUnavailable
 
 _GONE = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
 
 
 @contextlib.contextmanager
 def translate_errors(key: str = "") -> Iterator[None]:
-    """Raise NotFound if there is no file `key`, StoreUnavailable for every other error of S3."""
+    """Raise MissingFile if there is no file `key`, StoreUnavailable for every other error of S3."""
     from botocore.exceptions import ClientError
 
     try:
         yield
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in _GONE:
-            raise NotFound(f"the file {key!r} is not in the store") from error
+            raise MissingFile(key) from error
         raise StoreUnavailable(error) from error
     except Exception as error:
         translation = as_unavailable(error)

@@ -28,6 +28,7 @@ service.api.responses.files
     BrokenOff               the store failed while a file was being sent; the connection is cut
 service.artifacts.files
     DamagedFile             a stored file is not the one that was stored
+    MissingFile             a NotFound with status 503: a row names a file that the store lacks
     StoreUnavailable        an OSError: the object store is unreachable or denies access
 service.datasets
     DuplicateKeyError       lines: an object repeats a key

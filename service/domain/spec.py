@@ -41,10 +41,17 @@ class FairnessSection(Section):
         "hate", min_length=1, max_length=200, description="Label that counts as positive."
     )
     caps: list[Cap] = Field(
-        [], max_length=200, description="Release limits on groups' error rates."
+        [],
+        max_length=200,
+        description="Release limits on groups' error rates. Omitted in a request: those of the "
+        "preset; []: none.",
     )
     min_f1: float | None = Field(
-        None, ge=0, le=1, description="Minimum overall F1 for a release; null: none."
+        None,
+        ge=0,
+        le=1,
+        description="Minimum overall F1 for a release; null: none. Omitted in a request: that of "
+        "the preset.",
     )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="Confidence level of intervals and verdicts."
@@ -166,7 +173,12 @@ class _Fields(Section):
 
 
 class RunSpec(_Fields):
-    """A resolved specification: every field has its final value."""
+    """Specification of a run.
+
+    In a request, omitted fields take the value of the preset, and if that has none, the default
+    shown here; GET /v1/presets lists the values of the presets. In an answer, every field has its
+    final value.
+    """
 
     @property
     def effective_batch_size(self) -> int:

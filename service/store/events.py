@@ -77,5 +77,7 @@ def page(session: Session, run_id: str, after: int, limit: int) -> list[Event]:
 
 def newest(session: Session, run_ids: Sequence[str]) -> dict[str, int]:
     """Return the number of each run's newest event; deleted runs are omitted."""
-    statement = select(Run.id, Run.event_count).where(col(Run.id).in_(run_ids))
+    statement = select(Run.id, Run.event_count).where(
+        col(Run.id).in_(run_ids), col(Run.deleted_at).is_(None)
+    )
     return dict(session.exec(statement).all())

@@ -1,6 +1,7 @@
 """A run's events as a stream: what comes, until when, and for whom."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -106,3 +107,28 @@ def test_a_stream_ends_when_its_run_is_deleted(context, client, run_id, monkeypa
         assert client.delete(f"/v1/runs/{run_id}").status_code == 204
         events = listener.result(timeout=20)
     assert [event["data"]["status"] for event in events] in (["queued"], ["queued", "cancelled"])
+
+
+def test_many_streams_of_a_key_share_its_check(context, client, run_id, monkeypatch):
+    calls = []
+
+    def has_access(*_) -> bool:
+        calls.append(None)
+        return True
+
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 2.0)
+    monkeypatch.setattr(api_keys, "is_let_in", has_access)
+    feed = client.app.state.feed
+    with ThreadPoolExecutor(20) as pool:
+        listeners = [pool.submit(events_of, client, run_id) for _ in range(20)]
+        wait_until(lambda: len(feed._listeners.get(run_id, [])) == 20, 20)
+        wait_until(lambda: calls, 20)
+        calls.clear()
+        began = time.monotonic()
+        wait_until(lambda: len(calls) >= 3, 20)
+        elapsed = time.monotonic() - began
+        client.post(f"/v1/runs/{run_id}/cancel")
+        for listener in listeners:
+            listener.result(timeout=20)
+    # Alone, twenty streams would check 12 times a second.
+    assert elapsed > 0.6

@@ -576,6 +576,22 @@ def test_a_client_that_dawdles_is_hung_up_on(served):
     assert b"FAIRTUNE_REQUEST_TIMEOUT_SECONDS" in answer
 
 
+@pytest.mark.parametrize("path", [b"/v1/runs", b"/healthz", b"/v1/datasets"])
+def test_a_body_with_two_lengths_is_refused_and_the_connection_closed(served, path):
+    """Its end depends on the parser: what one takes for the body is a request to another."""
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for length in (b"Content-Length: 5\r\n", b"content-length: 0\r\n"):
+        with Wire(served) as wire:
+            wire.send(b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\n" % path + length + chunked)
+            wire.send(b"\r\n" + smuggled)
+            answer = wire.rest()
+        assert answer.startswith(b"HTTP/1.1 400"), answer
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"connection: close" in answer.lower()
+        assert b"Content-Length or Transfer-Encoding" in answer
+
+
 def test_drops_that_keep_coming_do_not_hold_a_request_open(served):
     """Of an upload each part counts; of any other body, and of the head, the whole."""
     import threading

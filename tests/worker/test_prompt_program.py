@@ -5,7 +5,9 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from peft import PeftConfig
 
+from service.domain.errors import ProgramFailure
 from service.domain.job import ADAPTER_FILES
 from service.domain.prediction import PredictionTask
 from service.domain.states import FailureReason
@@ -131,3 +133,17 @@ def test_a_chat_that_the_template_refuses_ends_the_run_before_training(model_wit
     assert failed.reason == FailureReason.INVALID_DATA
     for part in (f"Row {split}-40 of the {split} split", "user and assistant must take turns"):
         assert part in failed.detail
+
+
+def test_a_failure_after_training_does_not_lose_the_adapter(models_dir, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ProgramFailure(FailureReason.INVALID_DATA, "a row cannot be scored")
+
+    monkeypatch.setattr("worker.programs.score_tuned.score_tuned", fail)
+    job = make_job(tmp_path / "job", models_dir, without_baseline())
+    status, emitted = run_here(job)
+    assert status != EXIT_DONE
+    assert of_type(emitted, "failure")[0].detail == "a row cannot be scored"
+    stored = {event.file.path for event in of_type(emitted, "artifact")}
+    assert stored == set(ADAPTER_FILES)
+    assert PeftConfig.from_pretrained(str(job)).r == 4

@@ -106,7 +106,7 @@ def test_missing_and_torn_shards_are_named(shards):
     second.write_bytes(content[:-7])
     refused(shards, f"{second.name} is cut off")
     second.write_bytes(first.read_bytes())
-    refused(shards, f"{second.name} does not hold the weight", "model.safetensors.index.json")
+    refused(shards, f"{second.name} lacks model.", "and no file holds")
     second.unlink()
     refused(shards, f"{second.name} is missing: 1 of the ", "Download the missing files")
     second.symlink_to("../blobs/gone")
@@ -136,10 +136,11 @@ def test_an_adapter_is_no_model(directory):
     ("fields", "parts"),
     [
         ({"vocab_size": 300}, ["(400, 64) in model.safetensors", "describes (300, 64)"]),
-        ({"vocab_size": 10**12}, ["describes (1000000000000, 64)"]),
+        ({"vocab_size": 10**12}, ["describes a model of 128,", "files hold at most"]),
         ({"intermediate_size": 97}, ["mlp.down_proj.weight has the shape (64, 96)"]),
+        ({"intermediate_size": 10**9}, ["describes a model of 384,", "files hold at most"]),
         ({"hidden_size": -64}, ["config.json cannot be read"]),
-        ({"num_hidden_layers": 3}, ["lack 9 weights", "model.layers.2."]),
+        ({"num_hidden_layers": 3}, ["model.safetensors lacks model.layers.2.", "one of 9 weights"]),
         ({"num_hidden_layers": 10**9}, ["num_hidden_layers 1000000000"]),
         ({"num_attention_heads": 0}, ["config.json cannot be read"]),
         ({"max_position_embeddings": -1}, ["max_position_embeddings", "-1"]),
@@ -285,9 +286,19 @@ def test_one_module_reads_model_directories_and_every_call_refuses_code():
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
 @pytest.mark.parametrize("std", [0.02, 0.15])
-def test_a_model_that_sees_the_future_is_refused(models_dir, tmp_path, kind, std):
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("in_4bit", [False, True])
+def test_a_model_that_sees_the_future_is_refused(
+    models_dir, tmp_path, bfloat16, kind, std, bf16, in_4bit
+):
     directory = make_model(kind, tmp_path / kind, models_dir / "tiny-llama", std)
-    refused(directory, f"({kind}) is not a causal language model", reason="invalid_spec")
+    run_spec = spec(
+        base_model=kind, training={"bf16": bf16}, quantization={"load_in_4bit": in_4bit}
+    )
+    with pytest.raises(ProgramFailure) as failure:
+        load_base(directory, run_spec, CPU)
+    assert failure.value.reason == "invalid_spec"
+    assert f"({kind}) is not a causal language model" in failure.value.detail
 
 
 def test_an_encoder_with_a_causal_mask_is_a_decoder(models_dir, tmp_path):
@@ -317,24 +328,36 @@ def test_weights_quantized_otherwise_are_not_quantized_again(directory):
     assert "quantized already (gptq)" in failure.value.detail
 
 
-@pytest.mark.parametrize("load_in_4bit", [False, True])
-def test_a_base_that_comes_quantized_is_trained_as_it_is(models_dir, directory, load_in_4bit):
+@pytest.fixture
+def quantized(models_dir, tmp_path) -> Path:
+    """The tiny Llama with its weights stored in 4 bits."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    directory = variant(models_dir / "tiny-llama", tmp_path / "quantized")
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
     )
     model = AutoModelForCausalLM.from_pretrained(
-        models_dir / "tiny-llama", quantization_config=config, device_map={"": "cpu"}
+        directory, quantization_config=config, device_map={"": "cpu"}
     )
     (directory / "model.safetensors").unlink()
     model.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("load_in_4bit", [False, True])
+def test_a_base_that_comes_quantized_is_trained_as_it_is(quantized, load_in_4bit):
     run_spec = spec(quantization={"load_in_4bit": load_in_4bit})
-    base = load_base(directory, run_spec, CPU)
+    base = load_base(quantized, run_spec, CPU)
     assert base.coverage.share > 0.5
     adapted = add_adapter(base.model, run_spec.lora, 1, "tiny-llama")
     adapted(input_ids=torch.tensor([[1, 5, 6]])).logits.sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in adapted.parameters())
+
+
+def test_a_quantized_base_with_an_absurd_config_takes_no_memory(quantized):
+    edit_json(quantized / "config.json", vocab_size=10**12)
+    refused(quantized, "describes a model of 128,", "files hold at most")
 
 
 @pytest.mark.parametrize("method", ["hqq", "compressed-tensors", "aqlm"])
@@ -405,6 +428,18 @@ def test_no_broken_file_of_any_family_is(models_dir, tmp_path, family):
         tmp_path / f"tiny-{family}",
         None if family == "llama" else 300,
     )
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("kind", ["gpt2", "bloom", "mamba"])
+def test_no_broken_file_of_any_architecture_is(models_dir, tmp_path, kind):
+    source = make_model(kind, tmp_path / kind, models_dir / "tiny-llama")
+    break_every_file(source, tmp_path / "broken", 100)
+
+
+@pytest.mark.extended
+def test_no_broken_quantized_file_is(quantized, tmp_path):
+    break_every_file(quantized, tmp_path / "broken", 100)
 
 
 @pytest.mark.extended

@@ -14,24 +14,29 @@ from worker.modeling.model_failures import WEIGHTS, reading
 
 _EQUAL_TOKENS, _CHANGED_TOKENS = 6, 6
 
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Largest difference that is attributed to rounding, as a share of the difference where the tokens
-differ. Both rows go through the same operations, so that it is mostly exactly 0."""
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-3, torch.float16: 1e-3}
+"""Difference that is attributed to rounding, as a share of that where the tokens differ."""
+
+_NOISE_FACTOR = 8
+"""Difference that is attributed to rounding, as a multiple of that between two equal rows. Rows go
+through the same operations: both differences are exactly 0 in most decoders, and 5e-3 to 0.2 in
+encoders with random weights."""
 
 
 @torch.no_grad()
 def check_causality(model: Any, name: str) -> None:
     """Compute two rows that differ in their last tokens only, and compare the logits before them.
 
-    `model` is in evaluation mode. Raises ProgramFailure: invalid_spec if they differ,
-    model_unavailable if the forward pass fails.
+    A third row, which equals the first, shows the rounding. `model` is in evaluation mode. Raises
+    ProgramFailure: invalid_spec if the logits differ, model_unavailable if the forward pass fails.
     """
     size = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(
-        0, size, (2, _EQUAL_TOKENS + _CHANGED_TOKENS), generator=generator, dtype=torch.long
+        0, size, (3, _EQUAL_TOKENS + _CHANGED_TOKENS), generator=generator, dtype=torch.long
     )
     ids[1, :_EQUAL_TOKENS] = ids[0, :_EQUAL_TOKENS]
+    ids[2] = ids[0]
     # Different in any vocabulary of two tokens or more.
     ids[1, _EQUAL_TOKENS:] = (ids[0, _EQUAL_TOKENS:] + 1 + size // 3) % size
     with reading(name, WEIGHTS):
@@ -39,7 +44,8 @@ def check_causality(model: Any, name: str) -> None:
     difference = (logits[0] - logits[1]).abs().amax(-1)
     before, behind = difference[:_EQUAL_TOKENS].max(), difference[_EQUAL_TOKENS:].max()
     # Not a number for broken weights, which scoring and training report as diverged.
-    if before > _TOLERANCE.get(model.dtype, 0.1) * behind:
+    noise = (logits[0] - logits[2]).abs().max()
+    if before > max(_TOLERANCE.get(model.dtype, 3e-3) * behind, _NOISE_FACTOR * noise):
         kind = model.config.model_type
         raise ProgramFailure(
             FailureReason.INVALID_SPEC,

@@ -30,7 +30,7 @@ _JSON_FILES = (
 )
 _TEXT_FILES = ("chat_template.jinja", "merges.txt", "vocab.txt")
 _BINARY_FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", *_BINARY_FILES)
+_VOCABULARIES = ("tokenizer.json", "*vocab*", "*.model", "*.spm", "*.tiktoken")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "pytorch_model.pt")
 
 _MAX_HEADER_BYTES = 100_000_000
@@ -64,7 +64,8 @@ class WeightFiles:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes by the weights' names, as the files' headers state them."""
     origins: dict[str, str] = field(default_factory=dict)
-    """The file of each weight."""
+    """The file of each weight; of a weight that the index names and no file holds, the file that
+    should."""
 
 
 def check_files(directory: Path, name: str) -> None:
@@ -110,9 +111,7 @@ def _check_tokenizer_files(directory: Path) -> None:
     for file in _BINARY_FILES:
         if _exists(directory / file):
             check_content(directory / file)
-    if not any(_exists(directory / file) for file in _TOKENIZER_FILES) and not any(
-        directory.glob("*.tiktoken")
-    ):
+    if not any(next(directory.glob(pattern), None) for pattern in _VOCABULARIES):
         raise FaultyFile("tokenizer.json", "is missing, and there is no other tokenizer file")
 
 
@@ -210,16 +209,11 @@ def read_weight_files(directory: Path) -> WeightFiles:
     else:
         raise FaultyFile(WEIGHTS_FILE, f"is missing, and there is no {INDEX_FILE} either")
     shapes: dict[str, tuple[int, ...]] = {}
-    origins: dict[str, str] = {}
+    origins = dict(weight_map)
     for file in files:
         own = _read_header(directory / file)
         shapes |= own
         origins |= dict.fromkeys(own, file)
-        expected = [weight for weight, origin in weight_map.items() if origin == file]
-        if absent := [weight for weight in expected if weight not in own]:
-            raise FaultyFile(
-                file, f"does not hold the weight {absent[0]}, which {INDEX_FILE} expects in it"
-            )
     if not shapes:
         raise FaultyFile(files[0], "holds no weights")
     return WeightFiles(files, shapes, origins)

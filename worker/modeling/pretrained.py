@@ -4,7 +4,9 @@ Code that a directory carries is never run: `trust_remote_code` is False at ever
 transformers asks on standard input whether to run the code, and waits for the answer.
 """
 
+import copy
 from contextlib import AbstractContextManager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,16 @@ from worker.modeling.model_files import FaultyFile, WeightFiles, read_weight_fil
 from worker.modeling.tokenizer_checks import check_tokenizer
 
 _OPTIONS: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+_RESTORE_CONFIG = (
+    "Restore the config.json that belongs to these weights, or download the model's files again"
+)
+
+_MAX_ADDITIONAL = 10**8
+"""Parameters that transformers may create in excess of those that the files hold."""
+
+_MAX_PACKED = 16
+"""Quantized weights in one stored number: those of 2 bits in 32."""
 
 _MIN_LAYERS_LIMIT = 512
 """Number of layers or experts that is never refused, for models that share weights."""
@@ -48,7 +60,14 @@ def read_model(directory: Path, name: str, **options: Any) -> tuple[Any, list[st
     """
     from transformers import AutoModelForCausalLM
 
-    method = quantization_method(_check_sizes(directory, name))
+    config = read_config(directory, name)
+    try:
+        weights = read_weight_files(directory)
+    except FaultyFile as fault:
+        raise unavailable(name, str(fault), fault.remedy) from fault
+    _check_counts(config, weights, name)
+    method = quantization_method(config)
+    _check_amount(config, weights, name, 1 if method is None else _MAX_PACKED)
     with reading(name, WEIGHTS) if method is None else _reading_quantized(name, method):
         model, info = AutoModelForCausalLM.from_pretrained(
             directory,
@@ -60,14 +79,23 @@ def read_model(directory: Path, name: str, **options: Any) -> tuple[Any, list[st
             **options,
         )
     if mismatched := sorted(info["mismatched_keys"]):
+        others = f" ({len(mismatched) - 1} other weights differ, too)" if mismatched[1:] else ""
         weight, stored, described = mismatched[0]
-        raise _mismatch(name, weight, tuple(stored), tuple(described), len(mismatched))
-    if missing := sorted(info["missing_keys"]):
-        # transformers would initialize them at random and continue.
+        file = weights.origins.get(weight, "the weight files")
         raise unavailable(
             name,
-            f"its weight files lack {len(missing)} weights that config.json describes, "
-            f"{missing[0]} for one",
+            f"{weight} has the shape {tuple(stored)} in {file}, but config.json describes "
+            f"{tuple(described)}{others}",
+            _RESTORE_CONFIG,
+        )
+    if missing := sorted(info["missing_keys"]):
+        # transformers would initialize them at random and continue.
+        file = weights.origins.get(missing[0], ", ".join(weights.files[:2]))
+        raise unavailable(
+            name,
+            f"{file} lacks {missing[0]}, one of {len(missing)} weights that config.json describes "
+            "and no file holds",
+            _RESTORE_CONFIG,
         )
     return model, sorted(info["unexpected_keys"])
 
@@ -101,34 +129,28 @@ def _reading_quantized(name: str, method: str) -> AbstractContextManager[None]:
     )
 
 
-def _check_sizes(directory: Path, name: str) -> Any:
-    """Compare the shapes in the weight files with those that config.json describes.
+def _check_amount(config: Any, weights: WeightFiles, name: str, packed: int) -> None:
+    """Refuse a config.json that describes far more weights than the files hold.
 
-    Returns the configuration. The model is built on the meta device, without memory: a wrong number
-    could otherwise ask for any amount of it.
+    A stored number holds up to `packed` quantized ones. transformers would create the weights and
+    run out of memory; here the model is built on the meta device, which takes none. Smaller
+    differences are left to transformers, which knows the conversions.
     """
     from transformers import AutoModelForCausalLM
 
-    config = read_config(directory, name)
-    try:
-        weights = read_weight_files(directory)
-    except FaultyFile as fault:
-        raise unavailable(name, str(fault), fault.remedy) from fault
-    _check_counts(config, weights, name)
-    if getattr(config, "quantization_config", None) is not None:
-        return config  # packed weights have other shapes
+    config = copy.deepcopy(config)
+    config.__dict__.pop("quantization_config", None)
     with reading(name, CONFIG), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        described = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    mismatched = sorted(
-        key for key, shape in described.items() if weights.shapes.get(key, shape) != shape
-    )
-    if mismatched:
-        weight = mismatched[0]
-        raise _mismatch(
-            name, weight, weights.shapes[weight], described[weight], len(mismatched), weights
+        described = sum(parameter.numel() for parameter in model.parameters())
+    stored = packed * sum(prod(shape) for shape in weights.shapes.values())
+    if described > 2 * stored and described - stored > _MAX_ADDITIONAL:
+        raise unavailable(
+            name,
+            f"config.json describes a model of {described:,} parameters, while its weight files "
+            f"hold at most {stored:,}",
+            _RESTORE_CONFIG,
         )
-    return config
 
 
 def _check_counts(config: Any, weights: WeightFiles, name: str) -> None:
@@ -147,20 +169,3 @@ def _check_counts(config: Any, weights: WeightFiles, name: str) -> None:
                 f"config.json describes a model with {key} {value}, while its files hold "
                 f"{len(weights.shapes)} weights",
             )
-
-
-def _mismatch(
-    name: str,
-    weight: str,
-    stored: tuple[int, ...],
-    described: tuple[int, ...],
-    count: int,
-    weights: WeightFiles | None = None,
-) -> Exception:
-    file = "the weight files" if weights is None else weights.origins[weight]
-    others = f" ({count - 1} other weights differ as well)" if count > 1 else ""
-    return unavailable(
-        name,
-        f"{weight} has the shape {stored} in {file}, but config.json describes {described}{others}",
-        "Restore the config.json that belongs to these weights, or download both again",
-    )

@@ -34,7 +34,7 @@ def main(program: Program) -> None:
     from worker.programs.score_base import score_base
     from worker.programs.score_tuned import sample_format, score_tuned
     from worker.programs.weight_selection import make_selection, warn_if_infeasible
-    from worker.programs.write_results import write_results
+    from worker.programs.write_results import store_adapter, write_results
     from worker.runtime.distributed import join
     from worker.training import checkpoints
     from worker.training.tensorboard import TensorBoardWriter
@@ -64,8 +64,10 @@ def main(program: Program) -> None:
     trainer.run()
     warn_if_infeasible(trainer.state.best_standing, spec.fairness, reporter)
 
-    # Score the tuned model; nonzero ranks are done then.
+    # Store the adapter and score the tuned model; nonzero ranks are done then.
     program.stop.check()
+    if ranks.is_rank_zero:
+        store_adapter(trainer, scorer)
     tuned_scores = score_tuned(scorer, trainer, prompts, data)
     ranks.dismiss()
     if board is None:

@@ -26,9 +26,8 @@ from worker.training import checkpoints, model_card, results
 from worker.training.loop import Trainer
 from worker.training.tensorboard import TensorBoardWriter
 
-RESULT_FILES = frozenset(
+_RESULT_FILES = frozenset(
     {
-        *ADAPTER_FILES,
         BIAS_REPORT_FILE,
         CARD_FILE,
         "all_results.json",
@@ -43,6 +42,19 @@ RESULT_FILES = frozenset(
 )
 
 
+def store_adapter(trainer: Trainer, scorer: Scorer) -> None:
+    """Write and announce the adapter before it is scored, so that no later failure loses it.
+
+    Waits while the disk is full.
+    """
+    directory = scorer.directory
+    scorer.space.write_with_retry(
+        "the adapter", lambda: checkpoints.save_adapter(trainer.model, directory)
+    )
+    for name in sorted(ADAPTER_FILES):
+        scorer.reporter.emit(ArtifactEvent, file=file_entry(directory / name, directory))
+
+
 def write_results(
     trainer: Trainer,
     board: TensorBoardWriter,
@@ -52,16 +64,13 @@ def write_results(
     tuned_scores: TunedScores,
     prompt_notes: list[str],
 ) -> None:
-    """Write the files and announce them. Waits while the disk is full.
+    """Write the files beside the adapter and announce them. Waits while the disk is full.
 
     `prompt_notes` are sentences for the model card on how to send the trained prompt.
     """
     directory, reporter, space = scorer.directory, scorer.reporter, scorer.space
     reporter.phase(Phase.SAVING)
     trainer.progress_after(None, saving=True)
-    space.write_with_retry(
-        "the adapter", lambda: checkpoints.save_adapter(trainer.model, directory)
-    )
 
     reporter.phase(Phase.REPORTING)
     report = _build_report(scorer, data, base_scores, tuned_scores)
@@ -84,7 +93,7 @@ def write_results(
 
     space.write_with_retry("the results", write)
     space.write_with_retry("TensorBoard's file", board.flush)
-    paths = [path for path in sorted(directory.iterdir()) if path.name in RESULT_FILES]
+    paths = [path for path in sorted(directory.iterdir()) if path.name in _RESULT_FILES]
     paths += sorted((directory / EVALUATIONS_DIR).glob("*.parquet"))
     paths += sorted((directory / TENSORBOARD_DIR).iterdir())
     for path in paths:

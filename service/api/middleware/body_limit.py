@@ -5,9 +5,11 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api import problems
 from service.api.paths import DATASETS
-from service.domain.errors import PayloadTooLarge, RequestTimeout
+from service.domain.errors import BadRequest, PayloadTooLarge, RequestTimeout
 
+TWO_LENGTHS = "send Content-Length or Transfer-Encoding, not both"
 _CLOSE = (b"connection", b"close")
 
 
@@ -30,6 +32,14 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        names = {name for name, _ in scope["headers"]}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            # Two parsers may find different ends of such a body, and take the remainder for another
+            # request: RFC 9112, section 6.1.
+            answer = problems.response(BadRequest(TWO_LENGTHS))
+            answer.headers["Connection"] = "close"
+            await answer(scope, receive, send)
             return
         is_upload = _is_upload(scope)
         limit = self.max_upload_bytes if is_upload else self.max_body_bytes

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from service.api.responses.shared_check import SharedCheck
 from service.domain.errors import Unavailable
-from service.store import events
+from service.store import events as event_rows
 from service.store.database import Database
 from service.store.tables import Event
 
@@ -17,7 +18,8 @@ _POLL_SECONDS = 0.5
 _PAGE = 500
 
 
-_Queue = asyncio.Queue[list[Event]]
+_Queue = asyncio.Queue[list[Event] | None]
+"""Batches for a listener; None: the run was deleted."""
 
 
 class Feed:
@@ -29,6 +31,8 @@ class Feed:
         self._cursors: dict[str, int] = {}
         self._has_listeners = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.access = SharedCheck()
+        """Checks of listeners' keys, once for all streams of a key."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._read_forever(), name="feed")
@@ -42,7 +46,7 @@ class Feed:
     async def follow(self, run_id: str, after: int) -> AsyncGenerator[list[Event], None]:
         """Yield batches of events numbered above `after`: first the stored ones, then new ones.
 
-        Yields an empty batch between the two.
+        Yields an empty batch between the two. Ends if the run is deleted.
         """
         # Listening begins before the stored events are read, so that none is missed; duplicates are
         # recognized by their number.
@@ -56,8 +60,8 @@ class Feed:
                 after = batch[-1].number
                 yield batch
             yield []
-            while True:
-                fresh = [event for event in await listener.get() if event.number > after]
+            while (events := await listener.get()) is not None:
+                fresh = [event for event in events if event.number > after]
                 if fresh:
                     after = fresh[-1].number
                     yield fresh
@@ -82,7 +86,12 @@ class Feed:
                 log.exception("reading events failed")
 
     async def _read(self) -> None:
-        newest = await run_in_threadpool(self._newest, list(self._listeners))
+        run_ids = list(self._listeners)
+        newest = await run_in_threadpool(self._newest, run_ids)
+        for run_id in run_ids:
+            if run_id not in newest:
+                for listener in self._listeners.get(run_id, []):
+                    listener.put_nowait(None)
         for run_id, number in newest.items():
             while (cursor := self._cursors.get(run_id)) is not None and cursor < number:
                 batch = await run_in_threadpool(self._page, run_id, cursor)
@@ -95,8 +104,8 @@ class Feed:
 
     def _newest(self, run_ids: list[str]) -> dict[str, int]:
         with self._database.read() as session:
-            return events.newest(session, run_ids)
+            return event_rows.newest(session, run_ids)
 
     def _page(self, run_id: str, after: int) -> list[Event]:
         with self._database.read() as session:
-            return events.page(session, run_id, after, _PAGE)
+            return event_rows.page(session, run_id, after, _PAGE)

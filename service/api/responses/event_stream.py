@@ -1,6 +1,7 @@
 """Stream of a run's events, until its final status."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,10 @@ from service.store import runs as rows
 from service.store.tables import Event
 
 PING_SECONDS = 15.0
-"""Interval of keep-alive comments, and of checks that the listener still has access."""
+"""Maximum time between keep-alive comments, and from a key's revocation to the stream's end."""
+_INTERVAL = 0.8
+_MAX_AGE = 0.2
+"""Parts of PING_SECONDS: the interval of the checks, and the age of an outcome that is shared."""
 
 
 def _status(event: Event) -> JobStatus | None:
@@ -26,18 +30,23 @@ def _status(event: Event) -> JobStatus | None:
 
 
 async def run_events(
-    context: Context, feed: Feed, run_id: str, after: int, has_access: Callable[[], bool]
+    context: Context,
+    feed: Feed,
+    run_id: str,
+    after: int,
+    key_id: str | None,
+    has_access: Callable[[], bool],
 ) -> AsyncIterator[EventView | None]:
-    """Yield events numbered above `after`, and None every PING_SECONDS.
+    """Yield events numbered above `after`, and None at least every PING_SECONDS.
 
-    Ends with the run, and when `has_access`, called every PING_SECONDS, returns False. If it raises
-    Unavailable the stream stays open: no events can be read from the database either.
+    Ends with the run, also if it is deleted, and when `has_access` returns False. That is called
+    regularly, once for all streams of a key. If it raises Unavailable the stream stays open: no
+    events can be read from the database either.
     """
 
-    def may_continue() -> bool:
-        # A run may be deleted meanwhile, together with the event that ended it.
+    async def may_continue() -> bool:
         try:
-            return has_access() and run_status() is not None
+            return await feed.access.outcome(key_id, has_access, _MAX_AGE * PING_SECONDS)
         except Unavailable:
             return True
 
@@ -57,17 +66,21 @@ async def run_events(
         caught_up = False
         upcoming = asyncio.ensure_future(anext(batches))
         clock = asyncio.get_running_loop().time
-        next_ping = clock() + PING_SECONDS
+        # Streams that were opened together, after a restart say, do not stay in step.
+        next_ping = clock() + _INTERVAL * PING_SECONDS * random.uniform(0.5, 1)  # noqa: S311
         while True:
             done, _ = await asyncio.wait({upcoming}, timeout=max(0.0, next_ping - clock()))
             if clock() >= next_ping:  # also while events keep coming
-                if not await run_in_threadpool(may_continue):
+                if not await may_continue():
                     return
                 yield None
-                next_ping = clock() + PING_SECONDS
+                next_ping = clock() + _INTERVAL * PING_SECONDS
             if not done:
                 continue
-            batch = upcoming.result()
+            try:
+                batch = upcoming.result()
+            except StopAsyncIteration:  # deleted, perhaps together with the event that ended it
+                return
             for event in batch:
                 status = _status(event)
                 if status is not None:

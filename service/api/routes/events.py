@@ -66,7 +66,7 @@ async def get_events(
     if not _EVENT_STREAM.search(request.headers.get("accept", "")):
         return first_page
     has_access = partial(api_keys.is_let_in, context.database, who)
-    stream = event_stream.run_events(context, feed, run_id, after, has_access)
+    stream = event_stream.run_events(context, feed, run_id, after, who.key_id, has_access)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_encoded(stream), media_type="text/event-stream", headers=headers)
 
