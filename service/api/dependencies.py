@@ -10,6 +10,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from service.api.json_body import check_content_encoding
 from service.api.middleware import auth
 from service.api.responses.event_feed import Feed
 from service.context import Context
@@ -116,6 +117,7 @@ def _is_list(annotation: Any) -> bool:
 
 async def known_form(request: Request) -> None:
     """Refuse an unknown form field, a repeated one, an empty required one, and another body."""
+    check_content_encoding(request)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "multipart/form-data":
         instead = f", not {content_type}" if content_type.isprintable() and content_type else ""

@@ -26,9 +26,18 @@ class JsonRoute(APIRoute):
         return handle_strictly
 
 
+def check_content_encoding(request: Request) -> None:
+    """Raise HTTPException for a compressed body, which would be parsed as it is."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        detail = f"Content-Encoding {encoding} is not supported; send the body uncompressed"
+        raise HTTPException(BadRequest.status, detail)
+
+
 class _Request(Request):
     async def json(self) -> Any:
         """Parse the body. Raises HTTPException and InvalidRequest."""
+        check_content_encoding(self)
         body = await self.body()
         # RFC 8259 knows UTF-8 alone, and another parser on the way could read UTF-16 differently.
         if (encoding := encoding_of(body)).name != "utf-8":

@@ -82,7 +82,6 @@ def test_chats_need_neither_label_nor_group(client):
         ({"train": GOOD, "test": b"\n"}, "/test", "no rows"),
         ({"train": GOOD.replace(b"normal", b"hate")}, "/train", "two labels"),
         ({"train": GOOD, "file": GOOD}, "/file", "not both"),
-        ({"validation": GOOD}, "/train", "missing"),
         ({"file": GOOD}, None, "split"),
     ],
 )

@@ -136,9 +136,9 @@ def test_an_adapter_is_no_model(directory):
     ("fields", "parts"),
     [
         ({"vocab_size": 300}, ["(400, 64) in model.safetensors", "describes (300, 64)"]),
-        ({"vocab_size": 10**12}, ["describes a model of 128,", "files hold"]),
+        ({"vocab_size": 10**12}, ["describes a model of 128,", "files hold at most"]),
         ({"intermediate_size": 97}, ["mlp.down_proj.weight has the shape (64, 96)"]),
-        ({"intermediate_size": 10**9}, ["describes a model of 384,", "files hold"]),
+        ({"intermediate_size": 10**9}, ["describes a model of 384,", "files hold at most"]),
         ({"hidden_size": -64}, ["config.json cannot be read"]),
         ({"num_hidden_layers": 3}, ["model.safetensors lacks model.layers.2.", "one of 9 weights"]),
         ({"num_hidden_layers": 10**9}, ["num_hidden_layers 1000000000"]),
@@ -328,24 +328,36 @@ def test_weights_quantized_otherwise_are_not_quantized_again(directory):
     assert "quantized already (gptq)" in failure.value.detail
 
 
-@pytest.mark.parametrize("load_in_4bit", [False, True])
-def test_a_base_that_comes_quantized_is_trained_as_it_is(models_dir, directory, load_in_4bit):
+@pytest.fixture
+def quantized(models_dir, tmp_path) -> Path:
+    """The tiny Llama with its weights stored in 4 bits."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    directory = variant(models_dir / "tiny-llama", tmp_path / "quantized")
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
     )
     model = AutoModelForCausalLM.from_pretrained(
-        models_dir / "tiny-llama", quantization_config=config, device_map={"": "cpu"}
+        directory, quantization_config=config, device_map={"": "cpu"}
     )
     (directory / "model.safetensors").unlink()
     model.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("load_in_4bit", [False, True])
+def test_a_base_that_comes_quantized_is_trained_as_it_is(quantized, load_in_4bit):
     run_spec = spec(quantization={"load_in_4bit": load_in_4bit})
-    base = load_base(directory, run_spec, CPU)
+    base = load_base(quantized, run_spec, CPU)
     assert base.coverage.share > 0.5
     adapted = add_adapter(base.model, run_spec.lora, 1, "tiny-llama")
     adapted(input_ids=torch.tensor([[1, 5, 6]])).logits.sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in adapted.parameters())
+
+
+def test_a_quantized_base_with_an_absurd_config_takes_no_memory(quantized):
+    edit_json(quantized / "config.json", vocab_size=10**12)
+    refused(quantized, "describes a model of 128,", "files hold at most")
 
 
 @pytest.mark.parametrize("method", ["hqq", "compressed-tensors", "aqlm"])
@@ -416,6 +428,18 @@ def test_no_broken_file_of_any_family_is(models_dir, tmp_path, family):
         tmp_path / f"tiny-{family}",
         None if family == "llama" else 300,
     )
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("kind", ["gpt2", "bloom", "mamba"])
+def test_no_broken_file_of_any_architecture_is(models_dir, tmp_path, kind):
+    source = make_model(kind, tmp_path / kind, models_dir / "tiny-llama")
+    break_every_file(source, tmp_path / "broken", 100)
+
+
+@pytest.mark.extended
+def test_no_broken_quantized_file_is(quantized, tmp_path):
+    break_every_file(quantized, tmp_path / "broken", 100)
 
 
 @pytest.mark.extended

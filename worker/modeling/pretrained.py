@@ -4,6 +4,7 @@ Code that a directory carries is never run: `trust_remote_code` is False at ever
 transformers asks on standard input whether to run the code, and waits for the answer.
 """
 
+import copy
 from contextlib import AbstractContextManager
 from math import prod
 from pathlib import Path
@@ -23,6 +24,9 @@ _RESTORE_CONFIG = (
 
 _MAX_ADDITIONAL = 10**8
 """Parameters that transformers may create in excess of those that the files hold."""
+
+_MAX_PACKED = 16
+"""Quantized weights in one stored number: those of 2 bits in 32."""
 
 _MIN_LAYERS_LIMIT = 512
 """Number of layers or experts that is never refused, for models that share weights."""
@@ -63,8 +67,7 @@ def read_model(directory: Path, name: str, **options: Any) -> tuple[Any, list[st
         raise unavailable(name, str(fault), fault.remedy) from fault
     _check_counts(config, weights, name)
     method = quantization_method(config)
-    if method is None:
-        _check_amount(config, weights, name)
+    _check_amount(config, weights, name, 1 if method is None else _MAX_PACKED)
     with reading(name, WEIGHTS) if method is None else _reading_quantized(name, method):
         model, info = AutoModelForCausalLM.from_pretrained(
             directory,
@@ -126,23 +129,26 @@ def _reading_quantized(name: str, method: str) -> AbstractContextManager[None]:
     )
 
 
-def _check_amount(config: Any, weights: WeightFiles, name: str) -> None:
+def _check_amount(config: Any, weights: WeightFiles, name: str, packed: int) -> None:
     """Refuse a config.json that describes far more weights than the files hold.
 
-    transformers would create them and run out of memory. The model is built on the meta device,
-    which takes none. Smaller differences are left to transformers, which knows the conversions.
+    A stored number holds up to `packed` quantized ones. transformers would create the weights and
+    run out of memory; here the model is built on the meta device, which takes none. Smaller
+    differences are left to transformers, which knows the conversions.
     """
     from transformers import AutoModelForCausalLM
 
+    config = copy.deepcopy(config)
+    config.__dict__.pop("quantization_config", None)
     with reading(name, CONFIG), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         described = sum(parameter.numel() for parameter in model.parameters())
-    stored = sum(prod(shape) for shape in weights.shapes.values())
+    stored = packed * sum(prod(shape) for shape in weights.shapes.values())
     if described > 2 * stored and described - stored > _MAX_ADDITIONAL:
         raise unavailable(
             name,
             f"config.json describes a model of {described:,} parameters, while its weight files "
-            f"hold {stored:,}",
+            f"hold at most {stored:,}",
             _RESTORE_CONFIG,
         )
 

@@ -1,6 +1,6 @@
 """Datasets: upload, list, preview."""
 
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from pydantic import BeforeValidator
@@ -23,6 +23,12 @@ from service.api.paths import DATASETS
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.datasets import DatasetView, RowView
+from service.api.schemas.summaries import (
+    DatasetSummary,
+    ListView,
+    summary_content,
+    summary_response,
+)
 from service.artifacts import StoredFile
 from service.datasets.formats import AUTO, FormatName, describe_formats
 from service.datasets.mapping import parse_mapping
@@ -130,13 +136,23 @@ def create_dataset(
     return DatasetView.of(dataset)
 
 
-@router.get("", responses=READS, summary="List datasets")
-def list_datasets(context: Ctx, limit: Limit = 20, after: AfterDataset = None) -> Page[DatasetView]:
-    """List datasets, newest first."""
+@router.get(
+    "",
+    response_model=Page[DatasetView],
+    responses={**READS, 200: summary_content(DatasetSummary)},
+    summary="List datasets",
+)
+def list_datasets(
+    context: Ctx, limit: Limit = 20, after: AfterDataset = None, view: ListView = "full"
+) -> Any:
+    """List datasets, newest first, with their statistics or in short (`view=summary`)."""
     with context.database.read() as session:
         rows, more = dataset_rows.list_datasets(session, limit=limit, after=after)
     views = [DatasetView.of(row) for row in rows]
-    return page(views, more=more)
+    whole = page(views, more=more)
+    if view == "summary":
+        return summary_response([DatasetSummary.of(item) for item in views], whole)
+    return whole
 
 
 @router.get("/{dataset_id}", responses=READS, summary="Get a dataset")

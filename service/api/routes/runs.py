@@ -25,6 +25,12 @@ from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.run_requests import RunChanges, RunRequest
 from service.api.schemas.runs import PlanView, RunView
+from service.api.schemas.summaries import (
+    ListView,
+    RunSummary,
+    summary_content,
+    summary_response,
+)
 from service.context import Context
 from service.domain.errors import QuotaExceeded
 from service.domain.states import JobStatus
@@ -95,7 +101,12 @@ def _submitted(
     return current_view(context, (run, job))
 
 
-@router.get("", responses=READS, summary="List runs")
+@router.get(
+    "",
+    response_model=Page[RunView],
+    responses={**READS, 200: summary_content(RunSummary)},
+    summary="List runs",
+)
 def list_runs(
     context: Ctx,
     limit: Limit = 20,
@@ -110,8 +121,9 @@ def list_runs(
         str | None, Query(description="Return only runs on this dataset.")
     ] = None,
     tag: Annotated[str | None, Query(description="Return only runs with this tag.")] = None,
-) -> Page[RunView]:
-    """List runs, newest first."""
+    view: ListView = "full",
+) -> Any:
+    """List runs, newest first, with their whole specifications or in short (`view=summary`)."""
     with context.database.read() as session:
         runs_and_jobs, more = run_rows.list_runs(
             session,
@@ -123,7 +135,10 @@ def list_runs(
             tag=tag,
         )
         items = views(session, runs_and_jobs)
-    return page(items, more=more)
+    whole = page(items, more=more)
+    if view == "summary":
+        return summary_response([RunSummary.of(item) for item in items], whole)
+    return whole
 
 
 @router.get("/{run_id}", responses=READS, summary="Get a run")
