@@ -45,13 +45,19 @@ def _number_text(value: object) -> str | None:
     return json.dumps(value)
 
 
-def _labels_by_number(label_by_value: dict[str, str]) -> dict[str, str]:
-    """Return whole number -> label for the numbers that are spelled for one label alone."""
+def _canonical(text: str) -> str | None:
+    """Return a whole number or a truth value as JSON writes it; None for any other text."""
+    lower = text.lower()
+    return lower if lower in ("true", "false") else whole_number(text)
+
+
+def _labels_by_canonical(label_by_value: dict[str, str]) -> dict[str, str]:
+    """Return canonical value -> label for the values that are declared for one label alone."""
     labels: dict[str, set[str]] = {}
     for value, label in label_by_value.items():
-        if (number := whole_number(value)) is not None:
-            labels.setdefault(number, set()).add(label)
-    return {number: names.pop() for number, names in labels.items() if len(names) == 1}
+        if (canonical := _canonical(value)) is not None:
+            labels.setdefault(canonical, set()).add(label)
+    return {canonical: names.pop() for canonical, names in labels.items() if len(names) == 1}
 
 
 class Ids:
@@ -83,7 +89,7 @@ class Converter:
         self._split = split
         self._ids = ids
         self._label_by_value = mapping.label_by_value
-        self._label_by_number = _labels_by_number(self._label_by_value)
+        self._label_by_canonical = _labels_by_canonical(self._label_by_value)
         values = list(map(quoted, self._label_by_value))
         more = f" and {len(values) - 20} more" if len(values) > 20 else ""
         self._unknown_label = f"is not one of the labels {', '.join(values[:20])}{more}"
@@ -185,8 +191,8 @@ class Converter:
         if not raw:
             return None
         label = self._label_by_value.get(raw)
-        if label is None and (number := whole_number(raw)) is not None:
-            label = self._label_by_number.get(number)
+        if label is None and (canonical := _canonical(raw)) is not None:
+            label = self._label_by_canonical.get(canonical)
         if label is None:
             flaws.append(
                 Flaw("unknown_label", f"{quoted(raw)} {self._unknown_label}", escaped(column))
@@ -231,4 +237,5 @@ def _missing(fields: Fields, column: str, field: str) -> Flaw:
 
 
 def _type_flaw(column: str, requirement: str, value: object) -> Flaw:
-    return Flaw("wrong_type", f"{requirement}, not {json_type(value)}", escaped(column))
+    actual = json.dumps(value) if isinstance(value, float) else json_type(value)
+    return Flaw("wrong_type", f"{requirement}, not {actual}", escaped(column))

@@ -127,6 +127,9 @@ def _header_flaw(header: list[str], required: Sequence[str]) -> Flaw | None:
             names.add(name)
     for column in required:
         if column not in header:
+            if header[0].lower().startswith("sep="):
+                detail = f"the line {quoted(header[0])} is not the header; remove it"
+                return Flaw("header", detail, fatal=True)
             columns = ", ".join(quoted(name) for name in header[:20])
             detail = (
                 f"the header has no column {quoted(column)}, only {columns}; "

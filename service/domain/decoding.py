@@ -157,12 +157,12 @@ def form_text(value: str) -> str:
 
 def utf8_remedy(line: bytes) -> str:
     """Return the end of a message about a line that is not UTF-8: the likely cause, the remedy."""
-    cause = "" if any(0x80 <= byte < 0xA0 and byte in _UNUSED_1252 for byte in line) else _LEGACY
+    cause = "" if any(byte in _UNUSED_1252 for byte in line) else _LEGACY
     return f"{cause}; save the file as UTF-8"
 
 
 _UNUSED_1252 = b"\x81\x8d\x8f\x90\x9d"
-_LEGACY = " (the file may be in Windows-1252 or another 8-bit encoding)"
+_LEGACY = " (the file may be in Windows-1252 or another encoding)"
 
 
 def _tail(file: BinaryIO) -> bytes:

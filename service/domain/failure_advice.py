@@ -32,8 +32,9 @@ TRAINING_ADVICE: AdviceTable = {
         False,
     ),
     FailureReason.MODEL_UNAVAILABLE: Advice(
-        "Put the model's files into a directory below the models directory and use its name as "
-        "base_model, or give the worker access to the model hub (and HF_TOKEN for a gated model); "
+        "Resolve what the detail describes. Put the model's files into a directory below the "
+        "models directory and use its name as base_model, or give the worker access to the model "
+        "hub (and HF_TOKEN for a gated model); "
         "GET /v1/models lists the models available locally. Then POST /v1/runs/{id}/retry.",
         True,
     ),

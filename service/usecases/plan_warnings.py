@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from service.datasets.stats import DatasetStats
+from service.datasets.templates import builtin_templates
 from service.domain.spec import RunSpec
 from service.domain.steps import StepPlan
 from service.usecases.run_checks import cap_warnings, chooses_on_validation
+
+_CHARACTERS_PER_TOKEN = 5
+"""Of English instructions; most tokenizers have fewer, so that the estimate is low."""
 
 
 class PlanWarning(NamedTuple):
@@ -21,6 +25,8 @@ def plan_warnings(spec: RunSpec, stats: DatasetStats, steps: StepPlan) -> Iterat
         yield PlanWarning("long_warmup", text)
     if spec.resources.num_processes > 1:
         yield _several_processes(spec)
+    if stats.kind == "text":
+        yield from _template_warnings(spec)
     yield from _evaluation_warnings(spec, stats, steps)
     yield from _label_warnings(spec, stats)
     yield from _class_warnings(spec, stats)
@@ -47,6 +53,23 @@ def _several_processes(spec: RunSpec) -> PlanWarning:
         f"worker's machine with GPUs must have {processes} of them"
     )
     return PlanWarning("several_processes", detail)
+
+
+def _template_warnings(spec: RunSpec) -> Iterator[PlanWarning]:
+    """Yield a warning for each template whose instruction alone is likely to be too long."""
+    limit = spec.training.max_seq_length
+    baseline = spec.evaluation.baseline_template if spec.evaluation.baseline else None
+    for name in dict.fromkeys(filter(None, (spec.template, baseline))):
+        template = builtin_templates()[name]
+        characters = len(template.system or "") + len(template.user) + len(template.completion)
+        tokens = characters // _CHARACTERS_PER_TOKEN
+        if tokens > limit:
+            detail = (
+                f"the instruction of the template {name} takes some {tokens} tokens or more, and "
+                f"training.max_seq_length is {limit}: the run is likely to fail with invalid_spec; "
+                "raise it, or choose another template"
+            )
+            yield PlanWarning("prompt_too_long", detail)
 
 
 def _evaluation_warnings(

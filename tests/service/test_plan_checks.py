@@ -186,3 +186,30 @@ def test_a_plan_knows_that_unlabelled_texts_are_not_evaluated(client):
     unlabelled = [{"text": f"v{number}", "group": "g"} for number in range(9)]
     dataset = upload(client, **rows, validation=unlabelled)
     assert "rows of the validation split have no labels" in plan(client, dataset)["no_validation"]
+
+
+@pytest.mark.parametrize(
+    ("template", "baseline", "length", "warns"),
+    [
+        ("hate_speech_policy", None, 512, True),
+        ("hate_speech_simple", "hate_speech_policy", 512, True),
+        ("hate_speech_policy", None, 1024, False),
+        ("hate_speech_simple", None, 64, False),
+    ],
+)
+def test_an_instruction_that_does_not_fit_is_known(
+    client, dataset_id, template, baseline, length, warns
+):
+    body = {
+        "dataset_id": dataset_id,
+        "template": template,
+        "evaluation": {"baseline_template": baseline},
+        "training": {"max_seq_length": length},
+    }
+    plan = client.post("/v1/runs?dry_run=true", json=body)
+    assert plan.status_code == 200, plan.text
+    details = [
+        text for text in plan.json()["warnings"] if "the instruction of the template" in text
+    ]
+    assert bool(details) == warns
+    assert all("hate_speech_policy" in detail and str(length) in detail for detail in details)

@@ -49,6 +49,15 @@ def test_a_body_that_is_no_text_is_named(client, content, message):
     assert answer.json()["detail"].startswith(f"the body {message}")
 
 
+@pytest.mark.parametrize("url", ["/v1/runs", "/v1/datasets"])
+def test_a_compressed_body_is_named(client, url):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post(url, content=gzip.compress(b"{}"), headers=headers)
+    assert answer.status_code == 400
+    detail = "Content-Encoding gzip is not supported; send the body uncompressed"
+    assert answer.json()["detail"] == detail
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_form_field_is_read(client, encoding):
     mapping = '{"labels": {"hate": "hâte", "normal": "normal"}}'.encode(encoding)

@@ -18,6 +18,7 @@ from worker.data.rows import Row
 from worker.data.tokenize import Prompts, Tokens
 from worker.modeling import pretrained
 from worker.modeling.load import Base, add_adapter, load_base
+from worker.modeling.model_failures import reading
 from worker.modeling.model_files import check_files
 
 CPU = torch.device("cpu")
@@ -374,6 +375,19 @@ def test_an_encoder_decoder_is_not_a_causal_model(directory):
 def test_an_architecture_of_a_later_transformers_says_what_to_install(directory):
     edit_json(directory / "config.json", model_type="llama7")
     refused(directory, "`llama7`", "Install a newer transformers")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: unspecified launch failure"),
+        MemoryError(),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_an_error_of_the_machine_is_not_blamed_on_the_model(error):
+    with pytest.raises(type(error)), reading("tiny", "config.json"):
+        raise error
 
 
 # -- every file in every way ----------------------------------------------------------------------

@@ -9,7 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A canonical row. Exactly one of `text` and `messages` is set."""
+    """A canonical row. Exactly one of `text` and `messages` is set.
+
+    A message is {role, content}; one that must not be learned also has weight, 0.
+    """
 
     id: str
     text: str | None

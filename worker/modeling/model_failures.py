@@ -23,6 +23,9 @@ RESTORE = "Download the model's files again, or use another model"
 
 _MAX_LENGTH = 300
 
+_GPU_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "NVIDIA driver", "NCCL error")
+"""Parts of messages of a GPU's driver and libraries."""
+
 _SELF_EXPLANATORY = (OSError, ValueError, ImportError)
 """Exceptions whose message is a sentence. That of a KeyError, say, is just a key."""
 
@@ -38,15 +41,14 @@ def unavailable(name: str, problem: str, remedy: str = RESTORE) -> ProgramFailur
 def reading(name: str, source: str, remedy: str = RESTORE) -> Iterator[None]:
     """Raise ProgramFailure(model_unavailable) for any exception of a library inside.
 
-    `source` names the files being read. Out-of-memory errors, full disks and ProgramFailure
-    propagate.
+    `source` names the files being read. Errors of the machine and ProgramFailure propagate.
     """
     try:
         yield
     except ProgramFailure:
         raise
     except Exception as error:
-        if is_full(error) or is_out_of_memory(error):
+        if is_of_machine(error):
             raise
         raise _failure(name, source, remedy, error) from error
     except BaseException as error:
@@ -54,6 +56,17 @@ def reading(name: str, source: str, remedy: str = RESTORE) -> Iterator[None]:
         if type(error).__name__ != "PanicException":
             raise
         raise _failure(name, source, remedy, error) from error
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Return True for full memory or disk and errors of a GPU, which no model is to blame for."""
+    message = str(error)
+    return (
+        is_out_of_memory(error)
+        or is_full(error)
+        or any(mark in message for mark in _GPU_ERRORS)
+        or type(error).__name__ == "AcceleratorError"
+    )
 
 
 def _failure(name: str, source: str, remedy: str, error: BaseException) -> ProgramFailure:

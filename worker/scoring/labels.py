@@ -26,9 +26,8 @@ import torch
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from worker.modeling.mask_support import unsupported_reason
-from worker.modeling.model_failures import describe
+from worker.modeling.model_failures import describe, is_of_machine
 from worker.runtime.distributed import World
-from worker.runtime.out_of_memory import is_out_of_memory
 from worker.scoring.attention import (
     AttentionContext,
     UnsupportedAttention,
@@ -102,7 +101,7 @@ def score(
             reason = str(error)
         except Exception as error:
             # A model's own code may raise anything on masks that it was not written for.
-            if is_out_of_memory(error):
+            if is_of_machine(error):
                 raise
             reason = f"the model does not take its attention masks ({describe(error)})"
         if reason is None:

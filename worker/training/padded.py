@@ -12,8 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from worker.data.tokenize import Example
-from worker.modeling.model_failures import describe
-from worker.runtime.out_of_memory import is_out_of_memory
+from worker.modeling.model_failures import describe, is_of_machine
 
 IGNORE_INDEX = -100
 
@@ -140,7 +139,7 @@ def padding_mismatch_reason(
         actual = padded.losses([short, long])[: len(expected)]
     except Exception as error:
         # A model's own code may raise anything on masks that it was not written for.
-        if is_out_of_memory(error):
+        if is_of_machine(error):
             raise
         return f"it does not take their attention mask ({describe(error)})"
     difference = (actual - expected).square().mean().sqrt().item()

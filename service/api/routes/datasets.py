@@ -111,8 +111,8 @@ def create_dataset(
     Send one file per split, or one `file` with a split column. Without training rows the dataset
     serves evaluations of finished runs, and its rows may lack labels. Formats:
     JSON lines with `text`, `label`, `group`; JSON lines with chat `messages`; CSV with a header
-    line; a JSON array of objects. Uploads take turns: 503 with Retry-After means that too many are
-    waiting. With curl:
+    line; a JSON array of objects. Files are in UTF-8, UTF-16 or UTF-32, and may be compressed by
+    gzip. Uploads take turns: 503 with Retry-After means that too many are waiting. With curl:
 
         curl -F name='my posts' -F train=@train.jsonl http://127.0.0.1:8000/v1/datasets
     """

@@ -89,7 +89,7 @@ def test_windows_1252_is_named_with_the_remedy(refuse):
     error = refuse({"train": CSV.replace("\U0001f600", "").encode("cp1252")})
     assert error.errors[0].pointer == "/train/lines/2"
     assert error.errors[0].detail == (
-        "is not valid UTF-8 at byte 5 of line 2 (the file may be in Windows-1252 or another 8-bit "
+        "is not valid UTF-8 at byte 5 of line 2 (the file may be in Windows-1252 or another "
         "encoding); save the file as UTF-8"
     )
 

@@ -47,6 +47,18 @@ def test_a_label_that_the_mapping_names_is_taken_as_it_stands(make):
     assert make({"train": rows}, mapping=mapping).stats.labels == {"half": 1, "hate": 1}
 
 
+@pytest.mark.parametrize("true", ["true", "True", "TRUE"])
+@pytest.mark.parametrize(
+    "mapping", [{"true": "hate", "false": "normal"}, {"True": "hate", "False": "normal"}]
+)
+def test_a_truth_value_is_one_label_however_it_is_written(true, mapping, make):
+    table = lines("text,label", f"a,{true}", "b,FALSE")
+    rows = lines('{"text": "a", "label": true}', '{"text": "b", "label": false}')
+    for content in (table, rows):
+        built = make({"train": content}, mapping=Mapping(labels=mapping))
+        assert built.stats.labels == {"hate": 1, "normal": 1}
+
+
 @pytest.mark.parametrize("value", ["01", "1.5", "1.0.0", "+1", "\u0661", "1_0"])
 def test_what_is_no_such_number_is_refused(value, refuse):
     table = lines("text,label", "a,1", "b,0", f"c,{value}")
@@ -116,6 +128,7 @@ def test_other_values_that_stand_for_none_are_named(field, make, good):
         ["middle east", "middle_east", "Middle-East"],
         ["3", "3.0"],
         ["straße", "STRASSE"],
+        ["elderly", "elderly\u200b"],
     ],
 )
 def test_one_group_in_several_spellings_is_named(names, make):
@@ -126,6 +139,11 @@ def test_one_group_in_several_spellings_is_named(names, make):
     assert warning.count == len(names)
     assert all(repr(name) in warning.detail for name in names)
     assert "'women'" not in warning.detail
+
+
+def test_the_line_of_excel_that_names_the_separator_is_named(refuse):
+    detail = refuse({"train": "sep=,\ntext,label\na,hate\n"}).errors[0].detail
+    assert detail == "the line 'sep=' is not the header; remove it"
 
 
 def test_different_groups_are_not_suspicious(make):
