@@ -16,9 +16,10 @@ from service.api.responses.event_feed import Feed
 from service.context import Context
 from service.domain.access import Caller
 from service.domain.decoding import NotTextError, form_text
-from service.domain.errors import InvalidRequest, pointer_of
+from service.domain.errors import InvalidRequest, NotFound, pointer_of
 from service.domain.ids import is_id
 from service.domain.job_kinds import EVALUATE, PREDICT
+from service.domain.storable import UNSTORABLE, is_storable
 from service.store.idempotency import IdempotencyKey
 from service.store.tables import DEFAULT_PROJECT
 
@@ -86,16 +87,21 @@ DryRun = Annotated[bool, Query(description="Validate and plan only; nothing is s
 
 
 async def known_query(request: Request) -> None:
-    """Refuse an unknown query parameter, and a repeated one of which the route takes one value.
+    """Refuse unknown query parameters, repeated ones of single values, and text with NUL.
 
-    Both would be ignored silently otherwise.
+    The first two would be ignored silently, and databases treat NUL differently. Raises NotFound
+    for an identifier with NUL.
     """
     route = request.scope["route"]
     fields = {field.alias: field.field_info.annotation for field in route.dependant.query_params}
+    if not all(is_storable(str(value)) for value in request.path_params.values()):
+        raise NotFound("nothing has such an identifier")
     counts = Counter(name for name, _ in request.query_params.multi_items())
     for name, count in counts.items():
         if name not in fields:
             raise unknown_parameter(name, fields)
+        if not all(map(is_storable, request.query_params.getlist(name))):
+            raise InvalidRequest.at(pointer_of(["query", name]), UNSTORABLE)
         if count > 1 and not _is_list(fields[name]):
             raise InvalidRequest.at(pointer_of(["query", name]), "the parameter was sent twice")
 

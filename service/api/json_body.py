@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from service.datasets.lines import DECODER, DuplicateKeyError
 from service.domain.decoding import NotTextError, encoding_of, text_of
 from service.domain.errors import BadRequest
+from service.domain.storable import check_storable
 
 
 class JsonRoute(APIRoute):
@@ -35,7 +36,7 @@ def check_content_encoding(request: Request) -> None:
 
 class _Request(Request):
     async def json(self) -> Any:
-        """Parse the body. Raises HTTPException."""
+        """Parse the body. Raises HTTPException and InvalidRequest."""
         check_content_encoding(self)
         body = await self.body()
         # RFC 8259 knows UTF-8 alone, and another parser on the way could read UTF-16 differently.
@@ -43,7 +44,9 @@ class _Request(Request):
             detail = f"the body is in {encoding.label}; send JSON in UTF-8"
             raise HTTPException(BadRequest.status, detail)
         try:
-            return DECODER.decode(text_of(body).rstrip())
+            value = DECODER.decode(text_of(body).rstrip())
+            if b"\\u" in body:  # JSON can write what is not text as an escape alone
+                check_storable(value)
         except (DuplicateKeyError, NotTextError) as error:
             detail = f"the body {error}"
         except json.JSONDecodeError as error:
@@ -51,4 +54,6 @@ class _Request(Request):
             detail = f"the body is not JSON: {error.msg} ({where})"
         except RecursionError:
             detail = "the body is nested too deeply"
+        else:
+            return value
         raise HTTPException(BadRequest.status, detail)

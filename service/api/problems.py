@@ -128,8 +128,10 @@ def install(app: FastAPI) -> None:
             408: RequestTimeout,
             413: PayloadTooLarge,
         }
-        # FastAPI answers 400 to whatever fails while it writes the files of a form to disk.
+        # FastAPI answers 400 to whatever fails while it reads a body.
         cause = error.__cause__
+        if isinstance(cause, FairtuneError):
+            return response(cause)
         if isinstance(cause, OSError) and (unavailable := _as_unavailable(cause)) is not None:
             return response(unavailable)
         kind = errors_by_status.get(error.status_code)

@@ -8,6 +8,7 @@ import uvicorn
 
 from service.api.app import create_app
 from service.api.middleware.header_timeout import bounded_protocol
+from service.artifacts.temporary import remove_abandoned
 from service.observability import logs
 from service.ops import startup
 from service.ops.exit_deadline import exit_within
@@ -26,6 +27,7 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     """Wait for database and broker, then serve until stopped. Raises RefusedToStart, SystemExit."""
     logs.configure("api", settings.log_format, settings.log_level)
     startup.wait_for("api", settings)
+    remove_abandoned()
     app = create_app(settings)
     api_keys.check_guarded(app.state.context.database, settings)
     config = uvicorn.Config(

@@ -1,8 +1,6 @@
 """Local copies of a bucket's files, for readers that need a path, such as Parquet's."""
 
 import contextlib
-import shutil
-import tempfile
 import threading
 import weakref
 from collections import OrderedDict
@@ -10,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from service.artifacts.files import StoredFile
+from service.artifacts.temporary import COPIES, TemporaryFolder
 
 LIMIT = 1 << 30
 """Bytes that unused copies may take together."""
@@ -60,8 +59,9 @@ class LocalCopies:
     def _make(self, key: str, expected: StoredFile | None) -> _Copy:
         with self._lock:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="fairtune-copies-"))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+                folder = TemporaryFolder(COPIES)
+                self._folder = folder.path
+                weakref.finalize(self, folder.remove)
             self._count += 1
             path = self._folder / str(self._count)
         try:

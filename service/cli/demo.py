@@ -70,7 +70,7 @@ def service(settings: Settings) -> Iterator[httpx.Client]:
     service.log in the data directory, since the progress bar uses the terminal.
     """
     settings = Settings(**(settings.model_dump() | {"host": "127.0.0.1", "port": free_port()}))
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = settings.data_dir / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module, no shell

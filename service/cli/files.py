@@ -47,8 +47,11 @@ def gc(
     data_dir: DataDir = None,
 ) -> None:
     """Remove orphaned files, and rows whose files are missing, after listing them."""
+    from service.artifacts.temporary import remove_abandoned
     from service.usecases import retention
 
+    if not dry_run and (count := remove_abandoned()):
+        typer.echo(f"Removed {count} temporary folders of killed processes.")
     with _opened(data_dir) as (database, store):
         garbage = retention.look(database, store, older_than)
         if not garbage:

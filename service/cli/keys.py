@@ -1,6 +1,8 @@
 """`fairtune keys create`, `list` and `revoke`; they access the database directly."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -141,15 +143,34 @@ def revoke(
     typer.echo(f"The key {row.name!r} ({row.id}) is revoked.")
 
 
-def announce_first(new_key: "NewKey | None") -> None:
-    """Print the outcome of `fairtune migrate --first-key`."""
+def announce_first(new_key: "NewKey | None", file: Path) -> None:
+    """Show the first key on a terminal, or write it to `file`: a container's log keeps all lines.
+
+    An existing file is not overwritten; if none can be written, the key is printed all the same,
+    since nobody could use the service without it.
+    """
     if new_key is None:
         typer.echo("There are API keys already: no first key was created.")
         return
-    name = new_key.key.row.name
-    typer.echo(f"The first API key, {name!r} (admin), is shown only once; store it safely:")
+    subject = f"The first API key, {new_key.key.row.name!r} (admin),"
+    if not sys.stdout.isatty():
+        try:
+            _write_secret(file, new_key.token)
+        except OSError as error:
+            typer.echo(f"{file} cannot be written: {error.strerror}", err=True)
+        else:
+            typer.echo(f"{subject} is in {file}. Store it safely and delete the file.")
+            return
+    typer.echo(f"{subject} is shown only once; store it safely:")
     typer.echo(new_key.token)
-    typer.echo("Send it as `Authorization: Bearer ft_…`; `fairtune keys create` creates others.")
+
+
+def _write_secret(file: Path, secret: str) -> None:
+    """Create a file that only this user can read. Raises OSError, also if it exists."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as writer:
+        writer.write(f"{secret}\n")
 
 
 def _time(value: datetime | None) -> str:

@@ -91,9 +91,14 @@ def migrate(
         bool,
         typer.Option(
             "--first-key",
-            help="Also create an admin's API key, if there has never been a key, and print it.",
+            help="Also create an admin's API key, if there has never been a key. A terminal shows "
+            "it once; otherwise it is written to a file.",
         ),
     ] = False,
+    first_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File for the first key; default: first-key in the data directory."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Migrate the database to this version's schema."""
@@ -111,7 +116,7 @@ def migrate(
     if first_key:
         new_key = api_keys.migrate_with_first(database)
         typer.echo(message)
-        cli_keys.announce_first(new_key)
+        cli_keys.announce_first(new_key, first_key_file or settings.data_dir / "first-key")
     else:
         migrations.upgrade(database)
         typer.echo(message)

@@ -237,4 +237,5 @@ def _missing(fields: Fields, column: str, field: str) -> Flaw:
 
 
 def _type_flaw(column: str, requirement: str, value: object) -> Flaw:
-    return Flaw("wrong_type", f"{requirement}, not {json_type(value)}", escaped(column))
+    actual = json.dumps(value) if isinstance(value, float) else json_type(value)
+    return Flaw("wrong_type", f"{requirement}, not {actual}", escaped(column))

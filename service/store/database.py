@@ -229,7 +229,7 @@ def _engine(url: str, max_sessions: int, read_seconds: float | None) -> Engine:
                 connection.commit()
 
         return engine
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds users' texts and keys
     engine = create_engine(
         url, **pool, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_SECONDS}
     )

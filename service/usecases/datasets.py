@@ -1,13 +1,12 @@
 """Use case: create a dataset from an upload; a dataset is immutable."""
 
 import hashlib
-import tempfile
 from collections.abc import Mapping as AnyMapping
-from pathlib import Path
 from typing import BinaryIO
 
 from sqlmodel import Session
 
+from service.artifacts.temporary import UPLOADS, temporary_folder
 from service.context import Context
 from service.datasets.build import BuiltDataset, build
 from service.datasets.mapping import Mapping
@@ -60,10 +59,10 @@ def create(
         existing = idempotency.recall(session, key)
         if existing is not None:
             return dataset_store.get_dataset(session, existing), False
-    with LIMITER.acquire(), tempfile.TemporaryDirectory(prefix="fairtune-upload-") as folder:
+    with LIMITER.acquire(), temporary_folder(UPLOADS) as folder:
         built = build(
             files,
-            Path(folder),
+            folder,
             file_format=file_format,
             mapping=mapping,
             on_invalid=on_invalid,

@@ -8,9 +8,10 @@ from sqlmodel import Session
 
 from service.context import Context
 from service.datasets.stats import DatasetStats
-from service.domain.errors import InvalidRequest, NotFound, QuotaExceeded, pointer_of
+from service.domain.errors import InvalidRequest, NotFound, QuotaExceeded
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.steps import StepPlan
+from service.domain.storable import check_printable, check_storable
 from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
 from service.store import datasets as dataset_store
@@ -50,7 +51,8 @@ def resolve(
 
     Raises InvalidRequest.
     """
-    _check_text(body)
+    check_storable(body)
+    _check_names(body)
     if base is None:
         preset = body.get("preset", FALLBACK)
         available = presets()
@@ -98,20 +100,12 @@ def resolve_clone(
     return resolve(context, session, changes, run.spec)
 
 
-def _check_text(value: Any, location: tuple[str | int, ...] = ()) -> None:
-    """Refuse text that JSON can encode but a database cannot store: NUL and unpaired surrogates."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_text(key, location)
-            _check_text(item, (*location, key))
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            _check_text(item, (*location, number))
-    elif isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-        printable = (part for part in location if isinstance(part, int) or part.isprintable())
-        raise InvalidRequest.at(
-            pointer_of(printable), "the text contains NUL or an unpaired surrogate"
-        )
+def _check_names(body: dict[str, Any]) -> None:
+    """Refuse a name or a tag that would look like another one, as those of keys and datasets."""
+    check_printable("/name", body.get("name"))
+    tags = body.get("tags")
+    for number, tag in enumerate(tags if isinstance(tags, list) else []):
+        check_printable(f"/tags/{number}", tag)
 
 
 def _check_model(context: Context, spec: RunSpec) -> None:

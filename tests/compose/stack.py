@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ PROJECT = "fairtune-test"
 TAG = "test"
 SETTINGS = ROOT / "tests" / "compose" / "drive.env"
 # What a person has set for a service of their own must not reach this one.
-_FOREIGN = ("FAIRTUNE_", "POSTGRES_", "REDIS_", "COMPOSE_", "HF_")
+_FOREIGN = ("FAIRTUNE_", "POSTGRES_", "REDIS_", "API_", "WORKER_", "COMPOSE_", "HF_")
 
 
 class Failed(Exception):
@@ -105,6 +106,15 @@ class Stack:
         labels = {"project": PROJECT, "service": service}
         filters = [f"--filter=label=com.docker.compose.{key}={one}" for key, one in labels.items()]
         return self.engine("ps", "--quiet", "--no-trunc", *filters).split()
+
+    def first_key(self) -> str:
+        """Content of the file that `migrate` has written."""
+        labels = {"project": PROJECT, "service": "migrate"}
+        filters = [f"--filter=label=com.docker.compose.{key}={one}" for key, one in labels.items()]
+        (container,) = self.engine("ps", "--all", "--quiet", "--no-trunc", *filters).split()
+        with tempfile.TemporaryDirectory() as folder:
+            self.engine("cp", f"{container}:/var/lib/fairtune/first-key", folder)
+            return (Path(folder) / "first-key").read_text()
 
     def kill(self, container: str) -> None:
         """SIGKILL to everything in it. The restart policy leaves alone what a person has killed."""

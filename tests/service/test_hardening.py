@@ -479,7 +479,7 @@ def test_no_value_of_a_query_becomes_a_path_of_the_machine(client, run_id, worke
         ):
             status, body = ask(client, "GET", path)
             assert status < 500, path
-            assert status == 404 or "download" not in path, path
+            assert status == (422 if "%00" in path else 404) or "download" not in path, path
             assert SECRET.encode() not in body
 
 

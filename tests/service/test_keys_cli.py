@@ -142,15 +142,37 @@ def test_a_database_that_is_away_is_named(tmp_path, monkeypatch):
     assert "cannot be reached" in refused.stderr
 
 
-def test_migrate_makes_the_first_key_once(fairtune, database):
+def test_migrate_makes_the_first_key_once(fairtune, database, tmp_path):
     plain = fairtune("migrate")
     assert (plain.exit_code, "ft_" in plain.output) == (0, False)
-    first = fairtune("migrate", "--first-key")
+    file = tmp_path / "keys" / "first"
+    first = fairtune("migrate", "--first-key", "--first-key-file", str(file))
     assert first.exit_code == 0, first.output
-    (token,) = (line for line in first.stdout.splitlines() if line.startswith("ft_"))
+    assert "ft_" not in first.output  # a container's log would keep it
+    assert str(file) in first.output
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    token = file.read_text().strip()
     assert caller(database, token).role is Role.ADMIN
     use_cases.revoke_named(database, "first-admin")
+    file.unlink()
     again = fairtune("migrate", "--first-key")
     assert again.exit_code == 0
     assert "ft_" not in again.output
     assert "API keys already" in again.output
+
+
+def test_a_first_key_is_shown_if_its_file_cannot_be_written(fairtune, database, tmp_path):
+    file = tmp_path / "taken"
+    file.write_text("mine")
+    first = fairtune("migrate", "--first-key", "--first-key-file", str(file))
+    assert first.exit_code == 0, first.output
+    (token,) = (line for line in first.stdout.splitlines() if line.startswith("ft_"))
+    assert caller(database, token).role is Role.ADMIN
+    assert file.read_text() == "mine"
+
+
+def test_the_data_directory_is_private(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    at = tmp_path / "data"
+    assert CliRunner().invoke(app, ("migrate", "--data-dir", str(at))).exit_code == 0
+    assert at.stat().st_mode & 0o777 == 0o700

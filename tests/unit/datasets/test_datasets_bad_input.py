@@ -62,7 +62,7 @@ BAD = {
         GOOD,
         row(label=0.5),
         "lines/3/label",
-        "a string or a whole number",
+        "a label must be a string or a whole number, not 0.5",
         "wrong_type",
     ),
     "object for label": (GOOD, row(label={}), "lines/3/label", "not an object", "wrong_type"),

@@ -1,0 +1,52 @@
+"""Text that every database can store, and names that look like what they are."""
+
+from typing import Any
+
+from service.domain.errors import InvalidRequest, pointer_of
+
+UNSTORABLE = "the text contains NUL or an unpaired surrogate"
+UNPRINTABLE = (
+    "the text contains unprintable characters, such as line ends or bidirectional controls"
+)
+
+
+def is_storable(text: str) -> bool:
+    """Return False for NUL, which PostgreSQL rejects, and for what is not Unicode text."""
+    if "\0" in text:
+        return False
+    if text.isascii():
+        return True
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_storable(value: Any) -> None:
+    """Raise InvalidRequest that points to the first text of a JSON value that is not storable."""
+    location = _first_unstorable(value)
+    if location is not None:
+        printable = (
+            part for part in reversed(location) if isinstance(part, int) or part.isprintable()
+        )
+        raise InvalidRequest.at(pointer_of(printable), UNSTORABLE)
+
+
+def _first_unstorable(value: Any) -> list[str | int] | None:
+    """Return the reversed location; it is built on the way back, so that depth costs nothing."""
+    if isinstance(value, str):
+        return None if is_storable(value) else []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not is_storable(key):
+                return []
+            if (location := _first_unstorable(item)) is not None:
+                return [*location, key]
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            if (location := _first_unstorable(item)) is not None:
+                return [*location, number]
+    return None
+
+
+def check_printable(pointer: str, text: object) -> None:
+    """Raise InvalidRequest for a name that would look like another one, or break a line."""
+    if isinstance(text, str) and not text.isprintable():
+        raise InvalidRequest.at(pointer, UNPRINTABLE)
