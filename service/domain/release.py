@@ -47,7 +47,11 @@ class Hindrance(_Part):
     """One reason why a certifying report does not let its run be promoted."""
 
     kind: Literal["no_report", "exploratory", "not_test", "cap", "no_cap_applies", "min_f1"] = (
-        Field(description="Kind of obstacle. cap, min_f1: the figure does not meet the limit.")
+        Field(
+            description="Kind of obstacle. cap, min_f1: the figure does not meet the limit, on all "
+            "rows or without those that the model has seen. no_cap_applies: the run has no caps, "
+            "or none applies. not_test: the rows are not those of an unseen test split."
+        )
     )
     detail: str = Field(description="The obstacle as a sentence, with the figures.")
     group: str | None = Field(default=None, description="The cap's group; null for other kinds.")

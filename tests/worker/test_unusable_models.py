@@ -393,7 +393,7 @@ def test_an_error_of_the_machine_is_not_blamed_on_the_model(error):
 # -- every file in every way ----------------------------------------------------------------------
 
 
-def break_every_file(source: Path, target: Path, per_file: int | None) -> None:
+def break_every_file(source: Path, target: Path, per_file: int) -> None:
     """Load the model with each fault of each file: it works, or says what is wrong with it.
 
     So does the tokenization of a row.
@@ -405,8 +405,7 @@ def break_every_file(source: Path, target: Path, per_file: int | None) -> None:
     row = Row("train-1", "they never sing", None, "hate", None, None, None, "train")
     for name in names:
         faults = faults_of(source / name)
-        if per_file is not None:
-            faults = generator.sample(faults, min(per_file, len(faults)))
+        faults = generator.sample(faults, min(per_file, len(faults)))
         for description, content in faults:
             (directory / name).write_bytes(content)
             try:
@@ -424,6 +423,8 @@ def break_every_file(source: Path, target: Path, per_file: int | None) -> None:
                 )
                 if not clear:
                     unclear.append((name, description, failure.reason, failure.detail))
+            except (KeyboardInterrupt, pytest.fail.Exception):  # the latter is a timeout
+                raise
             except BaseException as error:  # noqa: BLE001 - a panic of tokenizers is no Exception
                 unclear.append((name, description, type(error).__name__, str(error)))
         shutil.copy(source / name, directory / name)
@@ -435,13 +436,10 @@ def test_no_broken_file_is_a_fault_of_fairtunes_own(models_dir, tmp_path):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_oss"])
-def test_no_broken_file_of_any_family_is(models_dir, tmp_path, family):
-    break_every_file(
-        models_dir / f"tiny-{family}",
-        tmp_path / f"tiny-{family}",
-        None if family == "llama" else 300,
-    )
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("family", "per_file"), [("llama", 500), ("qwen3", 100), ("gpt_oss", 200)])
+def test_no_broken_file_of_any_family_is(models_dir, tmp_path, family, per_file):
+    break_every_file(models_dir / f"tiny-{family}", tmp_path / f"tiny-{family}", per_file)
 
 
 @pytest.mark.extended

@@ -14,8 +14,8 @@ class EventView(View):
 
     id: int = Field(description="Number within the run, from 1; the value of Last-Event-ID.")
     type: str = Field(
-        description="status, phase, metrics, checkpoint, evaluation, artifact, warning, log or "
-        "rewound."
+        description="status, phase, metrics, checkpoint, evaluation, artifact, warning, log, "
+        "rewound, promoted or withdrawn."
     )
     job_id: str = Field(description="Identifier of the job that the event belongs to.")
     created_at: datetime = Field(description="Time of the event.")
