@@ -71,6 +71,13 @@ FILE: Responses = {
     304: {"description": "The file has the entity tag of If-None-Match."},
     **documented(RangeNotSatisfiable),
 }
+PREDICTIONS_FILE: Responses = FILE | {
+    status: {
+        **FILE[status],
+        "content": {**FILE[status]["content"], "application/vnd.apache.parquet": BINARY},
+    }
+    for status in (200, 206)
+}
 LARGE_READ = busy("four large reads are in progress and eight are waiting")
 LOG: Responses = {
     **READS,

@@ -72,7 +72,7 @@ class Directory:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         self.check_mounted()
-        for path in sorted(_below(self.root / prefix)):
+        for path in _below(self.root / prefix):
             if path.name != MARKER and path.is_file():
                 with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                     yield self._entry(path)
@@ -121,7 +121,8 @@ def _below(folder: Path) -> Iterator[Path]:
             raise error
 
     for where, folders, files in os.walk(folder, onerror=unreadable):
-        for name in (*folders, *files):
+        folders.sort()
+        for name in (*folders, *sorted(files)):
             yield Path(where, name)
 
 

@@ -1,9 +1,10 @@
 """Retention: every query on deletion, the storage quota, expiry and garbage collection."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, or_, union, update
+from sqlalchemy import delete, func, or_, tuple_, union, update
 from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
@@ -303,38 +304,87 @@ class FileRow(NamedTuple):
     """Primary key."""
 
 
-def file_rows(session: Session) -> list[FileRow]:
-    """Return every row that names files."""
-    rows = [
-        FileRow(
-            f"checkpoint {row.step} of {row.run_id}",
-            tuple(f"{row.prefix}/{file['path']}" for file in row.files),
-            row.run_id,
-            Checkpoint,
-            (row.run_id, row.step),
-        )
-        for row in session.exec(select(Checkpoint))
-    ]
-    models: dict[tuple[str, str], list[str]] = {}
-    for artifact in session.exec(select(Artifact).order_by(col(Artifact.path))):
-        if (model := merged_folder(artifact.path)) is not None:
-            models.setdefault((artifact.run_id, model), []).append(artifact.key)
-            continue
-        label = f"{artifact.path} of {artifact.run_id}"
-        identity = (artifact.run_id, artifact.path)
-        rows.append(FileRow(label, (artifact.key,), artifact.run_id, Artifact, identity))
-    for (run_id, model), paths in models.items():  # a merged model is all of its files
-        label = f"{model.rstrip('/')} of {run_id}"
-        rows.append(FileRow(label, tuple(paths), run_id, Artifact, (run_id, model)))
-    for evaluation in session.exec(select(Evaluation)):
-        label = f"predictions of {evaluation.id} of {evaluation.run_id}"
-        rows.append(
-            FileRow(label, (evaluation.key,), evaluation.run_id, Evaluation, (evaluation.id,))
-        )
-    for dataset in session.exec(select(Dataset).where(col(Dataset.deleted_at).is_(None))):
-        label = f"dataset {dataset.id}"
-        rows.append(FileRow(label, (dataset.key,), None, Dataset, (dataset.id,)))
-    return rows
+def file_rows(session: Session) -> Iterator[FileRow]:
+    """Yield every row that names files; a page of rows is in memory at a time."""
+    for row in _pages(
+        session, (Checkpoint.run_id, Checkpoint.step), Checkpoint.prefix, Checkpoint.files
+    ):
+        run_id, step, prefix, files = row
+        yield _checkpoint_row(run_id, step, prefix, files)
+    for run_id, artifacts in groupby(
+        _pages(session, (Artifact.run_id, Artifact.path), Artifact.key), lambda row: row[0]
+    ):
+        models: dict[str, list[str]] = {}
+        for _, path, key in artifacts:
+            if (model := merged_folder(path)) is not None:
+                models.setdefault(model, []).append(key)
+            else:
+                yield _artifact_row(run_id, path, key)
+        for model, keys in models.items():
+            yield _model_row(run_id, model, keys)
+    for evaluation_id, run_id, key in _pages(
+        session, (Evaluation.id,), Evaluation.run_id, Evaluation.key
+    ):
+        yield _evaluation_row(evaluation_id, run_id, key)
+    for dataset_id, key, deleted_at in _pages(
+        session, (Dataset.id,), Dataset.key, Dataset.deleted_at
+    ):
+        if deleted_at is None:
+            yield FileRow(f"dataset {dataset_id}", (key,), None, Dataset, (dataset_id,))
+
+
+def _pages(session: Session, primary_key: tuple[Any, ...], *columns: Any) -> Iterator[Any]:
+    """Yield these columns of every row of a table in the order of its primary key."""
+    statement = select(*primary_key, *columns).order_by(*primary_key).limit(_BATCH_SIZE)
+    last: tuple[Any, ...] | None = None
+    while True:
+        page = statement if last is None else statement.where(tuple_(*primary_key) > last)
+        rows = session.exec(page).all()
+        yield from rows
+        if len(rows) < _BATCH_SIZE:
+            return
+        last = tuple(rows[-1])[: len(primary_key)]
+
+
+def _checkpoint_row(run_id: str, step: int, prefix: str, files: list[dict[str, Any]]) -> FileRow:
+    keys = tuple(f"{prefix}/{file['path']}" for file in files)
+    return FileRow(f"checkpoint {step} of {run_id}", keys, run_id, Checkpoint, (run_id, step))
+
+
+def _artifact_row(run_id: str, path: str, key: str) -> FileRow:
+    return FileRow(f"{path} of {run_id}", (key,), run_id, Artifact, (run_id, path))
+
+
+def _model_row(run_id: str, model: str, keys: list[str]) -> FileRow:
+    """Return the row of a merged model, which is all of its files."""
+    label = f"{model.rstrip('/')} of {run_id}"
+    return FileRow(label, tuple(keys), run_id, Artifact, (run_id, model))
+
+
+def _evaluation_row(evaluation_id: str, run_id: str, key: str) -> FileRow:
+    label = f"predictions of {evaluation_id} of {run_id}"
+    return FileRow(label, (key,), run_id, Evaluation, (evaluation_id,))
+
+
+def _current(session: Session, row: FileRow) -> FileRow | None:
+    """Return what the row of a run names now; None if it is gone."""
+    if row.table is Artifact and merged_folder(row.identity[1]) is not None:
+        run_id, model = row.identity
+        of_model = col(Artifact.path).startswith(model, autoescape=True)
+        statement = select(Artifact.key).where(Artifact.run_id == run_id, of_model)
+        keys = list(session.exec(statement.order_by(col(Artifact.path))))
+        return _model_row(run_id, model, keys) if keys else None
+    match session.get(row.table, row.identity):
+        case Checkpoint() as checkpoint:
+            return _checkpoint_row(
+                checkpoint.run_id, checkpoint.step, checkpoint.prefix, checkpoint.files
+            )
+        case Artifact() as artifact:
+            return _artifact_row(artifact.run_id, artifact.path, artifact.key)
+        case Evaluation() as evaluation:
+            return _evaluation_row(evaluation.id, evaluation.run_id, evaluation.key)
+        case _:
+            return None
 
 
 def running_jobs(session: Session) -> tuple[set[str], set[str]]:
@@ -347,9 +397,8 @@ def running_jobs(session: Session) -> tuple[set[str], set[str]]:
 def delete_rows(session: Session, rows: Iterable[FileRow]) -> int:
     """Delete those of `rows` that still name the same files; return their number."""
     deleted = 0
-    expected = {(row.table, row.identity): row for row in rows if row.run_id is not None}
-    for row in file_rows(session):
-        if expected.get((row.table, row.identity)) != row:
+    for row in rows:
+        if row.run_id is None or _current(session, row) != row:
             continue
         if row.table is Artifact and merged_folder(row.identity[1]) is not None:
             run_id, model = row.identity

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import structlog
 
 from service.artifacts import ArtifactStore, Entry
+from service.artifacts.key_set import KeySet
 from service.context import Context
 from service.domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
 from service.domain.job_kinds import MERGE
@@ -131,17 +132,24 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     the wrong one.
     """
     # The store first: a file that is stored meanwhile has its row by the time rows are read, or is
-    # young.
-    entries = {(entry.key, entry.half): entry for entry in _entries(store)}
+    # young. Of keys only digests are in memory, so that the store is read twice.
+    stored = KeySet(entry.key for entry in _entries(store) if entry.half is None)
+    recorded = KeySet()
+    candidates = []
+    is_this_store = False
     with database.read() as session:
-        file_rows = retention.file_rows(session)
+        for row in retention.file_rows(session):
+            present = [key in stored for key in row.keys]
+            is_this_store = is_this_store or any(present)
+            for key in row.keys:
+                recorded.add(key)
+            if not all(present):
+                candidates.append(row)
         half = retention.unfinished_deletions(session)
         merges = retention.unfinished_merge_deletions(session)
         half_datasets = retention.unfinished_dataset_deletions(session)
         busy, prefixes = retention.running_jobs(session)
-    whole = {key for key, part in entries if part is None}
-    recorded = {key for row in file_rows for key in row.keys}
-    if recorded and not recorded & whole:
+    if len(recorded) and not is_this_store:
         raise Conflict(
             f"the artifact store contains none of the {len(recorded)} files that the database "
             "names: check FAIRTUNE_ARTIFACTS_URL"
@@ -154,18 +162,17 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
     youngest = datetime.now(UTC) - timedelta(seconds=older_than)
     unknown = [
         entry
-        for entry in entries.values()
-        if (entry.half is not None or entry.key not in recorded)
+        for entry in _entries(store)
+        if (entry.half is not None or (entry.key in stored and entry.key not in recorded))
         and entry.modified < youngest
         and not entry.key.startswith(tuple(prefixes))
         and not entry.key.startswith(being_deleted)
     ]
     lost = [
         row
-        for row in file_rows
+        for row in candidates
         if row.run_id not in busy
         and not any(key.startswith(being_deleted) for key in row.keys)
-        and not whole.issuperset(row.keys)
         and _is_lost(store, row)
     ]
     return Garbage(half, merges, half_datasets, unknown, lost)
@@ -192,7 +199,7 @@ def collect(database: Database, store: ArtifactStore, garbage: Garbage) -> None:
         except (NotFound, Conflict) as error:  # deleted meanwhile
             log.warning("dataset not deleted", dataset_id=dataset.id, why=error.detail)
     with database.read() as session:
-        recorded = {key for row in retention.file_rows(session) for key in row.keys}
+        recorded = KeySet(key for row in retention.file_rows(session) for key in row.keys)
     store.remove([entry for entry in garbage.unknown if entry.half or entry.key not in recorded])
     lost = [row for row in garbage.lost if _is_lost(store, row)]
     with database.write() as session:

@@ -168,6 +168,15 @@ def test_what_reads_a_body_says_that_it_may_be_too_large_or_too_slow(document):
         assert ({"408", "413"} <= set(operation["responses"])) is not name.startswith("GET "), name
 
 
+def test_metrics_and_predictions_name_every_content_type(document):
+    def types(path: str) -> set[str]:
+        return set(document["paths"][path]["get"]["responses"]["200"]["content"])
+
+    assert types("/metrics") == {"text/plain", "application/openmetrics-text"}
+    predictions = "/v1/runs/{run_id}/evaluations/{eval_id}/predictions"
+    assert "application/vnd.apache.parquet" in types(predictions)
+
+
 def test_downloads_say_what_ranges_and_entity_tags_do(document):
     run = "/v1/runs/{run_id}"
     for path in (
@@ -176,7 +185,10 @@ def test_downloads_say_what_ranges_and_entity_tags_do(document):
         f"{run}/evaluations/{{eval_id}}/predictions",
     ):
         answers = document["paths"][path]["get"]["responses"]
-        assert list(answers["206"]["content"]) == ["application/octet-stream"]
+        types = ["application/octet-stream"]
+        if path.endswith("/predictions"):
+            types.append("application/vnd.apache.parquet")
+        assert list(answers["206"]["content"]) == types
         assert "content" not in answers["304"]
         assert list(answers["416"]["content"]) == ["application/problem+json"]
 

@@ -8,6 +8,7 @@ import pytest
 
 from service.artifacts.directory import MARKER
 from service.datasets import build as dataset_build
+from service.store import retention
 
 ROWS = b'{"text": "a", "label": "hate"}\n{"text": "b", "label": "normal"}\n'
 
@@ -106,6 +107,18 @@ def test_reads_of_files_that_a_row_names_and_the_store_lacks_are_unavailable(
         f"/v1/runs/{shipped}/checkpoints/7/download",
     ):
         assert client.get(url).status_code == 404, url
+
+
+def test_rows_that_name_files_are_the_same_on_pages_of_any_length(context, reads, monkeypatch):
+    def rows():
+        with context.database.read() as session:
+            return list(retention.file_rows(session))
+
+    whole = rows()
+    assert len(whole) == 5  # a checkpoint, three files, a dataset
+    for length in (1, 2, 3):
+        monkeypatch.setattr(retention, "_BATCH_SIZE", length)
+        assert rows() == whole
 
 
 def test_another_error_is_not_one_of_the_disk(client, monkeypatch):

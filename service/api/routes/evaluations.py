@@ -20,7 +20,7 @@ from service.api.dependencies import (
     no_body,
 )
 from service.api.json_body import JsonRoute
-from service.api.openapi import FILE, LOG, READS, WRITES, creates_job
+from service.api.openapi import LOG, PREDICTIONS_FILE, READS, WRITES, creates_job
 from service.api.responses.created import set_created
 from service.api.responses.files import file_response
 from service.api.responses.logs import log_response
@@ -103,7 +103,7 @@ def get_evaluation(context: Ctx, run_id: RunId, eval_id: EvalId) -> EvaluationVi
 @router.head("/{eval_id}/predictions", include_in_schema=False)
 @router.get(
     "/{eval_id}/predictions",
-    responses={**WRITES, **FILE},
+    responses={**WRITES, **PREDICTIONS_FILE},
     response_class=Response,
     summary="Download the predictions of an evaluation",
 )

@@ -18,7 +18,7 @@ router = APIRouter(tags=["health"])
     responses={
         200: {
             "description": "Prometheus text format 0.0.4, or OpenMetrics if Accept requests it.",
-            "content": {"text/plain": TEXT},
+            "content": {"text/plain": TEXT, "application/openmetrics-text": TEXT},
         }
     },
     summary="Get metrics for Prometheus",
