@@ -2,10 +2,11 @@
 
 import hashlib
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlmodel import select
@@ -243,6 +244,11 @@ def leftovers(environment: Environment) -> list[str]:
     return []
 
 
+def _is_cached(path: Path) -> bool:
+    """True for a whole file of the weights' cache, which outlives the jobs that use it."""
+    return path.parent.name == ".weights" and re.fullmatch("[0-9a-f]{64}", path.name) is not None
+
+
 def _leftovers(environment: Environment) -> list[str]:
     found = [f"the process {child.pid} is left" for child in environment.children()]
     with environment.database.read() as session:
@@ -258,7 +264,11 @@ def _leftovers(environment: Environment) -> list[str]:
             found.append(f"{one.key} is left in the store")
     jobs_dir = environment.settings.jobs_dir
     if jobs_dir.is_dir():
-        found += [f"{path.name} is left in the jobs directory" for path in jobs_dir.iterdir()]
+        found += [
+            f"{path.relative_to(jobs_dir)} is left in the jobs directory"
+            for path in [*jobs_dir.iterdir(), *jobs_dir.glob(".weights/*")]
+            if path.name != ".weights" and not _is_cached(path)
+        ]
     if environment.setting != "servers":
         messages = environment.settings.data_dir / "broker" / "messages"
         found += [f"{path.name} is left in the broker" for path in messages.glob(".*")]
