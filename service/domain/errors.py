@@ -40,6 +40,13 @@ service.ops.readiness
     NotReady                a dependency is unavailable
 service.store.jobs
     Fenced                  the job belongs to another worker, or was ended by a user
+service.usecases.datasets
+    _BlobIsRemoved          another dataset with the same rows is being deleted
+worker.data
+    TemplateRefusal         chat_template: the model's template raised an error on a chat
+    TurnsTooLong            fitting: frame and answer alone are too long
+worker.modeling.model_files
+    FaultyFile              a file of a model directory is not what its name says
 worker.runtime
     BatchTooLarge           out_of_memory: a ProgramFailure that a smaller batch may avoid
     Stopped                 events: a BaseException, so that no library swallows a stop
