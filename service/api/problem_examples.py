@@ -115,7 +115,7 @@ _INVALID = {
     "POST /v1/runs": ("/lora/r", _AT_LEAST_1),
     "POST /v1/runs/{run_id}/clone": ("/lora/r", _AT_LEAST_1),
     "POST /v1/runs/{run_id}/evaluations": ("/max_samples", _AT_LEAST_1),
-    "POST /v1/runs/{run_id}/predictions": ("/texts", "Field required"),
+    "POST /v1/runs/{run_id}/predictions": ("/texts", "must have at least 1 item"),
     "POST /v1/runs/{run_id}/promote": ("/name", "Field required"),
     "POST /v1/keys": ("/name", "Field required"),
 }

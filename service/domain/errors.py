@@ -41,9 +41,9 @@ service.ops.readiness
 service.store.jobs
     Fenced                  the job belongs to another worker, or was ended by a user
 service.usecases.datasets
-    _BlobIsRemoved          another dataset with the same rows is being deleted
+    _BlobIsRemoved          a file of rows is being removed with another dataset
 worker.data
-    TemplateRefusal         chat_template: the model's template raised an error on a chat
+    TemplateRefusal         chat_template: the model's chat template refuses a chat
     TurnsTooLong            fitting: frame and answer alone are too long
 worker.modeling.model_files
     FaultyFile              a file of a model directory is not what its name says

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.domain.task import Task
@@ -53,18 +62,19 @@ class PredictionRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    texts: list[Text] = Field(
-        default_factory=list,
-        min_length=1,
-        max_length=MAX_TEXTS,
-        description="Texts to classify, in this order; for a run that was trained on texts.",
-    )
     messages: list[ChatTurns] = Field(
         default_factory=list,
         min_length=1,
         max_length=MAX_TEXTS,
         description="Chats to classify, in this order, each up to its last user turn; for a run "
         "that was trained on chats. Each label is scored by the answer that it had in training.",
+    )
+    texts: list[Text] = Field(
+        default_factory=list,
+        validate_default=True,
+        min_length=1,
+        max_length=MAX_TEXTS,
+        description="Texts to classify, in this order; for a run that was trained on texts.",
     )
     target: Literal["adapter", "checkpoint", "merged"] = Field(
         "adapter",
@@ -82,6 +92,16 @@ class PredictionRequest(BaseModel):
         "from that score on. Null: as the run's specification says, with the threshold fitted for "
         "its report.",
     )
+
+    @field_validator("texts", mode="wrap")
+    @classmethod
+    def _one_of_two(
+        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """Require texts unless there are messages; the run's kind decides between them."""
+        if value == [] and info.data.get("messages") != []:
+            return value  # there are messages, or a flaw of theirs is named already
+        return handler(value)
 
 
 class PredictionOrder(Task):

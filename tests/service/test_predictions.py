@@ -243,7 +243,7 @@ def test_a_run_trained_on_chats_takes_messages(context, client, trained_on_chats
     [
         ({"texts": ["a"]}, "/texts", "send messages"),
         ({"texts": ["a"], "template": "label_only"}, "/texts", "send messages"),
-        ({}, "/messages", "send messages"),
+        ({}, "/texts", "at least 1"),
         ({"messages": []}, "/messages", "at least 1"),
         ({"messages": [[]]}, "/messages/0", "at least 1"),
         ({"messages": [CHAT], "texts": ["a"]}, "/messages", "not both"),

@@ -125,7 +125,9 @@ def quantization_method(config: Any) -> str | None:
 
 def _reading_quantized(name: str, method: str) -> AbstractContextManager[None]:
     return reading(
-        name, f"its weights, which are quantized ({method}),", "Use the model's unquantized weights"
+        name,
+        f"its weights, quantized ({method}) as config.json describes,",
+        "Use the model's unquantized weights",
     )
 
 
