@@ -65,7 +65,7 @@ def test_a_fifth_kind_runs_from_its_creation_to_its_end(context, client, run_id,
     states = [data["status"] for data in own if data.get("kind") == "count"]
     assert states == ["queued", "running", "succeeded"]
     with context.database.read() as session:
-        assert monitoring.figures(session).jobs["count", "succeeded"] == 1
+        assert monitoring.ended(session)["count", "succeeded"] == 1
         with pytest.raises(Conflict, match="the count has already succeeded"):
             job_control.cancel(session, jobs.get(session, job_id))
     client.post(f"/v1/runs/{run_id}/cancel")

@@ -27,7 +27,7 @@ def _fill(context, run_id: str) -> None:
         job_columns = list(connection.execute(text("SELECT * FROM job")).keys())
         is_sqlite = context.database.is_sqlite
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)"
-        number = "printf('%010d', i)" if is_sqlite else "lpad(i::text, 10, '0')"
+        number = "printf('%025d', i)" if is_sqlite else "lpad(i::text, 25, '0')"
         tags = 'CASE WHEN i = 5 THEN \'["common", "rare"]\' ELSE \'["common"]\' END'
         values = {
             "id": f"'run_0' || {number}",
@@ -109,7 +109,7 @@ def test_a_page_of_runs_reads_few_rows(context, run_id, filters):
 def test_tags_select_runs_page_by_page(client, run_id, context):
     _fill(context, run_id)
     rare = client.get("/v1/runs", params={"tag": "rare"}).json()
-    assert [run["id"] for run in rare["data"]] == ["run_00000000005"]
+    assert [run["id"] for run in rare["data"]] == [f"run_{5:026d}"]
     assert client.get("/v1/runs", params={"tag": "none"}).json()["data"] == []
     pages, after = [], None
     for _ in range(3):
@@ -117,9 +117,9 @@ def test_tags_select_runs_page_by_page(client, run_id, context):
         page = client.get("/v1/runs", params=params).json()
         pages += [run["id"] for run in page["data"]]
         after = page["next"]
-    assert pages == [f"run_0{RUNS - number:010d}" for number in range(6)]
+    assert pages == [f"run_{RUNS - number:026d}" for number in range(6)]
     both = client.get("/v1/runs", params={"tag": "rare", "status": "succeeded"}).json()
-    assert [run["id"] for run in both["data"]] == ["run_00000000005"]
+    assert [run["id"] for run in both["data"]] == [f"run_{5:026d}"]
     assert not client.get("/v1/runs", params={"tag": "rare", "status": "failed"}).json()["data"]
 
 
