@@ -9,7 +9,7 @@ from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from service.domain.errors import Conflict, NotFound
-from service.domain.job_kinds import EVALUATE, KINDS, MERGE, job_kind
+from service.domain.job_kinds import KINDS, MERGE, job_kind
 from service.domain.merge import merged_folder
 from service.domain.states import RESTING, JobStatus
 from service.store import events, jobs, merges, program_events, projects, promotions, runs
@@ -219,12 +219,12 @@ def _evaluations_on(session: Session, dataset_id: str) -> list[str]:
         select(Evaluation.id, Evaluation.run_id).where(Evaluation.dataset_id == dataset_id)
     )
     requested = session.exec(
-        select(Job.id, Job.run_id).where(
-            Job.kind == EVALUATE.name, col(Job.params)["dataset_id"].as_string() == dataset_id
+        select(Job.id, Job.run_id, Job.kind).where(
+            col(Job.params)["dataset_id"].as_string() == dataset_id
         )
     )
     evaluations = dict(stored.all())
-    evaluations |= {EVALUATE.result_id(job_id): run for job_id, run in requested}
+    evaluations |= {job_kind(kind).result_id(job_id): run for job_id, run, kind in requested}
     return [f"{evaluation} of {run}" for evaluation, run in sorted(evaluations.items())]
 
 
