@@ -209,7 +209,7 @@ def test_curl_goes_on_where_a_transfer_broke(served, shipped, tmp_path):
         assert target.read_bytes() == WEIGHTS
 
 
-def test_a_file_that_is_gone_is_404_before_anything_is_sent(client, shipped, context):
+def test_a_file_that_is_gone_is_503_before_anything_is_sent(client, shipped, context):
     context.store.remove_tree(f"runs/{shipped}")
     for url in (
         "artifacts/adapter_model.safetensors",
@@ -217,7 +217,7 @@ def test_a_file_that_is_gone_is_404_before_anything_is_sent(client, shipped, con
         "checkpoints/6/download",
     ):
         for ask in (client.get, client.head):
-            assert ask(f"/v1/runs/{shipped}/{url}").status_code == 404
+            assert ask(f"/v1/runs/{shipped}/{url}").status_code == 503
 
 
 def test_a_bucket_hands_a_file_out_itself_when_asked(client, shipped, kind):

@@ -83,6 +83,6 @@ def test_a_run_is_evaluated_on_it(client, context, worker, run_id, suite):
 
 
 def test_an_upload_without_any_file_is_refused(client):
-    answer = client.post("/v1/datasets", data={"name": "nothing"})
+    answer = client.post("/v1/datasets", files={"name": (None, "nothing")})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/train"
