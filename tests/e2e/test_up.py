@@ -71,7 +71,7 @@ def test_up_starts_a_killed_process_again(tmp_path):
     up = start_up(tmp_path, port)
     assert up.stdout is not None
     try:
-        wait_until(lambda: is_ready(port))
+        wait_until(lambda: is_ready(port), 120)
         before = {child.pid: child for child in psutil.Process(up.pid).children()}
         for child in before.values():
             child.kill()
@@ -80,8 +80,8 @@ def test_up_starts_a_killed_process_again(tmp_path):
             pids = {child.pid for child in psutil.Process(up.pid).children()}
             return len(pids) == 2 and not pids & set(before)
 
-        wait_until(are_new)
-        wait_until(lambda: is_ready(port))
+        wait_until(are_new, 120)
+        wait_until(lambda: is_ready(port), 120)
     finally:
         up.terminate()
         output, _ = up.communicate(timeout=60)
