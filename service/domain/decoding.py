@@ -12,6 +12,7 @@ import io
 import os
 import re
 import zlib
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -197,8 +198,9 @@ class _BlockReader(io.RawIOBase):
         self._block = self._block[size:]
         return size
 
+    @abstractmethod
     def _next_block(self) -> bytes:
-        raise NotImplementedError
+        """Return the next decoded bytes; none at the end."""
 
 
 def _buffered(reader: _BlockReader) -> BinaryIO:

@@ -11,6 +11,7 @@ from typing import Any
 
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
+from worker.data.prefixes import common_length
 
 Chat = list[dict[str, str]]
 """Turns with `role` and `content`."""
@@ -107,7 +108,7 @@ class ChatTemplate:
             raise _unusable("renders the assistant's answer together with other turns")
         # The prompt has more than the rendered turn: the answer follows it all the same, after the
         # end of a thought that the prompt opens.
-        return self._end_of_thought(prompt[_common_length(prompt, whole) :]) + whole[start:]
+        return self._end_of_thought(prompt[common_length([prompt, whole]) :]) + whole[start:]
 
     def _end_of_thought(self, opening: str) -> str:
         for opener, closer in _THOUGHT_MARKS:
@@ -184,11 +185,6 @@ def _in_order(rendered: str, chat: Sequence[dict[str, str]]) -> bool:
         if not mark:
             return False
     return True
-
-
-def _common_length(a: str, b: str) -> int:
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((index for index, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def _unusable(fault: str) -> ProgramFailure:
