@@ -98,11 +98,11 @@ class ChatTemplate:
 
     def _answer(self, chat: Chat, answer: str) -> str:
         prompt = self.prompt(chat)
-        whole = self._apply([*chat, _turn("assistant", answer)], is_prompt=False)
+        whole = self._apply([*chat, new_turn("assistant", answer)], is_prompt=False)
         if whole.startswith(prompt):
             return whole[len(prompt) :]
         mark = _mark()
-        marked = self._apply([*chat, _turn("assistant", mark)], is_prompt=False)
+        marked = self._apply([*chat, new_turn("assistant", mark)], is_prompt=False)
         start = marked.rfind(mark)
         if whole[:start] != marked[:start]:
             raise _unusable("renders the assistant's answer together with other turns")
@@ -124,13 +124,13 @@ class ChatTemplate:
         """
         refusal: TemplateRefusal | None = None
         try:
-            if self._renders_all([_turn(role, _mark()) for role in roles]):
+            if self._renders_all([new_turn(role, _mark()) for role in roles]):
                 return True
         except TemplateRefusal as error:
             refusal = error
         if roles[:2] == ("system", "user"):
             # Some models have no system turn: the instruction is then put before the user's text.
-            if self._renders_all(_merge_system([_turn(role, _mark()) for role in roles])):
+            if self._renders_all(_merge_system([new_turn(role, _mark()) for role in roles])):
                 return False
         elif refusal is not None:
             raise refusal
@@ -138,7 +138,7 @@ class ChatTemplate:
 
     def _renders_all(self, chat: Chat) -> bool:
         """Return True if prompt and whole chat contain the contents of all turns in order."""
-        whole = [*chat, _turn("assistant", _mark())]
+        whole = [*chat, new_turn("assistant", _mark())]
         renderings = ((chat, True), (whole, False))
         return all(
             _in_order(self._apply(turns, is_prompt=is_prompt), turns)
@@ -168,10 +168,11 @@ class ChatTemplate:
 
 def _merge_system(chat: Chat) -> Chat:
     system, user, *others = chat
-    return [_turn("user", f"{system['content']}\n\n{user['content']}"), *others]
+    return [new_turn("user", f"{system['content']}\n\n{user['content']}"), *others]
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def new_turn(role: str, content: str) -> dict[str, str]:
+    """Return a turn of a chat."""
     return {"role": role, "content": content}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.template import Template
-from worker.data.chat_template import Chat, ChatTemplate, TemplateRefusal
+from worker.data.chat_template import Chat, ChatTemplate, TemplateRefusal, new_turn
 from worker.data.encoding import Encoder
 from worker.data.fitting import Fitting, Truncation, TurnsTooLong
 from worker.data.rows import Row
@@ -143,11 +143,11 @@ class Prompts:
     def chat(self, row: Row) -> Chat:
         """Return the row's chat without the assistant's last answer."""
         if row.messages is None:
-            chat = [_turn("user", "".join(self._user_parts(row)))]
+            chat = [new_turn("user", "".join(self._user_parts(row)))]
             if self.template.system is not None:
-                chat.insert(0, _turn("system", self.template.system))
+                chat.insert(0, new_turn("system", self.template.system))
             return chat
-        turns = [_turn(turn["role"], turn["content"]) for turn in row.messages]
+        turns = [new_turn(turn["role"], turn["content"]) for turn in row.messages]
         return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
     def encode(self, row: Row, labels: Sequence[str]) -> EncodedRow:
@@ -246,7 +246,3 @@ class Prompts:
             f"its turns ({roles}): {error}. Change the turns of such rows, or fine-tune a model "
             "whose chat template takes them.",
         )
-
-
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
