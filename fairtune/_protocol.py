@@ -38,6 +38,11 @@ def server_url(url: str | None) -> str:
     return (address if "://" in address else f"http://{address}").rstrip("/")
 
 
+def is_loopback(url: str) -> bool:
+    """Tell whether the server is on this machine."""
+    return httpx.URL(url).host in {"localhost", "127.0.0.1", "::1"}
+
+
 def headers(key: str | None, version: str) -> dict[str, str]:
     """Return the headers of every request; the key is `key` or FAIRTUNE_KEY."""
     token = key or os.environ.get("FAIRTUNE_KEY")

@@ -31,7 +31,9 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self.url = protocol.server_url(url)
-        self._http = http or httpx.AsyncClient(timeout=protocol.TIMEOUT)
+        # A proxy of the environment cannot reach this machine's loopback interface.
+        trust_env = not protocol.is_loopback(self.url)
+        self._http = http or httpx.AsyncClient(timeout=protocol.TIMEOUT, trust_env=trust_env)
         self._http.base_url = httpx.URL(self.url)
         self._http.headers.update(protocol.headers(key, __version__))
         self._transport = AsyncTransport(self._http, self.url)

@@ -34,7 +34,9 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self.url = protocol.server_url(url)
-        self._http = http or httpx.Client(timeout=protocol.TIMEOUT)
+        # A proxy of the environment cannot reach this machine's loopback interface.
+        trust_env = not protocol.is_loopback(self.url)
+        self._http = http or httpx.Client(timeout=protocol.TIMEOUT, trust_env=trust_env)
         self._http.base_url = httpx.URL(self.url)
         self._http.headers.update(protocol.headers(key, __version__))
         self._transport = Transport(self._http, self.url)
