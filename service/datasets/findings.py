@@ -36,7 +36,9 @@ def describe_ignored_splits(
 def row_warnings(stats: DatasetStats) -> list[DatasetWarning]:
     warnings = []
     if shared := sum(stats.shared_rows.values()):
-        splits = ", ".join(f"{split} {number:,}" for split, number in stats.shared_rows.items())
+        splits = ", ".join(
+            f"{split} {number:,}" for split, number in stats.shared_rows.items() if number
+        )
         detail = (
             f"{count(shared, 'row')} {_plural(shared, 'has', 'have')} a text that also occurs in "
             f"an earlier split ({splits}): metrics measured on them are too optimistic."
@@ -188,5 +190,7 @@ def column_warnings(read: set[str], present: set[str]) -> list[DatasetWarning]:
     unread = sorted(present - read)
     if not unread:
         return []
-    names = ", ".join(map(quoted, unread[:20])) + (", …" if len(unread) > 20 else "")
+    names = ", ".join(map(quoted, unread[:20]))
+    if len(unread) > 20:
+        names += f" and {len(unread) - 20:,} more"
     return [DatasetWarning(code="unread_columns", detail=f"Columns not read: {names}.", count=0)]

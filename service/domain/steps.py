@@ -68,8 +68,10 @@ class StepPlan:
         """Return a warning if the warm-up takes more than a third of the training, else None."""
         if self.warmup_steps * 3 <= self.total_steps:
             return None
+        # One step is more than a third of two.
+        advice = f"about {max(1, self.total_steps // 10)}" if self.total_steps > 2 else "0"
         return (
             f"the warm-up takes {self.warmup_steps} of {self.total_steps} steps, more than a "
             "third: the learning rate is far below its configured value for much of the training; "
-            f"set training.warmup_steps to about {max(1, self.total_steps // 10)}"
+            f"set training.warmup_steps to {advice}"
         )
