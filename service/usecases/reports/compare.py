@@ -23,6 +23,9 @@ MAX_MODELS = 20
 """Models in one comparison, which tests every pair of them."""
 
 _MODEL = re.compile(r"(?P<run>[^@]+)(@(?P<step>[0-9]{1,9}))?")
+_LISTED = r"\s*[^\s@,\u0000][^@,\u0000]*(@[0-9]{1,9}\s*)?"
+PATTERN = rf"^{_LISTED}(,{_LISTED}){{1,{MAX_MODELS - 1}}}$"
+"""Pattern of a list of models, for JSON Schema."""
 _POINTER = "/query/runs"
 
 
