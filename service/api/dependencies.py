@@ -96,10 +96,10 @@ DryRun = Annotated[bool, Query(description="Validate and plan only; nothing is s
 
 
 async def known_query(request: Request) -> None:
-    """Refuse unknown query parameters, repeated ones of single values, and text with NUL.
+    """Refuse unknown and empty query parameters, repeated ones of single values, and NUL.
 
-    The first two would be ignored silently, and databases treat NUL differently. Raises NotFound
-    for an identifier with NUL.
+    The first would be ignored silently, an empty filter matches nothing, and databases treat NUL
+    differently. Raises NotFound for an identifier with NUL.
     """
     route = request.scope["route"]
     fields = {field.alias: field.field_info.annotation for field in route.dependant.query_params}
@@ -113,6 +113,9 @@ async def known_query(request: Request) -> None:
             raise InvalidRequest.at(pointer_of(["query", name]), UNSTORABLE)
         if count > 1 and not _is_list(fields[name]):
             raise InvalidRequest.at(pointer_of(["query", name]), "the parameter was sent twice")
+        if "" in request.query_params.getlist(name) and name != "after":  # a cursor has its own
+            detail = "the value is empty; omit the parameter"
+            raise InvalidRequest.at(pointer_of(["query", name]), detail)
 
 
 def unknown_parameter(name: str, names: Iterable[str]) -> InvalidRequest:

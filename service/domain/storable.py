@@ -60,7 +60,11 @@ def _first_unstorable(value: Any) -> list[str | int] | None:
     return None
 
 
-def check_printable(pointer: str, text: object) -> None:
-    """Raise InvalidRequest for a name that would look like another one, or break a line."""
-    if isinstance(text, str) and not text.isprintable():
+def check_visible(pointer: str, text: object) -> None:
+    """Raise InvalidRequest for a name that would look like another one or none, or break a line."""
+    if not isinstance(text, str):
+        return
+    if not text.isprintable():
         raise InvalidRequest.at(pointer, UNPRINTABLE)
+    if text and not text.strip():
+        raise InvalidRequest.at(pointer, "must not be blank")

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from service.context import Context
 from service.domain.errors import Conflict, InvalidRequest
+from service.domain.wording import count
 from service.fairness.compare import Entry, compare
 from service.fairness.schema import ReportWarning
 from service.fairness.schema_compare import Comparison
 from service.fairness.thresholds import decide
-from service.fairness.wording import count
 from service.store.tables import Evaluation
 from service.usecases.reports import build as reports
 from service.usecases.reports import evaluation_data as stored
