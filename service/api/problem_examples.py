@@ -80,6 +80,8 @@ _CONFLICTS = {
     "DELETE /v1/datasets/{dataset_id}": f"the dataset is used by the run {RUN_ID}; delete "
     "runs first",
     "POST /v1/runs/{run_id}/promote": "the run is queued; only a succeeded run can be promoted",
+    "GET /v1/runs/{run_id}/predictions/{prediction_id}": f"the scores of {IDS['prediction_id']} "
+    "are damaged; request the predictions again",
     "GET /v1/runs/{run_id}/adapter/download": "the run is queued and has no final adapter; see GET "
     "…/checkpoints",
     "GET /v1/runs/{run_id}/bias-report": "the run is queued; its report is written at the end",
