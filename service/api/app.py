@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
-from service.api import openapi, problems
+from service.api import openapi, problems, schema_rules
 from service.api.dependencies import known_query
 from service.api.middleware.auth import Authenticate, bearer
 from service.api.middleware.body_limit import BodyLimit
@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="Fairtune",
         version=__version__,
-        description=DESCRIPTION,
+        description=DESCRIPTION + schema_rules.RULES,
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=[

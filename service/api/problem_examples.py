@@ -51,7 +51,7 @@ IDS = {
 
 UNKNOWN_PARAMETER = "verbose"
 _DECLARE_LABELS = "declare other labels in mapping.labels"
-_AT_LEAST_1 = "Input should be greater than or equal to 1"
+_AT_LEAST_1 = "must be at least 1"
 _NO_MERGE = f"run {RUN_ID} has no merge; POST /v1/runs/{RUN_ID}/merged makes one"
 
 # By the end of the path, the most specific first.
@@ -86,6 +86,8 @@ _CONFLICTS = {
     "DELETE /v1/datasets/{dataset_id}": f"the dataset is used by the run {RUN_ID}; delete "
     "runs first",
     "POST /v1/runs/{run_id}/promote": "the run is queued; only a succeeded run can be promoted",
+    "GET /v1/runs/{run_id}/predictions/{prediction_id}": f"the scores of {IDS['prediction_id']} "
+    "are damaged; request the predictions again",
     "GET /v1/runs/{run_id}/adapter/download": "the run is queued and has no final adapter; see GET "
     "…/checkpoints",
     "GET /v1/runs/{run_id}/bias-report": "the run is queued; its report is written at the end",
@@ -126,8 +128,8 @@ _INVALID = {
     "POST /v1/runs/{run_id}/clone": ("/lora/r", _AT_LEAST_1),
     "POST /v1/runs/{run_id}/evaluations": ("/max_samples", _AT_LEAST_1),
     "POST /v1/runs/{run_id}/predictions": ("/texts", "must have at least 1 item"),
-    "POST /v1/runs/{run_id}/promote": ("/name", "Field required"),
-    "POST /v1/keys": ("/name", "Field required"),
+    "POST /v1/runs/{run_id}/promote": ("/name", "is missing"),
+    "POST /v1/keys": ("/name", "is missing"),
 }
 """Invalid fields and details of 422; elsewhere an unknown query parameter is the example."""
 
@@ -206,10 +208,7 @@ def _first_match(details: dict[str, str], call: str) -> str:
 
 def _bad_request(*, is_json: bool) -> BadRequest:
     if is_json:
-        return BadRequest(
-            "the body is not JSON: Expecting property name enclosed in double quotes (line 1, "
-            "column 2)"
-        )
+        return BadRequest("the body is not JSON: the object is never closed (line 1, column 2)")
     return local_only.proxied("x-forwarded-for")
 
 

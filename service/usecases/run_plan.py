@@ -12,7 +12,7 @@ from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.steps import StepPlan
-from service.domain.storable import check_printable, check_storable
+from service.domain.storable import check_storable, check_visible
 from service.domain.validation import invalid
 from service.presets import FALLBACK, presets
 from service.store import datasets as dataset_store
@@ -107,10 +107,10 @@ def resolve_clone(
 
 def check_names(body: dict[str, Any]) -> None:
     """Refuse a name or a tag that would look like another one, as those of keys and datasets."""
-    check_printable("/name", body.get("name"))
+    check_visible("/name", body.get("name"))
     tags = body.get("tags")
     for number, tag in enumerate(tags if isinstance(tags, list) else []):
-        check_printable(f"/tags/{number}", tag)
+        check_visible(f"/tags/{number}", tag)
 
 
 def check_model(context: Context, spec: RunSpec) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from service.artifacts import ArtifactStore
 from service.domain.errors import Conflict
 from service.domain.release import Hindrance
+from service.domain.wording import count
 from service.fairness.schema import CapVerdict, FormatSample, MinF1, Verdict
 from service.store.tables import Artifact
 
@@ -129,7 +130,7 @@ def _obstacles(report: Verdicts) -> Iterator[Hindrance]:
 
 def _of_unseen_rows(rows: int, unseen: _Unseen) -> Iterator[Hindrance]:
     """Yield an obstacle if the report passes only because of rows that the model has seen."""
-    seen = f"the model was trained or chosen on {rows - unseen.rows} of the {rows} rows"
+    seen = f"the model was trained or chosen on {rows - unseen.rows} of {count(rows, 'row')}"
     if not unseen.rows:
         yield Hindrance(kind="not_test", detail=f"{seen}, so nothing is shown on unseen rows")
         return
