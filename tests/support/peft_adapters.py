@@ -61,7 +61,7 @@ def from_header(header: Any, data: bytes) -> bytes:
 
 
 def files(config: dict[str, Any] | None = None, content: Tensors | None = None) -> dict[str, bytes]:
-    """The files of an adapter; `config` is laid over CONFIG."""
+    """The files of an adapter; `config` is merged into CONFIG."""
     return {
         "adapter_config.json": json.dumps(CONFIG | (config or {})).encode(),
         "adapter_model.safetensors": safetensors(tensors() if content is None else content),
