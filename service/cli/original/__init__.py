@@ -11,5 +11,7 @@ from service.cli.original import train
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command(
-        "train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+        "train",
+        cls=train.TrainCommand,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(train.train)

@@ -31,8 +31,10 @@ class Flaw(NamedTuple):
 class Refused(Exception):
     """Arguments that are invalid; every one of them is listed."""
 
-    def __init__(self, flaws: Sequence[Flaw]) -> None:
+    def __init__(self, flaws: Sequence[Flaw], values: Mapping[str, Any] | None = None) -> None:
+        """`values` are those of the arguments without a flaw."""
         self.flaws = list(dict.fromkeys(flaws))
+        self.values = dict(values or {})
         super().__init__("\n".join(f"{flaw.where}: {flaw.detail}" for flaw in self.flaws))
 
 
@@ -67,7 +69,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             flaws.append(Flaw(f"--{spelled}", str(error)))
     if flaws:
-        raise Refused(flaws)
+        raise Refused(flaws, values)
     return values
 
 
@@ -153,7 +155,7 @@ def _config_values(fields: Mapping[str, Any], flaws: list[Flaw]) -> dict[str, An
         except ValueError as error:
             flaws.append(Flaw(spelled, str(error)))
     if flaws:
-        raise Refused(flaws)
+        raise Refused(flaws, values)
     return values
 
 
@@ -166,10 +168,10 @@ def _unknown(name: str, spelled: str) -> Flaw | None:
         return Flaw(spelled, detail)
     if name == CONFIG_FILE:
         return Flaw(spelled, "is a flag of the command line alone, and set once")
-    known = [*CANONICAL, *FIXED, *NO_EFFECT]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    near = difflib.get_close_matches(name, CANONICAL, n=2, cutoff=0.75)
     near += [key for key in KEYS if name and key.endswith(f"_{name}") and key not in near]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else "fairtune train --help lists keys"
+    near = near or difflib.get_close_matches(name, [*FIXED, *NO_EFFECT], n=2, cutoff=0.75)
+    hint = f"did you mean {' or '.join(near[:2])}?" if near else "fairtune train --help lists keys"
     return Flaw(spelled, f"unknown key; {hint}")
 
 

@@ -140,7 +140,12 @@ GROUPS: dict[str, list[Key]] = {
     "Quantization": QUANTIZATION_KEYS,
     "Training": TRAINING_KEYS,
 }
-ALIASES = {"evaluation_strategy": "eval_strategy", "max_length": "max_seq_length"}
+ALIASES = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "evaluation_strategy": "eval_strategy",
+    "max_length": "max_seq_length",
+}
+"""Names of the same setting in other versions of transformers and of the script."""
 KEYS: dict[str, Key] = {key.name: key for keys in GROUPS.values() for key in keys}
 CANONICAL: dict[str, str] = (
     {name: name for name in KEYS}

@@ -29,33 +29,42 @@ _RESULTS = {
 """Path among the run's files -> name in the output directory."""
 
 
-class LogCopy:
-    """Appends the run's training log to a file, in a thread, until the run rests."""
+class TrainingLog:
+    """training.log: the run's log and its metrics, appended while it trains."""
 
-    def __init__(self, client: "Client", run_id: str, file: Path) -> None:
-        self._client = client
-        self._run_id = run_id
-        self._file = file
-        self._thread = threading.Thread(target=self._copy, daemon=True)
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("w", encoding="utf-8", newline="")
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
         self.failure: Exception | None = None
-        """Reason why the copy is incomplete."""
+        """Reason why lines of the run's log are missing."""
 
-    def start(self) -> None:
-        self._file.write_bytes(b"")
+    def append(self, text: str) -> None:
+        """Append whole lines."""
+        with self._lock:
+            self._file.write(text)
+            self._file.flush()
+
+    def start_copying(self, client: "Client", run_id: str) -> None:
+        """Copy the run's log, in a thread, until the run rests."""
+        arguments = (client, run_id)
+        self._thread = threading.Thread(target=self._copy, args=arguments, daemon=True)
         self._thread.start()
 
     def finish(self, seconds: float | None = None) -> None:
-        """Wait until the log is complete, for `seconds` at most."""
-        self._thread.join(seconds)
+        """Wait until the copy is complete, for `seconds` at most."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                return  # it ends with this process
+        self._file.close()
 
-    def _copy(self) -> None:
+    def _copy(self, client: "Client", run_id: str) -> None:
         from fairtune import FairtuneError
 
         try:
-            with self._file.open("a", encoding="utf-8", newline="") as file:
-                for piece in self._client.runs.get(self._run_id).follow_logs():
-                    file.write(piece)
-                    file.flush()
+            for piece in client.runs.get(run_id).follow_logs():
+                self.append(piece)
         except (FairtuneError, OSError) as error:
             self.failure = error
 
@@ -68,6 +77,7 @@ class Mirror:
         run: "Run",
         directory: OutputDirectory,
         state: State,
+        log: TrainingLog,
         logging_dir: Path | None,
         say: Callable[[str], None],
     ) -> None:
@@ -75,6 +85,7 @@ class Mirror:
         self._run = run
         self._directory = directory
         self._state = state
+        self._log = log
         self._logging_dir = logging_dir
         self._say = say
         self._board: EventFile | None = None
@@ -96,7 +107,9 @@ class Mirror:
             case "metrics":
                 if self._board is not None:
                     self._board.write(data["values"], data["step"], time)
-                self._say(str({**data["values"], "epoch": round(data["epoch"], 2)}))
+                line = str({**data["values"], "epoch": round(data["epoch"], 2)})
+                self._log.append(f"{event.created_at:%Y-%m-%dT%H:%M:%SZ} {line}\n")
+                self._say(line)
             case "rewound":
                 if self._board is not None:
                     self._board.rewind(data["step"], time)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 NO_EFFECT = frozenset(
     {
         "accelerator_config",
+        "activation_checkpointing_kwargs",
         "auto_find_batch_size",
         "average_tokens_across_devices",
         "batch_eval_metrics",
@@ -18,6 +19,7 @@ NO_EFFECT = frozenset(
         "do_eval",
         "do_predict",
         "do_train",
+        "enable_jit_checkpoint",
         "eval_accumulation_steps",
         "eval_do_concat_batches",
         "eval_use_gather_object",
@@ -52,6 +54,7 @@ NO_EFFECT = frozenset(
         "save_safetensors",
         "skip_memory_metrics",
         "tf32",
+        "torch_empty_cache_steps",
         "tpu_metrics_debug",
         "tpu_num_cores",
         "use_cache",
@@ -91,6 +94,7 @@ FIXED: dict[str, Fixed] = {
     "adam_epsilon": Fixed((1e-8,), _ADAMW),
     "attn_implementation": Fixed(("eager", "sdpa"), _ATTENTION.reason),
     "bf16_full_eval": Fixed((False,), "evaluations compute as training does: remove it"),
+    "data_seed": Fixed((), "seed determines the order of the rows, too: remove it"),
     "deepspeed": Fixed(("",), "processes train by data parallelism alone: use num_processes"),
     "eval_delay": Fixed((0,), "evaluations start with the first one: remove it"),
     "eval_on_start": Fixed((False,), "the base model is scored before training anyway: remove it"),

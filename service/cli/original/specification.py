@@ -46,7 +46,7 @@ def resolve(
     """
     values, notes = _merged(config, flags)
     flaws = [
-        Flaw(name, f"{value!r} is not supported: {FIXED[name].reason}")
+        Flaw(name, f"{value!r} cannot be honoured; {FIXED[name].reason}")
         for name, value in values.items()
         if name in FIXED and not is_accepted(name, value)
     ]

@@ -2,14 +2,15 @@
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from service.cli.connection import Key, Server
 from service.cli.errors import ExitStatus, refuse
 from service.cli.original.arguments import Flaw, Refused, parse_flags, read_config
-from service.cli.original.mirror import LOG_FILE, LogCopy, Mirror
+from service.cli.original.mirror import LOG_FILE, Mirror, TrainingLog
 from service.cli.original.output_directory import OutputDirectory, State, digests_of
 from service.cli.output import AsJson, print_json
 
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
     from service.cli.original.specification import TrainingRequest
 
 INTERRUPTED = 130
+
+
+class TrainCommand(TyperCommand):
+    """Lists the keys after the options in --help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from service.cli.original.keys import GROUPS
+        from service.cli.tables import print_table
+
+        super().format_help(ctx, formatter)
+        typer.echo(
+            "Keys of the configuration file, each also a flag (--lora_r 64, --lora-r=64, --bf16 "
+            "false, --no_bf16); an omitted key has the value of the preset default:"
+        )
+        for title, keys in GROUPS.items():
+            typer.echo()
+            print_table([title, ""], [(f"--{key.name}", key.help) for key in keys])
+
+
 _UNFINISHED = ("queued", "running", "paused")
 
 
@@ -74,23 +94,27 @@ def _read(config_file: Path | None, arguments: list[str]) -> "TrainingRequest":
     from service.cli.original.specification import resolve
 
     flaws: list[Flaw] = []
-    config, flags = {}, {}
+    config: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
     try:
         flags = parse_flags(arguments)
     except Refused as error:
-        flaws += error.flaws
+        flags, flaws = error.values, error.flaws
     try:
         config = {} if config_file is None else read_config(config_file)
     except Refused as error:
+        config = error.values
         flaws += error.flaws
     except OSError as error:
         flaws.append(Flaw(f"config_file {config_file}", error.strerror or str(error)))
-    if not flaws:
-        try:
-            return resolve(config, flags)
-        except Refused as error:
-            flaws = error.flaws
-    _refuse_flaws(flaws)
+    try:
+        request = resolve(config, flags)
+    except Refused as error:
+        named = {flaw.where.strip("-").replace("-", "_") for flaw in flaws}
+        flaws += [flaw for flaw in error.flaws if flaw.where not in named]
+    if flaws:
+        _refuse_flaws(flaws)
+    return request
 
 
 def _train(
@@ -106,9 +130,9 @@ def _train(
             [Flaw(key_of_pointer(item.pointer), item.detail) for item in error.errors]
             or [Flaw("train", error.detail)]
         )
-    log = LogCopy(client, run.id, directory.path / LOG_FILE)
-    log.start()
-    mirror = Mirror(run, directory, state, request.logging_dir, _say)
+    log = TrainingLog(directory.path / LOG_FILE)
+    log.start_copying(client, run.id)
+    mirror = Mirror(run, directory, state, log, request.logging_dir, _say)
     try:
         mirror.follow()
     except KeyboardInterrupt:
