@@ -89,8 +89,9 @@ class Sweeper:
         for lease in expired:
             if lease not in self._seen:
                 with self.database.write() as session:
-                    jobs.rewrite_expired_lease(session, lease[0])
-                self._seen[lease] = time.monotonic()
+                    is_rewritten = jobs.rewrite_expired_lease(session, lease[0])
+                if is_rewritten:
+                    self._seen[lease] = time.monotonic()
         for lease, since in self._seen.items():
             if time.monotonic() - since >= self._renewal_seconds:
                 try:

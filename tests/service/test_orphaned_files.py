@@ -1,4 +1,4 @@
-"""Files without a row are removed in the end, however long the store was away."""
+"""Files without a row are removed in the end, however long the store was unreachable."""
 
 import random
 import threading
