@@ -10,7 +10,9 @@ import httpx
 import typer
 from httpx import codes
 
+from service.datasets.lines import DECODER, decoding_flaw
 from service.domain.decoding import NotTextError, text_lines, text_of
+from service.domain.json_reasons import json_reason
 from service.domain.prediction import MAX_TEXTS
 from service.domain.states import RESTING, JobStatus
 
@@ -104,9 +106,10 @@ def predict(
 
 def _read_lines(texts: list[str] | None, file: Path | None, messages: Path | None) -> list[Any]:
     if sum(source is not None for source in (texts or None, file, messages)) > 1:
-        _refuse("use either texts, --file or --messages, not both")
+        _refuse("use only one of texts, --file and --messages")
     path = file or messages
-    lines = _arguments(texts or []) if path is None else _lines(path)
+    option = "--file" if messages is None else "--messages"
+    lines = _arguments(texts or []) if path is None else _lines(option, path)
     blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
     if len(blank) == len(lines):
         _refuse("there is no text: add texts as arguments, or use --file or --messages")
@@ -125,9 +128,12 @@ def _chat(file: Path, number: int, line: str) -> Any:
     if _is_blank(line):
         return line
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        _refuse(f"--messages {file}: line {number} is not JSON ({error})")
+        value = DECODER.decode(line.strip())
+    except json.JSONDecodeError as error:
+        reason = f"is not valid JSON at column {error.colno}: {json_reason(error)}"
+        _refuse(f"--messages {file}: line {number} {reason}")
+    except (ValueError, RecursionError) as error:
+        _refuse(f"--messages {file}: line {number} {decoding_flaw(error).detail}")
     chat = value.get("messages") if isinstance(value, dict) else value
     if not isinstance(chat, list):
         _refuse(f"--messages {file}: line {number} has no list messages")
@@ -148,14 +154,14 @@ def _arguments(texts: list[str]) -> list[str]:
     return texts
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(option: str, file: Path) -> list[str]:
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return text_lines(text_of(content, max_bytes=_MAX_DECOMPRESSED_BYTES))
     except OSError as error:
-        _refuse(f"--file {file}: {error.strerror or error}")
+        _refuse(f"{option} {file}: {error.strerror or error}")
     except NotTextError as error:
-        _refuse(f"--file {file} {error.detail}")
+        _refuse(f"{option} {file} {error.detail}")
 
 
 def _threshold(option: str | None) -> str | float | None:

@@ -14,6 +14,7 @@ from service.domain.states import (
     FailureReason,
     JobRequest,
     JobStatus,
+    Phase,
     sources_of,
 )
 from service.domain.task import Task
@@ -68,6 +69,40 @@ def create(
     if by is not None:
         status["by"] = by
     events.append(session, run_id, job.id, [NewEvent("status", status)])
+    return job
+
+
+def create_succeeded(
+    session: Session,
+    run_id: str,
+    kind: JobKind,
+    job_id: str,
+    *,
+    by: str | None,
+    why: dict[str, Any],
+) -> Job:
+    """Add a job whose result exists already, so that no worker ever sees it, with its event.
+
+    Its files are under the prefix of token 1.
+    """
+    now = session.execute(select(db_now())).scalar_one()
+    job = Job(
+        id=job_id,
+        run_id=run_id,
+        kind=kind.name,
+        status=JobStatus.SUCCEEDED,
+        token=1,
+        phase=Phase.DONE,
+        started_at=now,
+        finished_at=now,
+        request_id=request_context.request_id(),
+    )
+    session.add(job)
+    session.flush()
+    status = {"status": JobStatus.SUCCEEDED.value, "job_id": job_id, "kind": kind.name, **why}
+    if by is not None:
+        status["by"] = by
+    events.append(session, run_id, job_id, [NewEvent("status", status)])
     return job
 
 
