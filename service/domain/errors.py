@@ -43,6 +43,7 @@ service.store.jobs
 service.usecases.datasets
     _BlobIsRemoved          a file of rows is being removed with another dataset
 worker.data
+    EncodingFailure         encoding: the model's tokenizer fails on a text
     TemplateRefusal         chat_template: the model's chat template refuses a chat
     TurnsTooLong            fitting: frame and answer alone are too long
 worker.modeling.model_files
