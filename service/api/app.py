@@ -20,6 +20,7 @@ from service.api.middleware.security_headers import SecurityHeaders, cors
 from service.api.paths import PAGES
 from service.api.responses.event_feed import Feed
 from service.api.routes import (
+    adapters,
     artifacts,
     catalog,
     checkpoints,
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=[
             {"name": "datasets", "description": "Labelled texts for training and testing."},
+            {"name": "adapters", "description": "Adapters that were trained elsewhere."},
             {"name": "runs", "description": "Start, follow and control fine-tuning runs."},
             {
                 "name": "results",
@@ -109,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router, dependencies=[Depends(known_query)])
     for module in (
         datasets,
+        adapters,
         runs,
         run_control,
         events,

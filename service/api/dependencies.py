@@ -133,10 +133,12 @@ async def known_form(request: Request) -> None:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "multipart/form-data":
         instead = f", not {content_type}" if content_type.isprintable() and content_type else ""
+        content, example = "a name and a file", "-F name=NAME -F train=@FILE"
+        if "name" not in {field.alias for field in request.scope["route"].dependant.body_params}:
+            content, example = "a file", "-F file=@FILE"
         raise InvalidRequest.at(
             "",
-            f"send multipart/form-data with a name and a file{instead} (with curl: -F name=NAME -F "
-            "train=@FILE)",
+            f"send multipart/form-data with {content}{instead} (with curl: {example})",
         )
     previous: set[str] = set()
     fields = request.scope["route"].dependant.body_params

@@ -106,7 +106,19 @@ def test_every_call_says_what_it_does_and_how_it_refuses(document):
 # Verbs that open a summary: imperative sentences, not titles generated from function names.
 VERBS = frozenset(
     {"Cancel", "Check", "Classify", "Clone", "Compare", "Compute", "Create", "Delete", "Download"}
-    | {"Get", "List", "Merge", "Pause", "Preview", "Promote", "Read", "Resume", "Retry", "Revoke"}
+    | {
+        "Get",
+        "Import",
+        "List",
+        "Merge",
+        "Pause",
+        "Preview",
+        "Promote",
+        "Read",
+        "Resume",
+        "Retry",
+        "Revoke",
+    }
     | {"Start"}
 )
 

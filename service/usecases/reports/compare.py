@@ -9,6 +9,7 @@ from service.context import Context
 from service.domain.errors import Conflict, InvalidRequest
 from service.domain.wording import count
 from service.fairness.compare import Entry, compare
+from service.fairness.report_warnings import TRAINING_ROWS_UNKNOWN
 from service.fairness.schema import ReportWarning
 from service.fairness.schema_compare import Comparison
 from service.fairness.thresholds import decide
@@ -233,6 +234,10 @@ def _seen_warnings(context: Context, candidates: Sequence[_Candidate]) -> list[R
     warnings = []
     for model, data, evaluation in candidates:
         seen = seen_by(context, data, evaluation)
+        if seen is None:
+            detail = f"{model.text}: {TRAINING_ROWS_UNKNOWN}"
+            warnings.append(ReportWarning(code="training_rows_unknown", detail=detail))
+            continue
         for code, rows, influence in (
             ("seen_in_training", seen.in_training, "was trained on"),
             ("seen_in_validation", seen.in_validation, "may have been chosen on"),
