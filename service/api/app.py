@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
-from service.api import openapi, problems
+from service.api import openapi, problems, schema_rules
 from service.api.dependencies import known_query
 from service.api.middleware.auth import Authenticate, bearer
 from service.api.middleware.body_limit import BodyLimit
@@ -19,6 +19,7 @@ from service.api.middleware.security_headers import SecurityHeaders, cors
 from service.api.paths import PAGES
 from service.api.responses.event_feed import Feed
 from service.api.routes import (
+    adapters,
     artifacts,
     catalog,
     checkpoints,
@@ -65,11 +66,12 @@ def create_app(settings: Settings) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="Fairtune",
         version=__version__,
-        description=DESCRIPTION,
+        description=DESCRIPTION + schema_rules.RULES,
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=[
             {"name": "datasets", "description": "Labelled texts for training and testing."},
+            {"name": "adapters", "description": "Adapters that were trained elsewhere."},
             {"name": "runs", "description": "Start, follow and control fine-tuning runs."},
             {
                 "name": "results",
@@ -107,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router, dependencies=[Depends(known_query)])
     for module in (
         datasets,
+        adapters,
         runs,
         run_control,
         events,

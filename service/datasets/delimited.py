@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, NumberedRow, read_lines
-from service.datasets.problems import Flaw, count, quoted
+from service.datasets.problems import Flaw, quoted
 from service.datasets.quoting import without_outer_spaces
 from service.domain.decoding import is_blank, utf8_remedy
 from service.domain.errors import escaped
+from service.domain.wording import count
 
 MAX_HEADER_COLUMNS = 10_000
 """Maximum number of columns of a CSV file. Each costs time and memory in every row."""

@@ -12,6 +12,7 @@ from service.domain.errors import (
     InvalidRequest,
     pointer_of,
 )
+from service.domain.wording import count
 
 UNKNOWN_FIELD = "unknown field"
 """Detail of an error about a field that the model lacks."""
@@ -99,9 +100,9 @@ def field_errors(items: Iterable[Mapping[str, Any]], *prefix: str) -> tuple[Fiel
 def _detail(item: Mapping[str, Any]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "too_short":
-        return f"must have at least {_count(context['min_length'])}"
+        return f"must have at least {count(context['min_length'], 'item')}"
     if kind == "too_long":
-        return f"must have at most {_count(context['max_length'])}"
+        return f"must have at most {count(context['max_length'], 'item')}"
     if kind == "string_too_short" and context["min_length"] == 1:
         return "must not be empty"
     if kind in _DETAILS:
@@ -114,10 +115,6 @@ def _either(details: list[str]) -> str:
     """Return one detail for several, of which one must be met."""
     first, *others = details
     return ", or ".join([first, *(detail.removeprefix("must be ") for detail in others)])
-
-
-def _count(items: int) -> str:
-    return f"{items:,} item" if items == 1 else f"{items:,} items"
 
 
 def _is_union_tag(part: str | int) -> bool:

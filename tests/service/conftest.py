@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from service.api.app import create_app
 from service.context import Context
 from service.settings import Settings
+from tests.support.documented_answers import DocumentedAnswers
 from tests.support.fake_worker import Worker
 
 
@@ -40,9 +41,17 @@ def settings(database_url, tmp_path) -> Settings:
     return Settings(data_dir=tmp_path / "data", database_url=database_url, sweep_seconds=3600)
 
 
+@pytest.fixture(scope="session")
+def documented_answers(tmp_path_factory) -> DocumentedAnswers:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("documented"))
+    return DocumentedAnswers(create_app(settings).openapi())
+
+
 @pytest.fixture
-def client(settings) -> Iterator[TestClient]:
+def client(settings, documented_answers) -> Iterator[TestClient]:
+    """A client in whose tests every answer is one of those that the OpenAPI document has."""
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        client.event_hooks["response"].append(documented_answers)
         yield client
 
 
