@@ -19,9 +19,10 @@ from service.datasets.lines import (
     json_type,
     read_lines,
 )
-from service.datasets.problems import Flaw, bad_character, count, quoted
+from service.datasets.problems import Flaw, bad_character, quoted
 from service.domain.decoding import is_blank, open_text, utf8_remedy
 from service.domain.json_reasons import json_reason
+from service.domain.wording import count
 
 TEXT = "text"
 MESSAGES = "messages"
