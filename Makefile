@@ -28,6 +28,8 @@ check: .venv/.installed-dev ## format, lint, types, import contracts, spelling, 
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
 	$(BIN)/python -m tools.language_check
+	$(BIN)/python -m tools.client_models --check
+	$(BIN)/python -m tools.sync_client --check
 format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

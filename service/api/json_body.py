@@ -8,9 +8,10 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from service.datasets.lines import DECODER, DuplicateKeyError
+from service.datasets.lines import DECODER, decoding_flaw
 from service.domain.decoding import NotTextError, encoding_of, text_of
 from service.domain.errors import BadRequest
+from service.domain.json_reasons import json_reason
 from service.domain.storable import check_storable
 
 
@@ -47,13 +48,13 @@ class _Request(Request):
             value = DECODER.decode(text_of(body).rstrip())
             if b"\\u" in body:  # JSON can write what is not text as an escape alone
                 check_storable(value)
-        except (DuplicateKeyError, NotTextError) as error:
+        except NotTextError as error:
             detail = f"the body {error}"
         except json.JSONDecodeError as error:
             where = f"line {error.lineno}, column {error.colno}"
-            detail = f"the body is not JSON: {error.msg} ({where})"
-        except RecursionError:
-            detail = "the body is nested too deeply"
+            detail = f"the body is not JSON: {json_reason(error)} ({where})"
+        except (ValueError, RecursionError) as error:
+            detail = f"the body {decoding_flaw(error).detail}"
         else:
             return value
         raise HTTPException(BadRequest.status, detail)

@@ -166,8 +166,10 @@ def _located(item: dict[str, Any]) -> dict[str, Any]:
     if not location and kind in ("missing", "dict_type", "model_attributes_type"):
         kind, message = "body", _SEND_JSON
     elif "UploadFile" in message:
+        kind = "part"
         message = f"send a file in this field (with curl: -F {location[-1]}=@FILE)"
     elif isinstance(item.get("input"), UploadFile):
+        kind = "part"
         message = f"send text in this field, not a file (with curl: -F '{location[-1]}=<FILE')"
     return {**item, "loc": location, "type": kind, "msg": message}
 

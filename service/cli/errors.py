@@ -1,45 +1,99 @@
 """Error messages of commands: one line instead of a traceback."""
 
+from enum import IntEnum
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from service.domain.errors import FairtuneError, InvalidRequest, RefusedToStart, Unavailable
 from service.observability import logs
 
 _DATABASE = "FAIRTUNE_DATABASE_URL"
 _PATHS = "FAIRTUNE_DATA_DIR, or the URL that names it"
 
 
+class ExitStatus(IntEnum):
+    """Exit statuses of all commands; docs/command-line.md lists them."""
+
+    OK = 0
+    REFUSED = 1
+    """The request or the input is invalid, or the state forbids it."""
+    USAGE = 2
+    """The command line or the settings are invalid."""
+    JOB_FAILED = 3
+    """A job that was waited for failed, was cancelled or is paused."""
+    UNREACHABLE = 4
+    """The server, or something that it depends on, does not answer."""
+    NO_ACCESS = 5
+    """The API key is missing or invalid, or its role does not permit the call."""
+    NOT_FOUND = 6
+    TIMEOUT = 7
+    """A job did not finish within --timeout; it continues."""
+    NOT_PASSED = 8
+    """A report does not pass its caps, and the command was to check them."""
+
+
 class PlainGroup(TyperGroup):
     """Prints errors that the user can correct on standard error, with the setting to check.
 
-    The exit status is 2 if settings forbid the start, else 1. Any other error is a bug and keeps
-    its traceback.
+    The exit status is an ExitStatus. Any other error is a bug and keeps its traceback.
     """
 
     def invoke(self, ctx: Any) -> Any:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             return super().invoke(ctx)
-        except RefusedToStart as refusal:
-            refuse(refusal.detail, status=2)
-        except Unavailable as error:
+        except (BrokenPipeError, RuntimeError):
+            # A broken pipe, as in `fairtune keys list | head`, lets click exit quietly; typer's own
+            # exits are RuntimeErrors.
+            raise
+        except Exception as error:
+            _refuse_plainly(error)
+            raise
+
+
+def _refuse_plainly(error: Exception) -> None:
+    """Exit with a message if the user can correct the error; else return. Raises Exit."""
+    # Imported when an error occurs: commands that only talk to a server need no database.
+    import fairtune
+    from service.domain import errors
+
+    match error:
+        case errors.RefusedToStart():
+            refuse(error.detail, status=ExitStatus.USAGE)
+        case errors.Unavailable():
             refuse(error.detail, see=_DATABASE)
-        except InvalidRequest as error:
+        case errors.InvalidRequest():
             # The pointers are those of a request's body.
             refuse("; ".join(item.detail for item in error.errors) or error.detail)
-        except FairtuneError as error:
+        case errors.FairtuneError():
             refuse(error.detail)
-        except SQLAlchemyError as error:
-            reason = getattr(error, "orig", None) or error
-            refuse(f"the database cannot be used: {reason}", see=_DATABASE)
-        except BrokenPipeError:
-            raise  # as in `fairtune keys list | head`: click exits quietly
-        except OSError as error:
+        case fairtune.InvalidRequest():
+            details = (f"{item.pointer}: {item.detail}".lstrip(": ") for item in error.errors)
+            refuse("; ".join(details) or error.detail)
+        case fairtune.FairtuneError():
+            refuse(str(error), status=_status(error))
+        case OSError() if not isinstance(error, ConnectionError):
             refuse(f"{error.strerror or error}: {error.filename}", see=_PATHS)
+        case _ if type(error).__module__.startswith("sqlalchemy"):
+            refuse(f"the database cannot be used: {getattr(error, 'orig', error)}", see=_DATABASE)
+
+
+def _status(error: Exception) -> ExitStatus:
+    import fairtune
+
+    match error:
+        case fairtune.ServerUnreachable() | fairtune.Unavailable():
+            return ExitStatus.UNREACHABLE
+        case fairtune.Unauthorized() | fairtune.Forbidden():
+            return ExitStatus.NO_ACCESS
+        case fairtune.NotFound():
+            return ExitStatus.NOT_FOUND
+        case fairtune.JobFailed():
+            return ExitStatus.JOB_FAILED
+        case fairtune.WaitTimeout():
+            return ExitStatus.TIMEOUT
+        case _:
+            return ExitStatus.REFUSED
 
 
 def refuse(detail: str, *, see: str | None = None, status: int = 1) -> NoReturn:

@@ -12,6 +12,7 @@ from service.cli.keys import DataDir, migrated, parse_duration
 from service.cli.settings import read_settings
 from service.cli.tables import print_table
 from service.domain.job_kinds import MERGE
+from service.domain.wording import count
 
 if TYPE_CHECKING:
     from service.artifacts import ArtifactStore
@@ -50,8 +51,8 @@ def gc(
     from service.artifacts.temporary import remove_abandoned
     from service.usecases import retention
 
-    if not dry_run and (count := remove_abandoned()):
-        typer.echo(f"Removed {count} temporary folders of killed processes.")
+    if not dry_run and (folders := remove_abandoned()):
+        typer.echo(f"Removed {count(folders, 'temporary folder')} of killed processes.")
     with _opened(data_dir) as (database, store):
         garbage = retention.look(database, store, older_than)
         if not garbage:
@@ -60,7 +61,7 @@ def gc(
         print_table(("KIND", "NAME", "BYTES", "MODIFIED"), _rows(garbage))
         if garbage.unknown:
             total = sum(entry.size for entry in garbage.unknown)
-            typer.echo(f"{len(garbage.unknown)} files of {total} bytes")
+            typer.echo(f"{count(len(garbage.unknown), 'file')} of {count(total, 'byte')}")
         if dry_run:
             typer.echo("Nothing was removed.")
             return

@@ -14,9 +14,12 @@ from service.datasets.lines import (
     decoding_flaw,
 )
 from service.datasets.problems import Flaw
+from service.domain.decoding import utf8_remedy
+from service.domain.json_reasons import LAST_COMMA, json_reason
 
 _CHUNK_BYTES = 262_144
-_SPACE = " \t\r\n"
+# Files with byte order marks may have been joined.
+_SPACE = " \t\r\n\ufeff"
 
 
 class _SyntaxError(Exception):
@@ -37,14 +40,14 @@ class _Window:
         self._line = 1
         self._column = 1
         self._ended = False
-        self._broken = False
+        self._remedy = ""
         self.text = ""
         self.position = 0
 
     def read_more(self) -> bool:
         """Drop the consumed text and read the next chunk; return False at the end of the file."""
-        if self._broken:
-            raise self.error("is not valid UTF-8", len(self.text), "invalid_utf8")
+        if self._remedy:
+            raise self.error("is not valid UTF-8", len(self.text), "invalid_utf8", self._remedy)
         if self._ended:
             return False
         raw = self._file.read(_CHUNK_BYTES)
@@ -57,7 +60,7 @@ class _Window:
         except UnicodeDecodeError as error:
             # The text before the bad byte is read first, so that the error names its item.
             self.text += error.object[: error.start].decode("utf-8-sig")
-            self._broken = True
+            self._remedy = utf8_remedy(error.object[error.start :].partition(b"\n")[0])
             return True
         return bool(raw)
 
@@ -77,7 +80,7 @@ class _Window:
             try:
                 value, end = ROW_DECODER.raw_decode(self.text, self.position)
             except json.JSONDecodeError as error:
-                failure = self.error(f"is not valid JSON: {error.msg}", error.pos)
+                failure = self.error(f"is not valid JSON: {json_reason(error)}", error.pos)
                 if _is_certain(error):
                     raise failure from error
                 if len(self.text) - self.position > MAX_LINE_BYTES:
@@ -99,9 +102,12 @@ class _Window:
             return self._line, self._column + position
         return self._line + newlines, position - self.text.rfind("\n", 0, position)
 
-    def error(self, detail: str, position: int, kind: str = "invalid_json") -> _SyntaxError:
+    def error(
+        self, detail: str, position: int, kind: str = "invalid_json", remedy: str = ""
+    ) -> _SyntaxError:
         line, column = self._line_and_column(position)
-        return _SyntaxError(f"{detail} (line {line}, column {column} of the file)", kind)
+        where = f"(line {line}, column {column} of the file)"
+        return _SyntaxError(f"{detail} {where}{remedy}", kind)
 
 
 def _is_certain(error: json.JSONDecodeError) -> bool:
@@ -124,7 +130,8 @@ def read_array(file: BinaryIO, _required: Sequence[str] = ()) -> Iterator[Number
             window.position += 1
         else:
             while True:
-                window.peek()
+                if window.peek() == "]":
+                    raise window.error(f"is not valid JSON: {LAST_COMMA}", window.position)
                 yield index, _item(window)
                 separator = window.peek()
                 if separator not in (",", "]"):

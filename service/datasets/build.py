@@ -19,11 +19,12 @@ from service.datasets.findings import (
 from service.datasets.formats import AUTO
 from service.datasets.intake import Intake
 from service.datasets.mapping import Mapping
-from service.datasets.problems import Dropped, OnInvalid, Problems, count
+from service.datasets.problems import Dropped, OnInvalid, Problems
 from service.datasets.rows import SPLITS, RowWriter, Split, read_rows
 from service.datasets.stats import DatasetStats, measure
 from service.domain.digests import sha256_of
 from service.domain.errors import InvalidRequest
+from service.domain.wording import count
 
 MAX_GROUPS = 1000
 """Maximum number of groups; a column with more values is assumed not to hold groups."""

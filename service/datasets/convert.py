@@ -157,6 +157,8 @@ class Converter:
     def _row_split(self, fields: Fields, flaws: list[Flaw]) -> Split | None:
         column = self.mapping.split
         value = fields.get(column)
+        if isinstance(value, str) and not value.strip():
+            value = None
         if self._split is not None:
             if value is not None:
                 name = split_named(value) or "other"

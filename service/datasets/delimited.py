@@ -1,14 +1,16 @@
 """CSV as in RFC 4180: commas, double quotes, a header in the first record."""
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from service.datasets.lines import MAX_LINE_BYTES, TOO_LONG, NumberedRow, read_lines
-from service.datasets.problems import Flaw, count, quoted
+from service.datasets.problems import Flaw, quoted
 from service.datasets.quoting import without_outer_spaces
-from service.domain.decoding import utf8_remedy
+from service.domain.decoding import is_blank, utf8_remedy
 from service.domain.errors import escaped
+from service.domain.wording import count
 
 MAX_HEADER_COLUMNS = 10_000
 """Maximum number of columns of a CSV file. Each costs time and memory in every row."""
@@ -28,6 +30,7 @@ class _Text:
         self._lines = read_lines(file)
         self._bytes = 0
         self._is_continued = False
+        self.has_quote = False
         self.invalid: Flaw | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -37,6 +40,10 @@ class _Text:
                 raise _RecordTooLongError
             # A record continues on another line only within quotes.
             in_quotes, self._is_continued = self._is_continued, True
+            if not in_quotes:
+                # Files with byte order marks may have been joined.
+                raw = b"\n" if is_blank(raw) else raw.removeprefix(codecs.BOM_UTF8)
+            self.has_quote = self.has_quote or b'"' in raw
             try:
                 yield without_outer_spaces(raw.decode(), in_quotes=in_quotes)
             except UnicodeDecodeError as error:
@@ -47,11 +54,17 @@ class _Text:
     def next_record(self) -> None:
         self._bytes = 0
         self._is_continued = False
+        self.has_quote = False
         self.invalid = None
 
 
-def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
-    """Yield each record that is not blank with its first line's number. Stops at a fatal flaw."""
+def read_records(
+    file: BinaryIO, *, keep_empty: bool = False
+) -> Iterator[tuple[int, list[str] | Flaw]]:
+    """Yield each record, the header too, with its first line's number. Stops at a fatal flaw.
+
+    Blank lines are skipped, and records without any value unless `keep_empty`.
+    """
     # The limit applies to the whole process; raising it makes nothing else fail.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     text = _Text(file)
@@ -62,7 +75,9 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
         try:
             record = next(reader, None)
         except _RecordTooLongError:
-            detail = f"{TOO_LONG}; is a quote that opens here never closed?"
+            detail = TOO_LONG
+            if text.has_quote:
+                detail += "; is a quote that opens here never closed?"
             yield number, Flaw("too_long", detail, fatal=True)
             return
         except csv.Error as error:
@@ -72,7 +87,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
             return
         if text.invalid is not None:
             yield number, text.invalid
-        elif any(field.strip() for field in record):
+        elif any(field.strip() for field in record) or (keep_empty and record):
             yield number, record
 
 
@@ -91,7 +106,7 @@ def _csv_detail(message: str) -> str:
 
 def read_csv(file: BinaryIO, required: Sequence[str] = ()) -> Iterator[NumberedRow]:
     """Yield each row with its first line's number. The header must have the `required` columns."""
-    records = _records(file)
+    records = read_records(file)
     header: list[str] | None = None
     for number, record in records:
         if isinstance(record, Flaw):
@@ -104,8 +119,13 @@ def read_csv(file: BinaryIO, required: Sequence[str] = ()) -> Iterator[NumberedR
             if flaw := _header_flaw(header, required):
                 yield number, flaw
                 return
+        elif [name.strip() for name in record] == header:
+            # Files with headers have been joined.
+            yield number, Flaw("repeated_header", "repeats the header; remove the line")
         elif len(record) != len(header):
             detail = f"has {count(len(record), 'field')} where the header has {len(header)}"
+            if len(record) > len(header):
+                detail += "; a field that holds a comma needs double quotes"
             yield number, Flaw("field_count", detail)
         else:
             yield number, dict(zip(header, record, strict=True))

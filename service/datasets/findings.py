@@ -5,19 +5,16 @@ from collections.abc import Mapping as AnyMapping
 from pydantic import BaseModel, Field
 
 from service.datasets.chat import Answers
-from service.datasets.problems import count, quoted
+from service.datasets.problems import quoted
 from service.datasets.stats import DatasetStats
 from service.datasets.suspicious_values import is_missing, spellings
+from service.domain.wording import agree, count
 
 
 class DatasetWarning(BaseModel):
     code: str = Field(description="Stable identifier of the warning, such as shared_rows.")
     detail: str = Field(description="The warning as a sentence.")
     count: int = Field(description="Number of rows affected; 0 if the warning is not about rows.")
-
-
-def _plural(number: int, singular: str, plural: str) -> str:
-    return singular if number == 1 else plural
 
 
 def describe_ignored_splits(
@@ -27,7 +24,7 @@ def describe_ignored_splits(
     total = sum(ignored.values())
     splits = ", ".join(f"{name} {number:,}" for name, number in sorted(ignored.items()))
     return (
-        f"In {field}, {total:,} of {count(rows, 'row')} {_plural(total, 'has', 'have')} another "
+        f"In {field}, {total:,} of {count(rows, 'row')} {agree(total, 'has', 'have')} another "
         f"split in the column {quoted(column)} ({splits}). The file determines the split; the "
         "column is ignored."
     )
@@ -36,26 +33,28 @@ def describe_ignored_splits(
 def row_warnings(stats: DatasetStats) -> list[DatasetWarning]:
     warnings = []
     if shared := sum(stats.shared_rows.values()):
-        splits = ", ".join(f"{split} {number:,}" for split, number in stats.shared_rows.items())
+        splits = ", ".join(
+            f"{split} {number:,}" for split, number in stats.shared_rows.items() if number
+        )
         detail = (
-            f"{count(shared, 'row')} {_plural(shared, 'has', 'have')} a text that also occurs in "
+            f"{count(shared, 'row')} {agree(shared, 'has', 'have')} a text that also occurs in "
             f"an earlier split ({splits}): metrics measured on them are too optimistic."
         )
         warnings.append(DatasetWarning(code="shared_rows", detail=detail, count=shared))
     if rows := stats.conflicting_rows:
         detail = (
-            f"{count(rows, 'row')} {_plural(rows, 'has', 'have')} a text that occurs elsewhere "
+            f"{count(rows, 'row')} {agree(rows, 'has', 'have')} a text that occurs elsewhere "
             "with another label."
         )
         warnings.append(DatasetWarning(code="conflicting_labels", detail=detail, count=rows))
     if rows := stats.repeated_rows:
-        detail = f"{count(rows, 'row')} {_plural(rows, 'repeats', 'repeat')} a text of the split."
+        detail = f"{count(rows, 'row')} {agree(rows, 'repeats', 'repeat')} a text of the split."
         warnings.append(DatasetWarning(code="repeated_rows", detail=detail, count=rows))
     warnings += _label_warnings(stats)
     if rows := stats.rows - sum(stats.groups.values()):
         detail = (
-            f"{rows:,} of {count(stats.rows, 'row')} {_plural(rows, 'has', 'have')} no group and "
-            f"{_plural(rows, 'is', 'are')} missing from the metrics by group."
+            f"{rows:,} of {count(stats.rows, 'row')} {agree(rows, 'has', 'have')} no group and "
+            f"{agree(rows, 'is', 'are')} missing from the metrics by group."
         )
         warnings.append(DatasetWarning(code="no_group", detail=detail, count=rows))
     return warnings + _group_warnings(stats.groups)
@@ -68,7 +67,7 @@ def value_warnings(missing: AnyMapping[str, AnyMapping[str, int]]) -> list[Datas
         rows = sum(values.values())
         words = ", ".join(map(quoted, sorted(values)[:20]))
         detail = (
-            f"{count(rows, 'row')} {_plural(rows, 'has', 'have')} a word for a missing value as "
+            f"{count(rows, 'row')} {agree(rows, 'has', 'have')} a word for a missing value as "
             f"{field}: {words}."
         )
         warnings.append(DatasetWarning(code="suspicious_values", detail=detail, count=rows))
@@ -81,7 +80,7 @@ def _group_warnings(groups: AnyMapping[str, int]) -> list[DatasetWarning]:
     missing = [name for name in groups if is_missing(name)]
     if missing:
         rows = sum(groups[name] for name in missing)
-        plural = _plural(len(missing), "value stands", "values stand")
+        plural = agree(len(missing), "value stands", "values stand")
         detail = (
             f"The group {plural} for a missing one: {', '.join(map(quoted, missing[:20]))}. Leave "
             "the column empty in rows without a group."
@@ -113,7 +112,7 @@ def _label_warnings(stats: DatasetStats) -> list[DatasetWarning]:
         untrained = {label: rows for label, rows in split.labels.items() if label not in trained}
         if trained and untrained:
             labels = ", ".join(map(quoted, untrained))
-            plural = _plural(len(untrained), "label occurs", "labels occur")
+            plural = agree(len(untrained), "label occurs", "labels occur")
             detail = f"The {plural} in {name} but not in train: {labels}."
             rows = sum(untrained.values())
             warnings.append(DatasetWarning(code="unseen_labels", detail=detail, count=rows))
@@ -136,7 +135,7 @@ def message_warnings(findings: AnyMapping[str, int]) -> list[DatasetWarning]:
     }
     warnings = []
     for code, rows in sorted(findings.items()):
-        has = f"{count(rows, 'chat')} {_plural(rows, 'has', 'have')}"
+        has = f"{count(rows, 'chat')} {agree(rows, 'has', 'have')}"
         detail = details[code].format(has=has)
         warnings.append(DatasetWarning(code=code, detail=detail, count=rows))
     return warnings
@@ -151,15 +150,15 @@ def answer_warnings(answers: Answers) -> list[DatasetWarning]:
     warnings = []
     if rows := answers.doubled_braces:
         detail = (
-            f"{rows:,} of {count(answers.rows, 'assistant turn')} {_plural(rows, 'has', 'have')} "
+            f"{rows:,} of {count(answers.rows, 'assistant turn')} {agree(rows, 'has', 'have')} "
             "doubled braces, as in {{…}}: that is not JSON, and if only some turns have them, the "
             "first token reveals the class."
         )
         warnings.append(DatasetWarning(code="doubled_braces", detail=detail, count=rows))
     if rows := answers.invalid_json:
         detail = (
-            f"{count(rows, 'assistant turn')} {_plural(rows, 'starts', 'start')} with a brace but "
-            f"{_plural(rows, 'is', 'are')} not valid JSON."
+            f"{count(rows, 'assistant turn')} {agree(rows, 'starts', 'start')} with a brace but "
+            f"{agree(rows, 'is', 'are')} not valid JSON."
         )
         warnings.append(DatasetWarning(code="invalid_json", detail=detail, count=rows))
     if rows := sum(answers.contradictions.values()):
@@ -167,7 +166,7 @@ def answer_warnings(answers: Answers) -> list[DatasetWarning]:
             f"{split} {number:,}" for split, number in answers.contradictions.items()
         )
         detail = (
-            f"{count(rows, 'row')} {_plural(rows, 'has', 'have')} the assistant turn of another "
+            f"{count(rows, 'row')} {agree(rows, 'has', 'have')} the assistant turn of another "
             f"label ({splits}): correct the label or the turn."
         )
         warnings.append(DatasetWarning(code="contradicting_answers", detail=detail, count=rows))
@@ -188,5 +187,7 @@ def column_warnings(read: set[str], present: set[str]) -> list[DatasetWarning]:
     unread = sorted(present - read)
     if not unread:
         return []
-    names = ", ".join(map(quoted, unread[:20])) + (", …" if len(unread) > 20 else "")
+    names = ", ".join(map(quoted, unread[:20]))
+    if len(unread) > 20:
+        names += f" and {len(unread) - 20:,} more"
     return [DatasetWarning(code="unread_columns", detail=f"Columns not read: {names}.", count=0)]

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from service.datasets.problems import Flaw, quoted
-from service.domain.decoding import utf8_remedy
+from service.domain.decoding import is_blank, utf8_remedy
+from service.domain.json_reasons import json_reason
 
 MAX_LINE_BYTES = 1_000_000
 """Maximum size of a line, of a CSV record, and of an object in a JSON array."""
@@ -90,8 +92,7 @@ def as_object(value: object) -> Fields | Flaw:
     """Return `value` if it is a JSON object, otherwise the flaw that says what it is."""
     if isinstance(value, dict):
         return value
-    hint = "; for a JSON array of rows, set format to unified" if isinstance(value, list) else ""
-    return Flaw("not_an_object", f"must be an object, not {json_type(value)}{hint}")
+    return Flaw("not_an_object", f"must be an object, not {json_type(value)}")
 
 
 def json_type(value: object) -> str:
@@ -107,15 +108,28 @@ def json_type(value: object) -> str:
 def _parse(raw: bytes) -> Fields | Flaw:
     try:
         # Files with byte order marks may have been joined.
-        return as_object(ROW_DECODER.decode(raw.decode().strip("\ufeff \t\r\n")))
+        value = ROW_DECODER.decode(raw.decode().strip("\ufeff \t\r\n"))
     except UnicodeDecodeError as error:
         detail = f"is not valid UTF-8 at byte {error.start + 1} of the line"
         return Flaw("invalid_utf8", detail + utf8_remedy(raw))
     except json.JSONDecodeError as error:
-        hint = "; each line must hold one whole object" if raw.strip() in (b"{", b"[") else ""
-        return Flaw("invalid_json", f"is not valid JSON at column {error.colno}: {error.msg}{hint}")
+        detail = f"is not valid JSON at column {error.colno}: {json_reason(error)}"
+        return Flaw("invalid_json", detail + _hint(error))
     except (ValueError, RecursionError) as error:
         return decoding_flaw(error)
+    row = as_object(value)
+    if isinstance(row, Flaw) and isinstance(value, list):
+        return replace(row, detail=f"{row.detail}; for a JSON array of rows, set format to unified")
+    return row
+
+
+def _hint(error: json.JSONDecodeError) -> str:
+    """Return what JSON Lines are, for a line that seems to be another notation of objects."""
+    if error.doc.strip() in ("{", "["):
+        return "; each line must hold one whole object"
+    if error.msg == "Extra data" and error.doc[error.pos :].lstrip(", \t").startswith("{"):
+        return "; write one object per line, without commas between them"
+    return ""
 
 
 def read_jsonl(file: BinaryIO, _required: Sequence[str] = ()) -> Iterator[NumberedRow]:
@@ -123,5 +137,5 @@ def read_jsonl(file: BinaryIO, _required: Sequence[str] = ()) -> Iterator[Number
     for number, raw in read_lines(file):
         if raw is None:
             yield number, Flaw("too_long", TOO_LONG)
-        elif raw.strip():
+        elif not is_blank(raw):
             yield number, _parse(raw)

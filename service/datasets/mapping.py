@@ -5,7 +5,9 @@ from collections.abc import Mapping as AnyMapping
 from typing import Annotated, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -16,17 +18,31 @@ from pydantic_core import PydanticCustomError
 
 from service.datasets.lines import DECODER, decoding_flaw
 from service.domain.errors import FieldError, InvalidRequest
+from service.domain.json_reasons import json_reason
+from service.domain.storable import UNSTORABLE
 from service.domain.validation import UNKNOWN_FIELD, invalid, invalid_request
 
 MAX_NAME = 200
 """Maximum characters of a label, group, source, finer label or id."""
 
+
+def _label_text(value: object) -> object:
+    """Return a whole number or a truth value as its text, as labels in the data are taken."""
+    return json.dumps(value) if isinstance(value, int) else value
+
+
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("storable", "{text}", {"text": UNSTORABLE})
+    return value
+
+
 Column = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
 Name = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]*$"
-    ),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME),
+    AfterValidator(_storable),
+    BeforeValidator(_label_text),
 ]
 
 DEFAULT_LABELS = ("hate", "normal")
@@ -134,7 +150,9 @@ def parse_mapping(text: str | None) -> Mapping:
         value = DECODER.decode(text.strip())
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequest.at("/mapping", f"is not JSON: {error.msg} ({where})") from error
+        raise InvalidRequest.at(
+            "/mapping", f"is not JSON: {json_reason(error)} ({where})"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InvalidRequest.at("/mapping", decoding_flaw(error).detail) from error
     try:

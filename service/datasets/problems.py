@@ -51,11 +51,6 @@ def quoted(value: object) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def count(number: int, noun: str) -> str:
-    """Return the number and the noun in the singular or plural, such as ``1,234 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def bad_character(value: str) -> str | None:
     """Return the reason that `value` cannot be stored as UTF-8 text everywhere, if any."""
     if "\0" in value:

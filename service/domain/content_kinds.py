@@ -1,6 +1,7 @@
 """Files that are not plain text, recognized by their first bytes, and what to do with them."""
 
 import codecs
+import re
 from dataclasses import dataclass
 
 GZIP = b"\x1f\x8b"
@@ -62,7 +63,9 @@ _SIGNATURES: tuple[tuple[bytes, ContentKind], ...] = (
         ContentKind("a Git LFS pointer", "fetch the file itself with git lfs pull"),
     ),
 )
-_PAGES = (b"<!doctype html", b"<html")
+_PAGE_TAGS = re.compile(rb"<(!doctype html|html|head|body|title|meta|script|div|p|h[1-6])\b")
+_XML_TAGS = re.compile(rb"<[a-z_][\w:.-]*(\s[^<>]*)?/?>\s*<|<\?xml\b|<!doctype\b")
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _PAGE = ContentKind("an HTML page", "download the file itself, not the page that shows it")
 _XML = ContentKind("an XML file", _CONVERT)
 
@@ -72,7 +75,7 @@ def kind_of(head: bytes, tail: bytes = b"") -> ContentKind | None:
 
     `tail` is the end of the file, where a zip archive lists its members.
     """
-    return signed_kind(head, tail) or (_BINARY if _is_binary(head) else None)
+    return signed_kind(head, tail) or (_BINARY if is_binary(head) else None)
 
 
 def signed_kind(head: bytes, tail: bytes = b"") -> ContentKind | None:
@@ -94,10 +97,12 @@ def signed_kind(head: bytes, tail: bytes = b"") -> ContentKind | None:
 
 def page_kind(head: bytes) -> ContentKind | None:
     """Return the kind of a file that is markup instead of rows, as from a failed download."""
-    start = head.lstrip()[:64].lower()
-    if start.startswith(_PAGES):
+    start = head.lstrip()[:_SAMPLE_BYTES].lower()
+    if start.startswith(b"<!--"):
+        start = _COMMENT.sub(b"", start).lstrip()
+    if _PAGE_TAGS.match(start):
         return _PAGE
-    return _XML if start.startswith(b"<?xml") else None
+    return _XML if _XML_TAGS.match(start) else None
 
 
 def _zip_kind(names: bytes) -> ContentKind:
@@ -110,7 +115,7 @@ def _zip_kind(names: bytes) -> ContentKind:
     return ContentKind("a zip archive", "unpack it first")
 
 
-def _is_binary(head: bytes) -> bool:
+def is_binary(head: bytes) -> bool:
     """Return True if the first bytes have control characters and are not UTF-8.
 
     If the first line is text, they are flaws of the rows after it, unless there are too many.

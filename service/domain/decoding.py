@@ -11,12 +11,20 @@ import gzip
 import io
 import os
 import re
+import unicodedata
 import zlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from service.domain.content_kinds import GZIP, HEAD_BYTES, ZIP_START, kind_of, signed_kind
+from service.domain.content_kinds import (
+    GZIP,
+    HEAD_BYTES,
+    ZIP_START,
+    is_binary,
+    kind_of,
+    signed_kind,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -41,6 +49,8 @@ _UNMARKED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"(?:\0%b){2}" % _ASCII, "utf-16-be"),
     )
 )
+_SAMPLE_CHARACTERS = 4096
+_NOT_WRITTEN = frozenset({"Cc", "Cn", "Co", "Cs"})
 _UNPRINTABLE = re.compile(r"[\0-\x08\x0e-\x19\x1c-\x1f\x7f]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -71,12 +81,21 @@ class Encoding:
 
 
 def encoding_of(head: bytes) -> Encoding:
-    """Return the encoding of a text with this beginning: UTF-8 unless a mark or NULs tell."""
+    """Return the encoding of a text with this beginning: UTF-8 unless a mark or NULs tell.
+
+    A text of UTF-16 without a mark may begin with any letters; its line ends have NULs.
+    """
     for mark, name in _MARKS:
         if head.startswith(mark):
             return Encoding(name, len(mark))
     for pattern, name in _UNMARKED:
         if pattern.match(head) and _is_plain(head, name):
+            return Encoding(name)
+    if b"\0" in head and is_binary(head) and not signed_kind(head):
+        # ASCII characters have their NULs at odd positions if the low byte comes first.
+        order = ("le", "be") if head[1::2].count(0) > head[::2].count(0) else ("be", "le")
+        name = f"utf-16-{order[0]}"
+        if _is_written(head, name):
             return Encoding(name)
     marks = 0
     while head.startswith(_UTF8_MARK, marks):  # some tools add one to a text that has one
@@ -90,6 +109,18 @@ def _is_plain(head: bytes, encoding: str) -> bool:
         return _UNPRINTABLE.search(decoder.decode(head)) is None
     except UnicodeDecodeError:
         return False
+
+
+def _is_written(head: bytes, encoding: str) -> bool:
+    """Return True if the bytes are lines of assigned characters in an encoding of UTF-16."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)[:_SAMPLE_CHARACTERS]
+    except UnicodeDecodeError:
+        return False
+    return _LINE_END.search(text) is not None and not any(
+        unicodedata.category(character) in _NOT_WRITTEN and character not in "\t\n\r"
+        for character in text
+    )
 
 
 def open_text(file: BinaryIO, *, max_bytes: int | None = None) -> BinaryIO:
@@ -110,11 +141,17 @@ def open_text(file: BinaryIO, *, max_bytes: int | None = None) -> BinaryIO:
     if encoding.name == "utf-8" and (kind := kind_of(head, tail)):
         detail = str(kind)
         raise NotTextError(detail if stream is file else f"is a gzip file whose content {detail}")
+    if encoding != Encoding("utf-8") and (kind := signed_kind(_as_utf8(head, encoding))):
+        raise NotTextError(str(kind))
     if stream is file:
         file.seek(encoding.mark_bytes)
     else:
         stream.read(encoding.mark_bytes)
     return stream if encoding.name == "utf-8" else _buffered(_Utf8Reader(stream, encoding))
+
+
+def _as_utf8(head: bytes, encoding: Encoding) -> bytes:
+    return head[encoding.mark_bytes :].decode(encoding.name, errors="ignore").encode()
 
 
 def text_of(data: bytes, *, max_bytes: int | None = None) -> str:
@@ -135,8 +172,11 @@ def text_of(data: bytes, *, max_bytes: int | None = None) -> str:
 
 
 def text_lines(text: str) -> list[str]:
-    """Return the lines of `text`, which end with LF, CRLF or CR; the last may have no end."""
-    lines = _LINE_END.split(text)
+    """Return the lines of `text`, which end with LF, CRLF or CR; the last may have no end.
+
+    A byte order mark before a line is left out: files that begin with one may have been joined.
+    """
+    lines = [line.removeprefix("\ufeff") for line in _LINE_END.split(text)]
     return lines if lines[-1] else lines[:-1]
 
 
@@ -158,12 +198,21 @@ def form_text(value: str) -> str:
 
 def utf8_remedy(line: bytes) -> str:
     """Return the end of a message about a line that is not UTF-8: the likely cause, the remedy."""
-    cause = "" if any(byte in _UNUSED_1252 for byte in line) else _LEGACY
-    return f"{cause}; save the file as UTF-8"
+    if _CESU.search(line):
+        cause = " (it may be in CESU-8, the UTF-8 of some databases)"
+    else:
+        cause = "" if any(byte in _UNUSED_1252 for byte in line) else _LEGACY
+    return f"{cause}; save it as UTF-8"
 
 
 _UNUSED_1252 = b"\x81\x8d\x8f\x90\x9d"
-_LEGACY = " (the file may be in Windows-1252 or another encoding)"
+_LEGACY = " (it may be in Windows-1252 or another encoding)"
+_CESU = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf]")
+
+
+def is_blank(line: bytes) -> bool:
+    """Return True for a line of white space, byte order marks, or the end-of-file mark of DOS."""
+    return not line.replace(_UTF8_MARK, b"").strip(b" \t\r\n\v\f\x1a")
 
 
 def _tail(file: BinaryIO) -> bytes:
@@ -226,7 +275,7 @@ class _Utf8Reader(_BlockReader):
             except UnicodeDecodeError as error:
                 raise NotTextError(
                     f"begins as {self._label} but is not valid {self._label} ({error.reason}); "
-                    "save the file as UTF-8"
+                    "save it as UTF-8"
                 ) from None
         return text.encode()
 
@@ -249,7 +298,12 @@ class _GzipReader(_BlockReader):
         try:
             block = self._content.read(_BLOCK_BYTES)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise NotTextError(f"is a damaged gzip file ({error}); compress it again") from None
+            reason = str(error)
+            if isinstance(error, EOFError):
+                reason = "it ends too early"
+            elif reason.startswith("Not a gzipped file"):
+                reason = "other bytes follow its end"
+            raise NotTextError(f"is a damaged gzip file ({reason}); compress it again") from None
         self._size += len(block)
         if self._size > self._max:
             raise NotTextError(

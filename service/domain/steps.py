@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from service.domain.training_spec import TrainingSection
+from service.domain.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,18 @@ class StepPlan:
         if training.eval_strategy == "steps":
             remedy = f"set training.eval_steps and save_steps below {self.total_steps}"
         return (
-            f"the only evaluation is the one after the last of {self.total_steps} steps: no "
-            "checkpoint is compared with another, and training cannot stop early; " + remedy
+            f"the only evaluation is the one after the last of {count(self.total_steps, 'step')}: "
+            "no checkpoint is compared with another, and training cannot stop early; " + remedy
         )
 
     def warmup_warning(self) -> str | None:
         """Return a warning if the warm-up takes more than a third of the training, else None."""
         if self.warmup_steps * 3 <= self.total_steps:
             return None
+        # One step is more than a third of two.
+        advice = f"about {max(1, self.total_steps // 10)}" if self.total_steps > 2 else "0"
         return (
-            f"the warm-up takes {self.warmup_steps} of {self.total_steps} steps, more than a "
-            "third: the learning rate is far below its configured value for much of the training; "
-            f"set training.warmup_steps to about {max(1, self.total_steps // 10)}"
+            f"the warm-up takes {self.warmup_steps} of {count(self.total_steps, 'step')}, more "
+            "than a third: the learning rate is far below its configured value for much of the "
+            f"training; set training.warmup_steps to {advice}"
         )

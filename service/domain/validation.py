@@ -1,5 +1,6 @@
 """Validation errors as problems that name the field, once and in the user's terms."""
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from service.domain.errors import (
     InvalidRequest,
     pointer_of,
 )
+from service.domain.wording import count
 
 UNKNOWN_FIELD = "unknown field"
 """Detail of an error about a field that the model lacks."""
@@ -26,8 +28,26 @@ _DETAILS = {
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
     "list_type": "must be a list",
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "string_unicode": "must be a string without unpaired surrogates",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must have at most {max_length:,} characters",
+    "string_too_short": "must have at least {min_length:,} characters",
 }
-"""Type of pydantic's error -> detail, where pydantic's own names classes or Python's types."""
+"""Type of pydantic's error -> detail; pydantic's own speaks of inputs, classes or Python's types.
+"""
 
 
 def invalid(error: ValidationError, *prefix: str) -> InvalidRequest:
@@ -72,7 +92,7 @@ def field_errors(items: Iterable[Mapping[str, Any]], *prefix: str) -> tuple[Fiel
             if pointer.count("/") == depth:
                 details.setdefault(pointer, []).append(detail)
     return tuple(
-        FieldError(pointer, ", or ".join(dict.fromkeys(texts)))
+        FieldError(pointer, _either(list(dict.fromkeys(texts))))
         for pointer, texts in details.items()
     )
 
@@ -80,17 +100,21 @@ def field_errors(items: Iterable[Mapping[str, Any]], *prefix: str) -> tuple[Fiel
 def _detail(item: Mapping[str, Any]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "too_short":
-        return f"must have at least {_count(context['min_length'])}"
+        return f"must have at least {count(context['min_length'], 'item')}"
     if kind == "too_long":
-        return f"must have at most {_count(context['max_length'])}"
+        return f"must have at most {count(context['max_length'], 'item')}"
     if kind == "string_too_short" and context["min_length"] == 1:
         return "must not be empty"
-    detail: str = _DETAILS.get(kind, item["msg"])
-    return detail
+    if kind in _DETAILS:
+        return _DETAILS[kind].format(**context)
+    message: str = item["msg"]
+    return re.sub(r"^(Input|String) should ", "must ", message)
 
 
-def _count(items: int) -> str:
-    return f"{items:,} item" if items == 1 else f"{items:,} items"
+def _either(details: list[str]) -> str:
+    """Return one detail for several, of which one must be met."""
+    first, *others = details
+    return ", or ".join([first, *(detail.removeprefix("must be ") for detail in others)])
 
 
 def _is_union_tag(part: str | int) -> bool:

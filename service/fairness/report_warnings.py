@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from service.domain.wording import agree, count
 from service.fairness.columns import MAX_PARTS, Partition, Split
 from service.fairness.predictions import Predictions
 from service.fairness.report_inputs import ReportContext, ScoredData
 from service.fairness.schema import BiasReport, CapVerdict, ReportWarning
 from service.fairness.support import describe_small
-from service.fairness.wording import agree, count
+
+TRAINING_ROWS_UNKNOWN = (
+    "The adapter was imported: it is unknown on which rows it was trained. If some of these rows "
+    "are among them, the figures are likely to be better than on unseen rows."
+)
 
 
 def report_warnings(
@@ -29,6 +34,8 @@ def report_warnings(
             "This report is exploratory and does not gate a release: "
             f"{differences or 'it differs from the one that certifies the run'}.",
         )
+    if context.training_unknown:
+        yield warn("training_rows_unknown", TRAINING_ROWS_UNKNOWN)
     yield from _seen_warnings(report)
     yield from _input_warnings(report)
     yield from _prediction_warnings(report)
@@ -82,12 +89,14 @@ def _seen_warnings(report: BiasReport) -> Iterator[ReportWarning]:
 
 def _seen(code: str, seen: int, report: BiasReport, influence: str) -> ReportWarning:
     unseen = report.unseen.rows if report.unseen is not None else 0
+    others = "No row is unseen."
+    if unseen:
+        others = f"The report also has the verdicts on the other {count(unseen, 'row')} (unseen)."
     return warn(
         code,
         f"{seen:,} of {count(report.data.rows, 'row')} {agree(seen, 'has', 'have')} a text that "
         f"{influence}: figures that include {agree(seen, 'it', 'them')} are likely to be better "
-        f"than on unseen rows. The report also has the verdicts on the other "
-        f"{count(unseen, 'row')} (unseen).",
+        f"than on unseen rows. {others}",
     )
 
 
@@ -109,8 +118,8 @@ def _input_warnings(report: BiasReport) -> Iterator[ReportWarning]:
     if not data.positives or not data.negatives:
         yield warn(
             "one_class",
-            f"All rows are of one class: AUC and {'FPR' if data.positives else 'FNR'} cannot be "
-            "computed.",
+            "All rows are of one class: "
+            f"{'AUC and FPR' if data.positives else 'F1, recall, FNR and AUC'} cannot be computed.",
         )
     if prompt is not None and prompt.group:
         yield warn("group_shown", "The prompt states each row's group.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from service.fairness.wording import count
+from service.domain.wording import count
 
 
 class Counted(Protocol):

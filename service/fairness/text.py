@@ -6,8 +6,8 @@ import io
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
+from service.domain.wording import count
 from service.fairness.schema import BiasReport
-from service.fairness.wording import count
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

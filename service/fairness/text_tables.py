@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from service.domain.wording import count
 from service.fairness.schema import BiasReport
 from service.fairness.schema_base import Estimate, Metric, RateEstimate
 from service.fairness.schema_groups import GroupReport, ParityDifference
 from service.fairness.schema_verdicts import AtThreshold, CapVerdict, Success, UnseenRows
 from service.fairness.support import is_small
-from service.fairness.wording import count
 
 METRICS = {
     "f1": "F1",

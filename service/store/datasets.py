@@ -17,6 +17,17 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     return dataset
 
 
+def find_dataset(session: Session, name: str, content_hash: str) -> Dataset | None:
+    """Return the oldest dataset with this name and content; None if there is none."""
+    statement = select(Dataset).where(
+        Dataset.project_id == DEFAULT_PROJECT,
+        Dataset.content_hash == content_hash,
+        Dataset.name == name,
+        col(Dataset.deleted_at).is_(None),
+    )
+    return session.exec(statement.order_by(col(Dataset.id)).limit(1)).first()
+
+
 def hold(session: Session, dataset_id: str) -> None:
     """Lock a dataset against deletion until the commit. Raises NotFound if that has begun."""
     visible = select(Dataset.id).where(Dataset.id == dataset_id, col(Dataset.deleted_at).is_(None))

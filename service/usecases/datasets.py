@@ -68,7 +68,7 @@ def create(
             on_invalid=on_invalid,
             max_file_bytes=context.settings.max_upload_bytes,
         )
-        dataset_id, is_new = _store(context, name, built, key)
+        dataset_id, is_new = store_built(context, name, built, key)
     with context.database.read() as session:
         return dataset_store.get_dataset(session, dataset_id), is_new
 
@@ -77,7 +77,7 @@ class _BlobIsRemoved(Exception):
     """Another dataset with the same rows is being deleted, and their file with it."""
 
 
-def _store(
+def store_built(
     context: Context, name: str, built: BuiltDataset, key: IdempotencyKey | None
 ) -> tuple[str, bool]:
     """Store the rows and then the dataset; return its id, and True if it is new.

@@ -7,6 +7,7 @@ from service.datasets.stats import DatasetStats
 from service.datasets.templates import builtin_templates
 from service.domain.spec import RunSpec
 from service.domain.steps import StepPlan
+from service.domain.wording import agree, count
 from service.usecases.run_checks import cap_warnings, chooses_on_validation
 
 _CHARACTERS_PER_TOKEN = 5
@@ -38,8 +39,9 @@ def plan_warnings(spec: RunSpec, stats: DatasetStats, steps: StepPlan) -> Iterat
         yield PlanWarning(code, detail)
     if shared := sum(stats.shared_rows.values()):
         detail = (
-            f"{shared} rows of validation and test also occur in an earlier split: "
-            "the figures will look better than they are"
+            f"{count(shared, 'row')} of validation and test also "
+            f"{agree(shared, 'occurs', 'occur')} in an earlier split: the figures will look better "
+            "than they are"
         )
         yield PlanWarning("shared_rows", detail)
 

@@ -11,6 +11,7 @@ from service.artifacts.key_set import KeySet
 from service.context import Context
 from service.domain.errors import Conflict, NotFound, QuotaExceeded, Unavailable
 from service.domain.job_kinds import MERGE
+from service.domain.wording import count
 from service.store import datasets, retention
 from service.store import runs as rows
 from service.store.database import Database
@@ -151,8 +152,8 @@ def look(database: Database, store: ArtifactStore, older_than: float) -> Garbage
         busy, prefixes = retention.running_jobs(session)
     if len(recorded) and not is_this_store:
         raise Conflict(
-            f"the artifact store contains none of the {len(recorded)} files that the database "
-            "names: check FAIRTUNE_ARTIFACTS_URL"
+            f"the artifact store contains none of the {count(len(recorded), 'file')} that the "
+            "database names: check FAIRTUNE_ARTIFACTS_URL"
         )
     being_deleted = (
         *(f"runs/{run_id}/" for run_id in half),

@@ -7,6 +7,7 @@ from service.datasets.stats import DatasetStats, SplitStats
 from service.domain.errors import InvalidRequest
 from service.domain.evaluation import report_split
 from service.domain.spec import Cap, RunSpec
+from service.domain.wording import agree, count
 from service.fairness.rates import clopper_pearson_limits
 from service.fairness.verdicts import MAX_FURTHER, check_criterion, further_needed
 
@@ -66,8 +67,9 @@ def check_learned(spec: RunSpec, stats: DatasetStats) -> None:
     if spec.training.train_on == "all" and stats.zero_weight_rows:
         raise InvalidRequest.at(
             "/training/train_on",
-            f"{stats.zero_weight_rows:,} of the dataset's chats have messages of weight 0, which "
-            "must not be learned, and all would train on them: use completion",
+            f"{count(stats.zero_weight_rows, 'chat')} of the dataset "
+            f"{agree(stats.zero_weight_rows, 'has', 'have')} messages of weight 0, which must not "
+            "be learned, and all would train on them: use completion",
         )
 
 

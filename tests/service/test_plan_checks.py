@@ -42,7 +42,7 @@ def test_messages_of_weight_0_are_not_learned(client, weight, status):
     assert answer.status_code == status, answer.text
     if weight == 0:
         assert answer.json()["errors"][0]["pointer"] == "/training/train_on"
-        assert "4 of the dataset's chats have messages of weight 0" in answer.json()["detail"]
+        assert "4 chats of the dataset have messages of weight 0" in answer.json()["detail"]
     answer = client.post(url, json=body | {"training": {"train_on": "completion"}})
     assert answer.status_code == 200, answer.text
 

@@ -108,7 +108,7 @@ NAMED = {
     "UTF-16 with half a pair": (b"\xff\xfe\x3d\xd8a\0", "is not valid UTF-16"),
     "Windows-1252": (
         "text,label\ncafé “x”".encode("cp1252"),
-        "is not valid UTF-8 at byte 4 of line 2 (the file may be in Windows-1252",
+        "is not valid UTF-8 at byte 4 of line 2 (it may be in Windows-1252",
     ),
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from service.domain.wording import agree, count
 from service.fairness.schema import CapVerdict, Estimate, RateEstimate
 from service.fairness.schema_base import DRAWS_AGREE
 from service.fairness.schema_groups import ParityDifference
-from service.fairness.wording import agree, count
 
 __all__ = ["agree", "count"]  # for the templates
 

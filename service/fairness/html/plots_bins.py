@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from service.domain.wording import agree, count
 from service.fairness.html.figures import plain
 from service.fairness.html.plots_lines import PANEL
 from service.fairness.html.svg import UNIT, Axis, Frame, line, picture, tag, unit_frame
 from service.fairness.schema_curves import ScoreHistogram
 from service.fairness.schema_groups import Calibration
 from service.fairness.schema_verdicts import AtThreshold
-from service.fairness.wording import agree, count
 
 BAR = 1.0
 """Gap between two bars, in pixels."""

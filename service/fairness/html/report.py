@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from service.domain.wording import count
 from service.fairness.html import plots_rates
 from service.fairness.html.figures import decimal
 from service.fairness.html.page import render
 from service.fairness.schema import BiasReport, CapVerdict, Verdict
 from service.fairness.schema_groups import Calibration, FunctionalCell
 from service.fairness.schema_verdicts import AtThreshold
-from service.fairness.wording import count
 
 OPEN_ROWS = 40
 """Maximum number of rows of a table that is open initially."""

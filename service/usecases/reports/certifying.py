@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from service.artifacts import ArtifactStore
 from service.domain.errors import Conflict
 from service.domain.release import Hindrance
+from service.domain.wording import count
 from service.fairness.schema import CapVerdict, FormatSample, MinF1, Verdict
 from service.store.tables import Artifact
 
@@ -76,7 +77,7 @@ def read(store: ArtifactStore, artifact: Artifact) -> Certificate:
     return Certificate(content, sha256, verdicts)
 
 
-def hindrances(certificate: Certificate | None) -> list[Hindrance]:
+def hindrances(certificate: Certificate | None, *, is_imported: bool = False) -> list[Hindrance]:
     """Return the obstacles to the promotion of a succeeded run; empty if its report passes.
 
     The report must cover the test split; every applicable cap must pass, and min_f1 must be met if
@@ -84,6 +85,14 @@ def hindrances(certificate: Certificate | None) -> list[Hindrance]:
     applies prove nothing, so they are an obstacle, and so is having none.
     """
     verdicts = None if certificate is None else certificate.verdicts
+    if is_imported:
+        return [
+            Hindrance(
+                kind="no_report",
+                detail="the run's adapter was imported: it is unknown on which rows it was "
+                "trained, so no report certifies it",
+            )
+        ]
     if verdicts is None:
         why = "the run has no bias report: its dataset has no labels in the scored splits"
         if certificate is not None:
@@ -121,7 +130,7 @@ def _obstacles(report: Verdicts) -> Iterator[Hindrance]:
 
 def _of_unseen_rows(rows: int, unseen: _Unseen) -> Iterator[Hindrance]:
     """Yield an obstacle if the report passes only because of rows that the model has seen."""
-    seen = f"the model was trained or chosen on {rows - unseen.rows} of the {rows} rows"
+    seen = f"the model was trained or chosen on {rows - unseen.rows} of {count(rows, 'row')}"
     if not unseen.rows:
         yield Hindrance(kind="not_test", detail=f"{seen}, so nothing is shown on unseen rows")
         return

@@ -43,6 +43,16 @@ def refuse(make, tmp_path):
 
 
 @pytest.fixture
+def problems(refuse):
+    """Returns pointer -> detail of a refusal."""
+
+    def run(files, **options):
+        return {item.pointer: item.detail for item in refuse(files, **options).errors}
+
+    return run
+
+
+@pytest.fixture
 def good():
     return [{"text": "a", "label": "hate"}, {"text": "b", "label": "normal"}]
 

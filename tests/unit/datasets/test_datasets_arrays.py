@@ -30,21 +30,25 @@ def test_any_window_gives_the_same_rows(chunk, indent, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "index", "detail"),
     [
-        ("[", 0, "is not valid JSON: Expecting value (line 1, column 2 of the file)"),
+        ("[", 0, "is not valid JSON: a value is missing at the end (line 1, column 2 of the file)"),
         (
             "[{}",
             0,
             "must be followed by a comma or the end of the array (line 1, column 4 of the file)",
         ),
         ("[{}\n{}]", 0, "must be followed by a comma or the end of the array (line 2, column 1 of"),
-        ("[{},]", 1, "is not valid JSON: Expecting value (line 1, column 5 of the file)"),
+        ("[{},]", 1, "before the bracket that closes the list; remove the comma (line 1, column 5"),
         (
             "[{}] x",
             0,
             "is the last item, but more text follows the array (line 1, column 6 of the file)",
         ),
-        ('[{},\n {"a": }]', 1, "is not valid JSON: Expecting value (line 2, column 8 of the file)"),
-        ('[{"a": "b]', 0, "Unterminated string starting at (line 1, column 8 of the file)"),
+        (
+            '[{},\n {"a": }]',
+            1,
+            "is not valid JSON: a value is expected (line 2, column 8 of the file)",
+        ),
+        ('[{"a": "b]', 0, "a string is never closed (line 1, column 8 of the file)"),
         ('[{"a": 1, "a": 2}]', 0, "has the key 'a' twice"),
         (b'[{},\n{"a": "\xff"}]', 1, "is not valid UTF-8 (line 2, column 8 of the file)"),
         (b'[{"a": "\xe2\x82', 0, "is not valid UTF-8 (line 1, column 9 of the file)"),

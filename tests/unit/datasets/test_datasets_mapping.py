@@ -27,9 +27,9 @@ def test_the_defaults_of_a_format_apply_to_the_options_that_are_not_set():
     ("value", "pointer", "message"),
     [
         ({"txt": "a"}, "/mapping/txt", "unknown field; mapping has text, label"),
-        ({"text": None}, "/mapping/text", "valid string"),
+        ({"text": None}, "/mapping/text", "must be a string"),
         ({"text": ""}, "/mapping/text", "must not be empty"),
-        ({"label": 3}, "/mapping/label", "valid string"),
+        ({"label": 3}, "/mapping/label", "must be a string"),
         ({"labels": ["hate"]}, "/mapping/labels", "a classifier needs at least two labels"),
         ({"labels": []}, "/mapping/labels", "a classifier needs at least two labels"),
         ({"labels": ["a", "a", "b"]}, "/mapping/labels", "each label must be listed once"),
@@ -39,8 +39,8 @@ def test_the_defaults_of_a_format_apply_to_the_options_that_are_not_set():
             "a classifier needs at least two labels",
         ),
         ({"labels": ["a", " "]}, "/mapping/labels/1", "must not be empty"),
-        ({"labels": ["a", "b\0"]}, "/mapping/labels/1", "should match pattern"),
-        ({"labels": {"a": 3}}, "/mapping/labels/a", "valid string"),
+        ({"labels": ["a", "b\0"]}, "/mapping/labels/1", "NUL"),
+        ({"labels": {"a": []}}, "/mapping/labels/a", "must be a string"),
         ([], "/mapping", "object"),
     ],
 )
@@ -55,4 +55,4 @@ def test_a_mapping_that_is_no_json():
     with pytest.raises(InvalidRequest) as caught:
         parse_mapping("text=body")
     assert caught.value.errors[0].pointer == "/mapping"
-    assert caught.value.detail == "/mapping: is not JSON: Expecting value (line 1, column 1)"
+    assert caught.value.detail == "/mapping: is not JSON: a value is expected (line 1, column 1)"

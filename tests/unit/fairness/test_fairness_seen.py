@@ -115,6 +115,13 @@ def test_only_rows_that_the_model_saw_are_said_to_be_seen(table, split, rows, se
         assert report.unseen.rows == 0
 
 
+def test_without_an_unseen_row_no_verdicts_on_such_rows_are_promised(table):
+    report = build(table, seen=seen(range(10), range(10, 20)))
+    details = warnings(report)
+    for code in ("seen_in_training", "seen_in_validation"):
+        assert details[code].endswith("better than on unseen rows. No row is unseen.")
+
+
 def test_what_is_not_known_is_hedged(table):
     report = build(table, meta=META.model_copy(update={"split": "train"}))
     assert "may have been trained on these rows" in warnings(report)["not_certifying_split"]

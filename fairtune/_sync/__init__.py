@@ -1,0 +1,1 @@
+"""The synchronous client, generated from fairtune/_async; do not edit."""
