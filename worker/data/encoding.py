@@ -1,8 +1,9 @@
 """Token ids of rendered chats, in which a row's own text is never read as a control token.
 
 Control tokens are the special tokens, those that are added to the vocabulary as marks although they
-are not flagged as special (Qwen's <think>), and those that the tokenizer names as such. Other added tokens are text: Gemma's newlines and
-HTML tags, which are ordinary vocabulary as well, runs of spaces, words that somebody added.
+are not flagged as special (Qwen's <think>), and those that the tokenizer names as such. Other added
+tokens are text: Gemma's newlines and HTML tags, which are ordinary vocabulary as well, runs of
+spaces, words that somebody added.
 """
 
 import json
