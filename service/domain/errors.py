@@ -43,6 +43,7 @@ service.store.jobs
 service.usecases.datasets
     _NotShared              no dataset names a file of rows any more, or it is being removed
 worker.data
+    EncodingFailure         encoding: the model's tokenizer fails on a text
     TemplateRefusal         chat_template: the model's chat template refuses a chat
     TurnsTooLong            fitting: frame and answer alone are too long
 worker.modeling.model_files
