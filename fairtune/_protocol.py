@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from fairtune.errors import NotFound
+from fairtune.errors import NotFound, ServerUnreachable
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 MAX_TEXTS = 256
@@ -36,9 +36,14 @@ Source = str | os.PathLike[str] | bytes | IO[bytes] | Iterable[Mapping[str, Any]
 
 
 def server_url(url: str | None) -> str:
-    """Return the server's address: `url`, FAIRTUNE_URL or the default."""
+    """Return the server's address: `url`, FAIRTUNE_URL or the default. Raises ServerUnreachable."""
     address = url or os.environ.get("FAIRTUNE_URL") or DEFAULT_URL
-    return (address if "://" in address else f"http://{address}").rstrip("/")
+    address = (address if "://" in address else f"http://{address}").rstrip("/")
+    try:
+        httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise ServerUnreachable(address, error) from None
+    return address
 
 
 def is_loopback(url: str) -> bool:

@@ -58,7 +58,10 @@ class AsyncClient:
 
     async def readiness(self) -> Readiness:
         """Return the state of each dependency of the server."""
-        response = await self._http.get("/readyz")
+        try:
+            response = await self._http.get("/readyz")
+        except httpx.TransportError as error:
+            raise self._transport.unreachable(error) from error
         return Readiness.from_json(response.json())
 
     async def presets(self) -> list[PresetView]:

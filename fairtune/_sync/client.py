@@ -61,7 +61,10 @@ class Client:
 
     def readiness(self) -> Readiness:
         """Return the state of each dependency of the server."""
-        response = self._http.get("/readyz")
+        try:
+            response = self._http.get("/readyz")
+        except httpx.TransportError as error:
+            raise self._transport.unreachable(error) from error
         return Readiness.from_json(response.json())
 
     def presets(self) -> list[PresetView]:

@@ -10,8 +10,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
-from service.api import openapi, problems
+from service.api import openapi, problems, schema_rules
 from service.api.dependencies import known_query
+from service.api.middleware.abandoned_reads import AbandonedReads
 from service.api.middleware.auth import Authenticate, bearer
 from service.api.middleware.body_limit import BodyLimit
 from service.api.middleware.request_log import RequestLog
@@ -19,6 +20,7 @@ from service.api.middleware.security_headers import SecurityHeaders, cors
 from service.api.paths import PAGES
 from service.api.responses.event_feed import Feed
 from service.api.routes import (
+    adapters,
     artifacts,
     catalog,
     checkpoints,
@@ -65,11 +67,12 @@ def create_app(settings: Settings) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="Fairtune",
         version=__version__,
-        description=DESCRIPTION,
+        description=DESCRIPTION + schema_rules.RULES,
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=[
             {"name": "datasets", "description": "Labelled texts for training and testing."},
+            {"name": "adapters", "description": "Adapters that were trained elsewhere."},
             {"name": "runs", "description": "Start, follow and control fine-tuning runs."},
             {
                 "name": "results",
@@ -88,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     # The last one added sees a request first. CORS before authentication: preflight requests have
     # no key.
+    app.add_middleware(AbandonedReads)
     app.add_middleware(
         Authenticate,
         database=context.database,
@@ -107,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router, dependencies=[Depends(known_query)])
     for module in (
         datasets,
+        adapters,
         runs,
         run_control,
         events,

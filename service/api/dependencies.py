@@ -17,7 +17,7 @@ from service.context import Context
 from service.domain.access import Caller
 from service.domain.decoding import NotTextError, form_text
 from service.domain.errors import InvalidRequest, NotFound, pointer_of
-from service.domain.ids import is_id
+from service.domain.ids import id_pattern, is_id
 from service.domain.job_kinds import EVALUATE, PREDICT
 from service.domain.storable import UNSTORABLE, is_storable
 from service.store.idempotency import IdempotencyKey
@@ -45,16 +45,24 @@ def _cursor(prefix: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-_AFTER = Query(
-    description="Value of `next` from the previous page; omit for the first. Anything else is "
-    "refused with 422."
-)
-AfterRun = Annotated[str | None, _cursor("run"), _AFTER]
-AfterDataset = Annotated[str | None, _cursor("ds"), _AFTER]
-AfterPromotion = Annotated[str | None, _cursor("promo"), _AFTER]
-AfterKey = Annotated[str | None, _cursor("key"), _AFTER]
-AfterEvaluation = Annotated[str | None, _cursor(EVALUATE.result_prefix), _AFTER]
-AfterPrediction = Annotated[str | None, _cursor(PREDICT.result_prefix), _AFTER]
+def _after(prefix: str) -> Any:
+    return Query(
+        description="Value of `next` from the previous page; omit for the first. Anything else is "
+        "refused with 422.",
+        json_schema_extra={"pattern": id_pattern(prefix)},
+    )
+
+
+AfterRun = Annotated[str | None, _cursor("run"), _after("run")]
+AfterDataset = Annotated[str | None, _cursor("ds"), _after("ds")]
+AfterPromotion = Annotated[str | None, _cursor("promo"), _after("promo")]
+AfterKey = Annotated[str | None, _cursor("key"), _after("key")]
+AfterEvaluation = Annotated[
+    str | None, _cursor(EVALUATE.result_prefix), _after(EVALUATE.result_prefix)
+]
+AfterPrediction = Annotated[
+    str | None, _cursor(PREDICT.result_prefix), _after(PREDICT.result_prefix)
+]
 KeyHeader = Annotated[
     str | None,
     Header(
@@ -62,7 +70,8 @@ KeyHeader = Annotated[
         max_length=255,
         description="Repeating a request with the same key returns the resource created by the "
         "first request instead of creating another. Using the key with a different body is "
-        "refused with 422.",
+        "refused with 422, and so is a blank one.",
+        json_schema_extra={"pattern": r"\S"},
     ),
 ]
 
@@ -124,10 +133,12 @@ async def known_form(request: Request) -> None:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "multipart/form-data":
         instead = f", not {content_type}" if content_type.isprintable() and content_type else ""
+        content, example = "a name and a file", "-F name=NAME -F train=@FILE"
+        if "name" not in {field.alias for field in request.scope["route"].dependant.body_params}:
+            content, example = "a file", "-F file=@FILE"
         raise InvalidRequest.at(
             "",
-            f"send multipart/form-data with a name and a file{instead} (with curl: -F name=NAME -F "
-            "train=@FILE)",
+            f"send multipart/form-data with {content}{instead} (with curl: {example})",
         )
     previous: set[str] = set()
     fields = request.scope["route"].dependant.body_params

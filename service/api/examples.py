@@ -168,3 +168,26 @@ DATASETS: dict[str, Example] = {
         },
     ),
 }
+
+ADAPTERS: dict[str, Example] = {
+    "bundled": Example(
+        summary="An adapter of the bundled model, loaded in 16 bits",
+        description="With curl: `-F file=@adapter.tar -F options='{…}'`; the archive comes from "
+        "`tar -cf adapter.tar -C DIR .`.",
+        value={
+            "file": "(adapter.tar)",
+            "options": '{"name": "trained elsewhere", "base_model": "'
+            f'{BUNDLED_MODEL}", '
+            '"template": "hate_speech_simple", "quantization": {"load_in_4bit": false}}',
+        },
+    ),
+    "labels": Example(
+        summary="With labels of its own, and the rows to evaluate it on",
+        value={
+            "file": "(adapter.tar.gz)",
+            "options": f'{{"base_model": "{BUNDLED_MODEL}", "dataset_id": "{_DATASET}", '
+            '"template": "label_only", "labels": ["toxic", "fine"], '
+            '"fairness": {"positive_label": "toxic", "caps": []}}',
+        },
+    ),
+}

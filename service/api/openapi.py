@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.api import schema_rules
 from service.api.problem_examples import errors_of
 from service.api.problems import MEDIA_TYPE, problem_of
 from service.api.schemas.jobs import JobView
@@ -78,6 +79,13 @@ PREDICTIONS_FILE: Responses = FILE | {
     }
     for status in (200, 206)
 }
+ANY_FILE: Responses = FILE | {
+    status: {
+        "description": f"{FILE[status]['description']} Its type is that of its name, if known.",
+        "content": {**FILE[status]["content"], "*/*": BINARY},
+    }
+    for status in (200, 206)
+}
 LARGE_READ = busy("four large reads are in progress and eight are waiting")
 LOG: Responses = {
     **READS,
@@ -105,6 +113,7 @@ def install(app: FastAPI) -> None:
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     _complete(method, path, operation)
+            schema_rules.complete(document)
             for name in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(name, None)
             app.openapi_schema = document

@@ -11,6 +11,7 @@ from service.api.middleware import auth, body_limit, local_only
 from service.api.responses.files import range_refusal
 from service.api.responses.negotiation import not_acceptable
 from service.domain.access import Caller, Role
+from service.domain.adapter_config import MERGE_FIRST
 from service.domain.errors import (
     BadRequest,
     Busy,
@@ -32,8 +33,10 @@ from service.domain.release import Hindrance
 from service.settings import Settings
 
 RUN_ID = "run_01jz8x0m3c9v5k2q7w4t6y8n1a"
+_JOB_ID = "job_01jz8x0m3c9v5k2q7w4t6y8n1a"
 IDS = {
     "run_id": RUN_ID,
+    "adapter_id": RUN_ID,
     "dataset_id": "ds_01jz8x0m3c9v5k2q7w4t6y8n1a",
     "eval_id": "eval_01jz8x0m3c9v5k2q7w4t6y8n1a",
     "prediction_id": "pred_01jz8x0m3c9v5k2q7w4t6y8n1a",
@@ -54,6 +57,7 @@ _NO_MERGE = f"run {RUN_ID} has no merge; POST /v1/runs/{RUN_ID}/merged makes one
 # By the end of the path, the most specific first.
 _NOT_FOUND = {
     "/v1/datasets/{dataset_id}": f"there is no dataset {IDS['dataset_id']!r}",
+    "/v1/adapters/{adapter_id}": f"there is no imported adapter {RUN_ID!r}",
     "/v1/keys/{key_id}": f"there is no API key {IDS['key_id']!r}",
     "/v1/promotions/{name}/{stage}": f"no run has the name {IDS['name']}@{IDS['stage']}",
     "/checkpoints/{step}": f"run {RUN_ID} has no checkpoint at step {IDS['step']}",
@@ -74,12 +78,16 @@ _CONFLICTS = {
     "POST /v1/runs/{run_id}/resume": "the run has failed; POST …/retry starts it again",
     "POST /v1/runs/{run_id}/retry": "only a failed run can be retried; this one is queued: there "
     "is nothing to retry",
+    "DELETE /v1/adapters/{adapter_id}": f"the merge job {_JOB_ID} of the run is running: cancel it "
+    "and wait until it has stopped",
     "DELETE /v1/runs/{run_id}": "the run is running: cancel it and wait until it has stopped",
     "DELETE /v1/runs/{run_id}/merged": f"the merge {IDS['merge_id']} is running: cancel it and "
     "wait until it has stopped",
     "DELETE /v1/datasets/{dataset_id}": f"the dataset is used by the run {RUN_ID}; delete "
     "runs first",
     "POST /v1/runs/{run_id}/promote": "the run is queued; only a succeeded run can be promoted",
+    "GET /v1/runs/{run_id}/predictions/{prediction_id}": f"the scores of {IDS['prediction_id']} "
+    "are damaged; request the predictions again",
     "GET /v1/runs/{run_id}/adapter/download": "the run is queued and has no final adapter; see GET "
     "…/checkpoints",
     "GET /v1/runs/{run_id}/bias-report": "the run is queued; its report is written at the end",
@@ -112,6 +120,10 @@ _INVALID = {
         "/train/lines/17/label",
         "'hat' is not one of the labels 'hate', 'normal'; " + _DECLARE_LABELS,
     ),
+    "POST /v1/adapters": (
+        "/file/adapter_config.json/peft_type",
+        f"is 'ADALORA', and only LORA adapters are supported: {MERGE_FIRST}",
+    ),
     "POST /v1/runs": ("/lora/r", _AT_LEAST_1),
     "POST /v1/runs/{run_id}/clone": ("/lora/r", _AT_LEAST_1),
     "POST /v1/runs/{run_id}/evaluations": ("/max_samples", _AT_LEAST_1),
@@ -123,6 +135,7 @@ _INVALID = {
 
 _LIMITED = {
     "POST /v1/datasets": "uploads",
+    "POST /v1/adapters": "uploads",
     "report": "reports and comparisons",
     "/v1/compare": "reports and comparisons",
     "GET ": "large reads",

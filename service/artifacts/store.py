@@ -171,23 +171,25 @@ class ArtifactStore:
         """Remove all files under `prefix`; a missing prefix is no error. Raises OSError."""
         self._backend.remove_tree(_safe(prefix))
 
-    def delete_tree(self, prefix: str) -> None:
-        """Remove files that no row names; after an error, a later sweep or `fairtune gc` does."""
+    def delete_tree(self, prefix: str) -> bool:
+        """Remove files that no row names; return False after an error.
+
+        The files are then orphaned: the end of the run's next attempt, or `fairtune gc`, removes
+        them.
+        """
         try:
             self.remove_tree(prefix)
         except OSError as error:
             log.warning("files left behind", prefix=prefix, error=str(error))
+            return False
+        return True
 
     def remove_except(self, prefix: str, keep: Collection[str]) -> int:
         """Remove every file under `prefix` whose key is not in `keep`; return their number.
 
-        That includes incomplete files of killed processes. After an error the others stay.
+        That includes incomplete files of killed processes. Raises OSError; the others then stay.
         """
-        try:
-            return self._backend.remove_except(_safe(prefix), keep)
-        except OSError as error:
-            log.warning("unrecorded files not removed", prefix=prefix, error=str(error))
-            return 0
+        return self._backend.remove_except(_safe(prefix), keep)
 
 
 def _safe(key: str) -> str:

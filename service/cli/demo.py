@@ -2,12 +2,7 @@
 
 import contextlib
 import hashlib
-import os
-import secrets
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib import resources
@@ -19,15 +14,11 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.domain.access import Role
+from service.cli import temporary_server
 from service.domain.base_models import BUNDLED_MODEL
 from service.fairness.schema import BiasReport
 from service.fairness.text import print_report
-from service.ops import parent_pipe
 from service.settings import Settings
-from service.store import keys as key_rows
-from service.store.database import Database
-from service.usecases import api_keys
 
 SPLITS = ("train", "validation", "test")
 RUN: dict[str, Any] = {
@@ -50,76 +41,22 @@ RUN: dict[str, Any] = {
     },
 }
 INTERRUPTED = 130
-_START_SECONDS = 90
 _POLL_SECONDS = 0.5
 console = Console(highlight=False)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def service(settings: Settings) -> Iterator[httpx.Client]:
-    """Run `fairtune up`, yield a client for it, and stop it at the end.
+    """Run `fairtune up` on a free port, yield a client for it, and stop it at the end.
 
-    It listens on a free port, so that it does not disturb a running service. Its output goes to
-    service.log in the data directory, since the progress bar uses the terminal.
+    So a running service is not disturbed.
     """
-    settings = Settings(**(settings.model_dump() | {"host": "127.0.0.1", "port": free_port()}))
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = settings.data_dir / "service.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", "service.cli.main", "up", parent_pipe.OPTION],
-            stdin=subprocess.PIPE,
-            env=os.environ | settings.variables,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    base_url = f"http://{settings.host}:{settings.port}"
-    try:
-        with httpx.Client(base_url=base_url, timeout=60, trust_env=False) as client:
-            deadline = time.monotonic() + _START_SECONDS
-            while True:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"The service did not start:\n{log.read_text()}")
-                with contextlib.suppress(httpx.TransportError):
-                    if client.get("/readyz").status_code == 200:
-                        break
-                time.sleep(0.1)
-            with _authenticated(client, settings.database_url):
-                yield client
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with process:  # waits, then closes its standard input
-            pass
-
-
-@contextlib.contextmanager
-def _authenticated(client: httpx.Client, database_url: str) -> Iterator[None]:
-    """Give the client a temporary API key if the service requires keys."""
-    database = Database(database_url)
-    try:
-        with database.read() as session:
-            is_open = not key_rows.has_any(session)
-        if is_open:
-            yield
-            return
-        new_key = api_keys.create(
-            database, f"demo {secrets.token_hex(4)}", Role.OPERATOR, 24 * 3600
-        )
-        client.headers["Authorization"] = f"Bearer {new_key.token}"
-        try:
-            yield
-        finally:
-            api_keys.revoke(database, new_key.key.row.id)
-    finally:
-        database.dispose()
+    with temporary_server.started(settings, "demo") as address:
+        headers = {} if address.key is None else {"Authorization": f"Bearer {address.key}"}
+        with httpx.Client(
+            base_url=address.url, headers=headers, timeout=60, trust_env=False
+        ) as client:
+            yield client
 
 
 def _checked(response: httpx.Response) -> Any:

@@ -1,23 +1,26 @@
 """`fairtune predict`: classify texts with a run's model through a running server."""
 
-import json
-import sys
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import httpx
 import typer
-from httpx import codes
 
-from service.datasets.lines import DECODER, decoding_flaw
-from service.domain.decoding import NotTextError, text_lines, text_of
-from service.domain.json_reasons import json_reason
+from service.cli.connection import Key, Server, connected
+from service.cli.errors import ExitStatus, refuse
 from service.domain.prediction import MAX_TEXTS
 from service.domain.states import RESTING, JobStatus
 
+if TYPE_CHECKING:
+    from fairtune import Predictions, Run
+    from service.cli.prediction_inputs import Row, Source, Survey
+    from service.cli.prediction_outputs import Output, Values
+
 _POLL_SECONDS = 0.5
-_MAX_DECOMPRESSED_BYTES = 1 << 30
 _UNCLAIMED_SECONDS = 10.0
 """Time in the queue after which a message is printed; a free worker starts immediately."""
 
@@ -25,11 +28,7 @@ _NO_WORKER = (
     "No worker of the queue predictions may be running, or all are busy (FAIRTUNE_QUEUES sets the "
     "queues of a worker)."
 )
-
-_NO_KEY = (
-    "Send an API key with --key or FAIRTUNE_KEY; `fairtune keys create` makes one on the server's "
-    "machine."
-)
+_BLANK: "Values" = (None, None, None)
 
 
 def predict(
@@ -39,7 +38,11 @@ def predict(
         typer.Argument(help="Texts to classify; alternatively use --file."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="File with one text per line; - reads standard input.")
+        Path | None,
+        typer.Option(
+            help="File with one text per line, or a .csv, .jsonl or .parquet file; - reads "
+            "standard input."
+        ),
     ] = None,
     messages: Annotated[
         Path | None,
@@ -48,11 +51,26 @@ def predict(
             "trained on chats; - reads standard input."
         ),
     ] = None,
-    url: Annotated[
-        str, typer.Option(help="Address of the server.", envvar="FAIRTUNE_URL")
-    ] = "http://127.0.0.1:8000",
-    key: Annotated[
-        str | None, typer.Option(help="API key, if the server requires one.", envvar="FAIRTUNE_KEY")
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Format of --file: text, csv, jsonl or parquet; default: that of its suffix.",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column or key that holds the text; default: text."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File for the input's rows with label, score and threshold; its suffix, .jsonl, "
+            ".csv or .parquet, selects the format. Default: JSON lines on standard output.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -76,92 +94,214 @@ def predict(
             help="Maximum time to wait for all predictions; default: no limit.",
         ),
     ] = None,
+    as_json: Annotated[  # noqa: ARG001
+        bool, typer.Option("--json", help="Print JSON lines, as without this option.")
+    ] = False,
+    server: Server = None,
+    key: Key = None,
 ) -> None:
     """Classify texts with a run's model; prints one JSON object per text or line, in order.
 
     A blank line has no prediction: its label is null, so that output and input stay aligned.
     """
-    field, inputs = "texts", _read_lines(texts, file, messages)
-    if messages is not None:
-        field, inputs = "messages", [_chat(messages, *line) for line in enumerate(inputs, start=1)]
+    # CSV, JSON lines and the types of the API take a moment, which --help does not need.
+    from service.cli import prediction_inputs as inputs
+
+    if sum(origin is not None for origin in (texts or None, file, messages)) > 1:
+        refuse("use only one of texts, --file and --messages")
     options: dict[str, Any] = {"target": target, "step": step, "template": template}
     options["threshold"] = _threshold(threshold)
-    body = {name: value for name, value in options.items() if value is not None}
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    wait = _Wait(run, timeout)
-    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-        try:
-            for start in range(0, len(inputs), MAX_TEXTS):
-                batch = inputs[start : start + MAX_TEXTS]
-                filled = [entry for entry in batch if not _is_blank(entry)]
-                job = None
-                if filled:
-                    job = _predict_batch(client, run, body | {field: filled}, wait)
-                _print(batch, job)
-        except httpx.TransportError as error:
-            _refuse(f"{url} does not answer ({error}); set the server's address with --url")
-        except httpx.InvalidURL as error:
-            _refuse(f"--url {url}: {error}")
-
-
-def _read_lines(texts: list[str] | None, file: Path | None, messages: Path | None) -> list[Any]:
-    if sum(source is not None for source in (texts or None, file, messages)) > 1:
-        _refuse("use only one of texts, --file and --messages")
-    path = file or messages
-    option = "--file" if messages is None else "--messages"
-    lines = _arguments(texts or []) if path is None else _lines(option, path)
-    blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
-    if len(blank) == len(lines):
-        _refuse("there is no text: add texts as arguments, or use --file or --messages")
-    if blank:
-        place = "argument" if path is None else "line"
+    _check_output(output, file or messages)
+    with _source(texts, file, messages, file_format, column) as source:
+        label = "" if isinstance(source, inputs.Arguments) else _option(file, messages)
+        with _refused_input(label):
+            survey = inputs.Survey.of(source)
+        _check_rows(source, survey)
+        wait = _Wait(run, timeout)
+        with connected(server, key) as client, _opened(output, source, survey) as sink:
+            classified = _Batches(client.runs.get(run), source, options, wait)
+            rows = source.rows()
+            while batch := list(islice(rows, MAX_TEXTS)):
+                sink.write(list(zip(batch, classified.classify(batch), strict=True)))
+    if output is not None:
+        typer.echo(f"{survey.rows:,} rows are in {output}", err=True)
+    if classified.truncated:
         typer.echo(
-            f"{len(blank)} of {len(lines)} {place}s {'is' if len(blank) == 1 else 'are'} blank, "
-            f"the first is {place} {blank[0]}: the label there is null",
+            f"{classified.truncated:,} of {survey.rows:,} were longer than the run's "
+            "max_seq_length, so that their end was cut off",
             err=True,
         )
-    return lines
 
 
-def _chat(file: Path, number: int, line: str) -> Any:
-    """Return the chat of a line: the value of `messages`, or the list that it is; blank: as is."""
-    if _is_blank(line):
-        return line
+@contextmanager
+def _source(
+    texts: list[str] | None,
+    file: Path | None,
+    messages: Path | None,
+    file_format: str | None,
+    column: str | None,
+) -> Iterator["Source"]:
+    """Open the input. Raises Exit."""
+    from service.cli import prediction_inputs as inputs
+
+    path = file or messages
+    if path is None:
+        if file_format or column:
+            refuse("--format and --column describe a file: use --file")
+        yield inputs.Arguments(texts or [])
+        return
+    option = _option(file, messages)
+    if messages is not None and (file_format or column):
+        refuse("--messages reads JSON lines: omit --format and --column")
+    if file_format is not None and file_format not in inputs.FORMATS:
+        refuse(f"--format {file_format}: use one of {', '.join(inputs.FORMATS)}")
+    kind = inputs.format_of(path, file_format)
+    if column is not None and kind == "text":
+        refuse("--column is for CSV, JSON lines and Parquet: set --format")
     try:
-        value = DECODER.decode(line.strip())
-    except json.JSONDecodeError as error:
-        reason = f"is not valid JSON at column {error.colno}: {json_reason(error)}"
-        _refuse(f"--messages {file}: line {number} {reason}")
-    except (ValueError, RecursionError) as error:
-        _refuse(f"--messages {file}: line {number} {decoding_flaw(error).detail}")
-    chat = value.get("messages") if isinstance(value, dict) else value
-    if not isinstance(chat, list):
-        _refuse(f"--messages {file}: line {number} has no list messages")
-    return chat
-
-
-def _is_blank(entry: Any) -> bool:
-    return isinstance(entry, str) and not entry.strip()
-
-
-def _arguments(texts: list[str]) -> list[str]:
-    """Return the texts of the command line, of which bytes that are not UTF-8 are escaped."""
-    for number, text in enumerate(texts, start=1):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            _refuse(f"text {number} is not valid UTF-8; write it in UTF-8, or use --file")
-    return texts
-
-
-def _lines(option: str, file: Path) -> list[str]:
-    try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return text_lines(text_of(content, max_bytes=_MAX_DECOMPRESSED_BYTES))
+        with inputs.opened(path) as stream:
+            if messages is not None:
+                yield inputs.Chats(stream)
+                return
+            with _refused_input(option):
+                source = inputs.source_of(stream, kind, column or inputs.TEXT, MAX_TEXTS)
+            yield source
     except OSError as error:
-        _refuse(f"{option} {file}: {error.strerror or error}")
-    except NotTextError as error:
-        _refuse(f"{option} {file} {error.detail}")
+        if error.filename not in (None, str(path)):
+            raise
+        refuse(f"{option}: {error.strerror or error}")
+
+
+def _option(file: Path | None, messages: Path | None) -> str:
+    return f"--file {file}" if messages is None else f"--messages {messages}"
+
+
+@contextmanager
+def _refused_input(label: str) -> Iterator[None]:
+    from service.cli.prediction_inputs import InvalidInputError
+    from service.domain.decoding import NotTextError
+
+    try:
+        yield
+    except (InvalidInputError, NotTextError) as error:
+        detail = str(error)
+        refuse(f"{label}{detail if detail.startswith(':') else f' {detail}'}".lstrip(": "))
+
+
+def _check_output(output: Path | None, origin: Path | None) -> None:
+    """Refuse an output that could not be written after all texts are classified. Raises Exit."""
+    from service.cli.prediction_outputs import SUFFIXES
+
+    if output is None:
+        return
+    if output.suffix.lower() not in SUFFIXES:
+        refuse(f"--output {output}: name a file that ends with {', '.join(SUFFIXES)}")
+    if not output.parent.is_dir():
+        refuse(f"--output {output}: the directory {output.parent} does not exist")
+    if output.is_dir():
+        refuse(f"--output {output}: is a directory")
+    if origin is not None and output.exists() and origin.exists() and output.samefile(origin):
+        refuse(f"--output {output}: is the input; name another file")
+
+
+def _check_rows(source: "Source", survey: "Survey") -> None:
+    """Refuse an input without any text, and say that some rows have none. Raises Exit."""
+    blank, rows, noun = survey.blank_rows, survey.rows, source.noun
+    if blank == rows:
+        refuse("there is no text: add texts as arguments, or use --file or --messages")
+    if blank:
+        typer.echo(
+            f"{blank} of {rows} {noun}s {'is' if blank == 1 else 'are'} blank, "
+            f"the first is {source.place} {survey.first_blank}: the label there is null",
+            err=True,
+        )
+
+
+@contextmanager
+def _opened(output: Path | None, source: "Source", survey: "Survey") -> Iterator["Output"]:
+    """Open the output; a file is complete or named FILE.part."""
+    from service.cli.prediction_outputs import ADDED, Printed, added_columns, output_of
+
+    added = added_columns(survey)
+    for name, column in zip(ADDED, added, strict=True):
+        if name != column:
+            typer.echo(f"the input has a column {name}: the predicted one is {column}", err=True)
+    if output is None:
+        yield Printed(added)
+        return
+    part = output.with_name(f"{output.name}.part")
+    with part.open("wb") as stream:
+        sink = output_of(output, stream, source, survey)
+        try:
+            yield sink
+        except BaseException:
+            typer.echo(f"the rows that were classified until then are in {part}", err=True)
+            raise
+        finally:
+            sink.close()
+    part.replace(output)
+
+
+class _Batches:
+    """Classifies batches of rows, one after the other."""
+
+    def __init__(
+        self, run: "Run", source: "Source", options: dict[str, Any], wait: "_Wait"
+    ) -> None:
+        self._run = run
+        self._source = source
+        self._options = options
+        self._wait = wait
+        self.truncated = 0
+        """Number of texts that were too long."""
+
+    def classify(self, batch: list["Row"]) -> Iterator["Values"]:
+        """Return a label, score and threshold for each row. Raises Exit."""
+        filled = [row for row in batch if not row.is_blank]
+        if not filled:
+            return iter([_BLANK] * len(batch))
+        job = self._finished(filled)
+        predictions = iter(job.predictions or ())
+        values: list[Values] = []
+        for row in batch:
+            if row.is_blank:
+                values.append((None, None, job.threshold))
+                continue
+            prediction = next(predictions)
+            self.truncated += prediction.truncated
+            values.append((prediction.label, prediction.score, job.threshold))
+        return iter(values)
+
+    def _finished(self, rows: list["Row"]) -> "Predictions":
+        import fairtune
+
+        entries: dict[str, Any] = {self._source.field: [row.entry for row in rows]}
+        try:
+            job = self._run.submit_predictions(**entries, **self._options)
+        except fairtune.InvalidRequest as error:
+            self._refuse_rows(rows, error)
+        since = time.monotonic()
+        try:
+            while job.status not in RESTING:
+                self._wait.check(job, since)
+                self._wait.pause()
+                job.refresh()
+        except KeyboardInterrupt:
+            job.cancel()
+            raise
+        if job.status != JobStatus.SUCCEEDED:
+            raise fairtune.JobFailed(job)
+        return job
+
+    def _refuse_rows(self, rows: list["Row"], error: Any) -> NoReturn:
+        """Refuse with the input's lines instead of positions in the request. Raises Exit."""
+        details = []
+        for item in error.errors:
+            pointer, detail = item.pointer, item.detail
+            if match := re.fullmatch(r"/(?:texts|messages)/(\d+)(.*)", pointer):
+                pointer = f"{self._source.place} {rows[int(match[1])].number}{match[2]}"
+            details.append(f"{pointer}: {detail}")
+        refuse("; ".join(details) or error.detail)
 
 
 def _threshold(option: str | None) -> str | float | None:
@@ -170,7 +310,7 @@ def _threshold(option: str | None) -> str | float | None:
     try:
         return float(option)
     except ValueError:
-        _refuse(f"--threshold {option}: use argmax or a number from 0 to 1")
+        refuse(f"--threshold {option}: use argmax or a number from 0 to 1")
 
 
 class _Wait:
@@ -182,23 +322,24 @@ class _Wait:
         self._began = time.monotonic()
         self._has_warned = False
 
-    def check(self, job: dict[str, Any], since: float) -> None:
+    def check(self, job: "Predictions", since: float) -> None:
         """Warn once if no worker starts the job submitted at `since`. Raises Exit on timeout."""
         now = time.monotonic()
-        is_queued = job["status"] == JobStatus.QUEUED
-        position = job["queue_position"] if is_queued else None
+        is_queued = job.status == JobStatus.QUEUED
+        position = job.queue_position if is_queued else None
         at_position = "" if position is None else f" at position {position}"
         if self._timeout is not None and now - self._began >= self._timeout:
-            path = f"/v1/runs/{self._run}/predictions/{job['id']}"
-            _refuse(
-                f"--timeout: after {self._timeout:g} s {job['id']} is {job['status']}"
+            path = f"/v1/runs/{self._run}/predictions/{job.id}"
+            refuse(
+                f"--timeout: after {self._timeout:g} s {job.id} is {job.status}"
                 f"{at_position}. It continues: read it with GET {path}, cancel it with POST "
-                f"{path}/cancel." + (f" {_NO_WORKER}" if is_queued else "")
+                f"{path}/cancel." + (f" {_NO_WORKER}" if is_queued else ""),
+                status=ExitStatus.TIMEOUT,
             )
         if is_queued and not self._has_warned and now - since > _UNCLAIMED_SECONDS:
             self._has_warned = True
             typer.echo(
-                f"{job['id']} has been queued for {now - since:.0f} s{at_position}, and no worker "
+                f"{job.id} has been queued for {now - since:.0f} s{at_position}, and no worker "
                 f"has started it. {_NO_WORKER}",
                 err=True,
             )
@@ -208,50 +349,3 @@ class _Wait:
         if self._timeout is not None:
             seconds = min(seconds, self._began + self._timeout - time.monotonic())
         time.sleep(max(0, seconds))
-
-
-def _predict_batch(
-    client: httpx.Client, run: str, body: dict[str, Any], wait: _Wait
-) -> dict[str, Any]:
-    """Return the finished predictions."""
-    job = _checked(client.post(f"/v1/runs/{run}/predictions", json=body))
-    since = time.monotonic()
-    while job["status"] not in RESTING:
-        wait.check(job, since)
-        wait.pause()
-        job = _checked(client.get(f"/v1/runs/{run}/predictions/{job['id']}"))
-    if job["status"] != JobStatus.SUCCEEDED:
-        failure = job["failure"] or {"detail": job["status"], "advice": ""}
-        _refuse(f"{failure['detail']} {failure['advice']}")
-    return job
-
-
-def _checked(response: httpx.Response) -> dict[str, Any]:
-    if not response.is_success:
-        try:
-            detail = response.json()["detail"]
-        except (ValueError, KeyError, TypeError):
-            detail = response.text[:300]
-        hint = f". {_NO_KEY}" if response.status_code == codes.UNAUTHORIZED else ""
-        _refuse(f"{response.status_code}: {detail}{hint}")
-    body: dict[str, Any] = response.json()
-    return body
-
-
-def _print(inputs: list[Any], job: dict[str, Any] | None) -> None:
-    """Print a line for each text or chat; `job` has the predictions of those not blank."""
-    predictions = iter([] if job is None else job["predictions"])
-    for entry in inputs:
-        prediction = {"label": None, "score": None} if _is_blank(entry) else next(predictions)
-        line = {
-            "text" if isinstance(entry, str) else "messages": entry,
-            "label": prediction["label"],
-            "score": prediction["score"],
-            "threshold": None if job is None else job["threshold"],
-        }
-        typer.echo(json.dumps(line, ensure_ascii=False))
-
-
-def _refuse(detail: str) -> NoReturn:
-    typer.echo(detail, err=True)
-    raise typer.Exit(1)

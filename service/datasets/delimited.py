@@ -58,8 +58,13 @@ class _Text:
         self.invalid = None
 
 
-def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
-    """Yield each record that is not blank with its first line's number. Stops at a fatal flaw."""
+def read_records(
+    file: BinaryIO, *, keep_empty: bool = False
+) -> Iterator[tuple[int, list[str] | Flaw]]:
+    """Yield each record, the header too, with its first line's number. Stops at a fatal flaw.
+
+    Blank lines are skipped, and records without any value unless `keep_empty`.
+    """
     # The limit applies to the whole process; raising it makes nothing else fail.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     text = _Text(file)
@@ -82,7 +87,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, list[str] | Flaw]]:
             return
         if text.invalid is not None:
             yield number, text.invalid
-        elif any(field.strip() for field in record):
+        elif any(field.strip() for field in record) or (keep_empty and record):
             yield number, record
 
 
@@ -101,7 +106,7 @@ def _csv_detail(message: str) -> str:
 
 def read_csv(file: BinaryIO, required: Sequence[str] = ()) -> Iterator[NumberedRow]:
     """Yield each row with its first line's number. The header must have the `required` columns."""
-    records = _records(file)
+    records = read_records(file)
     header: list[str] | None = None
     for number, record in records:
         if isinstance(record, Flaw):

@@ -3,23 +3,38 @@
 from collections.abc import Collection
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
+from service.domain.section import refused, together
 from service.domain.spec import Split
 from service.domain.task import Target, Task
+
+STEP = "Step of the checkpoint; required with target checkpoint, and refused with others."
+STEP_MISMATCH: tuple[JsonDict, ...] = (
+    together(
+        {"target": {"enum": ["base", "adapter", "merged"]}, "step": {"type": "integer"}},
+        or_omitted="target",
+    ),
+    together({"target": {"const": "checkpoint"}, "step": {"type": "null"}}, or_omitted="step"),
+)
+"""JSON Schema of requests with a step and another target, or without one."""
 
 
 class EvaluationRequest(BaseModel):
     """Body of POST /v1/runs/{id}/evaluations; omitted fields default to the run's own values."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra=refused(*STEP_MISMATCH),
+    )
 
     target: Target = Field(
         "adapter",
         description="Weights to score; merged: the model of the run's newest finished merge.",
     )
-    step: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Step of the checkpoint; only with target checkpoint."
-    )
+    step: int | None = Field(None, ge=0, le=2**31 - 1, description=STEP)
     dataset_id: str | None = Field(
         None,
         max_length=100,

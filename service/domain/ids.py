@@ -17,6 +17,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_" + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def id_pattern(prefix: str) -> str:
+    """Return the pattern, for JSON Schema, of the ids that `new_id(prefix)` makes."""
+    return f"^{prefix}_{_ULID.pattern}$"
+
+
 def is_id(text: str, prefix: str) -> bool:
     """Return True if `text` could be an id that `new_id(prefix)` made."""
     return text.startswith(f"{prefix}_") and _ULID.fullmatch(text, len(prefix) + 1) is not None

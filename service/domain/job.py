@@ -68,6 +68,9 @@ class Job(BaseModel):
     `template`, and `completions` are those of the dataset that the run was trained on."""
     adapter: str | None = None
     """Directory of the adapter to load; null: none is loaded."""
+    imported: bool = False
+    """True for an adapter that was trained elsewhere: its own adapter_config.json describes it, and
+    not the specification."""
     merged: str | None = None
     """Directory of the merged model to load instead of the base model."""
 

@@ -16,7 +16,8 @@ MERGED_FOLDER = "merged"
 """Folder of a run's merged models, a folder each below it."""
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_SIZE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,3}})?)\s*({'|'.join(_UNITS)})", re.IGNORECASE)
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)"
+_SIZE = re.compile(rf"{_NUMBER}\s*({'|'.join(_UNITS)})", re.IGNORECASE)
 MIN_SHARD_BYTES = 10**6
 """With smaller files, a large model would have thousands of them."""
 MAX_SHARD_BYTES = 10**12
@@ -41,7 +42,8 @@ class MergeRequest(BaseModel):
     max_shard_size: str = Field(
         "5GB",
         description="Maximum size of a weight file, in the notation of transformers: 500MB, 5GB, "
-        "2GiB. A single larger weight gets its own file.",
+        "2GiB; from 1MB to 1000GB. A single larger weight gets its own file.",
+        json_schema_extra={"pattern": rf"^\s*{_NUMBER}\s*[KkMmGg][Ii]?[Bb]\s*$"},
     )
     base_weights: BaseWeights = Field(
         "original",

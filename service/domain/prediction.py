@@ -14,6 +14,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from service.domain.evaluation import STEP, STEP_MISMATCH
+from service.domain.section import refused, together
 from service.domain.task import Task
 
 MAX_TEXTS = 256
@@ -48,10 +50,17 @@ Threshold = Annotated[
 class ChatTurn(BaseModel):
     """One turn of a chat to classify."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra=refused(
+            together({"role": {"enum": ["user", "assistant"]}, "content": {"pattern": r"^\s*$"}})
+        ),
+    )
 
     role: Literal["system", "user", "assistant"] = Field(description="Author of the turn.")
-    content: Text = Field(description="Text of the turn.")
+    content: Text = Field(description="Text of the turn; blank only if it is the system's.")
 
 
 ChatTurns = Annotated[list[ChatTurn], Field(min_length=1, max_length=MAX_TURNS)]
@@ -60,29 +69,39 @@ ChatTurns = Annotated[list[ChatTurn], Field(min_length=1, max_length=MAX_TURNS)]
 class PredictionRequest(BaseModel):
     """Body of POST /v1/runs/{id}/predictions; omitted fields default to the run's own values."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra=refused(
+            *STEP_MISMATCH,
+            together({"texts": {}, "messages": {}}),
+            {"not": {"anyOf": [together({"texts": {}}), together({"messages": {}})]}},
+        ),
+    )
 
     messages: list[ChatTurns] = Field(
         default_factory=list,
         min_length=1,
         max_length=MAX_TEXTS,
-        description="Chats to classify, in this order, each up to its last user turn; for a run "
-        "that was trained on chats. Each label is scored by the answer that it had in training.",
+        description="Chats to classify, in this order, each up to a user's turn, the last; for a "
+        "run that was trained on chats, instead of `texts`. Each label is scored by the answer "
+        "that it had in training.",
     )
     texts: list[Text] = Field(
         default_factory=list,
         validate_default=True,
         min_length=1,
         max_length=MAX_TEXTS,
-        description="Texts to classify, in this order; for a run that was trained on texts.",
+        description="Texts to classify, in this order; for a run that was trained on texts, "
+        "instead of `messages`.",
     )
     target: Literal["adapter", "checkpoint", "merged"] = Field(
         "adapter",
         description="Weights to use; merged: the model of the run's newest finished merge.",
     )
-    step: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Step of the checkpoint; only with target checkpoint."
-    )
+    step: int | None = Field(None, ge=0, le=2**31 - 1, description=STEP)
     template: str | None = Field(
         None, max_length=100, description="Prompt template; null: the run's."
     )

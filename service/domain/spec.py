@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 from service.domain.section import Section, Steps, refuse
 from service.domain.training_spec import LoraSection, QuantizationSection, TrainingSection
 
-MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_PART = "[A-Za-z0-9][A-Za-z0-9_.-]*"
+MODEL_NAME = re.compile(f"{_PART}(/{_PART})?")
 """A base model: one or two components as in the hub's repository names. None can start with a dot,
 so that neither an absolute path nor one with ``..`` matches."""
 
@@ -43,8 +44,8 @@ class FairnessSection(Section):
     caps: list[Cap] = Field(
         [],
         max_length=200,
-        description="Release limits on groups' error rates. Omitted in a request: those of the "
-        "preset; []: none.",
+        description="Release limits on groups' error rates, at most one for each group and metric. "
+        "Omitted in a request: those of the preset; []: none.",
     )
     min_f1: float | None = Field(
         None,
@@ -85,7 +86,11 @@ class EvaluationSection(Section):
     """Evaluation of the chosen checkpoint, and of the base model, for the report."""
 
     splits: list[Split] = Field(
-        ["test"], min_length=1, max_length=3, description="Splits scored after training."
+        ["test"],
+        min_length=1,
+        max_length=3,
+        description="Splits scored after training, each once.",
+        json_schema_extra={"uniqueItems": True},
     )
     baseline: bool = Field(True, description="Score the base model too, before training.")
     baseline_template: str | None = Field(

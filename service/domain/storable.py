@@ -4,6 +4,20 @@ from typing import Any
 
 from service.domain.errors import InvalidRequest, pointer_of
 
+NO_NUL = r"^[^\u0000]*$"
+NOT_EMPTY = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+"""Patterns of JSON Schema: text without NUL; with a character that is no white space."""
+_UNPRINTABLE = (
+    r"\u0000-\u001f\u007f-\u00a0\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u1680\u180e"
+    r"\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ue000-\uf8ff\ufeff\ufff9-\ufffb"
+)
+"""Control, format, private and separator characters of the Basic Multilingual Plane but the space;
+code points that Unicode has not assigned are unprintable, too, but depend on its version."""
+PRINTABLE = rf"^[^{_UNPRINTABLE}]*$"
+NOT_BLANK = rf"^(?! *$)[^{_UNPRINTABLE}]+$"
+NOT_PADDED = rf"^(?! )(?!.* $)[^{_UNPRINTABLE}]+$"
+"""Printable text; with a character other than the space; with none at either end."""
+
 UNSTORABLE = "the text contains NUL or an unpaired surrogate"
 UNPRINTABLE = (
     "the text contains unprintable characters, such as line ends or bidirectional controls"

@@ -1,17 +1,43 @@
 """Sections of a run specification about training: adapters, quantization, optimization."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.config import JsonDict, JsonValue
 
-from service.domain.section import Section, Steps, refuse
+from service.domain.section import Section, Steps, refuse, refused, together
+from service.domain.storable import NOT_EMPTY
 
 Strategy = Literal["epoch", "steps", "no"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
+_NULL: JsonDict = {"type": "null"}
+_NUMBER: JsonDict = {"type": "number"}
+
+
+def _add_name_rules(schema: dict[str, Any]) -> None:
+    """Add to the schema of a list that its names are not blank, and that each is listed once."""
+    schema["items"] = schema.get("items", {}) | {"pattern": NOT_EMPTY}
+    schema["uniqueItems"] = True
+
 
 class LoraSection(Section):
     """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=refused(
+            together(
+                {"target_parameters": {"minItems": 1}, "lora_dropout": {"exclusiveMinimum": 0}}
+            ),
+            together({"target_parameters": {"minItems": 1}, "use_dora": {"const": True}}),
+            together(
+                {
+                    "target_parameters": {"maxItems": 0},
+                    "target_modules": {"type": "array", "maxItems": 0},
+                }
+            ),
+        )
+    )
 
     r: int = Field(32, ge=1, le=1024, description="Rank of the update matrices.")
     lora_alpha: int = Field(
@@ -24,12 +50,15 @@ class LoraSection(Section):
         [],
         max_length=100,
         description="Names of weights outside linear layers that get an adapter, such as the "
-        "experts of mixture-of-experts models: mlp.experts.gate_up_proj. Requires lora_dropout 0.",
+        "experts of mixture-of-experts models: mlp.experts.gate_up_proj. Requires lora_dropout 0 "
+        "and use_dora false.",
+        json_schema_extra=_add_name_rules,
     )
     target_modules: list[str] | Literal["all-linear"] = Field(
         ["q_proj", "v_proj"],
         description="Names of the layers that get an adapter, or all-linear. May be empty only if "
         "target_parameters is not.",
+        json_schema_extra=_add_name_rules,
     )
     bias: Literal["none", "all", "lora_only"] = Field(
         "none", description="Bias parameters to train: none, all, or those of adapted layers."
@@ -89,8 +118,46 @@ class QuantizationSection(Section):
     )
 
 
+def _strategy_and_steps(kind: str) -> tuple[JsonDict, JsonDict]:
+    """Return the combinations of a strategy and its interval that are refused."""
+    strategy, steps = f"{kind}_strategy", f"{kind}_steps"
+    return (
+        together({strategy: {"const": "steps"}, steps: _NULL}),
+        together({strategy: {"enum": ["epoch", "no"]}, steps: _NUMBER}),
+    )
+
+
+def _saved_otherwise(eval_strategy: str) -> JsonDict:
+    """Return the combination that has no checkpoint at each evaluation, as the best model needs."""
+    strategies: list[JsonValue] = [name for name in get_args(Strategy) if name != eval_strategy]
+    return together(
+        {
+            "load_best_model_at_end": {"const": True},
+            "eval_strategy": {"const": eval_strategy},
+            "save_strategy": {"enum": strategies},
+        }
+    )
+
+
 class TrainingSection(Section):
-    """Optimization, batches, evaluation during training, and checkpoints."""
+    """Optimization, batches, evaluation during training, and checkpoints.
+
+    load_best_model_at_end requires a checkpoint at each evaluation: save_strategy and save_steps
+    with the values of eval_strategy and eval_steps, unless eval_strategy is no.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=refused(
+            together({"num_train_epochs": _NUMBER, "max_steps": _NUMBER}),
+            together({"num_train_epochs": _NULL, "max_steps": _NULL}),
+            together({"warmup_steps": _NUMBER, "warmup_ratio": _NUMBER}),
+            *_strategy_and_steps("eval"),
+            *_strategy_and_steps("save"),
+            together({"eval_strategy": {"const": "no"}, "early_stopping_patience": {"minimum": 1}}),
+            _saved_otherwise("epoch"),
+            _saved_otherwise("steps"),
+        )
+    )
 
     learning_rate: float = Field(
         2e-4, gt=0, le=1, description="Peak learning rate, reached at the end of the warm-up."
@@ -153,7 +220,10 @@ class TrainingSection(Section):
         "longest of their micro-batch.",
     )
     early_stopping_patience: Steps = Field(
-        2, ge=0, description="Evaluations without improvement after which training stops; 0: off."
+        2,
+        ge=0,
+        description="Evaluations without improvement after which training stops; 0: off, as "
+        "eval_strategy no requires.",
     )
     early_stopping_threshold: float = Field(
         0.01, ge=0, description="Minimum absolute decrease of the loss that counts as improvement."
@@ -163,11 +233,17 @@ class TrainingSection(Section):
     )
     eval_strategy: Strategy = Field("epoch", description="When to evaluate during training.")
     eval_steps: Steps | None = Field(
-        None, ge=1, description="Optimizer steps between evaluations, with eval_strategy steps."
+        None,
+        ge=1,
+        description="Optimizer steps between evaluations; required with eval_strategy steps, and "
+        "refused with others.",
     )
     save_strategy: Strategy = Field("epoch", description="When to write a checkpoint.")
     save_steps: Steps | None = Field(
-        None, ge=1, description="Optimizer steps between checkpoints, with save_strategy steps."
+        None,
+        ge=1,
+        description="Optimizer steps between checkpoints; required with save_strategy steps, and "
+        "refused with others.",
     )
     save_total_limit: Steps = Field(
         3, ge=1, description="Maximum number of checkpoints kept; the best one is always kept."
@@ -179,10 +255,15 @@ class TrainingSection(Section):
         "eval_loss", description="Metric by which checkpoints are compared."
     )
     greater_is_better: bool = Field(
-        False, description="Must be false: a lower eval_loss is better."
+        False,
+        description="Must be false: a lower eval_loss is better.",
+        json_schema_extra={"const": False},
     )
     dataloader_num_workers: int = Field(
-        0, ge=0, description="Must be 0: rows are tokenized before training."
+        0,
+        ge=0,
+        description="Must be 0: rows are tokenized before training.",
+        json_schema_extra={"maximum": 0},
     )
 
     @field_validator("dataloader_num_workers")

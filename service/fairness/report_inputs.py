@@ -52,6 +52,8 @@ class ReportContext:
     """Scored rows without a label, which are in no `Predictions`; None if unknown."""
     format_sample: FormatSample | None = None
     dataset_warnings: Sequence[ReportWarning] = ()
+    training_unknown: bool = False
+    """True if nobody knows on which rows the model under report was trained."""
     differences: Sequence[str] = ()
     """Differences of an exploratory report from the one that certifies the run."""
 

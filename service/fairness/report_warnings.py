@@ -11,6 +11,11 @@ from service.fairness.report_inputs import ReportContext, ScoredData
 from service.fairness.schema import BiasReport, CapVerdict, ReportWarning
 from service.fairness.support import describe_small
 
+TRAINING_ROWS_UNKNOWN = (
+    "The adapter was imported: it is unknown on which rows it was trained. If some of these rows "
+    "are among them, the figures are likely to be better than on unseen rows."
+)
+
 
 def report_warnings(
     report: BiasReport,
@@ -29,6 +34,8 @@ def report_warnings(
             "This report is exploratory and does not gate a release: "
             f"{differences or 'it differs from the one that certifies the run'}.",
         )
+    if context.training_unknown:
+        yield warn("training_rows_unknown", TRAINING_ROWS_UNKNOWN)
     yield from _seen_warnings(report)
     yield from _input_warnings(report)
     yield from _prediction_warnings(report)

@@ -16,6 +16,7 @@ from service.queue import celery_app, filesystem_transport
 from service.settings import Settings
 from service.store import jobs, program_events, retention
 from service.store.database import Database
+from service.store.orphaned_files import OrphanedFiles
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ class Sweeper:
         self.database = database
         self.store = store
         self.app = app
+        self._orphans = OrphanedFiles(database, store)
         self._beat = beat
         self._seen: dict[tuple[str, int], float] = {}
         """Expired leases, and since when this sweeper has seen them expired."""
@@ -87,8 +89,9 @@ class Sweeper:
         for lease in expired:
             if lease not in self._seen:
                 with self.database.write() as session:
-                    jobs.rewrite_expired_lease(session, lease[0])
-                self._seen[lease] = time.monotonic()
+                    is_rewritten = jobs.rewrite_expired_lease(session, lease[0])
+                if is_rewritten:
+                    self._seen[lease] = time.monotonic()
         for lease, since in self._seen.items():
             if time.monotonic() - since >= self._renewal_seconds:
                 try:
@@ -121,7 +124,8 @@ class Sweeper:
         with self.database.write() as session:
             unused = retention.expire_checkpoints(session, days)
         for checkpoint in unused:  # after the commit: no row may name files that are gone
-            self.store.delete_tree(checkpoint.prefix)
+            if not self.store.delete_tree(checkpoint.prefix):
+                self._orphans.remove(program_events.run_of(checkpoint.prefix))
         if unused:
             log.info("checkpoints expired", count=len(unused))
 
@@ -148,7 +152,4 @@ class Sweeper:
         )
         # Files that the lost attempt stored without recording them, or replaced, since no later
         # attempt may follow. Its worker, should it resume, is fenced.
-        with self.database.read() as session:
-            recorded_keys = program_events.keys_of(session, job.run_id)
-        for prefix in program_events.prefixes_up_to(job.run_id, job_id, token):
-            self.store.remove_except(prefix, recorded_keys)
+        self._orphans.remove(job.run_id)

@@ -17,11 +17,30 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     return dataset
 
 
+def find_dataset(session: Session, name: str, content_hash: str) -> Dataset | None:
+    """Return the oldest dataset with this name and content; None if there is none."""
+    statement = select(Dataset).where(
+        Dataset.project_id == DEFAULT_PROJECT,
+        Dataset.content_hash == content_hash,
+        Dataset.name == name,
+        col(Dataset.deleted_at).is_(None),
+    )
+    return session.exec(statement.order_by(col(Dataset.id)).limit(1)).first()
+
+
 def hold(session: Session, dataset_id: str) -> None:
     """Lock a dataset against deletion until the commit. Raises NotFound if that has begun."""
     visible = select(Dataset.id).where(Dataset.id == dataset_id, col(Dataset.deleted_at).is_(None))
     if session.exec(visible.with_for_update(read=True, key_share=True)).one_or_none() is None:
         raise NotFound(f"there is no dataset {dataset_id!r}")
+
+
+def blob_of(session: Session, content_hash: str) -> str | None:
+    """Return the key of the newest dataset with these rows that is not being deleted."""
+    same = select(Dataset.key).where(
+        Dataset.content_hash == content_hash, col(Dataset.deleted_at).is_(None)
+    )
+    return session.exec(same.order_by(col(Dataset.id).desc()).limit(1)).first()
 
 
 def names_blob(session: Session, key: str) -> bool:

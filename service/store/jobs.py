@@ -14,6 +14,7 @@ from service.domain.states import (
     FailureReason,
     JobRequest,
     JobStatus,
+    Phase,
     sources_of,
 )
 from service.domain.task import Task
@@ -68,6 +69,40 @@ def create(
     if by is not None:
         status["by"] = by
     events.append(session, run_id, job.id, [NewEvent("status", status)])
+    return job
+
+
+def create_succeeded(
+    session: Session,
+    run_id: str,
+    kind: JobKind,
+    job_id: str,
+    *,
+    by: str | None,
+    why: dict[str, Any],
+) -> Job:
+    """Add a job whose result exists already, so that no worker ever sees it, with its event.
+
+    Its files are under the prefix of token 1.
+    """
+    now = session.execute(select(db_now())).scalar_one()
+    job = Job(
+        id=job_id,
+        run_id=run_id,
+        kind=kind.name,
+        status=JobStatus.SUCCEEDED,
+        token=1,
+        phase=Phase.DONE,
+        started_at=now,
+        finished_at=now,
+        request_id=request_context.request_id(),
+    )
+    session.add(job)
+    session.flush()
+    status = {"status": JobStatus.SUCCEEDED.value, "job_id": job_id, "kind": kind.name, **why}
+    if by is not None:
+        status["by"] = by
+    events.append(session, run_id, job_id, [NewEvent("status", status)])
     return job
 
 
@@ -327,21 +362,26 @@ def expired(session: Session, limit: int = 100) -> list[tuple[str, int]]:
     return list(session.exec(statement.limit(limit)))
 
 
-def rewrite_expired_lease(session: Session, job_id: str) -> None:
+def rewrite_expired_lease(session: Session, job_id: str) -> bool:
     """Set an expired lease's expiry to the present: proof that the database takes writes.
 
     The lease stays expired and its owner may still renew it. The time differs from the one before,
-    since SQLite does not write a value that stays the same.
+    since SQLite does not write a value that stays the same. Returns False if the lease is not
+    expired, or another transaction locks the job: nobody waits for one whose client is suspended.
     """
+    expired = select(Job.id).where(
+        Job.id == job_id,
+        Job.status == JobStatus.RUNNING,
+        col(Job.lease_expires_at) < db_now(),
+    )
+    if session.exec(expired.with_for_update(skip_locked=True)).one_or_none() is None:
+        return False
     session.execute(
         update(Job)
-        .where(
-            col(Job.id) == job_id,
-            col(Job.status) == JobStatus.RUNNING,
-            col(Job.lease_expires_at) < db_now(),
-        )
+        .where(col(Job.id) == job_id)
         .values(lease_expires_at=db_now(-0.001))  # before every later reading of the clock
     )
+    return True
 
 
 def lock_expired(session: Session, job_id: str, token: int) -> Job | None:

@@ -23,6 +23,7 @@ from service.domain.events import (
 from service.domain.ids import new_id
 from service.domain.job_kinds import EVALUATE, job_kind
 from service.domain.merge import merged_path
+from service.domain.states import JobStatus
 from service.store import events, jobs, merges, metrics
 from service.store.events import NewEvent
 from service.store.jobs import Claim
@@ -30,9 +31,24 @@ from service.store.rewind import UnusedFiles, rewind
 from service.store.tables import Artifact, Checkpoint, Evaluation, Job, Run
 
 
+def run_prefix(run_id: str) -> str:
+    """Return the prefix of a run's files in the artifact store."""
+    return f"runs/{run_id}"
+
+
 def prefix(run_id: str, job_id: str, token: int) -> str:
     """Return the prefix of an attempt's files in the artifact store; no two attempts share one."""
-    return f"runs/{run_id}/{job_id}/{token}"
+    return f"{run_prefix(run_id)}/{job_id}/{token}"
+
+
+def run_of(key: str) -> str:
+    """Return the id of the run to which a file of an attempt belongs."""
+    return key.split("/")[1]
+
+
+def attempt_prefix(key: str) -> str:
+    """Return the prefix of the attempt to which a file belongs."""
+    return "/".join(key.split("/")[:4])
 
 
 def prefix_of(claim: Claim) -> str:
@@ -46,6 +62,21 @@ def prefixes_up_to(run_id: str, job_id: str, token: int) -> list[str]:
     them without knowing it yet.
     """
     return [prefix(run_id, job_id, earlier) for earlier in range(1, token + 1)]
+
+
+def ended_prefixes(session: Session, run_id: str) -> set[str] | None:
+    """Return the prefixes of all ended attempts at a run's jobs; None if the run is deleted.
+
+    They record nothing more. A running job's attempt has not ended, and none that may follow.
+    """
+    if session.get(Run, run_id) is None:
+        return None
+    statement = select(Job.id, Job.token, Job.status).where(Job.run_id == run_id)
+    return {
+        ended
+        for job_id, token, status in session.exec(statement)
+        for ended in prefixes_up_to(run_id, job_id, token - (status == JobStatus.RUNNING))
+    }
 
 
 def ship(session: Session, claim: Claim, lines: Sequence[ProgramEvent]) -> list[UnusedFiles]:

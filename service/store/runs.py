@@ -104,6 +104,40 @@ def list_runs(
     return rows[:limit], len(rows) > limit
 
 
+def get_imported(session: Session, run_id: str) -> tuple[Run, Job]:
+    """Return the run of an imported adapter, and its job. Raises NotFound."""
+    check_imported(session, run_id)
+    return get_run(session, run_id)
+
+
+def check_imported(session: Session, run_id: str) -> None:
+    """Raise NotFound unless the run, which may be half deleted, is an imported adapter."""
+    run = session.get(Run, run_id)
+    if run is None or run.project_id != DEFAULT_PROJECT or run.imported is None:
+        raise NotFound(f"there is no imported adapter {run_id!r}")
+
+
+def list_imported(
+    session: Session, *, limit: int, after: str | None
+) -> tuple[list[tuple[Run, Job]], bool]:
+    """Return the runs of imported adapters, newest first, and True if there are more."""
+    statement = (
+        select(Run, Job)
+        .join(Job, col(Job.run_id) == col(Run.id))
+        .where(
+            unindexed(session, Run.project_id) == DEFAULT_PROJECT,
+            col(Run.imported).is_not(None),
+            col(Run.deleted_at).is_(None),
+            is_training(),
+        )
+        .order_by(col(Run.id).desc())
+    )
+    if after is not None:
+        statement = statement.where(Run.id < after)
+    rows = list(session.exec(statement.limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
 def _of_run(model: type[Row], run_id: str) -> SelectOfScalar[Row]:
     column: Any = model.__table__.c.run_id  # type: ignore[attr-defined]  # set by SQLModel
     return select(model).where(column == run_id)

@@ -19,6 +19,7 @@ from service.domain.states import JobStatus
 from service.store.database import UtcDateTime, db_now
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+NullableJson = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 DEFAULT_PROJECT = "default"
 
 # One naming rule, so that migrations can name what they drop on every database.
@@ -70,12 +71,18 @@ class Dataset(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    """A specification; its state is that of its train job."""
+    """A specification; its state is that of its train job. An imported adapter is a run, too."""
 
     # For filtered lists, newest first: without them a filter that few runs pass reads all runs.
     __table_args__ = (
         Index("ix_run_dataset_id_id", "dataset_id", "id"),
         Index("ix_run_name_id", "name", "id"),
+        Index(
+            "ix_run_imported",
+            "id",
+            sqlite_where=text("imported IS NOT NULL"),
+            postgresql_where=text("imported IS NOT NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -86,6 +93,9 @@ class Run(SQLModel, table=True):
     dataset_id: str = Field(foreign_key="dataset.id", index=True)
     spec: dict[str, Any] = _json(dict)
     tags: list[str] = _json(list)
+    imported: dict[str, Any] | None = Field(default=None, sa_type=NullableJson, nullable=True)
+    """The ImportedAdapter of a run whose adapter was trained elsewhere; null: it was trained here.
+    Its train job succeeded without ever being queued, and its dataset is what it is scored on."""
     cloned_from: str | None = None
     """Id of the run whose specification this one copies, with overrides."""
     created_by: str | None = None

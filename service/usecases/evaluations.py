@@ -17,9 +17,10 @@ from service.store import evaluations, job_control, jobs, merges
 from service.store import runs as rows
 from service.store.evaluations import StoredEvaluation
 from service.store.idempotency import IdempotencyKey
-from service.store.tables import Dataset, Job, Run
+from service.store.tables import Job, Run
 from service.usecases import job_submission
 from service.usecases.job_submission import ResultHandle
+from service.usecases.learned import Learned, learned
 from service.usecases.template_checks import check_template_name, check_template_words
 
 
@@ -68,22 +69,25 @@ def cancel(
 def resolve(session: Session, run: Run, trained: Job, request: EvaluationRequest) -> EvaluationTask:
     """Resolve the request's defaults into a task. Raises InvalidRequest, Conflict."""
     spec = RunSpec.model_validate(run.spec)
-    learned = session.get_one(Dataset, run.dataset_id)
-    own = DatasetStats.model_validate(learned.stats)
-    labels = sorted(own.splits["train"].labels)
+    own = learned(session, run)
+    labels = own.labels
     if not labels:
         raise Conflict(
             "the run's training rows have no labels, so there are no labels to score; train on "
             "labelled rows"
         )
-    stats = own
+    stats = own.stats
+    if own.imported is not None and not own.imported.has_dataset and request.dataset_id is None:
+        raise InvalidRequest.at(
+            "/dataset_id", "is required: the run's adapter was imported without a dataset"
+        )
     if request.dataset_id is not None:
         try:
             dataset = dataset_store.get_dataset(session, request.dataset_id)
         except NotFound as error:
             raise InvalidRequest.at("/dataset_id", error.detail) from error
         stats = DatasetStats.model_validate(dataset.stats)
-    _check_rows(request, stats, labels)
+    _check_rows(request, stats, own)
     instead = ("evaluate a checkpoint or the base model", "evaluate the base model")
     step, merge = weights_for(session, run, trained, request.target, request.step, instead)
     usual = spec.template
@@ -164,7 +168,7 @@ def _state(job: Job) -> str:
     return job.status if job.status in RESTING else f"is {job.status}"
 
 
-def _check_rows(request: EvaluationRequest, stats: DatasetStats, labels: list[str]) -> None:
+def _check_rows(request: EvaluationRequest, stats: DatasetStats, own: Learned) -> None:
     """Check that the split exists and has only labels of the run; rows may lack labels.
 
     Raises InvalidRequest.
@@ -173,12 +177,12 @@ def _check_rows(request: EvaluationRequest, stats: DatasetStats, labels: list[st
         raise InvalidRequest.at(
             "/split", f"the dataset has no split {request.split}; it has {', '.join(stats.splits)}"
         )
-    unknown = [label for label in stats.splits[request.split].labels if label not in labels]
+    unknown = [label for label in stats.splits[request.split].labels if label not in own.labels]
     if unknown:
         raise InvalidRequest.at(
             "/split" if request.dataset_id is None else "/dataset_id",
-            f"rows of the split {request.split} have the label {unknown[0]!r}, which no training "
-            f"row of the run has; its labels are {', '.join(labels)}: upload the rows with those",
+            f"rows of the split {request.split} have the label {unknown[0]!r}, which no "
+            f"{own.owner}; its labels are {', '.join(own.labels)}: upload the rows with those",
         )
 
 

@@ -3,7 +3,6 @@
 from sqlmodel import Session
 
 from service.context import Context
-from service.datasets.stats import DatasetStats
 from service.domain.errors import InvalidRequest
 from service.domain.job_kinds import MERGE
 from service.domain.merge import MergeRequest, MergeTask
@@ -12,10 +11,11 @@ from service.store import job_control, jobs, merges
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.merges import StoredMerge
-from service.store.tables import Dataset, Job, Run
+from service.store.tables import Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import adapter_step, checkpoint_step
 from service.usecases.job_submission import ResultHandle
+from service.usecases.learned import learned
 from service.usecases.retention import check_quota
 
 
@@ -68,7 +68,7 @@ def resolve(session: Session, run: Run, trained: Job, request: MergeRequest) -> 
             "the run was not trained on 4-bit weights (quantization.load_in_4bit), but on the "
             "original ones; omit it",
         )
-    stats = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
+    own = learned(session, run)
     if request.checkpoint is None:
         step = adapter_step(session, run, trained, "merge a checkpoint, or wait for the adapter")
     else:
@@ -81,6 +81,6 @@ def resolve(session: Session, run: Run, trained: Job, request: MergeRequest) -> 
         dtype=request.dtype,
         max_shard_bytes=request.max_shard_bytes,
         base_weights=request.base_weights,
-        labels=sorted(stats.splits["train"].labels),
-        split=next(split for split in ("validation", "test", "train") if split in stats.splits),
+        labels=own.labels,
+        split=next(split for split in ("validation", "test", "train") if split in own.stats.splits),
     )

@@ -5,7 +5,6 @@ from sqlmodel import Session
 from service.artifacts import DamagedFile, StoredFile
 from service.context import Context
 from service.datasets.rows import Kind
-from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound
 from service.domain.job_kinds import PREDICT
 from service.domain.prediction import (
@@ -21,10 +20,11 @@ from service.store import job_control, jobs, predictions
 from service.store import runs as rows
 from service.store.idempotency import IdempotencyKey
 from service.store.predictions import StoredPrediction
-from service.store.tables import Dataset, Job, Run
+from service.store.tables import Job, Run
 from service.usecases import job_submission
 from service.usecases.evaluations import template_for, weights_for
 from service.usecases.job_submission import ResultHandle
+from service.usecases.learned import learned
 from service.usecases.reports import build
 
 _OTHER_THRESHOLD = "set a number from 0 to 1, or argmax"
@@ -46,8 +46,8 @@ def submit(
     """
     with context.database.read() as session:
         run, _ = rows.get_run(session, run_id)
-        trained_on = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
-    _check_kind(request, trained_on.kind)
+        kind = learned(session, run).kind
+    _check_kind(request, kind)
     threshold = _threshold(context, run, request)
 
     def create(session: Session, run: Run, trained: Job) -> ResultHandle:
@@ -75,8 +75,8 @@ def resolve(
 ) -> PredictionTask:
     """Resolve the request's defaults into a task. Raises InvalidRequest, Conflict."""
     spec = RunSpec.model_validate(run.spec)
-    own = DatasetStats.model_validate(session.get_one(Dataset, run.dataset_id).stats)
-    labels = sorted(own.splits["train"].labels)
+    own = learned(session, run)
+    labels = own.labels
     if not labels:
         raise Conflict("the run's training rows have no labels, so there is nothing to predict")
     instead = ("use a checkpoint, or wait for the adapter", "wait for its adapter")

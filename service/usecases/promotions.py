@@ -37,13 +37,13 @@ def promote(
     with context.database.read() as session:
         if (existing := idempotency.recall(session, key)) is not None:
             return promotions.get(session, existing), False
-        _, job = rows.get_run(session, run_id)
+        run, job = rows.get_run(session, run_id)
         artifact = rows.find_artifact(session, run_id, BIAS_REPORT_FILE)
     if job.status != JobStatus.SUCCEEDED:
         raise Conflict(f"the run is {job.status}; only a succeeded run can be promoted")
     # The report of a succeeded run never changes, so it is read outside the lock.
     certificate = None if artifact is None else certifying.read(context.store, artifact)
-    hindering = certifying.hindrances(certificate)
+    hindering = certifying.hindrances(certificate, is_imported=run.imported is not None)
     override = request.override
     if hindering and override is None:
         raise NotReleasable(_refusal(request, hindering), hindering)

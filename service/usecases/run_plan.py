@@ -1,6 +1,7 @@
 """Resolve a run request into a specification, and plan the run without storing anything."""
 
 import fnmatch
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -8,7 +9,7 @@ from sqlmodel import Session
 
 from service.context import Context
 from service.datasets.stats import DatasetStats
-from service.domain.errors import InvalidRequest, NotFound, QuotaExceeded
+from service.domain.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.steps import StepPlan
 from service.domain.storable import check_storable, check_visible
@@ -52,7 +53,7 @@ def resolve(
     Raises InvalidRequest.
     """
     check_storable(body)
-    _check_names(body)
+    check_names(body)
     if base is None:
         preset = body.get("preset", FALLBACK)
         available = presets()
@@ -66,7 +67,7 @@ def resolve(
         raise invalid(error) from error
     if spec.name is None:
         spec = spec.model_copy(update={"name": f"{spec.preset} on {spec.base_model}"})
-    _check_model(context, spec)
+    check_model(context, spec)
     try:
         dataset = dataset_store.get_dataset(session, spec.dataset_id)
     except NotFound as error:
@@ -90,9 +91,13 @@ def resolve_clone(
 ) -> tuple[RunSpec, DatasetStats]:
     """Merge `changes` into the specification of a run and check the result.
 
-    Raises NotFound, InvalidRequest.
+    Raises NotFound, InvalidRequest, and Conflict if there is no training to repeat.
     """
     run, _ = rows.get_run(session, run_id)
+    if run.imported is not None:
+        raise Conflict(
+            "the run's adapter was imported: there is no training to repeat; submit a new run"
+        )
     if "preset" in changes:
         raise InvalidRequest.at(
             "/preset", "a clone keeps every value of its run; submit a new run for another preset"
@@ -100,7 +105,7 @@ def resolve_clone(
     return resolve(context, session, changes, run.spec)
 
 
-def _check_names(body: dict[str, Any]) -> None:
+def check_names(body: dict[str, Any]) -> None:
     """Refuse a name or a tag that would look like another one, as those of keys and datasets."""
     check_visible("/name", body.get("name"))
     tags = body.get("tags")
@@ -108,7 +113,8 @@ def _check_names(body: dict[str, Any]) -> None:
         check_visible(f"/tags/{number}", tag)
 
 
-def _check_model(context: Context, spec: RunSpec) -> None:
+def check_model(context: Context, spec: RunSpec) -> None:
+    """Raise InvalidRequest if the base model's name is a path, or not allowed."""
     if not MODEL_NAME.fullmatch(spec.base_model):
         raise InvalidRequest.at(
             "/base_model",
@@ -158,14 +164,18 @@ def _with_state_warnings(context: Context, plan: Plan) -> Plan:
     except QuotaExceeded as error:
         detail = f"the run would be refused now: {error.detail}"
         warnings.append(PlanWarning("quota_exceeded", detail))
-    name = plan.spec.base_model
-    # A name with a slash may be a model hub's.
-    if "/" not in name and all(
-        model.name != name for model in local_models(context.settings.models_dir)
-    ):
-        detail = (
-            f"the models directory of the API's machine has no model {name}: on a worker without "
-            "one the run fails with model_unavailable; GET /v1/models lists those that are there"
-        )
-        warnings.append(PlanWarning("model_missing", detail))
+    warnings.extend(missing_model(context, plan.spec.base_model, "the run fails"))
     return plan._replace(warnings=warnings)
+
+
+def missing_model(context: Context, name: str, consequence: str) -> Iterator[PlanWarning]:
+    """Yield a warning if the API's machine has no such model; one with a slash may be a hub's."""
+    if "/" in name or any(
+        model.name == name for model in local_models(context.settings.models_dir)
+    ):
+        return
+    detail = (
+        f"the models directory of the API's machine has no model {name}: on a worker without "
+        f"one {consequence} with model_unavailable; GET /v1/models lists those that are there"
+    )
+    yield PlanWarning("model_missing", detail)

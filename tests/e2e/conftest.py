@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from service.settings import Settings
 from service.store import migrate
 from service.store.database import Database

@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from tests.support.installation import wait_until
 
 BUSY = """

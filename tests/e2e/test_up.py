@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from service.domain.access import Role
 from service.store.database import Database
 from service.usecases import api_keys

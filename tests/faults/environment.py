@@ -15,7 +15,7 @@ import pytest
 from sqlmodel import col, select
 
 from service.artifacts import ArtifactStore
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from service.domain.lease import RENEWAL_SECONDS
 from service.queue import celery_app
 from service.settings import Settings

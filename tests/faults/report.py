@@ -110,7 +110,7 @@ def times(outcomes: Iterable[Outcome]) -> str:
         ("a lost worker is noticed", lease, of("noticed", *LOST_WORKER), "s"),
         (
             "… frozen or cut off in the middle of a transaction (PostgreSQL)",
-            f"{IDLE_IN_TRANSACTION_MS / 1000:g} s more",
+            f"{IDLE_IN_TRANSACTION_MS / 1000:g} s more for each transaction",
             of("noticed", *LOST_WORKER, frozen=True),
             "s",
         ),

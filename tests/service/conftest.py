@@ -1,16 +1,20 @@
 """The API in this process on each database, and a worker's hands without a worker."""
 
+import threading
 from collections.abc import Iterator
 from importlib import resources
 
 import pytest
+import uvicorn
 from fastapi.dependencies import models as fastapi_models
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
 from service.context import Context
 from service.settings import Settings
+from tests.support.documented_answers import DocumentedAnswers
 from tests.support.fake_worker import Worker
+from tests.support.installation import wait_until
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -40,10 +44,33 @@ def settings(database_url, tmp_path) -> Settings:
     return Settings(data_dir=tmp_path / "data", database_url=database_url, sweep_seconds=3600)
 
 
+@pytest.fixture(scope="session")
+def documented_answers(tmp_path_factory) -> DocumentedAnswers:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("documented"))
+    return DocumentedAnswers(create_app(settings).openapi())
+
+
 @pytest.fixture
-def client(settings) -> Iterator[TestClient]:
+def client(settings, documented_answers) -> Iterator[TestClient]:
+    """A client in whose tests every answer is one of those that the OpenAPI document has."""
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        client.event_hooks["response"].append(documented_answers)
         yield client
+
+
+@pytest.fixture
+def served(client) -> Iterator[str]:
+    """The same application behind a real server: its address."""
+    config = uvicorn.Config(
+        client.app, host="127.0.0.1", port=0, lifespan="off", log_level="critical"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from service.api import server
 from service.api.app import create_app
 from service.api.middleware.security_headers import page_policy
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from service.domain.access import Role
 from service.domain.errors import RefusedToStart
 from service.settings import DEVELOPMENT_PASSWORD, Settings

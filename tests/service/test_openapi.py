@@ -106,7 +106,19 @@ def test_every_call_says_what_it_does_and_how_it_refuses(document):
 # Verbs that open a summary: imperative sentences, not titles generated from function names.
 VERBS = frozenset(
     {"Cancel", "Check", "Classify", "Clone", "Compare", "Compute", "Create", "Delete", "Download"}
-    | {"Get", "List", "Merge", "Pause", "Preview", "Promote", "Read", "Resume", "Retry", "Revoke"}
+    | {
+        "Get",
+        "Import",
+        "List",
+        "Merge",
+        "Pause",
+        "Preview",
+        "Promote",
+        "Read",
+        "Resume",
+        "Retry",
+        "Revoke",
+    }
     | {"Start"}
 )
 
@@ -185,9 +197,8 @@ def test_downloads_say_what_ranges_and_entity_tags_do(document):
         f"{run}/evaluations/{{eval_id}}/predictions",
     ):
         answers = document["paths"][path]["get"]["responses"]
-        types = ["application/octet-stream"]
-        if path.endswith("/predictions"):
-            types.append("application/vnd.apache.parquet")
+        special = "application/vnd.apache.parquet" if path.endswith("/predictions") else "*/*"
+        types = ["application/octet-stream", special]
         assert list(answers["206"]["content"]) == types
         assert "content" not in answers["304"]
         assert list(answers["416"]["content"]) == ["application/problem+json"]

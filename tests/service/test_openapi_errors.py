@@ -9,6 +9,7 @@ from service.domain import errors
 from service.domain.access import Role
 from service.settings import Settings
 from service.usecases import api_keys
+from tests.support.peft_adapters import adapter
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,9 @@ def test_the_examples_of_422_are_what_the_service_answers(client, document, samp
             rows.append(b'{"text": "a", "label": "hat"}')
             files = {"train": ("train.jsonl", b"\n".join(rows))}
             answer = client.post(path, data={"name": "a"}, files=files)
+        elif path == "/v1/adapters" and method == "POST":
+            files = {"file": adapter({"peft_type": "ADALORA"})}
+            answer = client.post(path, files=files)
         elif method == "POST" and path in bodies:
             ids = {}
             if path.endswith("clone"):

@@ -9,6 +9,7 @@ from sqlmodel import col
 from typer.testing import CliRunner
 
 from service.cli import predict
+from service.cli.errors import ExitStatus
 from service.cli.main import app
 from service.domain.prediction import PredictionTask, Scores, apply_threshold
 from service.queue import celery_app
@@ -16,6 +17,7 @@ from service.queue.sweep import Sweeper
 from service.store import jobs, predictions
 from service.store.database import db_now
 from service.store.tables import Run
+from tests.support.answering_client import connect_to, forwarding, labelling_server
 from tests.support.attempts import House
 from tests.support.fake_worker import Worker
 from tests.support.trained_runs import finish, leave_adapter
@@ -278,13 +280,7 @@ def test_what_a_run_trained_on_chats_cannot_take_is_named(
 )  # fmt: skip
 def test_the_command_reads_chats(monkeypatch, tmp_path, content, chats):
     sent = []
-
-    def predict_batch(_client, _run, body, _wait):
-        sent.append(body)
-        prediction = {"label": "hate", "score": 0.5}
-        return {"threshold": None, "predictions": [prediction] * len(body["messages"])}
-
-    monkeypatch.setattr(predict, "_predict_batch", predict_batch)
+    connect_to(monkeypatch, labelling_server(lambda _chat: "hate", sent), predict)
     file = tmp_path / "chats.jsonl"
     file.write_text(content)
     result = CliRunner().invoke(app, ["predict", "run_1", "--messages", str(file)])
@@ -370,33 +366,35 @@ def test_the_same_key_asks_once(client, trained):
 @pytest.fixture
 def command(client, monkeypatch):
     """`fairtune predict` against the server in this process."""
-    monkeypatch.setattr(predict.httpx, "Client", lambda **_: _Open(client))
+    connect_to(monkeypatch, forwarding(client), predict)
     monkeypatch.setattr(predict, "_POLL_SECONDS", 0)
     return lambda *arguments, **named: CliRunner().invoke(app, ["predict", *arguments], **named)
 
 
-class _Open:
-    def __init__(self, client):
-        self.client = client
+@pytest.fixture
+def polled(client, monkeypatch):
+    """Call a function with the job's id before each answer to a poll."""
 
-    def __enter__(self):
-        return self.client
+    def install(before):
+        request = client.request
 
-    def __exit__(self, *_):
-        pass
+        def answered(method, url, **named):
+            if method == "GET" and "/predictions/" in str(url):
+                before(request("GET", url).json()["job_id"])
+            return request(method, url, **named)
+
+        monkeypatch.setattr(client, "request", answered)
+
+    return install
 
 
-def test_the_command_prints_a_line_for_each_text(context, client, trained, command, monkeypatch):
-    get = client.get
-
-    def worked(url, **named):
-        job_id = get(url).json()["job_id"]
+def test_the_command_prints_a_line_for_each_text(context, client, trained, command, polled):
+    def work(job_id):
         worker = Worker(context, trained, job_id)
         worker.ship(scored(worker))
         finish(worker)
-        return get(url, **named)
 
-    monkeypatch.setattr(client, "get", worked)
+    polled(work)
     said = command(trained, "--file", "-", "--threshold", "0.5", input="one text\n\nanother\n")
     assert said.exit_code == 0, said.output
     printed = [line for line in said.stdout.splitlines() if line.startswith("{")]  # logs beside
@@ -411,10 +409,10 @@ def test_the_command_prints_a_line_for_each_text(context, client, trained, comma
     ("arguments", "said"),
     [
         ([], "there is no text"),
-        (["a", "--file", "x"], "not both"),
+        (["a", "--file", "x"], "use only one of"),
         (["--file", "/nowhere"], "/nowhere"),
         (["a", "--threshold", "high"], "a number from 0 to 1"),
-        (["a"], "409: the run is queued and has no adapter"),
+        (["a"], "the run is queued and has no adapter"),
     ],
 )
 def test_the_command_says_what_is_wrong(command, run_id, arguments, said):
@@ -426,7 +424,7 @@ def test_the_command_says_what_is_wrong(command, run_id, arguments, said):
 def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, trained, command):
     ask(client, trained)  # one that waits before it
     ended = command(trained, "a", "--timeout", "0.05")
-    assert ended.exit_code == 1
+    assert ended.exit_code == ExitStatus.TIMEOUT
     newest = client.get(url_of(trained)).json()["data"][0]
     for said in (
         f"--timeout: after 0.05 s {newest['id']} is queued at position 2.",
@@ -442,21 +440,19 @@ def test_the_command_gives_up_in_time_and_says_what_to_do(context, client, train
 
 
 def test_the_command_says_once_that_nobody_takes_them_up(
-    context, client, trained, command, monkeypatch
+    context, client, trained, command, polled, monkeypatch
 ):
     monkeypatch.setattr(predict, "_UNCLAIMED_SECONDS", -1)
-    get, polls = client.get, []
+    polls = []
 
-    def late(url, **named):
-        polls.append(url)
-        said = get(url, **named)
+    def work_late(job_id):
+        polls.append(job_id)
         if len(polls) == 5:
-            worker = Worker(context, trained, said.json()["job_id"])
+            worker = Worker(context, trained, job_id)
             worker.ship(scored(worker))
             finish(worker)
-        return said
 
-    monkeypatch.setattr(client, "get", late)
+    polled(work_late)
     ended = command(trained, "one text", "another", "--timeout", "100")
     assert ended.exit_code == 0, ended.output
     (told,) = [line for line in ended.stderr.splitlines() if "no worker has started it" in line]

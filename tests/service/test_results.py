@@ -2,15 +2,18 @@
 
 import csv
 import io
+import threading
 import time
 
 import pytest
+from sqlmodel import select
 
 from service.domain.job_kinds import EVALUATE
 from service.domain.states import FailureReason, JobStatus
 from service.queue.sweep import Sweeper
 from service.store import jobs, program_events
 from service.store.jobs import Fenced
+from service.store.tables import Job
 from tests.support.fake_worker import Worker
 
 pytestmark = pytest.mark.both_databases
@@ -434,3 +437,33 @@ def test_the_owner_may_renew_an_expired_lease_while_its_token_stands(context, wo
         assert jobs.expired(session) == [(worker.job_id, worker.current.token)]
         jobs.renew(session, worker.current, 60)
         assert jobs.expired(session) == []
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_job_that_a_suspended_worker_locks_holds_up_neither_the_sweep_nor_other_jobs(
+    context, worker
+):
+    """PostgreSQL ends such a transaction after a while, and each that waits for the row in turn."""
+    sweeper = Sweeper(context.settings, context.database, context.store, context.celery)
+    sweeper._renewal_seconds = 0
+    with context.database.write() as session:
+        other = jobs.create(session, worker.current.run_id, EVALUATE).id
+        jobs.claim(session, other, "another worker", -1)
+        jobs.renew(session, worker.current, -1)
+
+    def statuses():
+        with context.database.read() as session:
+            return [jobs.get(session, job_id).status for job_id in (worker.job_id, other)]
+
+    with context.database.write() as suspended:
+        suspended.execute(select(Job.id).where(Job.id == worker.job_id).with_for_update())
+        sweeping = threading.Thread(target=sweeper.sweep)
+        sweeping.start()
+        sweeping.join(5)
+        waits = sweeping.is_alive()
+        during = statuses()
+    sweeping.join()
+    assert (waits, during) == (False, ["running", "queued"])
+    sweeper.sweep()
+    assert statuses() == ["queued", "queued"]

@@ -168,20 +168,20 @@ def test_an_upload_that_comes_back_after_the_end_leaves_nothing(house, put):
 @pytest.mark.parametrize("when", ["during", "after"])
 def test_looking_for_what_earlier_attempts_left_may_take_its_time(house, monkeypatch, when):
     """It is left behind, and what this attempt stores meanwhile is none of its business."""
-    whole, on, ended = module.ArtifactStore.remove_except, threading.Event(), threading.Event()
+    whole, on, ended = module.ArtifactStore.remove, threading.Event(), threading.Event()
     first = iter([True])
 
-    def remove_except(store, prefix, keep):
+    def remove(store, entries):
         if next(first, False):
             on.wait()
-            removed = whole(store, prefix, keep)
+            whole(store, entries)
             ended.set()
-            return removed
-        return whole(store, prefix, keep)
+        else:
+            whole(store, entries)
 
-    monkeypatch.setattr("worker.supervision.supervisor._LOG_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("service.store.orphaned_files._WAIT_SECONDS", 0.2)
     house.play("sys.exit(1)")  # an earlier attempt, so that there is something to look for
-    monkeypatch.setattr(module.ArtifactStore, "remove_except", remove_except)
+    monkeypatch.setattr(module.ArtifactStore, "remove", remove)
     end = house.tmp_path / "end"
     program = f"{THREE_FILES}\nwhile not os.path.exists({str(end)!r}): time.sleep(0.01)\n"
     attempt = in_background(house.attempt(program))

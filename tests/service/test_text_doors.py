@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from service.cli import predict
 from service.cli.main import app
 from service.settings import Settings
+from tests.support.answering_client import connect_to, labelling_server
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be"]
 ROWS = b'{"text": "a", "label": "hate"}\n{"text": "b", "label": "normal"}\n'
@@ -78,19 +79,14 @@ def test_a_form_field_that_is_no_text_is_named(client, content, message):
 
 @pytest.fixture
 def texts(monkeypatch):
-    """Run the command and return the texts that it would send, or its output."""
-    sent = []
-    monkeypatch.setattr(
-        predict,
-        "_predict_batch",
-        lambda _client, _run, body, _wait: sent.extend(body["texts"]) or {"predictions": []},
-    )
-    monkeypatch.setattr(predict, "_print", lambda *_: None)
+    """Run the command and return the texts that it sends, or its output."""
+    bodies = []
+    connect_to(monkeypatch, labelling_server(str.upper, bodies), predict)
 
     def run(*arguments, **options):
-        sent.clear()
+        bodies.clear()
         result = CliRunner().invoke(app, ["predict", "run_1", *arguments], **options)
-        return list(sent) if result.exit_code == 0 else result.stderr
+        return bodies[0]["texts"] if result.exit_code == 0 else result.stderr
 
     return run
 

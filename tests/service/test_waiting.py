@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy.engine import make_url
 
 from service.api.routes import health
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from service.ops import startup
 from service.ops.readiness import NotReady
 from service.queue import celery_app

@@ -47,7 +47,7 @@ def test_the_api_is_alive_when_it_answers(answering):
 
 
 def test_the_api_is_not_alive_when_nobody_listens(answering):
-    from service.cli.demo import free_port
+    from service.cli.temporary_server import free_port
 
     assert not container_health.api_is_alive(free_port())
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.cli.demo import free_port
+from service.cli.temporary_server import free_port
 from service.settings import DEVELOPMENT_PASSWORD, Settings
 from tests.support.installation import wait_until
 

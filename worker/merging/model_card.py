@@ -31,6 +31,14 @@ def merged_model_card(
         "dequantized": "the base model's weights, quantized to 4 bits "
         f"({spec.quantization.bnb_4bit_quant_type}) and dequantized, as in training",
     }[task.base_weights]
+    if job.imported:
+        adapter = f"a LoRA adapter, imported into Fairtune as `{job.run_id}`,"
+        report = ["Fairtune does not know on which rows the adapter was trained."]
+    else:
+        adapter = f"the LoRA adapter of Fairtune's run `{job.run_id}` (step {task.step})"
+        report = [
+            "The run's bias report, which is of the adapter, has the error rates by group.",
+        ]
     lines = [
         "---",
         str(metadata.to_yaml()),
@@ -38,14 +46,14 @@ def merged_model_card(
         "",
         f"# {escape_markdown(name)}, merged",
         "",
-        f"`{spec.base_model}` with the LoRA adapter of Fairtune's run `{job.run_id}` (step",
-        f"{task.step}) merged into {into}, in {task.dtype}.",
+        f"`{spec.base_model}` with {adapter} merged into",
+        f"{into}, in {task.dtype}.",
         "It is a classifier: it answers with one of a few labels. The licences of the base model",
         "and of the data apply; Fairtune does not know them.",
         "",
         *intended_use(task.labels, job.template.name),
-        "Decisions about people need human review. The run's bias report, which is of the adapter,",
-        "has the error rates by group.",
+        "Decisions about people need human review.",
+        *report,
         "",
         *prompt_section(prompt_notes),
         "## Comparison with the adapter",

@@ -9,13 +9,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from service.domain.adapter_config import AdapterConfig
 from service.domain.errors import ProgramFailure
 from service.domain.spec import RunSpec
 from service.domain.states import FailureReason
 from service.domain.training_spec import LoraSection, QuantizationSection
 from worker.modeling.causality import check_causality
 from worker.modeling.lora_targets import check_targets, is_stored_transposed
-from worker.modeling.model_failures import CONFIG, reading, unavailable
+from worker.modeling.model_failures import (
+    CONFIG,
+    describe,
+    is_of_machine,
+    reading,
+    unavailable,
+)
 from worker.modeling.precision import without_bfloat16
 from worker.modeling.pretrained import quantization_method, read_config, read_model, read_tokenizer
 from worker.modeling.quantization_coverage import Coverage
@@ -211,33 +218,53 @@ def add_adapter(model: Any, lora: LoraSection, seed: int, base_model: str) -> An
     Adapter weights are float32 whatever the base model's dtype. Raises
     ProgramFailure(invalid_spec) if the model lacks a target or peft rejects the section.
     """
+    check_targets(model, lora, base_model)
+    torch.manual_seed(seed)
+    options = {
+        "r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+        "lora_dropout": lora.lora_dropout,
+        "target_modules": lora.target_modules,
+        "target_parameters": list(lora.target_parameters) or None,
+        "bias": lora.bias,
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
+    }
+    try:
+        return _add_lora(model, options, base_model)
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        raise ProgramFailure(FailureReason.INVALID_SPEC, f"lora: {error}") from error
+
+
+def add_configured_adapter(model: Any, config: AdapterConfig, base_model: str) -> Any:
+    """Add a LoRA adapter as an adapter_config.json describes it; its weights are yet to be loaded.
+
+    Raises ProgramFailure(invalid_spec) if the model has none of its layers, or peft rejects it.
+    """
+    try:
+        return _add_lora(model, config.lora_options(), base_model)
+    except Exception as error:
+        # Patterns of names from elsewhere: whatever peft says of them is no fault of the machine.
+        if is_of_machine(error):
+            raise
+        raise ProgramFailure(
+            FailureReason.INVALID_SPEC,
+            f"The adapter cannot be added to {base_model} ({describe(error)}). Import it again "
+            "with the base model that it was trained on.",
+        ) from error
+
+
+def _add_lora(model: Any, options: dict[str, Any], base_model: str) -> Any:
+    """Return `model` with an adapter by peft, which names the base model instead of a directory."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    check_targets(model, lora, base_model)
     # Layers quantized from a Conv1D are transposed already.
     has_conv1d = any(
         is_stored_transposed(module) and not isinstance(module, nn.Linear)
         for module in model.modules()
     )
-    torch.manual_seed(seed)
-    try:
-        adapted = get_peft_model(
-            model,
-            LoraConfig(
-                task_type=TaskType.CAUSAL_LM,
-                r=lora.r,
-                lora_alpha=lora.lora_alpha,
-                lora_dropout=lora.lora_dropout,
-                target_modules=lora.target_modules,
-                target_parameters=list(lora.target_parameters) or None,
-                bias=lora.bias,
-                use_rslora=lora.use_rslora,
-                use_dora=lora.use_dora,
-                fan_in_fan_out=has_conv1d,
-            ),
-        )
-    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
-        raise ProgramFailure(FailureReason.INVALID_SPEC, f"lora: {error}") from error
+    config = LoraConfig(task_type=TaskType.CAUSAL_LM, fan_in_fan_out=has_conv1d, **options)
+    adapted = get_peft_model(model, config)
     # The name and not this machine's directory: the adapter is loaded on other machines as well.
     adapted.peft_config["default"].base_model_name_or_path = base_model
     return adapted

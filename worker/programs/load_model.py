@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from service.domain.errors import ProgramFailure
-from service.domain.job import ADAPTER_WEIGHTS_FILE, Job
+from service.domain.job import Job
 from service.domain.spec import RunSpec
-from service.domain.states import FailureReason
 from worker.modeling import load as models
 from worker.modeling.load import Base
 from worker.modeling.pretrained import read_config
@@ -75,29 +73,14 @@ def load_scored_model(
         base = load_base(model_directory, job.spec, Path(job.models_dir), reporter)
     if job.adapter is None:
         return base.model, base.tokenizer
-    return add_run_adapter(base.model, job.spec, job_directory / job.adapter), base.tokenizer
+    return add_job_adapter(base.model, job, job_directory / job.adapter), base.tokenizer
 
 
-def add_run_adapter(model: Any, spec: RunSpec, directory: Path) -> Any:
-    """Return `model` with the adapter in `directory`, as the run scored with it.
+def add_job_adapter(model: Any, job: Job, directory: Path) -> Any:
+    """Return `model` with the job's adapter, which is in `directory`. Raises ProgramFailure."""
+    from worker.training.stored_adapter import add_stored_adapter
 
-    Raises ProgramFailure(crashed) if it is not the run's adapter: another attempt fetches it again.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from worker.modeling.fused_layers import fuse_layers
-    from worker.training.checkpoints import BrokenCheckpoint, load_adapter
-
-    adapted = models.add_adapter(model, spec.lora, spec.seed, spec.base_model)
-    fuse_layers(adapted)
-    try:
-        load_adapter(adapted, load_file(directory / ADAPTER_WEIGHTS_FILE))
-    except (OSError, SafetensorError, BrokenCheckpoint) as error:
-        raise ProgramFailure(
-            FailureReason.CRASHED, f"The adapter cannot be loaded: {error}."
-        ) from error
-    return adapted
+    return add_stored_adapter(model, job.spec, directory, imported=job.imported, fused=True)
 
 
 def _spec_of_merged(spec: RunSpec, directory: Path) -> RunSpec:

@@ -113,11 +113,11 @@ class Merge:
         from worker.merging.comparison import served_prompt_notes
         from worker.merging.streamed import QuantizedWeights
         from worker.merging.updates import names_in_4bit, transposed_names, updates_of
-        from worker.programs.load_model import add_run_adapter, load_base
+        from worker.programs.load_model import add_job_adapter, load_base
 
         job, reporter = self.program.job, self.program.reporter
         base = load_base(self.base, job.spec, Path(job.models_dir), reporter)
-        model = add_run_adapter(base.model, job.spec, self.adapter)
+        model = add_job_adapter(base.model, job, self.adapter)
         reporter.phase(Phase.EVALUATING)
         self.progress.begin(len(self.rows), expected_seconds=None, seconds_after=None)
         values = self._values(model, base.tokenizer)
@@ -148,7 +148,6 @@ class Merge:
         from worker.merging.streamed import unstreamable_reason, write_merged
 
         program, task, target, progress = self.program, self.task, self.target, self.progress
-        spec = program.job.spec
         dtype: torch.dtype = getattr(torch, task.dtype)
         write, started = program.space.write_with_retry, time.monotonic()
         shutil.rmtree(target, ignore_errors=True)
@@ -171,7 +170,7 @@ class Merge:
                     self.base,
                     self.adapter,
                     target,
-                    spec,
+                    program.job,
                     quantized,
                     dtype,
                     task.max_shard_bytes,

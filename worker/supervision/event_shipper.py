@@ -82,6 +82,8 @@ class EventShipper:
         self._log_size = -1
         self._logs: list[int] = []
         """Sizes of the log's versions in the store, oldest first."""
+        self.has_failed_upload = False
+        """True if an upload was given up, which the store may yet complete."""
 
     def ship(self) -> None:
         """Ship the events since the last call. Raises Unavailable (call again) or Fenced."""
@@ -119,6 +121,7 @@ class EventShipper:
             key = f"{self.prefix}/{stored_path}"
             stored = self.store.put_file(path, key, size, self.transfers.track(key))
         except OSError as error:
+            self.has_failed_upload = True
             raise StorageUnavailable("the artifact store", error) from error
         entry = FileEntry(path=artifact_path, size=stored.size, sha256=stored.sha256)
         with self.database.write() as session:
@@ -134,24 +137,17 @@ class EventShipper:
     def remove_orphans(self) -> None:
         """Remove the files of this attempt and earlier ones that no row names.
 
-        Before the outcome is recorded, which may end the run: files that were replaced. After it:
-        files that could not be recorded. Nothing may be uploaded meanwhile. Raises Unavailable.
+        Before the outcome is recorded, which may end the run: files that were replaced. Nothing may
+        be uploaded meanwhile. Raises Unavailable.
         """
-        self._remove_orphans(self.claim.token)
-
-    def remove_earlier_orphans(self) -> None:
-        """Remove such files of earlier attempts only: those of a killed worker.
-
-        It may take long, or hang and continue later: files of this attempt are not touched.
-        """
-        self._remove_orphans(self.claim.token - 1)
-
-    def _remove_orphans(self, token: int) -> None:
         claim = self.claim
         with self.database.read() as session:
             recorded = program_events.keys_of(session, claim.run_id)
-        for prefix in program_events.prefixes_up_to(claim.run_id, claim.job_id, token):
-            self.store.remove_except(prefix, recorded)
+        try:
+            for prefix in program_events.prefixes_up_to(claim.run_id, claim.job_id, claim.token):
+                self.store.remove_except(prefix, recorded)
+        except OSError as error:
+            raise StorageUnavailable("the artifact store", error) from error
 
     def log_tail(self, lines: int) -> str:
         """Return the last `lines` lines of the log as one."""
@@ -215,6 +211,7 @@ class EventShipper:
             key = f"{self.prefix}/{path}"
             stored = self.store.put_file(source, key, moved=self.transfers.track(key))
         except OSError as error:
+            self.has_failed_upload = True
             raise StorageUnavailable("the artifact store", error) from error
         if stored != StoredFile(entry.size, entry.sha256):
             raise RuntimeError(f"the file {path} has changed since the program announced it")

@@ -142,6 +142,7 @@ class JobPreparation:
             eval_batch_size=job.eval_batch_size,
             task=task,
             adapter=weights_dir if weights_dir == ADAPTER_DIR else None,
+            imported=records.run.imported is not None,
             merged=weights_dir if weights_dir == MERGED_DIR else None,
         )
 

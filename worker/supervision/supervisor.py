@@ -9,13 +9,14 @@ from typing import TypeVar
 import structlog
 
 from service.artifacts import ArtifactStore, DamagedFile
-from service.domain.errors import ProgramFailure, Unavailable
+from service.domain.errors import ProgramFailure
 from service.domain.events import EXIT_DONE, EXIT_FAILED, EXIT_NO_SPACE, EXIT_STOPPED
 from service.domain.job import EVENTS_FILE
 from service.domain.states import FailureReason
 from service.settings import Settings
 from service.store.database import Database
 from service.store.jobs import Claim, Fenced
+from service.store.orphaned_files import OrphanedFiles
 from worker.runtime.disk_errors import is_full
 from worker.runtime.out_of_memory import Batch
 from worker.runtime.ranks import describe_exit
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 _LOG_RETRY_SECONDS = 10.0
 _LOG_TAIL_LINES = 5
+_LATE_UPLOAD_SECONDS = 600.0
 _STOP_REQUESTED = "the run or its worker was asked to stop"
 
 # Failures reported by a program that another attempt may not meet; any other fails the job at once.
@@ -69,6 +71,7 @@ class Supervisor:
         self.directory = job_directory.path_of(settings.jobs_dir, claim)
         self.transfers = TransferProgress()
         self.shipper = EventShipper(database, store, claim, self.directory, self.transfers)
+        self.orphans = OrphanedFiles(database, store)
         self.lease = Lease(database, claim, settings.lease_seconds)
         self.storage_retry = StorageRetry(
             self.lease,
@@ -106,8 +109,7 @@ class Supervisor:
                         FailureReason.INTERNAL, "the supervisor failed; see the worker's log"
                     )
             finally:
-                with contextlib.suppress(Unavailable):
-                    self.storage_retry.after_abandoned(self.shipper.remove_orphans)
+                self.storage_retry.after_abandoned(self._remove_orphans)
         return self._outcome.returned_free
 
     def _attempt(self) -> None:
@@ -118,8 +120,7 @@ class Supervisor:
             )
             job_directory.remove_abandoned(self.settings.jobs_dir)
             self._cache.trim()
-            with contextlib.suppress(RetryExhausted):
-                self.storage_retry.run(self.shipper.remove_earlier_orphans, _LOG_RETRY_SECONDS)
+            self.orphans.remove(self.claim.run_id)  # of earlier attempts: of a killed worker
             try:
                 self.storage_retry.run(lambda: self._as_unavailable(self._prepare))
             except DamagedFile as error:
@@ -135,6 +136,12 @@ class Supervisor:
             while self._halve_after_oom(status):
                 status = self._supervise()
             self._finish(status)
+
+    def _remove_orphans(self) -> None:
+        """Remove the run's orphaned files, once all uploads of this attempt have ended."""
+        self.orphans.remove(self.claim.run_id)
+        if self.shipper.has_failed_upload:
+            self.orphans.remove_later(self.claim.run_id, _LATE_UPLOAD_SECONDS)
 
     def _own_directory(self) -> contextlib.AbstractContextManager[None]:
         return job_directory.owned(self.directory)

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
-from service.api.paths import DATASETS
+from service.api.paths import UPLOADS
 from service.domain.errors import BadRequest, PayloadTooLarge, RequestTimeout
 
 TWO_LENGTHS = "send Content-Length or Transfer-Encoding, not both"
@@ -99,7 +99,7 @@ class _Body:
 def _is_upload(scope: Scope) -> bool:
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     content_type: bytes = dict(scope["headers"]).get(b"content-type", b"").lower()
-    return path == DATASETS and content_type.startswith(b"multipart/form-data")
+    return path in UPLOADS and content_type.startswith(b"multipart/form-data")
 
 
 def limit_setting(*, is_upload: bool) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from service.api.dependencies import Ctx, Redirect, RunId, Tail
-from service.api.openapi import FILE, LOG, READS, documented
+from service.api.openapi import ANY_FILE, LOG, READS, documented
 from service.api.responses.archives import ARCHIVE, ArchiveFormat, Part, archive_response
 from service.api.responses.files import file_response
 from service.api.responses.logs import find_artifact, log_response
@@ -68,7 +68,7 @@ def list_artifacts(context: Ctx, run_id: RunId) -> ArtifactList:
 @router.head("/artifacts/{path:path}", include_in_schema=False)
 @router.get(
     "/artifacts/{path:path}",
-    responses={**READS, **FILE},
+    responses={**READS, **ANY_FILE},
     response_class=Response,
     summary="Download a file of a run",
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.dependencies import Ctx, Redirect, RunId, Step
-from service.api.openapi import BINARY, FILE, READS, Responses
+from service.api.openapi import ANY_FILE, READS, Responses
 from service.api.responses.archives import ARCHIVE, ArchiveFormat, Part, archive_response
 from service.api.responses.files import file_response
 from service.api.schemas.checkpoints import CheckpointList, CheckpointView
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/runs/{run_id}/checkpoints", tags=["results"])
 _FILE_OR_ARCHIVE: Responses = {
     200: {
         "description": f"The file if `path` is set. Otherwise: {ARCHIVE[200]['description']}",
-        "content": {"application/octet-stream": BINARY, **ARCHIVE[200]["content"]},
+        "content": {**ANY_FILE[200]["content"], **ARCHIVE[200]["content"]},
     }
 }
 
@@ -42,7 +42,7 @@ def get_checkpoint(context: Ctx, run_id: RunId, step: Step) -> CheckpointView:
 @router.head("/{step}/download", include_in_schema=False)
 @router.get(
     "/{step}/download",
-    responses={**READS, **FILE, **_FILE_OR_ARCHIVE},
+    responses={**READS, **ANY_FILE, **_FILE_OR_ARCHIVE},
     response_class=Response,
     summary="Download a checkpoint",
 )
@@ -54,7 +54,8 @@ def download_checkpoint(
     path: Annotated[
         str | None,
         Query(
-            description="One of the checkpoint's files; by default all of them as an archive.",
+            description="One of the checkpoint's files; by default all of them as an archive. "
+            "`format` is refused with it, and `redirect` without it.",
             examples=["adapter_model.safetensors"],
         ),
     ] = None,

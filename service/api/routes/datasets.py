@@ -34,6 +34,7 @@ from service.datasets.formats import AUTO, FormatName, describe_formats
 from service.datasets.mapping import parse_mapping
 from service.datasets.problems import OnInvalid
 from service.datasets.rows import Split, preview
+from service.domain.storable import NOT_BLANK
 from service.store import datasets as dataset_rows
 from service.usecases import datasets as use_cases
 from service.usecases import retention
@@ -72,11 +73,16 @@ def create_dataset(
         Form(
             min_length=1,
             max_length=200,
-            description="Name of the dataset; need not be unique.",
+            description="Name of the dataset; need not be unique. Printable characters, not all "
+            "of them blank.",
             examples=["my posts"],
+            json_schema_extra={"pattern": NOT_BLANK},
         ),
     ],
-    train: Annotated[Upload, File(description="Training rows.")] = None,
+    train: Annotated[
+        Upload,
+        File(description="Training rows. At least one file is required, whichever of the four."),
+    ] = None,
     validation: Annotated[
         Upload, File(description="Validation rows, which the checkpoint is selected on.")
     ] = None,
@@ -92,9 +98,11 @@ def create_dataset(
         BeforeValidator(decoded_field),
         Form(
             description="JSON object that maps columns and labels. Columns: text, label, group, "
-            "id, source, detail, rationale, split; the labels are hate and normal unless `labels` "
-            'sets others. Example: `{"text": "comment", "label": "class", "labels": ["toxic", '
-            '"fine"]}`.',
+            "id, source, detail, rationale, split, each with the name that it has in the files (1 "
+            "to 200 characters) or, but for text and split, null; the labels are hate and normal "
+            "unless `labels` sets others: 2 to 100, each once, of 1 to 200 characters, or an "
+            'object from value to label. Example: `{"text": "comment", "label": "class", "labels": '
+            '["toxic", "fine"]}`.',
         ),
     ] = "{}",
     on_invalid: Annotated[

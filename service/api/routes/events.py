@@ -52,7 +52,11 @@ async def get_events(
         int, Query(ge=1, le=1000, description="Maximum number of events of a list.")
     ] = 200,
     last_event_id: Annotated[
-        str | None, Header(description="Number of the last received event; resumes a stream.")
+        str | None,
+        Header(
+            description="Number of the last received event; resumes a stream; "
+            "anything else is ignored."
+        ),
     ] = None,
 ) -> Any:
     """Return the events of a run and of its jobs, oldest first.

@@ -18,11 +18,12 @@ from service.api.dependencies import (
     no_body,
 )
 from service.api.json_body import JsonRoute
-from service.api.openapi import READS, WRITES, creates_job
+from service.api.openapi import READS, WRITES, creates_job, documented
 from service.api.responses.created import set_created
 from service.api.schemas.base import Page, page
 from service.api.schemas.predictions import PredictionsEntry, PredictionsView
 from service.context import Context
+from service.domain.errors import Conflict
 from service.domain.prediction import PredictionRequest
 from service.store import jobs, predictions
 from service.store import runs as run_rows
@@ -102,9 +103,12 @@ def cancel_predictions(
         return view(context, session, prediction)
 
 
-@router.get("/{prediction_id}", responses=READS, summary="Get predictions")
+@router.get("/{prediction_id}", responses=READS | documented(Conflict), summary="Get predictions")
 def get_predictions(context: Ctx, run_id: RunId, prediction_id: PredictionId) -> PredictionsView:
-    """Return the state of the predictions and, once succeeded, the result for each text."""
+    """Return the state of the predictions and, once succeeded, the result for each text.
+
+    Answers 409 if their stored scores are missing or damaged.
+    """
     with context.database.read() as session:
         run_rows.get_run(session, run_id)
         prediction = predictions.find(session, run_id, prediction_id)

@@ -43,7 +43,8 @@ Table = Annotated[
     Literal["bias", "performance"] | None,
     Query(
         description="Table of a CSV report: bias (default), the error rates by group as in "
-        "bias_metrics.csv; or performance, the metrics of all rows as in performance_metrics.csv."
+        "bias_metrics.csv; or performance, the metrics of all rows as in performance_metrics.csv. "
+        "Refused with other formats."
     ),
 ]
 
@@ -127,9 +128,11 @@ def compare(
         str,
         Query(
             description="2 to 20 models, separated by commas: a run's id for its certifying "
-            "evaluation, or RUN@STEP for a checkpoint.",
+            "evaluation, or RUN@STEP for a checkpoint. None may be listed twice, and their runs "
+            "must have the same positive label.",
             examples=["run_01jz8x0m3c9v5k2q7w4t6y8n1a,run_01jz8x0m3c9v5k2q7w4t6y8n1b@120"],
             max_length=2000,
+            json_schema_extra={"pattern": comparisons.PATTERN},
         ),
     ],
     split: Annotated[

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.schemas.base import View
 from service.domain.access import KeyState, Role
+from service.domain.storable import NOT_PADDED
 from service.store.keys import Key
 from service.usecases.api_keys import MAX_EXPIRY_SECONDS, MAX_NAME_LENGTH, NewKey
 
@@ -23,7 +24,9 @@ class KeyRequest(BaseModel):
     name: str = Field(
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Name of the key; events record it. A name is never reused.",
+        description="Name of the key; events record it. A name is never reused. Printable "
+        "characters, no blanks at either end.",
+        json_schema_extra={"pattern": NOT_PADDED},
     )
     role: Role = Field(
         description="viewer may read and request reports; operator may also write; admin may also "

@@ -9,7 +9,8 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
-from service.domain.spec import RunSpec
+from service.domain.spec import MODEL_NAME, RunSpec
+from service.domain.storable import PRINTABLE
 
 
 class _AsRunSpec:
@@ -23,7 +24,18 @@ class _AsRunSpec:
     def __get_pydantic_json_schema__(
         cls, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return handler(RunSpec.__pydantic_core_schema__)
+        run_spec = handler.resolve_ref_schema(handler(RunSpec.__pydantic_core_schema__))
+        return run_spec | {"properties": _request_fields(run_spec["properties"])}
+
+
+def _request_fields(properties: JsonSchemaValue) -> JsonSchemaValue:
+    """Return the fields of RunSpec with the rules for requests, which stored runs may break."""
+    tags = properties["tags"]
+    return properties | {
+        "name": properties["name"] | {"pattern": PRINTABLE},
+        "tags": tags | {"items": tags["items"] | {"pattern": PRINTABLE}},
+        "base_model": properties["base_model"] | {"pattern": f"^{MODEL_NAME.pattern}$"},
+    }
 
 
 class _AsChanges(_AsRunSpec):
@@ -36,7 +48,7 @@ class _AsChanges(_AsRunSpec):
         run_spec = handler.resolve_ref_schema(handler(RunSpec.__pydantic_core_schema__))
         fields = {
             name: {key: value for key, value in field.items() if key != "default"}
-            for name, field in run_spec["properties"].items()
+            for name, field in _request_fields(run_spec["properties"]).items()
             if name != "preset"
         }
         return {

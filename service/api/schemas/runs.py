@@ -1,6 +1,7 @@
 """Runs and plans of runs."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -56,6 +57,11 @@ class RunView(View):
     )
     metrics: dict[str, float] = Field(description="Latest value of each metric.")
     failure: Failure | None = Field(description="Reason why the run failed; null if it has not.")
+    origin: Literal["trained", "imported"] = Field(
+        "trained",
+        description="trained: by this service. imported: its adapter was uploaded, see GET "
+        "/v1/adapters/{id}; no training took place.",
+    )
     cloned_from: str | None = Field(description="Run that this run was cloned from.")
     created_by: str | None = Field(
         description="Name of the API key of the request; null without authentication."
@@ -88,6 +94,7 @@ class RunView(View):
             eval_batch_size=job.eval_batch_size,
             metrics=job.metrics,
             failure=Failure.of(job),
+            origin="trained" if run.imported is None else "imported",
             cloned_from=run.cloned_from,
             created_by=run.created_by,
             promoted_as=promoted_as,

@@ -121,6 +121,7 @@ def build(
                     for warning in dataset.warnings
                 ],
                 differences=reasons,
+                training_unknown=data.is_imported and evaluation.target != "base",
             ),
         )
     return BuiltReport(report, dataset)
@@ -153,11 +154,16 @@ def _shown(dataset: Dataset, template: str, truncated: int | None) -> Shown | No
 def certificate(context: Context, run_id: str) -> Certificate:
     """Return the run's stored report. Raises NotFound; Conflict, with why, if it has none."""
     with context.database.read() as session:
-        _, job = rows.get_run(session, run_id)
+        run, job = rows.get_run(session, run_id)
         artifact = rows.find_artifact(session, run_id, BIAS_REPORT_FILE)
     if artifact is not None:
         return certificates.read(context.store, artifact)
-    if job.status == JobStatus.SUCCEEDED:
+    if run.imported is not None:
+        why = (
+            "the run's adapter was imported, and no report certifies it: evaluate it (POST "
+            f"/v1/runs/{run_id}/evaluations) and get a report on that evaluation"
+        )
+    elif job.status == JobStatus.SUCCEEDED:
         why = "its dataset has no labels in the scored split, so there is no report"
     elif job.status in RESTING:
         why = f"the run {job.status} before its report was written"

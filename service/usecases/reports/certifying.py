@@ -77,7 +77,7 @@ def read(store: ArtifactStore, artifact: Artifact) -> Certificate:
     return Certificate(content, sha256, verdicts)
 
 
-def hindrances(certificate: Certificate | None) -> list[Hindrance]:
+def hindrances(certificate: Certificate | None, *, is_imported: bool = False) -> list[Hindrance]:
     """Return the obstacles to the promotion of a succeeded run; empty if its report passes.
 
     The report must cover the test split; every applicable cap must pass, and min_f1 must be met if
@@ -85,6 +85,14 @@ def hindrances(certificate: Certificate | None) -> list[Hindrance]:
     applies prove nothing, so they are an obstacle, and so is having none.
     """
     verdicts = None if certificate is None else certificate.verdicts
+    if is_imported:
+        return [
+            Hindrance(
+                kind="no_report",
+                detail="the run's adapter was imported: it is unknown on which rows it was "
+                "trained, so no report certifies it",
+            )
+        ]
     if verdicts is None:
         why = "the run has no bias report: its dataset has no labels in the scored splits"
         if certificate is not None:

@@ -9,6 +9,7 @@ from service.context import Context
 from service.domain.errors import Conflict, InvalidRequest
 from service.domain.wording import count
 from service.fairness.compare import Entry, compare
+from service.fairness.report_warnings import TRAINING_ROWS_UNKNOWN
 from service.fairness.schema import ReportWarning
 from service.fairness.schema_compare import Comparison
 from service.fairness.thresholds import decide
@@ -23,6 +24,9 @@ MAX_MODELS = 20
 """Models in one comparison, which tests every pair of them."""
 
 _MODEL = re.compile(r"(?P<run>[^@]+)(@(?P<step>[0-9]{1,9}))?")
+_LISTED = r"\s*[^\s@,\u0000][^@,\u0000]*(@[0-9]{1,9}\s*)?"
+PATTERN = rf"^{_LISTED}(,{_LISTED}){{1,{MAX_MODELS - 1}}}$"
+"""Pattern of a list of models, for JSON Schema."""
 _POINTER = "/query/runs"
 
 
@@ -230,6 +234,10 @@ def _seen_warnings(context: Context, candidates: Sequence[_Candidate]) -> list[R
     warnings = []
     for model, data, evaluation in candidates:
         seen = seen_by(context, data, evaluation)
+        if seen is None:
+            detail = f"{model.text}: {TRAINING_ROWS_UNKNOWN}"
+            warnings.append(ReportWarning(code="training_rows_unknown", detail=detail))
+            continue
         for code, rows, influence in (
             ("seen_in_training", seen.in_training, "was trained on"),
             ("seen_in_validation", seen.in_validation, "may have been chosen on"),

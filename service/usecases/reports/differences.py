@@ -29,6 +29,9 @@ def differences(
 def _of_evaluation(
     data: RunData, evaluation: Evaluation, certifying: Evaluation | None
 ) -> Iterator[str]:
+    if certifying is None and data.is_imported:
+        yield "the adapter was imported, and no report certifies it"
+        return
     if certifying is None:
         yield f"the run is {data.job.status} and has no certifying report"
         return

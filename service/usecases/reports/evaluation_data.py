@@ -32,7 +32,7 @@ class RunData(NamedTuple):
     job: Job
     spec: RunSpec
     dataset: Dataset
-    """Dataset that the run was trained on."""
+    """Dataset that the run was trained on; of an imported adapter, the one it is scored on."""
     evaluations: list[Evaluation]
     """Evaluations with stored predictions, the oldest first."""
     sampled: dict[str, int]
@@ -41,6 +41,11 @@ class RunData(NamedTuple):
     """Datasets of the evaluations, by id."""
     artifact: Artifact | None
     """bias_report.json, if the run has one."""
+
+    @property
+    def is_imported(self) -> bool:
+        """True if the adapter was trained elsewhere, on rows that nobody knows here."""
+        return self.run.imported is not None
 
     def content(self, evaluation: Evaluation) -> str:
         """Return the content hash of the scored dataset: rows may have been uploaded twice."""
@@ -89,7 +94,11 @@ class RunData(NamedTuple):
         return is_own, is_complete, evaluation.id
 
     def train_counts(self) -> LabelCounts | None:
-        """Return the training split's labelled rows by group and label; None if there are none."""
+        """Return the training split's labelled rows by group and label; None if there are none, or
+        they are unknown.
+        """
+        if self.is_imported:
+            return None
         train = DatasetStats.model_validate(self.dataset.stats).splits["train"]
         if not train.labels:
             return None

@@ -48,7 +48,10 @@ class ReportRequest(Section):
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     caps: list[Cap] = Field(
-        default=[], max_length=200, description="Release limits; omitted: the run's; []: none."
+        default=[],
+        max_length=200,
+        description="Release limits, at most one for each group and metric; omitted: the run's; "
+        "[]: none.",
     )
     confidence: float = Field(
         default=0.95,

@@ -11,14 +11,17 @@ from service.usecases.reports.evaluation_data import RunData
 _NONE = SeenRows(frozenset(), frozenset())
 
 
-def seen_by(context: Context, data: RunData, evaluation: Evaluation) -> SeenRows:
+def seen_by(context: Context, data: RunData, evaluation: Evaluation) -> SeenRows | None:
     """Return which rows of an evaluation its model has seen, also in another dataset.
 
-    The base model has learned from no dataset of this service. Raises NotFound if the file of a
+    The base model has learned from no dataset of this service. None: it is unknown, as for an
+    imported adapter. Raises NotFound if the file of a
     dataset is missing.
     """
     if evaluation.target == "base":
         return _NONE
+    if data.is_imported:
+        return None
     learned, evaluated = data.dataset, data.datasets[evaluation.dataset_id]
     kinds = {DatasetStats.model_validate(row.stats).kind for row in (learned, evaluated)}
     with (
