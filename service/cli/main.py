@@ -1,4 +1,4 @@
-"""The command line: fairtune up, demo, api, worker, migrate, keys, predict, gc, export."""
+"""The command line `fairtune`; a module for each resource has its commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import files, original, predict
+from service.cli import catalog, datasets, files, original, predict, promotions, runs
 from service.cli import keys as cli_keys
 from service.cli.errors import PlainGroup
 from service.cli.settings import read_settings
@@ -15,7 +15,7 @@ from service.ops import parent_pipe
 app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     help="Fine-tune language models into classifiers and measure which groups they misclassify.",
 )
 
@@ -141,6 +141,12 @@ def main(
     pass
 
 
+app.add_typer(runs.app, name="runs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(promotions.app, name="promotions")
+app.command()(catalog.presets)
+app.command()(catalog.templates)
+app.command()(catalog.models)
 app.command("predict")(predict.predict)
 app.add_typer(cli_keys.app, name="keys")
 app.command()(files.export)
