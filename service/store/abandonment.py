@@ -53,8 +53,11 @@ _current: ContextVar[Client | None] = ContextVar("client", default=None)
 
 
 @contextmanager
-def reads_of(client: Client) -> Iterator[None]:
-    """Make the reads within, also those in threads that they start, the client's."""
+def reads_of(client: Client | None) -> Iterator[None]:
+    """Make the reads within, also those in threads that they start, the client's.
+
+    None: nobody's, so that they end by themselves.
+    """
     token = _current.set(client)
     try:
         yield

@@ -1,5 +1,6 @@
 """A read ends when its client disconnects: its turn, its thread and its connection are free."""
 
+import asyncio
 import socket
 import threading
 from contextlib import closing
@@ -130,3 +131,18 @@ def test_what_writes_is_not_interrupted(context):
     client.disconnect()
     with context.database.write() as session:
         assert session.execute(text("SELECT 1")).scalar_one() == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_in_the_context_of_an_answered_one_is_answered(client, method):
+    """A connection that stays open starts its next request so, if the answer filled its buffer."""
+    answered = Client()
+    answered.is_gone = True
+
+    async def next_request() -> int:
+        transport = httpx.ASGITransport(client.app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            return (await http.request(method, "/v1/runs", json={})).status_code
+
+    with reads_of(answered):
+        assert asyncio.run(next_request()) == (200 if method == "GET" else 422)
