@@ -1,8 +1,10 @@
 """Bias report as two CSV tables, with the columns of the original scripts.
 
-One line per strategy: base, tuned (always argmax), tuned_fitted and tuned_given (if there is such a
-threshold), always_positive, group_majority. A cell is empty if the figure cannot be computed. Lines
-end in CR LF, as in RFC 4180: only then does Python's writer quote a name that contains either.
+One line per strategy: tuned (always argmax), tuned_fitted and tuned_given (if there is such a
+threshold), base, always_positive, group_majority. The tuned model is first, so that line 2 has its
+F1, where the original scripts' users read it. A cell is empty if the figure cannot be computed.
+Lines end in CR LF, as in RFC 4180: only then does Python's writer quote a name that contains
+either.
 """
 
 from __future__ import annotations
@@ -66,12 +68,12 @@ def bias_csv(report: BiasReport) -> str:
 def _strategies(report: BiasReport) -> Iterator[tuple[str, OverallMetrics, dict[str, Confusion]]]:
     """Yield the name of each strategy, its overall figures, and its counts by group."""
     base = {group.group: group.base.confusion for group in report.groups if group.base is not None}
-    if report.overall.base is not None:
-        yield "base", report.overall.base, base
     for under in report.thresholds:
         if under.rule == "argmax" or under.threshold is not None:
             name = "tuned" if under.rule == "argmax" else f"tuned_{under.rule}"
             yield name, under.overall, _counts_under(under)
+    if report.overall.base is not None:
+        yield "base", report.overall.base, base
     everywhere = {group.group: True for group in report.groups}
     for name, metrics, calls in [
         ("always_positive", report.baselines.always_positive, everywhere),
