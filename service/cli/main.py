@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import files, predict
+from service.cli import files, predict, run_watch
 from service.cli import keys as cli_keys
 from service.cli.errors import PlainGroup
 from service.cli.settings import read_settings
@@ -142,6 +142,10 @@ def main(
 
 
 app.command("predict")(predict.predict)
+runs = typer.Typer(no_args_is_help=True, help="Follow runs.")
+runs.command("watch")(run_watch.watch)
+runs.command("logs")(run_watch.logs)
+app.add_typer(runs, name="runs")
 app.add_typer(cli_keys.app, name="keys")
 app.command()(files.export)
 app.command()(files.gc)
