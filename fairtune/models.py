@@ -33,6 +33,105 @@ Role = Literal["viewer", "operator", "admin"]
 
 
 @dataclass(kw_only=True, repr=False)
+class AdapterWarningView(Model):
+    """A reason why the adapter may not be what its user expects."""
+
+    code: str
+    """Stable identifier of the warning, such as other_base_model."""
+
+    detail: str
+    """The warning as a sentence."""
+
+
+@dataclass(kw_only=True, repr=False)
+class PeftView(Model):
+    """What adapter_config.json says of the adapter."""
+
+    r: int
+    """Rank; single layers may have another (rank_pattern)."""
+
+    lora_alpha: float
+    """Scale of the update."""
+
+    bias: str
+    """Bias parameters that the adapter replaces: none, all, …"""
+
+    use_rslora: bool
+    """True if the scale is lora_alpha / sqrt(r)."""
+
+    use_dora: bool
+    """True for weight-decomposed LoRA."""
+
+    modules: list[str]
+    """Last parts of the names of the adapted layers."""
+
+    base_model_name_or_path: str | None
+    """Base model that adapter_config.json names; it may be a path elsewhere."""
+
+    peft_version: str | None
+    """Version of peft that wrote it; null if unknown."""
+
+
+@dataclass(kw_only=True, repr=False)
+class AdapterView(Model):
+    """An adapter that was trained elsewhere. It is a run, too: GET /v1/runs/{id}."""
+
+    id: str
+    """Identifier, which is that of its run."""
+
+    name: str
+    """Name from the import, or a generated one."""
+
+    base_model: str
+    """Base model that it is loaded on."""
+
+    dataset_id: str | None
+    """Dataset that its evaluations use unless they set another; null: none."""
+
+    template: str
+    """Prompt template."""
+
+    labels: list[str]
+    """Labels that it distinguishes, sorted."""
+
+    positive_label: str
+    """Label that counts as positive."""
+
+    peft: PeftView
+    """The adapter's own configuration."""
+
+    tensors: int
+    """Number of tensors."""
+
+    parameters: int
+    """Number of parameters."""
+
+    dtypes: list[str]
+    """Types of the tensors, such as F32."""
+
+    size: int
+    """Size of adapter_model.safetensors in bytes."""
+
+    sha256: str
+    """SHA-256 of adapter_model.safetensors."""
+
+    ignored_files: list[str]
+    """Files of the archive that are not used; at most 100 of them."""
+
+    warnings: list[AdapterWarningView]
+    """Reasons why the adapter may not be what its user expects."""
+
+    promoted_as: list[str]
+    """Current release names, as name@stage."""
+
+    created_by: str | None
+    """Name of the API key of the request; null without authentication."""
+
+    created_at: datetime
+    """Time of the import."""
+
+
+@dataclass(kw_only=True, repr=False)
 class ArtifactView(Model):
     """A file of the run's result."""
 
@@ -1051,7 +1150,7 @@ class Turn(TypedDict, total=False):
     """Author of the turn."""
 
     content: Required[str]
-    """Text of the turn."""
+    """Text of the turn; blank only if it is the system's."""
 
 
 @dataclass(kw_only=True, repr=False)
@@ -1062,7 +1161,7 @@ class ChatTurn(Model):
     """Author of the turn."""
 
     content: str
-    """Text of the turn."""
+    """Text of the turn; blank only if it is the system's."""
 
 
 @dataclass(kw_only=True, repr=False)
@@ -1450,7 +1549,7 @@ class EvaluationRequest(Model):
     """Weights to score; merged: the model of the run's newest finished merge."""
 
     step: int | None = None
-    """Step of the checkpoint; only with target checkpoint."""
+    """Step of the checkpoint; required with target checkpoint, and refused with others."""
 
     dataset_id: str | None = None
     """Dataset to score; null: the run's. Its rows may lack labels."""
@@ -1473,7 +1572,7 @@ class EvaluationOptions(TypedDict, total=False):
     """Evaluation of the chosen checkpoint, and of the base model, for the report."""
 
     splits: list[Literal["train", "validation", "test"]]
-    """Splits scored after training."""
+    """Splits scored after training, each once."""
 
     baseline: bool
     """Score the base model too, before training."""
@@ -1492,7 +1591,7 @@ class EvaluationSection(Model):
     """Evaluation of the chosen checkpoint, and of the base model, for the report."""
 
     splits: list[Literal["train", "validation", "test"]] = field(default_factory=list)
-    """Splits scored after training."""
+    """Splits scored after training, each once."""
 
     baseline: bool = True
     """Score the base model too, before training."""
@@ -1650,8 +1749,8 @@ class FairnessOptions(TypedDict, total=False):
     """Label that counts as positive."""
 
     caps: list[CapOptions]
-    """Release limits on groups' error rates. Omitted in a request: those of the preset; []:
-    none.
+    """Release limits on groups' error rates, at most one for each group and metric. Omitted in
+    a request: those of the preset; []: none.
     """
 
     min_f1: float | None
@@ -1678,8 +1777,8 @@ class FairnessSection(Model):
     """Label that counts as positive."""
 
     caps: list[Cap] = field(default_factory=list)
-    """Release limits on groups' error rates. Omitted in a request: those of the preset; []:
-    none.
+    """Release limits on groups' error rates, at most one for each group and metric. Omitted in
+    a request: those of the preset; []: none.
     """
 
     min_f1: float | None = None
@@ -1764,7 +1863,9 @@ class KeyRequest(Model):
     """Parameters of a new API key."""
 
     name: str
-    """Name of the key; events record it. A name is never reused."""
+    """Name of the key; events record it. A name is never reused. Printable characters, no
+    blanks at either end.
+    """
 
     role: Role
     """viewer may read and request reports; operator may also write; admin may also manage keys."""
@@ -1816,7 +1917,8 @@ class LoraOptions(TypedDict, total=False):
 
     target_parameters: list[str]
     """Names of weights outside linear layers that get an adapter, such as the experts of
-    mixture-of-experts models: mlp.experts.gate_up_proj. Requires lora_dropout 0.
+    mixture-of-experts models: mlp.experts.gate_up_proj. Requires lora_dropout 0 and use_dora
+    false.
     """
 
     target_modules: list[str] | Literal["all-linear"]
@@ -1849,7 +1951,8 @@ class LoraSection(Model):
 
     target_parameters: list[str] = field(default_factory=list)
     """Names of weights outside linear layers that get an adapter, such as the experts of
-    mixture-of-experts models: mlp.experts.gate_up_proj. Requires lora_dropout 0.
+    mixture-of-experts models: mlp.experts.gate_up_proj. Requires lora_dropout 0 and use_dora
+    false.
     """
 
     target_modules: list[str] | Literal["all-linear"] = field(default_factory=list)
@@ -1904,8 +2007,8 @@ class MergeRequest(Model):
     """
 
     max_shard_size: str = "5GB"
-    """Maximum size of a weight file, in the notation of transformers: 500MB, 5GB, 2GiB. A
-    single larger weight gets its own file.
+    """Maximum size of a weight file, in the notation of transformers: 500MB, 5GB, 2GiB; from
+    1MB to 1000GB. A single larger weight gets its own file.
     """
 
     base_weights: Literal["original", "dequantized"] = "original"
@@ -2171,7 +2274,11 @@ class ResourcesSection(Model):
 
 
 class TrainingOptions(TypedDict, total=False):
-    """Optimization, batches, evaluation during training, and checkpoints."""
+    """Optimization, batches, evaluation during training, and checkpoints.
+
+    load_best_model_at_end requires a checkpoint at each evaluation: save_strategy and
+    save_steps with the values of eval_strategy and eval_steps, unless eval_strategy is no.
+    """
 
     learning_rate: float
     """Peak learning rate, reached at the end of the warm-up."""
@@ -2230,7 +2337,9 @@ class TrainingOptions(TypedDict, total=False):
     """
 
     early_stopping_patience: int
-    """Evaluations without improvement after which training stops; 0: off."""
+    """Evaluations without improvement after which training stops; 0: off, as eval_strategy no
+    requires.
+    """
 
     early_stopping_threshold: float
     """Minimum absolute decrease of the loss that counts as improvement."""
@@ -2242,13 +2351,17 @@ class TrainingOptions(TypedDict, total=False):
     """When to evaluate during training."""
 
     eval_steps: int | None
-    """Optimizer steps between evaluations, with eval_strategy steps."""
+    """Optimizer steps between evaluations; required with eval_strategy steps, and refused with
+    others.
+    """
 
     save_strategy: Literal["epoch", "steps", "no"]
     """When to write a checkpoint."""
 
     save_steps: int | None
-    """Optimizer steps between checkpoints, with save_strategy steps."""
+    """Optimizer steps between checkpoints; required with save_strategy steps, and refused with
+    others.
+    """
 
     save_total_limit: int
     """Maximum number of checkpoints kept; the best one is always kept."""
@@ -2259,7 +2372,7 @@ class TrainingOptions(TypedDict, total=False):
     metric_for_best_model: Literal["eval_loss"]
     """Metric by which checkpoints are compared."""
 
-    greater_is_better: bool
+    greater_is_better: Literal[False]
     """Must be false: a lower eval_loss is better."""
 
     dataloader_num_workers: int
@@ -2268,7 +2381,11 @@ class TrainingOptions(TypedDict, total=False):
 
 @dataclass(kw_only=True, repr=False)
 class TrainingSection(Model):
-    """Optimization, batches, evaluation during training, and checkpoints."""
+    """Optimization, batches, evaluation during training, and checkpoints.
+
+    load_best_model_at_end requires a checkpoint at each evaluation: save_strategy and
+    save_steps with the values of eval_strategy and eval_steps, unless eval_strategy is no.
+    """
 
     learning_rate: float = 0.0002
     """Peak learning rate, reached at the end of the warm-up."""
@@ -2327,7 +2444,9 @@ class TrainingSection(Model):
     """
 
     early_stopping_patience: int = 2
-    """Evaluations without improvement after which training stops; 0: off."""
+    """Evaluations without improvement after which training stops; 0: off, as eval_strategy no
+    requires.
+    """
 
     early_stopping_threshold: float = 0.01
     """Minimum absolute decrease of the loss that counts as improvement."""
@@ -2339,13 +2458,17 @@ class TrainingSection(Model):
     """When to evaluate during training."""
 
     eval_steps: int | None = None
-    """Optimizer steps between evaluations, with eval_strategy steps."""
+    """Optimizer steps between evaluations; required with eval_strategy steps, and refused with
+    others.
+    """
 
     save_strategy: Literal["epoch", "steps", "no"] = "epoch"
     """When to write a checkpoint."""
 
     save_steps: int | None = None
-    """Optimizer steps between checkpoints, with save_strategy steps."""
+    """Optimizer steps between checkpoints; required with save_strategy steps, and refused with
+    others.
+    """
 
     save_total_limit: int = 3
     """Maximum number of checkpoints kept; the best one is always kept."""
@@ -2356,7 +2479,7 @@ class TrainingSection(Model):
     metric_for_best_model: Literal["eval_loss"] = "eval_loss"
     """Metric by which checkpoints are compared."""
 
-    greater_is_better: bool = False
+    greater_is_better: Literal[False] = False
     """Must be false: a lower eval_loss is better."""
 
     dataloader_num_workers: int = 0
@@ -2459,18 +2582,21 @@ class PredictionRequest(Model):
     """Body of POST /v1/runs/{id}/predictions; omitted fields default to the run's own values."""
 
     messages: list[list[ChatTurn]] | None = None
-    """Chats to classify, in this order, each up to its last user turn; for a run that was
-    trained on chats. Each label is scored by the answer that it had in training.
+    """Chats to classify, in this order, each up to a user's turn, the last; for a run that was
+    trained on chats, instead of `texts`. Each label is scored by the answer that it had in
+    training.
     """
 
     texts: list[str] | None = None
-    """Texts to classify, in this order; for a run that was trained on texts."""
+    """Texts to classify, in this order; for a run that was trained on texts, instead of
+    `messages`.
+    """
 
     target: Literal["adapter", "checkpoint", "merged"] = "adapter"
     """Weights to use; merged: the model of the run's newest finished merge."""
 
     step: int | None = None
-    """Step of the checkpoint; only with target checkpoint."""
+    """Step of the checkpoint; required with target checkpoint, and refused with others."""
 
     template: str | None = None
     """Prompt template; null: the run's."""
@@ -2744,7 +2870,7 @@ class ReportRequest(Model):
     """Options of a report; omitted fields take the run's own values."""
 
     caps: list[Cap] | None = None
-    """Release limits; omitted: the run's; []: none."""
+    """Release limits, at most one for each group and metric; omitted: the run's; []: none."""
 
     confidence: float | None = None
     """Confidence level of intervals and verdicts; omitted: the run's."""
@@ -2867,6 +2993,11 @@ class RunView(Model):
 
     failure: Failure | None
     """Reason why the run failed; null if it has not."""
+
+    origin: Literal["trained", "imported"] = "trained"
+    """trained: by this service. imported: its adapter was uploaded, see GET /v1/adapters/{id};
+    no training took place.
+    """
 
     cloned_from: str | None
     """Run that this run was cloned from."""

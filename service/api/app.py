@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import __version__
 from service.api import openapi, problems, schema_rules
 from service.api.dependencies import known_query
+from service.api.middleware.abandoned_reads import AbandonedReads
 from service.api.middleware.auth import Authenticate, bearer
 from service.api.middleware.body_limit import BodyLimit
 from service.api.middleware.request_log import RequestLog
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     # The last one added sees a request first. CORS before authentication: preflight requests have
     # no key.
+    app.add_middleware(AbandonedReads)
     app.add_middleware(
         Authenticate,
         database=context.database,

@@ -41,8 +41,9 @@ service.ops.readiness
 service.store.jobs
     Fenced                  the job belongs to another worker, or was ended by a user
 service.usecases.datasets
-    _BlobIsRemoved          a file of rows is being removed with another dataset
+    _NotShared              no dataset names a file of rows any more, or it is being removed
 worker.data
+    EncodingFailure         encoding: the model's tokenizer fails on a text
     TemplateRefusal         chat_template: the model's chat template refuses a chat
     TurnsTooLong            fitting: frame and answer alone are too long
 worker.modeling.model_files

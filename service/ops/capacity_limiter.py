@@ -1,10 +1,14 @@
 """A limit for CPU-heavy requests: some run at once, a few wait, others are refused."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.domain.errors import Busy
+from service.store import abandonment
+
+_CHECK_SECONDS = 0.2
 
 
 class CapacityLimiter:
@@ -29,11 +33,18 @@ class CapacityLimiter:
         if not self._admitted.acquire(blocking=False):
             raise refusal
         try:
-            if not self._running.acquire(timeout=self.seconds):
-                raise refusal
+            self._wait_for_turn(refusal)
             try:
                 yield
             finally:
                 self._running.release()
         finally:
             self._admitted.release()
+
+    def _wait_for_turn(self, refusal: Busy) -> None:
+        """Raises Busy, and Abandoned if the client disconnects meanwhile."""
+        deadline = time.monotonic() + self.seconds
+        while not self._running.acquire(timeout=min(_CHECK_SECONDS, self.seconds)):
+            abandonment.check()
+            if time.monotonic() > deadline:
+                raise refusal

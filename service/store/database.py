@@ -4,8 +4,9 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session
 
 from service.domain.errors import Unavailable
+from service.store import abandonment
+from service.store.abandonment import Abandoned
 
 SQLITE_BUSY_SECONDS = 30
 # PostgreSQL's. No transaction of ours waits for anything but the database.
@@ -31,6 +34,7 @@ _UNREACHABLE = (OperationalError, InterfaceError)
 # until the failover is done.
 _TRANSIENT = frozenset({"25P03", "25006"})
 _CANCELLED = "57014"
+_CANCEL_SECONDS = 5
 TOO_SLOW = "the database took too long to answer: request less at once, or retry later"
 _STEPS_BETWEEN_CHECKS = 100_000  # of SQLite's virtual machine: about a millisecond
 
@@ -103,7 +107,8 @@ class Database:
     `read` and `write` give a session each; `write` commits at its end and rolls back on an error.
     On SQLite a write takes the lock at its beginning, so that it never fails because it read first.
     Raises Unavailable if the database cannot be reached. With `read_seconds` it also ends each
-    statement of a read that takes longer. `max_sessions` can be open at the same time.
+    statement of a read that takes longer. `max_sessions` can be open at the same time. A read of a
+    request whose client disconnects is interrupted and raises Abandoned.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Database:
         self.url = make_url(url)
         self._read_seconds = read_seconds
         self.engine = _engine(url, max_sessions, read_seconds)
+        event.listen(self.engine, "before_cursor_execute", _check_client)
         self._reader = self.engine
         self._writer = self.engine.execution_options(fairtune_immediate=True)
 
@@ -121,8 +127,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
+        client = abandonment.current()
         with _reachable(), Session(self._reader, expire_on_commit=False) as session:
-            yield session
+            if client is None:
+                yield session
+                return
+            client.check()
+            pooled = session.connection().connection
+            try:
+                with client.interruptible(partial(_interrupt, pooled.dbapi_connection)):
+                    yield session
+            finally:
+                if client.is_gone:  # the interrupt may arrive late, at the next user's statement
+                    pooled.invalidate(soft=True)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -142,11 +159,23 @@ def _close(_connection: Any, record: ConnectionPoolEntry) -> None:
     record.invalidate()
 
 
+def _interrupt(connection: Any) -> None:
+    """End the statement that another thread executes; without one this has no effect."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.interrupt()
+        return
+    with suppress(connection.Error):  # a server that vanished
+        connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
+
 @contextmanager
 def _reachable() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        client = abandonment.current()
+        if client is not None and client.is_gone:
+            raise Abandoned from error
         state = getattr(error.orig, "sqlstate", None)
         if state == _CANCELLED or _is_interrupted(error.orig):
             raise Unavailable(TOO_SLOW) from error
@@ -202,6 +231,11 @@ def sqlite_file(url: str) -> Path | None:
     """Return the path of a SQLite database; None for another kind."""
     parsed = make_url(url)
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+def _check_client(*_: Any) -> None:
+    """Refuse the next statement of a client that disconnected between two of them."""
+    abandonment.check()
 
 
 def _engine(url: str, max_sessions: int, read_seconds: float | None) -> Engine:

@@ -35,6 +35,14 @@ def hold(session: Session, dataset_id: str) -> None:
         raise NotFound(f"there is no dataset {dataset_id!r}")
 
 
+def blob_of(session: Session, content_hash: str) -> str | None:
+    """Return the key of the newest dataset with these rows that is not being deleted."""
+    same = select(Dataset.key).where(
+        Dataset.content_hash == content_hash, col(Dataset.deleted_at).is_(None)
+    )
+    return session.exec(same.order_by(col(Dataset.id).desc()).limit(1)).first()
+
+
 def names_blob(session: Session, key: str) -> bool:
     """Return True if a dataset's rows are stored under `key`, and it is not being deleted."""
     named = select(Dataset.id).where(Dataset.key == key, col(Dataset.deleted_at).is_(None))

@@ -1,5 +1,6 @@
 """Use case: create a dataset from an upload; a dataset is immutable."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping as AnyMapping
 from typing import BinaryIO
@@ -11,7 +12,7 @@ from service.context import Context
 from service.datasets.build import BuiltDataset, build
 from service.datasets.mapping import Mapping
 from service.datasets.problems import OnInvalid
-from service.domain.errors import InvalidRequest
+from service.domain.errors import InvalidRequest, NotFound
 from service.domain.ids import new_id
 from service.ops.capacity_limiter import CapacityLimiter
 from service.store import datasets as dataset_store
@@ -50,8 +51,8 @@ def create(
 ) -> tuple[Dataset, bool]:
     """Check the name and the files, and store the rows. Returns the dataset, and True if it is new.
 
-    The file is stored before its database row: a crash in between leaves a blob that an upload of
-    the same rows reuses. Raises InvalidRequest and Busy; then nothing is left behind.
+    The file is stored before its database row: a crash in between leaves a blob that `fairtune gc`
+    removes. Raises InvalidRequest and Busy; then nothing is left behind.
     """
     if not name.strip() or not name.isprintable():
         raise InvalidRequest.at("/name", "the name is blank or contains unprintable characters")
@@ -73,8 +74,8 @@ def create(
         return dataset_store.get_dataset(session, dataset_id), is_new
 
 
-class _BlobIsRemoved(Exception):
-    """Another dataset with the same rows is being deleted, and their file with it."""
+class _NotShared(Exception):
+    """No dataset names that file any more, or one that does is being deleted."""
 
 
 def store_built(
@@ -82,35 +83,42 @@ def store_built(
 ) -> tuple[str, bool]:
     """Store the rows and then the dataset; return its id, and True if it is new.
 
-    Datasets with the same rows share a file, unless it is being removed with one of them.
+    It shares the file of a dataset with the same rows. Otherwise its key is new: a deletion that
+    stalls, and removes its file late, cannot remove one that was stored since.
     """
     dataset_id = new_id("ds")
-    blob = f"datasets/{built.content_hash}.parquet"
+    with context.database.read() as session:
+        shared = dataset_store.blob_of(session, built.content_hash)
+    if shared is not None:
+        with contextlib.suppress(_NotShared):
+            created = _insert(context, name, built, key, dataset_id, shared, is_shared=True)
+            # It may have been lost. No deletion can remove it from here on.
+            if created[1] and not context.store.exists(shared):
+                _put(context, built, shared)
+            return created
+    blob = f"datasets/{built.content_hash}-{dataset_id}.parquet"
+    _put(context, built, blob)
     try:
-        created = _store_under(context, name, built, key, dataset_id, blob)
-    except _BlobIsRemoved:
-        blob = f"datasets/{built.content_hash}-{dataset_id}.parquet"
-        created = _store_under(context, name, built, key, dataset_id, blob)
-    # A deletion that ended since the file was stored may have removed it; none can from here on.
-    if created[1] and not context.store.exists(blob):
-        _put(context, built, blob)
+        created = _insert(context, name, built, key, dataset_id, blob, is_shared=False)
+    except InvalidRequest:
+        _discard(context, blob)
+        raise
+    if not created[1]:
+        _discard(context, blob)
     return created
 
 
-def _store_under(
+def _insert(
     context: Context,
     name: str,
     built: BuiltDataset,
     key: IdempotencyKey | None,
     dataset_id: str,
     blob: str,
+    *,
+    is_shared: bool,
 ) -> tuple[str, bool]:
-    """Store the rows under the key `blob`, then the dataset. Raises _BlobIsRemoved."""
-    with context.database.read() as session:
-        shared = dataset_store.names_blob(session, blob)
-    # A blob that no row names is stored again: it may be about to be removed for its age.
-    if not (shared and context.store.exists(blob)):
-        _put(context, built, blob)
+    """Insert the dataset, with its rows under the key `blob`. Raises _NotShared."""
     dataset = Dataset(
         id=dataset_id,
         project_id=DEFAULT_PROJECT,
@@ -126,12 +134,19 @@ def _store_under(
 
     def insert(session: Session) -> str:
         projects.lock(session)  # a deletion decides under it whether the file is shared
-        if dataset_store.removes_blob(session, blob):
-            raise _BlobIsRemoved
+        if is_shared and (
+            dataset_store.removes_blob(session, blob) or not dataset_store.names_blob(session, blob)
+        ):
+            raise _NotShared
         session.add(dataset)
         return dataset.id
 
     return create_once(context.database, key, insert)
+
+
+def _discard(context: Context, blob: str) -> None:
+    with contextlib.suppress(OSError, NotFound):  # then `fairtune gc` removes it
+        context.store.remove([context.store.stat(blob)])
 
 
 def _put(context: Context, built: BuiltDataset, blob: str) -> None:

@@ -1,9 +1,11 @@
 """The API in this process on each database, and a worker's hands without a worker."""
 
+import threading
 from collections.abc import Iterator
 from importlib import resources
 
 import pytest
+import uvicorn
 from fastapi.dependencies import models as fastapi_models
 from fastapi.testclient import TestClient
 
@@ -12,6 +14,7 @@ from service.context import Context
 from service.settings import Settings
 from tests.support.documented_answers import DocumentedAnswers
 from tests.support.fake_worker import Worker
+from tests.support.installation import wait_until
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,6 +56,21 @@ def client(settings, documented_answers) -> Iterator[TestClient]:
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
         client.event_hooks["response"].append(documented_answers)
         yield client
+
+
+@pytest.fixture
+def served(client) -> Iterator[str]:
+    """The same application behind a real server: its address."""
+    config = uvicorn.Config(
+        client.app, host="127.0.0.1", port=0, lifespan="off", log_level="critical"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture

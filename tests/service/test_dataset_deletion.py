@@ -139,14 +139,14 @@ def test_an_upload_of_the_same_rows_during_a_deletion_keeps_its_file(
             deletions.append(delete(client, dataset_id).status_code)
 
     if moment == "stored":
-        real = datasets.dataset_store.names_blob
+        real = datasets.dataset_store.blob_of
 
-        def found(session, key):
-            shared = real(session, key)
+        def found(session, content_hash):
+            shared = real(session, content_hash)
             delete_meanwhile()
             return shared
 
-        monkeypatch.setattr(datasets.dataset_store, "names_blob", found)
+        monkeypatch.setattr(datasets.dataset_store, "blob_of", found)
     else:
         real_create = datasets.create_once
 
@@ -159,6 +159,26 @@ def test_an_upload_of_the_same_rows_during_a_deletion_keeps_its_file(
     assert deletions == [204]
     assert len(client.get(f"/v1/datasets/{other}/preview").json()) == 20
     assert len(files(context)) == 1
+
+
+def test_a_deletion_that_stalls_removes_no_file_of_a_later_upload(
+    client, context, sample, monkeypatch
+):
+    """Two processes delete one dataset; when one has finished, the same rows are uploaded."""
+    dataset_id = upload(client, sample)
+    others, real = [], retention._remove_file
+
+    def stall(store, key):
+        monkeypatch.setattr(retention, "_remove_file", real)
+        assert delete(client, dataset_id).status_code == 204
+        others.append(upload(client, sample))
+        real(store, key)
+
+    monkeypatch.setattr(retention, "_remove_file", stall)
+    retention.delete_dataset(context.database, context.store, dataset_id)
+    assert len(client.get(f"/v1/datasets/{others[0]}/preview").json()) == 20
+    assert len(files(context)) == 1
+    assert not retention.look(context.database, context.store, OLD)
 
 
 def test_a_store_that_is_away_keeps_the_row(client, context, sample, monkeypatch):

@@ -5,17 +5,13 @@ import io
 import shutil
 import subprocess
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
 
 import httpx
 import pytest
-import uvicorn
 
 from service.artifacts.bucket import Bucket
 from service.settings import Settings
-from tests.support.installation import wait_until
 
 WEIGHTS = bytes(range(256)) * 12_000  # three pieces
 FILES = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}
@@ -167,21 +163,6 @@ def test_a_run_without_an_adapter_refuses_to_pack_one(client, run_id, worker):
     answer = client.get(f"/v1/runs/{run_id}/adapter/download")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:fairtune:conflict")
     assert "running" in answer.json()["detail"]
-
-
-@pytest.fixture
-def served(client) -> Iterator[str]:
-    """The same application behind a real server: its address."""
-    config = uvicorn.Config(
-        client.app, host="127.0.0.1", port=0, lifespan="off", log_level="critical"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def test_a_damaged_file_breaks_the_transfer_off(served, shipped, worker):

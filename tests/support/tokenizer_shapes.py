@@ -211,4 +211,38 @@ TEMPLATES: dict[str, str | None] = {
         "{% for m in messages %}{{ m.role | upper }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     ),
+    "upper case": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | upper }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "end of text between turns": (
+        "{% for m in messages %}{% if not loop.first %}{{ eos_token }}{% endif %}"
+        "{{ m.role + ': ' + m.content }}{% endfor %}"
+    ),
+    "instruction in the last user turn": (
+        "{{ bos_token }}{% for m in messages if m.role != 'system' %}"
+        "{% if m.role == 'user' %}[INST] {% if loop.last and messages[0].role == 'system' %}"
+        "{{ messages[0].content + '\n\n' }}{% endif %}{{ m.content }}[/INST]"
+        "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "answers depend on contents": _TURNS.replace(
+        "LAST", "{% if 'help' in messages[-2].content %}<think>\n\n</think>\n\n{% endif %}"
+    ).replace("PROMPT", ""),
+    "marked generation": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% generation %}{{ m.content }}<|im_end|>"
+        "{% endgeneration %}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "Llama 2": (
+        "{% set first = 1 if messages[0].role == 'system' else 0 %}"
+        "{% for m in messages[first:] %}{% if m.role == 'user' %}"
+        "{{ bos_token + '[INST] ' }}{% if loop.first and first %}"
+        "{{ '<<SYS>>\n' + messages[0].content.strip() + '\n<</SYS>>\n\n' }}{% endif %}"
+        "{{ m.content.strip() + ' [/INST]' }}"
+        "{% else %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "JSON": (
+        "{% for m in messages %}{{ m | tojson }}\n{% endfor %}"
+        '{% if add_generation_prompt %}{{ \'{"role": "assistant", "content": "\' }}{% endif %}'
+    ),
 }

@@ -161,7 +161,9 @@ def test_a_template_that_drops_turns_is_refused(load):
     tokenizer.chat_template = "{{ messages[-1]['content'] }}"
     with pytest.raises(ProgramFailure) as failure:
         prompts(tokenizer).example(row("never"), LABELS)
-    assert failure.value.reason == FailureReason.INVALID_SPEC
+    assert failure.value.reason == FailureReason.MODEL_UNAVAILABLE
+    assert "its chat template (chat_template.jinja, or" in failure.value.detail
+    assert "omits or reorders turns of the chat (system, user, assistant)" in failure.value.detail
 
 
 def test_the_date_in_a_chat_template_stands_still(load):
@@ -223,6 +225,15 @@ def test_a_chat_whose_answer_is_too_long_is_left_out_and_counted(tokenizer):
     assert chats.counts["too_long"] == 1
 
 
+def test_an_answer_to_nothing_that_is_too_long_is_left_out_and_counted(load):
+    _, tokenizer = load("llama")
+    tokenizer.chat_template = None
+    chats = prompts(tokenizer, 60)
+    alone = row(messages=[{"role": "assistant", "content": sentence(3, 200)}], label=None)
+    assert chats.example(alone, []) is None
+    assert chats.counts["too_long"] == 1
+
+
 @pytest.mark.parametrize("length", [1, 7, 60, 400])
 @pytest.mark.parametrize("limit", [32, 40, 64, 500])
 def test_shortened_chats_are_chats_and_fit(tokenizer, length, limit):
@@ -256,11 +267,21 @@ def test_a_chat_that_the_template_refuses_is_invalid_data_and_named(load):
         assert part in failure.value.detail
 
 
-@pytest.mark.parametrize("fault", ["{% for m in messages %}{% endfo %}", "{{ 1", "{% if %}"])
-def test_a_template_that_does_not_parse_is_the_models_fault(load, fault):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "{% for m in messages %}{% endfo %}",
+        "{{ 1",
+        "{{ raise_exception('no chats') }}",
+        "{{ 'ask' if messages[-1].role == 'user' else raise_exception('no answers') }}",
+        "{{ messages[0]['content'] + tools[0] }}",
+    ],
+)
+def test_a_template_that_refuses_all_texts_is_the_models_fault(load, fault):
     _, tokenizer = load("llama")
     tokenizer.chat_template = fault
     with pytest.raises(ProgramFailure) as failure:
         prompts(tokenizer).example(row("never"), LABELS)
-    assert failure.value.reason == FailureReason.INVALID_SPEC
-    assert "does not parse" in failure.value.detail
+    assert failure.value.reason == FailureReason.MODEL_UNAVAILABLE
+    for part in ("chat_template.jinja", "refuses the turns of a text", "Correct the template"):
+        assert part in failure.value.detail

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from service.domain.errors import ProgramFailure
 from tests.support.tokenizer_shapes import SHAPES, TEMPLATES
 from tests.support.train_jobs import TEMPLATE, WORDS
 from worker.data.rows import Row
@@ -44,6 +45,8 @@ def tokenizer_of():
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_prompt_is_the_one_that_is_served(tokenizer_of, shape, template):
+    if (shape, template) == ("word level", "upper case"):
+        pytest.skip("all labels are unknown words then, which is refused")
     tokenizer = tokenizer_of(shape, TEMPLATES[template])
     tokens = Tokens(tokenizer, 4096)
     prompts = Prompts(tokens, TEMPLATE, None)
@@ -64,10 +67,12 @@ def test_the_prompt_is_the_one_that_is_served(tokenizer_of, shape, template):
         assert example.ids[-1] == tokenizer.eos_token_id
         if whole[: len(served)] == served:
             assert example.ids[:length] == whole[:length], text
-        else:
+        elif shape != "word level":  # whose unknown words hide their letters
             # The served prompt is no part of the rendered chat; the answer follows it all the same.
             answer = tokens.decode(example.ids[example.start :])
             expected = tokenizer.decode(tokenizer(TEMPLATE.completion_for("hate"))["input_ids"])
+            if template == "upper case":
+                expected = expected.upper()
             # Its end may be one token with what the template puts behind it.
             assert _letters(expected)[:-2] in _letters(answer), text
 
@@ -136,10 +141,53 @@ def answer_of(tokenizer, template):
         ("renders an empty thought", "<think>\n\n</think>\n\n"),
         ("closes a thought in the prompt", ""),
         ("channels", "<|channel|>final<|message|>"),
+        ("end of text between turns", "<|im_end|>assistant: "),
+        ("instruction in the last user turn", " "),
     ],
 )
 def test_the_answer_begins_where_the_served_prompt_ends(tokenizer_of, template, before):
     tokenizer = SHAPES["byte-level with unflagged marks"]()
     tokens, answer = answer_of(tokenizer, template)
-    assert answer == before + '{"classification": "hate_speech"}<|im_end|>'
+    assert answer == f'{before}{{"classification": "hate_speech"}}<|im_end|>'
     assert tokens.template.thought_opener == ("<think>" if template == "opens a thought" else None)
+
+
+def test_an_instruction_in_the_last_user_turn_stays_there(tokenizer_of):
+    """As in Mistral's templates: a chat server sends it so."""
+    tokenizer = tokenizer_of("byte-level", TEMPLATES["instruction in the last user turn"])
+    chat = [
+        {"role": role, "content": f"{role} {number}"}
+        for number, role in enumerate(("system", "user", "assistant", "user"))
+    ]
+    served = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    assert Tokens(tokenizer, 512).prompt(chat) == served
+
+
+@pytest.mark.parametrize("source", ["\n  {{ %s }} ", "{%% set day = %s %%}\n{{ day }}"])
+def test_a_fixed_date_is_the_only_difference_of_a_template_that_prints_it(tokenizer_of, source):
+    rest = TEMPLATES["turns"]
+    tokenizer = tokenizer_of("byte-level", source % "strftime_now('%d %B %Y, %H:%M')" + rest)
+    chat = [{"role": "user", "content": "never"}]
+    tokens = Tokens(tokenizer, 512)
+    with_date = source % "'01 January 2025, 00:00'" + rest
+    assert tokens.prompt(chat) == tokenizer.apply_chat_template(
+        chat, chat_template=with_date, add_generation_prompt=True, return_dict=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [("word level", ("alpha", "beta")), ("WordPiece", ("Alpha", "alpha"))],
+)
+def test_labels_that_the_tokenizer_cannot_tell_apart_are_refused(tokenizer_of, shape, words):
+    tokenizer = tokenizer_of(shape, TEMPLATES["end of text after each turn"])
+    template = TEMPLATE.model_copy(update={"labels": dict(zip(LABELS, words, strict=True))})
+    prompts = Prompts(Tokens(tokenizer, 512), template, None)
+    row = Row("r", "never", None, "hate", None, None, None, "train")
+    for encode in (prompts.encode, prompts.example):
+        with pytest.raises(ProgramFailure) as failure:
+            encode(row, LABELS)
+        assert failure.value.reason == "invalid_spec"
+        assert "the answers for the labels 'hate' and 'normal' are the same tokens" in (
+            failure.value.detail
+        )

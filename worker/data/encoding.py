@@ -1,15 +1,37 @@
 """Token ids of rendered chats, in which a row's own text is never read as a control token.
 
-Control tokens are the special tokens, and those that are added to the vocabulary as marks although
-they are not flagged as special (Qwen's <think>). Other added tokens are text: Gemma's newlines and
-HTML tags, which are ordinary vocabulary as well, runs of spaces, words that somebody added.
+Control tokens are the special tokens, those that are added to the vocabulary as marks although they
+are not flagged as special (Qwen's <think>), and those that the tokenizer names as such. Other added
+tokens are text: Gemma's newlines and HTML tags, which are ordinary vocabulary as well, runs of
+spaces, words that somebody added.
 """
 
 import json
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from service.domain.errors import first_line
+
+
+class EncodingFailure(ValueError):
+    """The tokenizer raised an error on a text, such as one with an unpaired surrogate."""
+
+
+@contextmanager
+def _tokenizer_errors() -> Iterator[None]:
+    """Raise EncodingFailure for any exception of the tokenizer inside."""
+    try:
+        yield
+    except Exception as error:
+        raise EncodingFailure(first_line(error)) from error
+    except BaseException as error:
+        # A panic in the Rust code of tokenizers is not an Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise EncodingFailure(first_line(error)) from error
 
 
 class Encoder:
@@ -24,13 +46,7 @@ class Encoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         layout = json.loads(self._backend.to_str())
-        vocabulary = _vocabulary(layout["model"])
-        template = str(tokenizer.chat_template or "")
-        controls = [
-            token
-            for token in layout["added_tokens"]
-            if token["special"] or _is_mark(token["content"], vocabulary, template)
-        ]
+        controls = _controls(layout, tokenizer)
         self.controls: dict[str, int] = {token["content"]: token["id"] for token in controls}
         """Ids of the control tokens by their text."""
         self._any_control = _any_of(self.controls)
@@ -40,38 +56,33 @@ class Encoder:
             for token in layout["added_tokens"]
             if not token["single_word"] and not token["normalized"]
         )
-        self._normalized = [token["content"] for token in controls if token["normalized"]]
-        self._nonce = uuid.uuid4().hex
-        self._placeholder = re.compile(f"xp{self._nonce}n([0-9]+)px")
+        # Digits alone, which no template changes in a text.
+        self._nonce = str(uuid.uuid4().int)
+        self._placeholder = re.compile(f"{self._nonce}([0-9]{{6}})")
         self._spellings = list(self.controls)
         self._spelling_backend: Any = None
 
     def protect(self, text: str) -> str:
-        """Return the text with a placeholder for everything that would read as a control token."""
+        """Return the text with a placeholder for everything that would read as a control token.
+
+        Raises EncodingFailure.
+        """
         if self._any_control is None:
             return text
         protected = self._any_control.sub(
-            lambda match: f"xp{self._nonce}n{self._spellings.index(match[0])}px", text
+            lambda match: self._placeholder_for(self._spellings.index(match[0])), text
         )
-        if self._normalized and protected == text and self._spells_normalized(text):
+        if protected == text and self._spells_when_normalized(text):
             # Only after normalization does it read as one. A placeholder for nothing, at a place
             # where a template strips no space, has it encoded as text.
-            nothing = f"xp{self._nonce}n{len(self._spellings)}px"
+            nothing = self._placeholder_for(len(self._spellings))
             protected = re.sub(r"\S", lambda match: match[0] + nothing, text, count=1)
         return protected
 
     def encode(self, rendered: str) -> list[int]:
-        """Return the ids of a rendering of protected texts."""
-        if self._nonce not in rendered:
-            ids: list[int] = self._backend.encode(rendered, add_special_tokens=False).ids
-            return ids
-        if self._spelling_backend is None:
-            self._spelling_backend = self._without_controls()
-        spelled: list[int] = self._spelling_backend.encode(
-            self._placeholder.sub(self._spelling, self._alias_controls(rendered)),
-            add_special_tokens=False,
-        ).ids
-        return spelled
+        """Return the ids of a rendering of protected texts. Raises EncodingFailure."""
+        ids: list[int] = self._encoding(rendered).ids
+        return ids
 
     def last_segment(self, rendered: str) -> str:
         """Return what follows the last added token: ids of later text depend on this part alone."""
@@ -82,26 +93,59 @@ class Encoder:
         return rendered[start:]
 
     def token_ends(self, text: str) -> list[int]:
-        """Return the end, in characters, of each token of a text that is encoded by itself."""
-        return [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
+        """Return the end, in characters, of each token of a text that is encoded by itself.
+
+        Raises EncodingFailure.
+        """
+        return [end for _, end in self._encoding(self.protect(text)).offsets]
+
+    def _encoding(self, rendered: str) -> Any:
+        with _tokenizer_errors():
+            if self._nonce not in rendered:
+                return self._backend.encode(rendered, add_special_tokens=False)
+            if self._spelling_backend is None:
+                self._spelling_backend = self._without_controls()
+            spelled = self._placeholder.sub(self._spelling, self._alias_controls(rendered))
+            return self._spelling_backend.encode(spelled, add_special_tokens=False)
+
+    def _placeholder_for(self, index: int) -> str:
+        return f"{self._nonce}{index:06d}"
 
     def _spelling(self, match: re.Match[str]) -> str:
         index = int(match[1])
         return self._spellings[index] if index < len(self._spellings) else ""
 
-    def _spells_normalized(self, text: str) -> bool:
-        if self._backend.normalizer is None:
+    def _spells_when_normalized(self, text: str) -> bool:
+        """Return True if normalization turns a part of the text into a control token.
+
+        The token itself may be normalized, and the vocabulary may contain its text as it is.
+        """
+        normalizer = self._backend.normalizer
+        if normalizer is None:
             return False
-        normalized = self._backend.normalizer.normalize_str(text)
-        return any(
-            self._backend.normalizer.normalize_str(token) in normalized
-            for token in self._normalized
-        )
+        with _tokenizer_errors():
+            normalized = normalizer.normalize_str(text)
+            return any(
+                token in normalized or normalizer.normalize_str(token) in normalized
+                for token in self.controls
+            )
 
     def _alias_controls(self, rendered: str) -> str:
-        """Return the rendering with the frame's control tokens under their aliases."""
-        assert self._any_control is not None
-        return self._any_control.sub(lambda match: self._alias(match[0]), rendered)
+        """Return the rendering with the frame's control tokens under their aliases.
+
+        Those are where the tokenizer finds them: some are none within words. Only a frame has their
+        very text, since that of contents is protected.
+        """
+        encoding = self._backend.encode(rendered, add_special_tokens=False)
+        texts = {index: text for text, index in self.controls.items()}
+        parts, position = [], 0
+        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            span = rendered[start:end].strip()  # without the spaces that a token may take with it
+            if texts.get(index) == span:
+                at = rendered.index(span, start)
+                parts += [rendered[position:at], self._alias(span)]
+                position = at + len(span)
+        return "".join([*parts, rendered[position:]])
 
     def _alias(self, control: str) -> str:
         return f"xq{self._nonce}n{self.controls[control]}qx"
@@ -117,6 +161,27 @@ class Encoder:
             token["content"] = aliases.get(token["content"], token["content"])
         _rename(layout["model"], aliases)
         return Tokenizer.from_str(json.dumps(layout))
+
+
+def _controls(layout: dict[str, Any], tokenizer: Any) -> list[dict[str, Any]]:
+    """Return the added tokens that mean something to the model, as tokenizer.json has them."""
+    vocabulary = _vocabulary(layout["model"])
+    template = "" if tokenizer.chat_template is None else tokenizer.get_chat_template()
+    named = {*tokenizer.all_special_tokens, *(tokenizer.chat_control_tokens or ())}
+
+    def is_control(token: str) -> bool:
+        if token in named:
+            return True
+        looks_like_mark = (token[:1], token[-1:]) in (("<", ">"), ("[", "]"))
+        if token in vocabulary:  # as Gemma's HTML tags are
+            return looks_like_mark and token in template
+        return bool(token.strip()) and (looks_like_mark or token in template)
+
+    return [
+        token
+        for token in layout["added_tokens"]
+        if token["special"] or is_control(token["content"])
+    ]
 
 
 def _vocabulary(model: dict[str, Any]) -> set[str]:
@@ -140,13 +205,6 @@ def _rename(model: dict[str, Any], aliases: dict[str, str]) -> None:
         model["merges"] = [
             pair for pair in pairs if aliases.keys().isdisjoint((*pair, "".join(pair)))
         ]
-
-
-def _is_mark(token: str, vocabulary: set[str], template: str) -> bool:
-    """Return True if an added token that is not special means something to the model."""
-    if not token.strip() or token in vocabulary:
-        return False
-    return token in template or (token.startswith("<") and token.endswith(">"))
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:

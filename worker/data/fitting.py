@@ -40,7 +40,7 @@ class Fitting:
         Cut are the oldest turns after the system turn, then the end of the last user turn, then the
         end of the system turn. Raises TurnsTooLong if the frame alone does not fit.
         """
-        first = 1 if chat[0]["role"] == "system" else 0
+        first = 1 if chat and chat[0]["role"] == "system" else 0
         users = [index for index, turn in enumerate(chat) if turn["role"] == "user"]
         # Each candidate is shorter than the one before it: find the first that fits.
         candidates = [chat[:first] + chat[start:] for start in users if start > first]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from worker.data.chat_template import TemplateRefusal
+from worker.data.chat_template import FIXED_DATE, TemplateRefusal, new_turn
 from worker.data.rows import Row, sample
 from worker.data.tokenize import Prompts
 
@@ -19,7 +19,8 @@ _SERVED = (
 )
 _DATE = (
     "The chat template prints the current date. Training and scoring use a fixed one "
-    "(1 January 2025), so that results do not depend on the day; a chat server sends today's."
+    f"({FIXED_DATE:%-d %B %Y}), so that results do not depend on the day; a chat server sends "
+    "today's."
 )
 _NO_SYSTEM = (
     "The chat template takes no system turn: put the instruction before the text in the user's "
@@ -53,7 +54,8 @@ def prompt_notes(prompts: Prompts, row: Row) -> list[str]:
 
 def _thought_notes(prompts: Prompts, adapted: list[dict[str, str]]) -> list[str]:
     template = prompts.tokens.template
-    prompt, answer = template.prompt(adapted), template.answer(adapted, "ANSWER")
+    prompt = template.prompt(adapted)
+    answer = template.answer(adapted, prompt, "ANSWER")
     opening, _, _ = answer.partition("ANSWER")
     notes = []
     if template.thought_opener is not None:
@@ -82,8 +84,9 @@ def prompt_differences(prompts: Prompts, rows: Sequence[Row], labels: Sequence[s
     ProgramFailure for a row that cannot be encoded.
     """
     tokens = prompts.tokens
-    if tokens.template.is_absent or tokens.template.prints_date:
+    if tokens.template.is_absent:
         return []
+    source = tokens.template.source
     checked, of_prompt, of_answer = 0, 0, 0
     for row in sample(rows, ROWS_PER_SPLIT):
         encoded = prompts.encode(row, labels)
@@ -93,15 +96,19 @@ def prompt_differences(prompts: Prompts, rows: Sequence[Row], labels: Sequence[s
             continue
         checked += 1
         served = tokens.tokenizer.apply_chat_template(
-            adapted, add_generation_prompt=True, tokenize=True, return_dict=False
+            adapted,
+            chat_template=source,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
         )
         if served != encoded.prompt:
             of_prompt += 1
             continue
         for answer, ids in zip(prompts.answers(row, labels), encoded.answers, strict=True):
-            turn = {"role": "assistant", "content": answer}
+            turn = new_turn("assistant", answer)
             whole = tokens.tokenizer.apply_chat_template(
-                [*adapted, turn], tokenize=True, return_dict=False
+                [*adapted, turn], chat_template=source, tokenize=True, return_dict=False
             )
             trained = [*encoded.prompt, *ids[:-1]]
             if whole[: len(trained)] != trained:

@@ -12,8 +12,14 @@ from typing import Any
 from service.domain.errors import ProgramFailure
 from service.domain.states import FailureReason
 from service.domain.template import Template
-from worker.data.chat_template import Chat, ChatTemplate, TemplateRefusal, new_turn
-from worker.data.encoding import Encoder
+from worker.data.chat_template import (
+    Chat,
+    ChatTemplate,
+    TemplateRefusal,
+    new_turn,
+    unusable_template,
+)
+from worker.data.encoding import Encoder, EncodingFailure
 from worker.data.fitting import Fitting, Truncation, TurnsTooLong
 from worker.data.rows import Row
 
@@ -74,7 +80,8 @@ class Tokens:
     def prompt(self, chat: Chat) -> list[int]:
         """Return the ids of a chat's prompt, ready for the assistant's answer.
 
-        Raises TemplateRefusal, and ProgramFailure(invalid_spec) for an unusable chat template.
+        Raises TemplateRefusal, EncodingFailure, and ProgramFailure(model_unavailable) for an
+        unusable chat template.
         """
         return self.encode_prompt(self.render(chat))
 
@@ -91,13 +98,13 @@ class Tokens:
 
     def answer(self, rendered: RenderedPrompt, answer: str) -> list[int]:
         """Return the ids that follow the prompt: the answer, its end of turn and EOS."""
-        text = self.template.answer(rendered.chat, self.encoder.protect(answer))
+        text = self.template.answer(rendered.chat, rendered.text, self.encoder.protect(answer))
         key = self.encoder.last_segment(rendered.text), text
         if (cached := self._answers.get(key)) is not None:
             return cached
         ids = self._following(rendered.text, text)
-        end = ids.index(self.eos) if self.eos in ids else len(ids)
-        ids = [*ids[:end], self.eos]
+        if ids[-1:] != [self.eos]:
+            ids = [*ids, self.eos]
         if sum(map(len, key)) <= _CACHED_CHARACTERS and len(self._answers) < _MAX_CACHED:
             self._answers[key] = ids
         return ids
@@ -153,13 +160,16 @@ class Prompts:
     def encode(self, row: Row, labels: Sequence[str]) -> EncodedRow:
         """Return the row's prompt, shortened so that the longest of the answers fits after it.
 
-        Raises ProgramFailure: invalid_spec if instruction and answer alone exceed the limit,
-        invalid_data for a label without a completion and a chat that the model's template refuses.
+        Raises ProgramFailure: invalid_spec if instruction and answer alone exceed the limit or two
+        labels have the same ids, invalid_data for a label without a completion and a chat that the
+        model's template refuses, model_unavailable for a template that refuses every text.
         """
         try:
-            return self._encode(row, self.answers(row, labels))
+            encoded = self._encode(row, self.answers(row, labels))
         except TurnsTooLong as error:
             raise self._too_short(row, error.missing) from error
+        self._check_distinct(labels, encoded.answers)
+        return encoded
 
     def answers(self, row: Row, labels: Sequence[str]) -> list[str]:
         """Return the assistant's turn for each label. Raises ProgramFailure(invalid_data)."""
@@ -182,6 +192,7 @@ class Prompts:
         except TurnsTooLong:
             self.counts["too_long"] += 1
             return None
+        self._check_distinct(labels, encoded.answers[1:])
         return Example(encoded.prompt + encoded.answers[0], len(encoded.prompt))
 
     def _encode(self, row: Row, answers: Sequence[str]) -> EncodedRow:
@@ -195,6 +206,8 @@ class Prompts:
             prompt, answer_ids = self._ids(chat, answers)
         except TemplateRefusal as error:
             raise self._refused(row, chat, error) from error
+        except EncodingFailure as error:
+            raise self._not_encoded(row, error) from error
         self.counts.update(
             truncated=1, without_history=cut.history, without_instruction=cut.instruction
         )
@@ -238,11 +251,33 @@ class Prompts:
             "room for the text.",
         )
 
+    def _check_distinct(self, labels: Sequence[str], answers: Sequence[Sequence[int]]) -> None:
+        """Raise ProgramFailure(invalid_spec) for two labels whose answers have the same ids."""
+        label_of: dict[tuple[int, ...], str] = {}
+        for label, ids in zip(labels, map(tuple, answers), strict=True):
+            if (other := label_of.setdefault(ids, label)) != label:
+                raise ProgramFailure(
+                    FailureReason.INVALID_SPEC,
+                    f"template: the answers for the labels {other!r} and {label!r} are the same "
+                    f"tokens ({self.tokens.decode(ids)!r}) for the tokenizer of the base model, so "
+                    "that no score can tell them apart. Choose other words for the labels, or "
+                    "fine-tune a model whose tokenizer knows them.",
+                )
+
     def _refused(self, row: Row, chat: Chat, error: TemplateRefusal) -> ProgramFailure:
         roles = ", ".join(turn["role"] for turn in chat)
+        if row.messages is None:  # all texts have these turns
+            return unusable_template(f"refuses the turns of a text ({roles}, assistant: {error})")
         return ProgramFailure(
             FailureReason.INVALID_DATA,
             f"Row {row.id} of the {row.split} split: the chat template of the base model refuses "
             f"its turns ({roles}): {error}. Change the turns of such rows, or fine-tune a model "
             "whose chat template takes them.",
+        )
+
+    def _not_encoded(self, row: Row, error: EncodingFailure) -> ProgramFailure:
+        return ProgramFailure(
+            FailureReason.INVALID_DATA,
+            f"Row {row.id} of the {row.split} split: the tokenizer of the base model fails on it "
+            f"({error}). Correct or remove the row, or fine-tune another model.",
         )

@@ -67,21 +67,26 @@ def tokenize_run(data: RunData, prompts: Prompts, spec: RunSpec, reporter: Repor
 
     Raises ProgramFailure, so that no row ends the run after it has been trained.
     """
-    examples = Examples(
-        _tokenize_split("train", data, prompts, spec.training.max_seq_length, reporter),
-        _tokenize_split("validation", data, prompts, spec.training.max_seq_length, reporter),
-    )
+    limit = spec.training.max_seq_length
+    tokenized = {
+        split: _tokenize_split(split, data, prompts, limit, reporter)
+        for split in ("train", "validation")
+    }
+    examples = Examples(*([one for one in split if one] for split in tokenized.values()))
     if not examples.train:
         raise ProgramFailure(
             *(
-                (FailureReason.INVALID_SPEC, _ALL_TOO_LONG.format(spec.training.max_seq_length))
+                (FailureReason.INVALID_SPEC, _ALL_TOO_LONG.format(limit))
                 if prompts.counts["too_long"]
                 else (FailureReason.INVALID_DATA, "No row to train on has an answer or a label.")
             )
         )
     for split in data.tuned_splits:
-        for row in data.rows[split]:
-            prompts.encode(row, data.labels)
+        rows = data.rows[split]
+        # A row that became an example has every label's answer behind its prompt already.
+        for row, example in zip(rows, tokenized.get(split, [None] * len(rows)), strict=True):
+            if example is None:
+                prompts.encode(row, data.labels)
     if not examples.validation and spec.training.eval_strategy != "no":
         reporter.warn(
             "no_validation",
@@ -155,14 +160,15 @@ _ALL_TOO_LONG = (
 
 def _tokenize_split(
     split: str, data: RunData, prompts: Prompts, max_length: int, reporter: Reporter
-) -> list[Example]:
+) -> list[Example | None]:
+    """Return the example of each row; None for a row without one."""
     rows = data.rows.get(split, [])
     before = prompts.counts.copy()
-    examples = [example for row in rows if (example := prompts.example(row, data.labels))]
+    examples = [prompts.example(row, data.labels) for row in rows]
     counts = prompts.counts - before
     for warning in truncation_warnings(counts, len(rows), split, max_length):
         reporter.warn(*warning)
-    if skipped := len(rows) - len(examples) - counts["too_long"]:
+    if skipped := examples.count(None) - counts["too_long"]:
         reporter.warn(
             "rows_without_answer",
             f"{skipped} of {len(rows)} rows of the {split} split have no label and were skipped.",

@@ -49,9 +49,12 @@ def needed_role(method: str, path: str) -> Role | None:
         return None
     if path.startswith(paths.KEYS):
         return Role.ADMIN
-    if method == "POST" and _READING_POSTS.fullmatch(path):
-        return Role.VIEWER
-    return Role.VIEWER if method in _READ_METHODS else Role.OPERATOR
+    return Role.VIEWER if is_read(method, path) else Role.OPERATOR
+
+
+def is_read(method: str, path: str) -> bool:
+    """Return True if a call stores nothing."""
+    return method in _READ_METHODS or (method == "POST" and bool(_READING_POSTS.fullmatch(path)))
 
 
 def forbidden(needed: Role, caller: Caller) -> Forbidden:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 
 from starlette.concurrency import run_in_threadpool
 
@@ -20,6 +21,7 @@ class SharedCheck:
             self._checks = {
                 other: entry for other, entry in self._checks.items() if now - entry[0] < max_age
             }
-            task = asyncio.create_task(run_in_threadpool(check))
+            # In no stream's context: the disconnect of one must not end the check of the others.
+            task = asyncio.create_task(run_in_threadpool(check), context=Context())
             self._checks[subject] = now, task
         return await asyncio.shield(task)  # a stream that ends does not end those of others
