@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeGuard, cast
+from urllib.parse import quote
 
 import httpx
 
-from fairtune.errors import ServerUnreachable
+from fairtune.errors import NotFound, ServerUnreachable
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 MAX_TEXTS = 256
@@ -56,6 +57,13 @@ def headers(key: str | None, version: str) -> dict[str, str]:
     token = key or os.environ.get("FAIRTUNE_KEY")
     fixed = {"User-Agent": f"fairtune-python/{version}", "Accept": "application/json"}
     return fixed if not token else fixed | {"Authorization": f"Bearer {token.strip()}"}
+
+
+def segment(identifier: str) -> str:
+    """Return a name or id as one segment of a path, whatever it contains. Raises NotFound."""
+    if identifier in {"", ".", ".."}:
+        raise NotFound(404, {"detail": f"nothing has the id {identifier!r}"})
+    return quote(identifier, safe="")
 
 
 def new_idempotency_key() -> dict[str, str]:

@@ -96,11 +96,11 @@ class AsyncDatasets:
         return AsyncDataset._of(self._transport, content)
 
     async def get(self, dataset_id: str) -> AsyncDataset:
-        content = await self._transport.get(f"/v1/datasets/{dataset_id}")
+        content = await self._transport.get(f"/v1/datasets/{protocol.segment(dataset_id)}")
         return AsyncDataset._of(self._transport, content)
 
     async def delete(self, dataset_id: str) -> None:
-        await self._transport.delete(f"/v1/datasets/{dataset_id}")
+        await self._transport.delete(f"/v1/datasets/{protocol.segment(dataset_id)}")
 
     async def list(self, limit: int | None = None) -> AsyncIterator[AsyncDataset]:
         """Yield datasets, newest first."""
@@ -159,7 +159,7 @@ class AsyncRuns:
         return PlanView.from_json(await self._transport.post("/v1/runs", body, dry_run=True))
 
     async def get(self, run_id: str) -> AsyncRun:
-        return self._run(await self._transport.get(f"/v1/runs/{run_id}"))
+        return self._run(await self._transport.get(f"/v1/runs/{protocol.segment(run_id)}"))
 
     async def list(
         self,
@@ -192,11 +192,11 @@ class AsyncPromotions:
 
     async def get(self, name: str, stage: str) -> PromotionView:
         """Return the current promotion under `name@stage`."""
-        return PromotionView.from_json(await self._transport.get(f"/v1/promotions/{name}/{stage}"))
+        return PromotionView.from_json(await self._transport.get(_release_path(name, stage)))
 
     async def withdraw(self, name: str, stage: str) -> PromotionView:
         """Withdraw the current promotion; it stays on record."""
-        answer = await self._transport.delete(f"/v1/promotions/{name}/{stage}")
+        answer = await self._transport.delete(_release_path(name, stage))
         return PromotionView.from_json(answer.json())
 
     async def list(
@@ -232,7 +232,8 @@ class AsyncKeys:
 
     async def revoke(self, key_id: str) -> KeyView:
         """Revoke a key permanently."""
-        return KeyView.from_json((await self._transport.delete(f"/v1/keys/{key_id}")).json())
+        answer = await self._transport.delete(f"/v1/keys/{protocol.segment(key_id)}")
+        return KeyView.from_json(answer.json())
 
     async def list(self, limit: int | None = None) -> AsyncIterator[KeyView]:
         """Yield keys, newest first."""
@@ -254,6 +255,10 @@ _SPEC_FIELDS = (
     "evaluation",
     "resources",
 )
+
+
+def _release_path(name: str, stage: str) -> str:
+    return f"/v1/promotions/{protocol.segment(name)}/{protocol.segment(stage)}"
 
 
 def _spec(

@@ -26,6 +26,7 @@ from fairtune.models import (
     CheckpointView,
     EventView,
     MetricSeries,
+    PlanView,
     PromotionView,
     RunView,
     Turn,
@@ -65,6 +66,11 @@ class AsyncRun(AsyncJob, RunView):
         """Create a run with this run's specification, changed by `changes`."""
         content = await self._transport.post(f"{self._path}/clone", changes, creates=True)
         return AsyncRun._of(self._transport, f"/v1/runs/{content['id']}", content)
+
+    async def plan_clone(self, **changes: Any) -> PlanView:
+        """Return the plan of the run that `clone` would create."""
+        content = await self._transport.post(f"{self._path}/clone", changes, dry_run=True)
+        return PlanView.from_json(content)
 
     async def events(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[EventView]:
         """Yield the run's events in order; with `follow` until the run rests.
@@ -255,7 +261,7 @@ class AsyncRun(AsyncJob, RunView):
 
     async def evaluation(self, evaluation_id: str) -> AsyncEvaluation:
         """Return an evaluation."""
-        path = f"{self._path}/evaluations/{evaluation_id}"
+        path = f"{self._path}/evaluations/{protocol.segment(evaluation_id)}"
         return self._evaluation(await self._transport.get(path))
 
     def _evaluation(self, content: dict[str, Any]) -> AsyncEvaluation:

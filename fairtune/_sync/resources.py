@@ -99,11 +99,11 @@ class Datasets:
         return Dataset._of(self._transport, content)
 
     def get(self, dataset_id: str) -> Dataset:
-        content = self._transport.get(f"/v1/datasets/{dataset_id}")
+        content = self._transport.get(f"/v1/datasets/{protocol.segment(dataset_id)}")
         return Dataset._of(self._transport, content)
 
     def delete(self, dataset_id: str) -> None:
-        self._transport.delete(f"/v1/datasets/{dataset_id}")
+        self._transport.delete(f"/v1/datasets/{protocol.segment(dataset_id)}")
 
     def list(self, limit: int | None = None) -> Iterator[Dataset]:
         """Yield datasets, newest first."""
@@ -162,7 +162,7 @@ class Runs:
         return PlanView.from_json(self._transport.post("/v1/runs", body, dry_run=True))
 
     def get(self, run_id: str) -> Run:
-        return self._run(self._transport.get(f"/v1/runs/{run_id}"))
+        return self._run(self._transport.get(f"/v1/runs/{protocol.segment(run_id)}"))
 
     def list(
         self,
@@ -195,11 +195,11 @@ class Promotions:
 
     def get(self, name: str, stage: str) -> PromotionView:
         """Return the current promotion under `name@stage`."""
-        return PromotionView.from_json(self._transport.get(f"/v1/promotions/{name}/{stage}"))
+        return PromotionView.from_json(self._transport.get(_release_path(name, stage)))
 
     def withdraw(self, name: str, stage: str) -> PromotionView:
         """Withdraw the current promotion; it stays on record."""
-        answer = self._transport.delete(f"/v1/promotions/{name}/{stage}")
+        answer = self._transport.delete(_release_path(name, stage))
         return PromotionView.from_json(answer.json())
 
     def list(
@@ -233,7 +233,8 @@ class Keys:
 
     def revoke(self, key_id: str) -> KeyView:
         """Revoke a key permanently."""
-        return KeyView.from_json((self._transport.delete(f"/v1/keys/{key_id}")).json())
+        answer = self._transport.delete(f"/v1/keys/{protocol.segment(key_id)}")
+        return KeyView.from_json(answer.json())
 
     def list(self, limit: int | None = None) -> Iterator[KeyView]:
         """Yield keys, newest first."""
@@ -255,6 +256,10 @@ _SPEC_FIELDS = (
     "evaluation",
     "resources",
 )
+
+
+def _release_path(name: str, stage: str) -> str:
+    return f"/v1/promotions/{protocol.segment(name)}/{protocol.segment(stage)}"
 
 
 def _spec(

@@ -29,6 +29,7 @@ from fairtune.models import (
     CheckpointView,
     EventView,
     MetricSeries,
+    PlanView,
     PromotionView,
     RunView,
     Turn,
@@ -68,6 +69,11 @@ class Run(Job, RunView):
         """Create a run with this run's specification, changed by `changes`."""
         content = self._transport.post(f"{self._path}/clone", changes, creates=True)
         return Run._of(self._transport, f"/v1/runs/{content['id']}", content)
+
+    def plan_clone(self, **changes: Any) -> PlanView:
+        """Return the plan of the run that `clone` would create."""
+        content = self._transport.post(f"{self._path}/clone", changes, dry_run=True)
+        return PlanView.from_json(content)
 
     def events(self, *, after: int = 0, follow: bool = True) -> Iterator[EventView]:
         """Yield the run's events in order; with `follow` until the run rests.
@@ -258,7 +264,7 @@ class Run(Job, RunView):
 
     def evaluation(self, evaluation_id: str) -> Evaluation:
         """Return an evaluation."""
-        path = f"{self._path}/evaluations/{evaluation_id}"
+        path = f"{self._path}/evaluations/{protocol.segment(evaluation_id)}"
         return self._evaluation(self._transport.get(path))
 
     def _evaluation(self, content: dict[str, Any]) -> Evaluation:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from service.cli.figures import printable
 from service.observability import logs
 
 _DATABASE = "FAIRTUNE_DATABASE_URL"
@@ -31,6 +32,8 @@ class ExitStatus(IntEnum):
     """A job did not finish within --timeout; it continues."""
     NOT_PASSED = 8
     """A report does not pass its caps, and the command was to check them."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
 
 
 class PlainGroup(TyperGroup):
@@ -46,6 +49,8 @@ class PlainGroup(TyperGroup):
             # A broken pipe, as in `fairtune keys list | head`, lets click exit quietly; typer's own
             # exits are RuntimeErrors.
             raise
+        except KeyboardInterrupt:
+            raise typer.Exit(ExitStatus.INTERRUPTED) from None
         except Exception as error:
             _refuse_plainly(error)
             raise
@@ -68,14 +73,32 @@ def _refuse_plainly(error: Exception) -> None:
         case errors.FairtuneError():
             refuse(error.detail)
         case fairtune.InvalidRequest():
-            details = (f"{item.pointer}: {item.detail}".lstrip(": ") for item in error.errors)
-            refuse("; ".join(details) or error.detail)
+            _refuse_all(
+                [f"{item.pointer}: {item.detail}".lstrip(": ") for item in error.errors]
+                or [error.detail]
+            )
+        case fairtune.NotReleasable():
+            _refuse_all(
+                ["The certifying report does not let this run be promoted:"]
+                + [f"- {item.detail}" for item in error.hindrances]
+                + ["To promote it all the same: --override REASON, which stays on record"]
+            )
         case fairtune.FairtuneError():
             refuse(str(error), status=_status(error))
+        case UnicodeEncodeError():
+            # The arguments, and what is read with errors="surrogateescape".
+            refuse("the command line is not valid UTF-8", status=ExitStatus.USAGE)
         case OSError() if not isinstance(error, ConnectionError):
             refuse(f"{error.strerror or error}: {error.filename}", see=_PATHS)
         case _ if type(error).__module__.startswith("sqlalchemy"):
             refuse(f"the database cannot be used: {getattr(error, 'orig', error)}", see=_DATABASE)
+
+
+def _refuse_all(lines: list[str]) -> NoReturn:
+    """Print several reasons, each on a line, and exit. Raises Exit."""
+    for line in lines[:-1]:
+        typer.echo(_plain(line), err=True)
+    refuse(lines[-1])
 
 
 def _status(error: Exception) -> ExitStatus:
@@ -98,6 +121,11 @@ def _status(error: Exception) -> ExitStatus:
 
 def refuse(detail: str, *, see: str | None = None, status: int = 1) -> NoReturn:
     """Print the reason, with passwords in it masked, and exit. Raises Exit."""
-    line = logs.mask(" ".join(detail.split()))
+    line = _plain(detail)
     typer.echo(line if see is None else f"{line}; see {see}", err=True)
     raise typer.Exit(status) from None
+
+
+def _plain(text: str) -> str:
+    """Return the text on one line, without passwords and characters that control a terminal."""
+    return printable(logs.mask(" ".join(text.split())))

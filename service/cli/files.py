@@ -58,7 +58,7 @@ def gc(
         if not garbage:
             typer.echo("There is nothing to remove.")
             return
-        print_table(("KIND", "NAME", "BYTES", "MODIFIED"), _rows(garbage))
+        print_table(("KIND", "NAME", "BYTES", "MODIFIED"), _rows(garbage), elastic={"KIND", "NAME"})
         if garbage.unknown:
             total = sum(entry.size for entry in garbage.unknown)
             typer.echo(f"{count(len(garbage.unknown), 'file')} of {count(total, 'byte')}")

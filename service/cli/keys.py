@@ -5,13 +5,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.errors import refuse
+from service.cli.figures import time_text
 from service.cli.settings import read_settings
 from service.cli.tables import print_table
 from service.domain.access import Role
@@ -99,7 +99,7 @@ def create(
     with _database(data_dir) as database:
         new_key = keys.create(database, name, role, expires)
     row = new_key.key.row
-    until = "" if row.expires_at is None else f", until {_time(row.expires_at)}"
+    until = "" if row.expires_at is None else f", until {time_text(row.expires_at)}"
     typer.echo(
         f"Key {row.id}, {row.role}{until}. Its token is shown only once; store it safely:", err=True
     )
@@ -123,10 +123,11 @@ def list_(data_dir: DataDir = None) -> None:
                 row.name,
                 row.role,
                 state.value,
-                *map(_time, (row.created_at, row.expires_at, row.last_used_at)),
+                *map(time_text, (row.created_at, row.expires_at, row.last_used_at)),
             )
             for row, state in rows
         ],
+        elastic={"NAME"},
     )
 
 
@@ -171,7 +172,3 @@ def _write_secret(file: Path, secret: str) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as writer:
         writer.write(f"{secret}\n")
-
-
-def _time(value: datetime | None) -> str:
-    return "-" if value is None else value.strftime("%Y-%m-%dT%H:%M:%SZ")

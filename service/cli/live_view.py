@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.figures import printable
 from service.cli.run_events import group_rates, line_of
 from service.domain.states import JobStatus, Phase
-from service.fairness.text_tables import printable
 
 if TYPE_CHECKING:
     from fairtune import Run

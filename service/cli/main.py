@@ -1,4 +1,4 @@
-"""The command line: fairtune up, demo, api, worker, migrate, keys, predict, gc, export."""
+"""The command line `fairtune`; a module for each resource has its commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import files, predict, run_watch
+from service.cli import catalog, datasets, files, predict, promotions, runs
 from service.cli import keys as cli_keys
 from service.cli.errors import PlainGroup
 from service.cli.settings import read_settings
@@ -15,7 +15,7 @@ from service.ops import parent_pipe
 app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     help="Fine-tune language models into classifiers and measure which groups they misclassify.",
 )
 
@@ -141,11 +141,13 @@ def main(
     pass
 
 
+app.add_typer(runs.app, name="runs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(promotions.app, name="promotions")
+app.command()(catalog.presets)
+app.command()(catalog.templates)
+app.command()(catalog.models)
 app.command("predict")(predict.predict)
-runs = typer.Typer(no_args_is_help=True, help="Follow runs.")
-runs.command("watch")(run_watch.watch)
-runs.command("logs")(run_watch.logs)
-app.add_typer(runs, name="runs")
 app.add_typer(cli_keys.app, name="keys")
 app.command()(files.export)
 app.command()(files.gc)

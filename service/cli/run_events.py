@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from service.cli.figures import printable
+
 if TYPE_CHECKING:
     from fairtune.models import EventView
 
@@ -42,8 +44,6 @@ def describe(event: "EventView") -> str:
 
 def line_of(event: "EventView") -> str:
     """Return an event as one line with its time, without characters that control a terminal."""
-    from service.fairness.text_tables import printable
-
     return printable(f"{event.created_at:%H:%M:%S}  {event.type:<10}  {describe(event)}")
 
 

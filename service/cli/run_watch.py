@@ -9,6 +9,7 @@ import typer
 
 from service.cli.connection import Key, Server, connected
 from service.cli.output import print_json_line
+from service.cli.references import RunRef, run_of
 from service.domain.states import RESTING, JobStatus
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 600.0
 """Time after which a server that does not answer is given up."""
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 Timeout = Annotated[
     float | None,
     typer.Option(
@@ -31,7 +31,7 @@ Timeout = Annotated[
 
 
 def watch(
-    run: RunId,
+    run: RunRef,
     timeout: Timeout = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the server's events, one JSON object per line.")
@@ -44,7 +44,7 @@ def watch(
     Ctrl-C stops watching, not the run.
     """
     with connected(server, key) as client:
-        watched = client.runs.get(run)
+        watched = run_of(client, run)
         with _interruptible(watched, server):
             follow(watched, as_json=as_json, timeout=timeout)
         if as_json:
@@ -54,7 +54,7 @@ def watch(
 
 
 def logs(
-    run: RunId,
+    run: RunRef,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=1, help="Print only the last lines.")
     ] = None,
@@ -69,7 +69,7 @@ def logs(
 ) -> None:
     """Print the log of a run's training program."""
     with connected(server, key) as client:
-        subject = client.runs.get(run)
+        subject = run_of(client, run)
         with _interruptible(subject, server, "logs -f"):
             pieces = subject.follow_logs(tail) if is_followed else iter([subject.logs(tail)])
             for piece in pieces:
