@@ -221,6 +221,22 @@ class AsyncRun(AsyncJob, RunView):
             }
         return await download_files(self._transport, urls, Path(directory), progress=progress)
 
+    async def download_artifact(self, path: str, file: str | Path) -> Path:
+        """Download one file of the result, by its path in `artifacts`, as `file`; return its path.
+
+        An interrupted download resumes; the file's SHA-256 is verified. Raises NotFound.
+        """
+        for entry in await self.artifacts():
+            if entry.path == path:
+                target = Path(file)
+                urls: dict[str, tuple[str, Entry]] = {
+                    target.name: (f"{self._path}/artifacts/{path}", entry)
+                }
+                return (await download_files(self._transport, urls, target.parent)) / target.name
+        # Answers 404, which says why.
+        await self._transport.request("HEAD", f"{self._path}/artifacts/{path}")
+        raise AssertionError(f"{path} is a file of the run, but is not listed")
+
     async def report(self) -> Report:
         """Return the certifying bias report, of the test split."""
         return await read_report(self._transport, f"{self._path}/bias-report")
