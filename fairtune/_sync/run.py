@@ -23,7 +23,7 @@ from fairtune._sync.jobs import (
     read_report,
 )
 from fairtune._sync.listing import pages
-from fairtune.errors import ProblemError
+from fairtune.errors import ProblemError, ServerUnreachable, Unavailable
 from fairtune.models import (
     ArtifactView,
     CheckpointView,
@@ -143,17 +143,32 @@ class Run(Job, RunView):
         """Return the training log, or its last `tail` lines."""
         return self._transport.text(f"{self._path}/logs", tail=tail)
 
-    def follow_logs(self) -> Iterator[str]:
-        """Yield the training log piece by piece until the run rests."""
-        offset = 0
+    def follow_logs(self, tail: int | None = None) -> Iterator[str]:
+        """Yield the training log piece by piece until the run rests.
+
+        `tail` limits what is there already to its last lines. Raises ServerUnreachable if the
+        server does not answer for some minutes.
+        """
+        offset, failures = 0, 0
+        is_first = True
         while True:
-            is_resting = (self.refresh()).status in protocol.RESTING
-            piece = self._log_from(offset)
+            try:
+                is_resting = (self.refresh()).status in protocol.RESTING
+                piece = self._log_from(offset)
+            except (ServerUnreachable, Unavailable):
+                failures += 1
+                if failures > protocol.STREAM_FAILURES:
+                    raise
+                time.sleep(protocol.delay_seconds(failures))
+                continue
+            failures = 0
             if piece:
                 offset += len(piece)
-                yield piece.decode(errors="replace")
+                text = piece.decode(errors="replace")
+                yield protocol.last_lines(text, tail) if is_first and tail is not None else text
             elif is_resting:
                 return
+            is_first = False
             if not is_resting:
                 time.sleep(1)
 
