@@ -5,7 +5,13 @@ from typing import Any, Self
 import httpx
 
 from fairtune import _protocol as protocol
-from fairtune._async.resources import AsyncDatasets, AsyncKeys, AsyncPromotions, AsyncRuns
+from fairtune._async.resources import (
+    AsyncAdapters,
+    AsyncDatasets,
+    AsyncKeys,
+    AsyncPromotions,
+    AsyncRuns,
+)
 from fairtune._async.transport import AsyncTransport
 from fairtune._version import __version__
 from fairtune.models import Comparison, Health, ModelView, PresetView, Readiness, Template
@@ -18,6 +24,7 @@ class AsyncClient:
     default FAIRTUNE_KEY. `http` replaces the HTTP client, for proxies, certificates or tests.
     """
 
+    adapters: AsyncAdapters
     datasets: AsyncDatasets
     runs: AsyncRuns
     promotions: AsyncPromotions
@@ -37,6 +44,7 @@ class AsyncClient:
         self._http.base_url = httpx.URL(self.url)
         self._http.headers.update(protocol.headers(key, __version__))
         self._transport = AsyncTransport(self._http, self.url)
+        self.adapters = AsyncAdapters(self._transport)
         self.datasets = AsyncDatasets(self._transport)
         self.runs = AsyncRuns(self._transport)
         self.promotions = AsyncPromotions(self._transport)

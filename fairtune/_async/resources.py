@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from fairtune import _display as display
 from fairtune import _protocol as protocol
+from fairtune._archives import adapter_archive
 from fairtune._async.listing import pages
 from fairtune._async.run import AsyncRun
 from fairtune._async.transport import AsyncTransport
 from fairtune.models import (
+    AdapterView,
     DatasetView,
     EvaluationOptions,
     FairnessOptions,
@@ -110,6 +112,37 @@ class AsyncDatasets:
 
         async for dataset in pages(self._transport, "/v1/datasets", read, limit):
             yield dataset
+
+
+class AsyncAdapters:
+    """Adapters that were trained elsewhere. Each is a run, too: `client.runs.get(adapter.id)`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(self, source: protocol.Source, **options: Any) -> AdapterView:
+        """Import a LoRA adapter that peft saved: its directory, or a tar of it.
+
+        `options` are fields of a run's specification as far as scoring uses them, and `labels`.
+        Raises OSError if a file of the directory is missing.
+        """
+        fields = {"options": json.dumps(protocol.without_none(options))}
+        with adapter_archive(source) as archive:
+            parts = {"file": protocol.upload_part(archive, "adapter.tar")}
+            content = await self._transport.upload("/v1/adapters", fields, parts)
+        return AdapterView.from_json(content)
+
+    async def get(self, adapter_id: str) -> AdapterView:
+        return AdapterView.from_json(await self._transport.get(f"/v1/adapters/{adapter_id}"))
+
+    async def delete(self, adapter_id: str) -> None:
+        """Delete an adapter with its evaluations, merges and predictions permanently."""
+        await self._transport.delete(f"/v1/adapters/{adapter_id}")
+
+    async def list(self, limit: int | None = None) -> AsyncIterator[AdapterView]:
+        """Yield imported adapters, newest first."""
+        async for adapter in pages(self._transport, "/v1/adapters", AdapterView.from_json, limit):
+            yield adapter
 
 
 class AsyncRuns:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from fairtune import _protocol as protocol
-from fairtune._sync.resources import Datasets, Keys, Promotions, Runs
+from fairtune._sync.resources import Adapters, Datasets, Keys, Promotions, Runs
 from fairtune._sync.transport import Transport
 from fairtune._version import __version__
 from fairtune.models import Comparison, Health, ModelView, PresetView, Readiness, Template
@@ -21,6 +21,7 @@ class Client:
     default FAIRTUNE_KEY. `http` replaces the HTTP client, for proxies, certificates or tests.
     """
 
+    adapters: Adapters
     datasets: Datasets
     runs: Runs
     promotions: Promotions
@@ -40,6 +41,7 @@ class Client:
         self._http.base_url = httpx.URL(self.url)
         self._http.headers.update(protocol.headers(key, __version__))
         self._transport = Transport(self._http, self.url)
+        self.adapters = Adapters(self._transport)
         self.datasets = Datasets(self._transport)
         self.runs = Runs(self._transport)
         self.promotions = Promotions(self._transport)

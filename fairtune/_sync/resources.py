@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 from fairtune import _display as display
 from fairtune import _protocol as protocol
+from fairtune._archives import adapter_archive
 from fairtune._sync.listing import pages
 from fairtune._sync.run import Run
 from fairtune._sync.transport import Transport
 from fairtune.models import (
+    AdapterView,
     DatasetView,
     EvaluationOptions,
     FairnessOptions,
@@ -113,6 +115,37 @@ class Datasets:
 
         for dataset in pages(self._transport, "/v1/datasets", read, limit):
             yield dataset
+
+
+class Adapters:
+    """Adapters that were trained elsewhere. Each is a run, too: `client.runs.get(adapter.id)`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, source: protocol.Source, **options: Any) -> AdapterView:
+        """Import a LoRA adapter that peft saved: its directory, or a tar of it.
+
+        `options` are fields of a run's specification as far as scoring uses them, and `labels`.
+        Raises OSError if a file of the directory is missing.
+        """
+        fields = {"options": json.dumps(protocol.without_none(options))}
+        with adapter_archive(source) as archive:
+            parts = {"file": protocol.upload_part(archive, "adapter.tar")}
+            content = self._transport.upload("/v1/adapters", fields, parts)
+        return AdapterView.from_json(content)
+
+    def get(self, adapter_id: str) -> AdapterView:
+        return AdapterView.from_json(self._transport.get(f"/v1/adapters/{adapter_id}"))
+
+    def delete(self, adapter_id: str) -> None:
+        """Delete an adapter with its evaluations, merges and predictions permanently."""
+        self._transport.delete(f"/v1/adapters/{adapter_id}")
+
+    def list(self, limit: int | None = None) -> Iterator[AdapterView]:
+        """Yield imported adapters, newest first."""
+        for adapter in pages(self._transport, "/v1/adapters", AdapterView.from_json, limit):
+            yield adapter
 
 
 class Runs:

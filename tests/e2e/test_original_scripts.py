@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -46,18 +46,18 @@ class Program(NamedTuple):
     url: str
     directory: Path
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "service.cli.main", *arguments],
             cwd=self.directory,
-            env=os.environ | {"FAIRTUNE_URL": self.url},
+            env=os.environ | {"FAIRTUNE_URL": self.url, "HF_HUB_OFFLINE": "1"} | variables,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments)
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **variables)
         output, errors = process.communicate(timeout=240)
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
@@ -106,6 +106,7 @@ def program(service, tmp_path_factory) -> Program:
     for split in ("train", "validation"):
         (directory / f"{split}.jsonl").write_bytes(chats(rows[split]))
     config = CONFIG | {"train_file": "train.jsonl", "validation_file": "validation.jsonl"}
+    (directory / "test.jsonl").write_bytes(rows["test"])
     (directory / "default.json").write_text(json.dumps(config))
     return Program(str(service.client.base_url), directory)
 
@@ -114,17 +115,29 @@ TRAIN = ("train", "--config_file", "default.json", "--lora-r=4", "--output_dir",
 
 
 @pytest.fixture(scope="module")
-def trained(program) -> Path:
+def trained(service, program) -> Path:
     """The output directory of a call that was interrupted, and of the same call again."""
     out = program.directory / "out"
     process = program.start(*TRAIN)
-    log = out / "training.log"
-    wait_until(lambda: process.poll() is not None or (log.exists() and "'loss'" in log.read_text()))
-    assert process.poll() is None, process.communicate()
-    assert any((out / "logs").iterdir())
-    size = log.stat().st_size
-    wait_until(lambda: log.stat().st_size > size)
-    process.send_signal(signal.SIGINT)
+
+    def run() -> dict[str, Any]:
+        return next(iter(service.client.get("/v1/runs").json()["data"]), {})
+
+    wait_until(lambda: process.poll() is not None or "loss" in run().get("metrics", {}))
+    # The training waits, so that it has not ended when the command is interrupted.
+    training = service.programs()
+    for part in training:
+        part.suspend()
+    try:
+        log = out / "training.log"
+        wait_until(lambda: process.poll() is not None or "'loss'" in log.read_text())
+        assert run()["status"] == "running", process.communicate()
+        assert scalars(out / "logs")["train/loss"]
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: run()["requested"] == "pause")
+    finally:
+        for part in training:
+            part.resume()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
@@ -204,3 +217,95 @@ def test_errors_of_rows_name_the_file(program):
     refused = program.run(*TRAIN, "--train_file", "bad.jsonl", "--output_dir", "fourth")
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("train_file lines 1 messages: ")
+
+
+EVALUATE = ("evaluate", "--data_file", "test.jsonl", "--prompt_template", "hate_speech_simple")
+GUIDE = """awk -F',' 'NR==2 {print $5}' post_finetune/run_*/performance_metrics_*.csv | head -1"""
+
+
+def test_the_guides_command_reads_the_f1_of_an_evaluated_directory(trained, program):
+    options = ("--model_name", str(trained), "--max_samples", "20", "--use_accelerate", "--json")
+    evaluated = program.run(
+        *EVALUATE, *options, "--strategy", "baseline_standard", "--output_dir", "post_finetune"
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "Without effect here: strategy, use_accelerate." in evaluated.stderr
+    report = json.loads(evaluated.stdout)
+    shell = subprocess.run(
+        GUIDE, shell=True, cwd=program.directory, capture_output=True, text=True, check=True
+    )
+    f1 = report["overall"]["tuned"]["f1"]["value"]
+    assert shell.stdout.strip() == ("" if f1 is None else str(f1))
+    counts = report["overall"]["tuned"]["confusion"]
+    assert sum(counts.values()) == 20
+    (folder,) = (program.directory / "post_finetune").iterdir()
+    (bias,) = folder.glob("bias_metrics_*.csv")
+    assert bias.read_text().startswith("strategy,persona_tag,sample_count,false_positive_rate,")
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".json", ".html", ".parquet"}
+
+    again = program.run(*EVALUATE, "--model", str(trained), "--max-samples=5")
+    assert again.returncode == 0, again.stderr
+    assert "Bias report" in again.stdout
+    with Client(program.url) as client:
+        (adapter,) = client.adapters.list()  # the second call imported nothing
+        assert adapter.base_model == "tiny-llama"
+        assert client.adapters.get(adapter.id) == adapter
+        assert client.runs.get(adapter.id).spec.quantization.load_in_4bit is False
+
+
+def test_runs_and_base_models_are_evaluated(trained, program):
+    with Client(program.url) as client:
+        run = next(run for run in client.runs.list() if run.name == trained.name)
+        step = run.checkpoints()[0].step
+    chat_file = ("--data", "validation.jsonl", "--max_samples", "6", "--json")
+    checkpoint = program.run("evaluate", "--model", f"{run.id}@{step}", *chat_file)
+    assert checkpoint.returncode == 0, checkpoint.stderr
+    assert json.loads(checkpoint.stdout)["meta"]["run_id"] == run.id
+    base = program.run(
+        *EVALUATE, "--model", "tiny-llama", "--no_load_in_4bit", "--max_samples", "6", "--json"
+    )
+    assert base.returncode == 0, base.stderr
+    counts = json.loads(base.stdout)["overall"]["tuned"]["confusion"]
+    assert sum(counts.values()) == 6
+
+
+def test_merge_leaves_a_model_that_is_evaluated_without_a_running_server(
+    trained, program, tmp_path
+):
+    merged = program.run(
+        *("merge", "--base_model", "tiny-llama", "--adapter_path", str(trained)),
+        *("--output_dir", "merged", "--device_map", "auto", "--dtype", "float32"),
+    )
+    assert merged.returncode == 0, merged.stderr
+    assert "Without effect here: device_map." in merged.stderr
+    model = program.directory / "merged"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        path.name for path in model.iterdir()
+    }
+
+    options = (*EVALUATE, "--model", str(model), "--no_load_in_4bit", "--max_samples", "6")
+    refused = program.run(*options)
+    assert refused.returncode == 1
+    assert "--model merged" in refused.stderr
+    alone = program.run(*options, FAIRTUNE_URL="", FAIRTUNE_DATA_DIR=str(tmp_path))
+    assert alone.returncode == 0, alone.stderr
+    assert "No server is running" in alone.stderr
+    assert "Bias report" in alone.stdout
+
+
+def test_what_cannot_be_evaluated_or_merged_is_named(program):
+    pickle = program.directory / "pickle"
+    pickle.mkdir()
+    (pickle / "adapter_config.json").write_text("{}")
+    (pickle / "adapter_model.bin").touch()
+    for arguments, expected in (
+        ((*EVALUATE, "--model", "pickle"), "adapter_model.bin is a pickle"),
+        ((*EVALUATE, "--model", "../no/model"), "model: ../no/model is neither"),
+        ((*EVALUATE, "--model", "tiny-llama", "--data", "unified"), "no file"),
+        ((*EVALUATE, "--model", "x", "--template", "./a.json"), "files are not read"),
+        (("merge", "--adapter_path", "x", "--output_dir", "m"), "adapter_path: x is neither"),
+    ):
+        refused = program.run(*arguments)
+        assert refused.returncode in (1, 2)
+        assert expected in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1

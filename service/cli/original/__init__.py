@@ -5,7 +5,7 @@ They take the scripts' flat configuration and flags and leave the scripts' files
 
 import typer
 
-from service.cli.original import train
+from service.cli.original import evaluate, merge, train
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,3 +15,5 @@ def add_to(app: typer.Typer) -> None:
         cls=train.TrainCommand,
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(train.train)
+    app.command()(evaluate.evaluate)
+    app.command()(merge.merge)

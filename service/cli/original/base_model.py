@@ -39,11 +39,10 @@ def model_directory(name: str, key: str) -> Path | None:
     return None
 
 
-def refuse_path(path: Path) -> NoReturn:
+def refuse_path(path: Path, key: str = "model_name_or_path") -> NoReturn:
     """Exit: a running server reads no paths of its users."""
     refuse(
-        f"model_name_or_path: {path} is a directory, and a running server takes names only: link "
-        f"it below the server's models directory (ln -s {path} MODELS_DIR/) and use "
-        f"--model_name_or_path {path.name}, or stop the server: the command then starts one that "
-        "has this directory"
+        f"{key}: {path} is a directory, and a running server takes names only: link it below the "
+        f"server's models directory (ln -s {path} MODELS_DIR/) and use --{key} {path.name}, or "
+        "stop the server: the command then starts one that has this directory"
     )

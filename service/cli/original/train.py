@@ -137,8 +137,9 @@ def _train(
         mirror.follow()
     except KeyboardInterrupt:
         _pause(run)
-        log.finish(5)
-        raise
+        if run.status != "succeeded":  # else the interrupt came too late
+            log.finish(5)
+            raise
     log.finish()
     if log.failure is not None:
         _say(f"{LOG_FILE} is incomplete: {log.failure}")
@@ -209,7 +210,8 @@ def _pause(run: "Run") -> None:
         run.wait(check=False)
     except FairtuneError as error:
         _say(str(error))
-    _say(f"{run.id} is {run.status}. The same command continues it.")
+    continues = " The same command continues it." if run.status in _UNFINISHED else ""
+    _say(f"{run.id} is {run.status}.{continues}")
 
 
 def _finish(run: "Run", mirror: Mirror, directory: OutputDirectory, *, as_json: bool) -> None:
