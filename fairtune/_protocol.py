@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -142,3 +143,8 @@ def _json_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 def batches(items: list[Any], size: int = MAX_TEXTS) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def last_lines(text: str, count: int) -> str:
+    """Return the last lines of a text whose lines end with LF."""
+    return "".join(re.findall(r"[^\n]*\n|[^\n]+", text)[-count:])

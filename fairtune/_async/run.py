@@ -20,7 +20,7 @@ from fairtune._async.jobs import (
 from fairtune._async.listing import pages
 from fairtune._predictions import PredictionList
 from fairtune._report import Report
-from fairtune.errors import ProblemError
+from fairtune.errors import ProblemError, ServerUnreachable, Unavailable
 from fairtune.models import (
     ArtifactView,
     CheckpointView,
@@ -140,17 +140,32 @@ class AsyncRun(AsyncJob, RunView):
         """Return the training log, or its last `tail` lines."""
         return await self._transport.text(f"{self._path}/logs", tail=tail)
 
-    async def follow_logs(self) -> AsyncIterator[str]:
-        """Yield the training log piece by piece until the run rests."""
-        offset = 0
+    async def follow_logs(self, tail: int | None = None) -> AsyncIterator[str]:
+        """Yield the training log piece by piece until the run rests.
+
+        `tail` limits what is there already to its last lines. Raises ServerUnreachable if the
+        server does not answer for some minutes.
+        """
+        offset, failures = 0, 0
+        is_first = True
         while True:
-            is_resting = (await self.refresh()).status in protocol.RESTING
-            piece = await self._log_from(offset)
+            try:
+                is_resting = (await self.refresh()).status in protocol.RESTING
+                piece = await self._log_from(offset)
+            except (ServerUnreachable, Unavailable):
+                failures += 1
+                if failures > protocol.STREAM_FAILURES:
+                    raise
+                await anyio.sleep(protocol.delay_seconds(failures))
+                continue
+            failures = 0
             if piece:
                 offset += len(piece)
-                yield piece.decode(errors="replace")
+                text = piece.decode(errors="replace")
+                yield protocol.last_lines(text, tail) if is_first and tail is not None else text
             elif is_resting:
                 return
+            is_first = False
             if not is_resting:
                 await anyio.sleep(1)
 
@@ -205,6 +220,22 @@ class AsyncRun(AsyncJob, RunView):
                 for entry in stored.files
             }
         return await download_files(self._transport, urls, Path(directory), progress=progress)
+
+    async def download_artifact(self, path: str, file: str | Path) -> Path:
+        """Download one file of the result, by its path in `artifacts`, as `file`; return its path.
+
+        An interrupted download resumes; the file's SHA-256 is verified. Raises NotFound.
+        """
+        for entry in await self.artifacts():
+            if entry.path == path:
+                target = Path(file)
+                urls: dict[str, tuple[str, Entry]] = {
+                    target.name: (f"{self._path}/artifacts/{path}", entry)
+                }
+                return (await download_files(self._transport, urls, target.parent)) / target.name
+        # Answers 404, which says why.
+        await self._transport.request("HEAD", f"{self._path}/artifacts/{path}")
+        raise AssertionError(f"{path} is a file of the run, but is not listed")
 
     async def report(self) -> Report:
         """Return the certifying bias report, of the test split."""

@@ -23,7 +23,7 @@ from fairtune._sync.jobs import (
     read_report,
 )
 from fairtune._sync.listing import pages
-from fairtune.errors import ProblemError
+from fairtune.errors import ProblemError, ServerUnreachable, Unavailable
 from fairtune.models import (
     ArtifactView,
     CheckpointView,
@@ -143,17 +143,32 @@ class Run(Job, RunView):
         """Return the training log, or its last `tail` lines."""
         return self._transport.text(f"{self._path}/logs", tail=tail)
 
-    def follow_logs(self) -> Iterator[str]:
-        """Yield the training log piece by piece until the run rests."""
-        offset = 0
+    def follow_logs(self, tail: int | None = None) -> Iterator[str]:
+        """Yield the training log piece by piece until the run rests.
+
+        `tail` limits what is there already to its last lines. Raises ServerUnreachable if the
+        server does not answer for some minutes.
+        """
+        offset, failures = 0, 0
+        is_first = True
         while True:
-            is_resting = (self.refresh()).status in protocol.RESTING
-            piece = self._log_from(offset)
+            try:
+                is_resting = (self.refresh()).status in protocol.RESTING
+                piece = self._log_from(offset)
+            except (ServerUnreachable, Unavailable):
+                failures += 1
+                if failures > protocol.STREAM_FAILURES:
+                    raise
+                time.sleep(protocol.delay_seconds(failures))
+                continue
+            failures = 0
             if piece:
                 offset += len(piece)
-                yield piece.decode(errors="replace")
+                text = piece.decode(errors="replace")
+                yield protocol.last_lines(text, tail) if is_first and tail is not None else text
             elif is_resting:
                 return
+            is_first = False
             if not is_resting:
                 time.sleep(1)
 
@@ -208,6 +223,22 @@ class Run(Job, RunView):
                 for entry in stored.files
             }
         return download_files(self._transport, urls, Path(directory), progress=progress)
+
+    def download_artifact(self, path: str, file: str | Path) -> Path:
+        """Download one file of the result, by its path in `artifacts`, as `file`; return its path.
+
+        An interrupted download resumes; the file's SHA-256 is verified. Raises NotFound.
+        """
+        for entry in self.artifacts():
+            if entry.path == path:
+                target = Path(file)
+                urls: dict[str, tuple[str, Entry]] = {
+                    target.name: (f"{self._path}/artifacts/{path}", entry)
+                }
+                return (download_files(self._transport, urls, target.parent)) / target.name
+        # Answers 404, which says why.
+        self._transport.request("HEAD", f"{self._path}/artifacts/{path}")
+        raise AssertionError(f"{path} is a file of the run, but is not listed")
 
     def report(self) -> Report:
         """Return the certifying bias report, of the test split."""

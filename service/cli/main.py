@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import catalog, datasets, files, predict, promotions, runs
+from service.cli import catalog, datasets, files, original, predict, promotions, runs
 from service.cli import keys as cli_keys
 from service.cli.errors import PlainGroup
 from service.cli.settings import read_settings
@@ -151,6 +151,7 @@ app.command("predict")(predict.predict)
 app.add_typer(cli_keys.app, name="keys")
 app.command()(files.export)
 app.command()(files.gc)
+original.add_to(app)
 
 if __name__ == "__main__":
     app()

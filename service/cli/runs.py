@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service.cli import run_comparison, run_creation, run_jobs, run_report, run_results
+from service.cli import run_comparison, run_creation, run_jobs, run_report, run_results, run_watch
 from service.cli.connection import Key, Server, connected
 from service.cli.figures import duration_text, number_text, time_text
 from service.cli.output import AsJson, print_json
@@ -216,6 +216,8 @@ def checkpoints(
 
 app.command("create")(run_creation.create)
 app.command("clone")(run_creation.clone)
+app.command("watch")(run_watch.watch)
+app.command("logs")(run_watch.logs)
 app.command("report")(run_report.report)
 app.command("compare")(run_comparison.compare)
 app.command("evaluate")(run_jobs.evaluate)

@@ -1,5 +1,7 @@
 """Use cases: request an evaluation as a job of its own, cancel it."""
 
+from collections.abc import Sequence
+
 from sqlmodel import Session
 
 from service.context import Context
@@ -158,10 +160,15 @@ def checkpoint_step(
     if not steps:
         raise Conflict(f"the run {_state(trained)} and has no checkpoint; {instead}")
     if step is None or step not in steps:
-        available = ", ".join(map(str, steps))
         problem = "is required" if step is None else f"there is no checkpoint {step}"
-        raise InvalidRequest.at(pointer, f"{problem}; the run has checkpoints of steps {available}")
+        raise InvalidRequest.at(pointer, f"{problem}; the run has {describe_checkpoints(steps)}")
     return step
+
+
+def describe_checkpoints(steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"a checkpoint of step {steps[0]}"
+    return f"checkpoints of steps {', '.join(map(str, steps))}"
 
 
 def _state(job: Job) -> str:

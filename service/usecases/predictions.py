@@ -26,6 +26,7 @@ from service.usecases.evaluations import template_for, weights_for
 from service.usecases.job_submission import ResultHandle
 from service.usecases.learned import learned
 from service.usecases.reports import build
+from service.usecases.template_checks import check_template_name
 
 _OTHER_THRESHOLD = "set a number from 0 to 1, or argmax"
 
@@ -48,6 +49,8 @@ def submit(
         run, _ = rows.get_run(session, run_id)
         kind = learned(session, run).kind
     _check_kind(request, kind)
+    if request.template is not None and kind == "text":
+        check_template_name("/template", request.template)
     threshold = _threshold(context, run, request)
 
     def create(session: Session, run: Run, trained: Job) -> ResultHandle:
@@ -108,6 +111,9 @@ def _check_kind(request: PredictionRequest, trained_on: Kind) -> None:
             "the run was trained on chats: send messages, a list of chats, with the system turn "
             "that the training chats have",
         )
+    for number, text in enumerate(request.texts):
+        if not text.strip():
+            raise InvalidRequest.at(f"/texts/{number}", "the text is blank; leave it out")
     for number, chat in enumerate(request.messages):
         if chat[-1].role != "user":
             raise InvalidRequest.at(

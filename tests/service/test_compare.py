@@ -203,6 +203,7 @@ def test_each_model_is_decided_by_its_own_rule(client, context, scored, dataset_
     [
         ("run_a", "2 to 20"),
         (",".join(f"run_{number}" for number in range(21)), "there are 21"),
+        ("run_a", "there is 1"),
         ("run_a,run_a", "run_a is listed twice"),
         ("run_a@3,run_a@03", "listed twice"),
         ("run_a,run_b@x", "RUN@STEP"),

@@ -77,6 +77,7 @@ def paths(trained, dataset_id):
     """Identifiers for the paths of calls."""
     return {"run_id": trained, "dataset_id": dataset_id, "step": 1, "path": "run.log"} | {
         "eval_id": "eval_none", "prediction_id": "pred_none", "key_id": "key_none",
+        "adapter_id": "run_none",
         "name": "toxicity", "stage": "production",
     }  # fmt: skip
 

@@ -155,6 +155,8 @@ def test_a_run_that_decides_by_a_fitted_threshold_has_it_in_its_report(client, c
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] == "/threshold"
     assert "set a number from 0 to 1, or argmax" in refused.json()["detail"]
+    unknown = client.post(url_of(run_id), json={"texts": TEXTS, "template": "none"})
+    assert [error["pointer"] for error in unknown.json()["errors"]] == ["/template"]
     assert ask(client, run_id, threshold="argmax")["threshold"] is None
 
 
@@ -171,6 +173,7 @@ def test_a_run_with_nothing_to_predict_with_says_so(client, run_id):
         ({"texts": []}, "/texts"),
         ({"texts": ["a"] * 257}, "/texts"),
         ({"texts": [""]}, "/texts/0"),
+        ({"texts": ["a", " \n"]}, "/texts/1"),
         ({"texts": [1]}, "/texts/0"),
         ({"texts": "a"}, "/texts"),
         ({}, "/texts"),
@@ -258,7 +261,7 @@ def test_a_run_trained_on_chats_takes_messages(context, client, trained_on_chats
         ),
         ({"messages": [[{"role": "tool", "content": "a"}]]}, "/messages/0/0/role", "user"),
         ({"messages": [[{"role": "user", "content": " "}]]}, "/messages/0/0/content", "empty"),
-        ({"messages": [[{"role": "user"}]]}, "/messages/0/0/content", "required"),
+        ({"messages": [[{"role": "user"}]]}, "/messages/0/0/content", "missing"),
     ],
 )
 def test_what_a_run_trained_on_chats_cannot_take_is_named(

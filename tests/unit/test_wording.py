@@ -7,6 +7,7 @@ from service.domain.errors import InvalidRequest
 from service.domain.spec import RunSpec
 from service.domain.steps import StepPlan
 from service.domain.wording import agree, count
+from service.usecases.evaluations import describe_checkpoints
 from service.usecases.plan_warnings import plan_warnings
 from service.usecases.run_checks import check_learned
 
@@ -72,3 +73,8 @@ def test_chats_that_must_not_be_learned_are_counted(rows, sentence):
     spec = RunSpec(dataset_id="d", training={"train_on": "all"})
     with pytest.raises(InvalidRequest, match=sentence):
         check_learned(spec, stats(zero_weight_rows=rows))
+
+
+def test_checkpoints_are_listed():
+    assert describe_checkpoints([6]) == "a checkpoint of step 6"
+    assert describe_checkpoints([3, 6]) == "checkpoints of steps 3, 6"

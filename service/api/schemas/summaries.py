@@ -11,8 +11,11 @@ from service.api.schemas.datasets import DatasetView
 from service.api.schemas.runs import RunView
 from service.domain.states import FailureReason, JobStatus
 
-SUMMARY_TYPE = "application/json; profile=summary"
-"""Content type of a list of short forms, so that its schema stands beside that of the whole."""
+SUMMARY_TYPE = "application/vnd.fairtune.summary+json"
+"""Content type of a list of short forms, so that its schema stands beside that of the whole.
+
+Most tools ignore parameters of a content type, and would expect the schema of application/json.
+"""
 
 ListView = Annotated[
     Literal["full", "summary"],

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from service.context import Context
 from service.domain.errors import Conflict, InvalidRequest
-from service.domain.wording import count
+from service.domain.wording import agree, count
 from service.fairness.compare import Entry, compare
 from service.fairness.report_warnings import TRAINING_ROWS_UNKNOWN
 from service.fairness.schema import ReportWarning
@@ -62,7 +62,8 @@ def parse(text: str) -> list[ModelRef]:
     if not 2 <= len(models) <= MAX_MODELS:
         raise InvalidRequest.at(
             _POINTER,
-            f"list 2 to {MAX_MODELS} runs, separated by commas; there are {len(models)}",
+            f"list 2 to {MAX_MODELS} runs, separated by commas; there "
+            f"{agree(len(models), 'is', 'are')} {len(models)}",
         )
     return models
 
