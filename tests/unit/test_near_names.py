@@ -26,7 +26,7 @@ def advice(pointer: str) -> str:
     ("pointer", "meant"),
     [
         ("/training/lerning_rate", "learning_rate?"),
-        ("/traning", "training?"),
+        ("/trainnig", "training?"),
         ("/training/epochs", "num_train_epochs?"),
         ("/training/learning-rate", "learning_rate?"),
         ("/lora/Lora_Alpha", "lora_alpha?"),
