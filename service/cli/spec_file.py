@@ -47,7 +47,7 @@ def parse_object(subject: str, text: str, kind: str) -> dict[str, Any]:
     try:
         value = _PARSERS[kind](text)
         # What follows is sent as JSON: dates, NaN and cycles are refused here.
-        json.dumps(value, allow_nan=False).encode()
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         _refuse(
             f"{subject} is not valid JSON at line {error.lineno} column {error.colno}: "
@@ -57,6 +57,8 @@ def parse_object(subject: str, text: str, kind: str) -> dict[str, Any]:
         _refuse(f"{subject} is not valid TOML: {error}")
     except RecursionError:
         _refuse(f"{subject} is nested too deeply")
+    except UnicodeEncodeError:
+        _refuse(f"{subject} has an unpaired surrogate, such as \\ud800, in a text")
     except TypeError:
         _refuse(f"{subject}: {_first_foreign(value)} has no JSON value; write it in quotes")
     except ValueError as error:

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from service.context import Context
 from service.datasets.stats import DatasetStats
 from service.domain.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
+from service.domain.near_names import with_near_names
 from service.domain.spec import MODEL_NAME, RunSpec, overlay
 from service.domain.steps import StepPlan
 from service.domain.storable import check_storable, check_visible
@@ -64,7 +65,7 @@ def resolve(
     try:
         spec = RunSpec.model_validate(overlay(base, body))
     except ValidationError as error:
-        raise invalid(error) from error
+        raise with_near_names(invalid(error), RunSpec) from error
     if spec.name is None:
         spec = spec.model_copy(update={"name": f"{spec.preset} on {spec.base_model}"})
     check_model(context, spec)
