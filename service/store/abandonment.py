@@ -53,8 +53,8 @@ _current: ContextVar[Client | None] = ContextVar("client", default=None)
 
 
 @contextmanager
-def reads_of(client: Client) -> Iterator[None]:
-    """Make the reads within, also those in threads that they start, the client's."""
+def reads_of(client: Client | None) -> Iterator[None]:
+    """Make the reads within, also those in threads that they start, the client's or nobody's."""
     token = _current.set(client)
     try:
         yield

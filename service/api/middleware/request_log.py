@@ -15,6 +15,7 @@ from service.domain.errors import FairtuneError
 from service.domain.ids import new_id
 from service.observability import request_context
 from service.ops.prometheus import OTHER, Monitoring
+from service.store.abandonment import reads_of
 
 HEADER = "X-Request-ID"
 # An id is logged, stored and sent back: it must be harmless in all three places.
@@ -43,7 +44,9 @@ class RequestLog:
             return
         request_id = _request_id(scope)
         exchange = _Exchange(request_id, receive, send)
-        with request_context.request(request_id):
+        # The server starts a request that was waiting in the context of the one before it on the
+        # connection, whose client counts as gone.
+        with request_context.request(request_id), reads_of(None):
             try:
                 await self.app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
