@@ -8,7 +8,13 @@ from typing import Any, Self
 import httpx
 
 from fairtune import _protocol as protocol
-from fairtune._sync.resources import Adapters, Datasets, Keys, Promotions, Runs
+from fairtune._sync.resources import (
+    Adapters,
+    Datasets,
+    Keys,
+    Promotions,
+    Runs,
+)
 from fairtune._sync.transport import Transport
 from fairtune._version import __version__
 from fairtune.models import Comparison, Health, ModelView, PresetView, Readiness, Template

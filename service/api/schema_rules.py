@@ -26,6 +26,7 @@ def complete(document: Schema) -> None:
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "query":
                     _exclude_nul(parameter["schema"], schemas)
+                    _exclude_empty(parameter["schema"])
             body = operation.get("requestBody", {"content": {}})
             if (json_body := body["content"].get("application/json")) is not None:
                 _exclude_nul(json_body["schema"], schemas)
@@ -41,6 +42,14 @@ def _exclude_nul(value: Schema, schemas: Schema) -> None:
             for alternative in (schema, *schema.get("anyOf", ()))
         ):
             schema["pattern"] = NO_NUL
+
+
+def _exclude_empty(schema: Schema) -> None:
+    """Require a character in each text of a query parameter."""
+    for alternative in (schema, *schema.get("anyOf", ())):
+        for text in (alternative, alternative.get("items", {})):
+            if text.get("type") == "string" and not {"enum", "const"} & {*text}:
+                text.setdefault("minLength", 1)
 
 
 def _within(schema: Schema, schemas: Schema, visited: set[str]) -> Iterator[Schema]:

@@ -70,7 +70,7 @@ class LiveView:
                 self._losses = {at: loss for at, loss in self._losses.items() if at <= step}
                 self._evaluations = {at: row for at, row in self._evaluations.items() if at <= step}
             if event.type not in _QUIET_EVENTS:
-                self._lines.append(line_of(event))
+                self._lines.append(self._plain(line_of(event)))
 
     def __rich__(self) -> RenderableType:
         run = self._run
@@ -84,12 +84,17 @@ class LiveView:
         parts += [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis")
                   for line in self._lines]  # fmt: skip
         if self.notice:
-            parts.append(Text(self.notice, style="yellow"))
+            parts.append(Text(self._plain(self.notice), style="yellow"))
         return Group(*parts)
 
     @property
     def _has_unicode(self) -> bool:
         return self._console.encoding.startswith("utf")
+
+    def _plain(self, text: str) -> str:
+        """Return a text from the data without characters that the terminal cannot take."""
+        encoding = self._console.encoding
+        return printable(text).encode(encoding, errors="replace").decode(encoding)
 
     def _head(self, run: "Run") -> RenderableType:
         state = run.status if run.status != JobStatus.RUNNING else run.phase
@@ -100,7 +105,7 @@ class LiveView:
         head = Table.grid(expand=True, padding=(0, 2))
         head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         head.add_column(justify="right", no_wrap=True)
-        name = Text.assemble((printable(run.name), "bold"), f"  {run.id}")
+        name = Text.assemble((self._plain(run.name), "bold"), f"  {run.id}")
         head.add_row(name, Text(state, style=_STYLES.get(JobStatus(run.status), "cyan")))
         return head
 
@@ -166,7 +171,7 @@ class LiveView:
             sign = "≤" if self._has_unicode else "<="
             limit = "" if cap is None else f" {sign} {cap:g}"
             table.add_column(
-                Text(printable(f"{metric.upper()} {group}{limit}")),
+                Text(self._plain(f"{metric.upper()} {group}{limit}")),
                 justify="right",
                 overflow="ellipsis",
                 no_wrap=True,

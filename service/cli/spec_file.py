@@ -15,7 +15,7 @@ _MAX_BYTES = 1 << 24
 _SUFFIXES = {".json": "JSON", ".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}
 
 
-class _DuplicateKeyError(ValueError):
+class _RepeatedKeyError(ValueError):
     def __init__(self, key: object) -> None:
         super().__init__(f"the key {key!r} occurs twice; remove one")
 
@@ -81,7 +81,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:
-            raise _DuplicateKeyError(key)
+            raise _RepeatedKeyError(key)
         values[key] = value
     return values
 

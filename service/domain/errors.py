@@ -30,6 +30,11 @@ service.artifacts.files
     DamagedFile             a stored file is not the one that was stored
     MissingFile             a NotFound with status 503: a row names a file that the store lacks
     StoreUnavailable        an OSError: the object store is unreachable or denies access
+service.cli
+    InvalidInputError       prediction_inputs: a file of texts cannot be read
+    _RepeatedKeyError       spec_file: a mapping of a YAML file repeats a key
+service.cli.original.arguments
+    Refused                 arguments of `fairtune train` are invalid
 service.datasets
     DuplicateKeyError       lines: an object repeats a key
     _RecordTooLongError     delimited: a record exceeds the limit
@@ -38,6 +43,8 @@ service.domain.decoding
     NotTextError            the content of a file, body or field cannot be read as text
 service.ops.readiness
     NotReady                a dependency is unavailable
+service.store.abandonment
+    Abandoned               the client has disconnected: nobody waits for the answer
 service.store.jobs
     Fenced                  the job belongs to another worker, or was ended by a user
 service.usecases.datasets

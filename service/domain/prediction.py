@@ -20,6 +20,8 @@ from service.domain.task import Task
 
 MAX_TEXTS = 256
 MAX_TURNS = 1000
+NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+"""Pattern of a text with a character that is no space, and without NUL."""
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 PREDICTIONS_FILE = "predictions.json"
 
@@ -89,7 +91,7 @@ class PredictionRequest(BaseModel):
         "run that was trained on chats, instead of `texts`. Each label is scored by the answer "
         "that it had in training.",
     )
-    texts: list[Text] = Field(
+    texts: list[Annotated[Text, Field(json_schema_extra={"pattern": NOT_BLANK})]] = Field(
         default_factory=list,
         validate_default=True,
         min_length=1,

@@ -1,6 +1,7 @@
 """A read ends when its client disconnects: its turn, its thread and its connection are free."""
 
 import asyncio
+import re
 import socket
 import threading
 from contextlib import closing
@@ -146,3 +147,23 @@ def test_a_request_in_the_context_of_an_answered_one_is_answered(client, method)
 
     with reads_of(answered):
         assert asyncio.run(next_request()) == (200 if method == "GET" else 422)
+
+
+def test_the_end_of_an_answer_does_not_end_the_next_request_of_its_connection(served, run_id):
+    """The server starts a request that is waiting in the context of the one before it."""
+    address = httpx.URL(served)
+    host = f"Host: {address.host}\r\n"
+    body = '{"name": 5}'
+    headers = f"{host}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    following = [
+        f"GET /v1/runs/{run_id} HTTP/1.1\r\n{host}\r\n",
+        f"POST /v1/runs?dry_run=true HTTP/1.1\r\n{headers}\r\n{body}",
+        f"GET /v1/presets HTTP/1.1\r\n{host}Connection: close\r\n\r\n",
+    ]
+    first = f"GET /v1/runs/{run_id}/metrics?format=csv HTTP/1.1\r\n{host}\r\n"
+    with socket.create_connection((address.host, address.port)) as connection:
+        connection.settimeout(SECONDS)
+        connection.sendall("".join([first, *following]).encode())
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    statuses = re.findall(rb"HTTP/1\.1 (\d+) ", answers)
+    assert statuses == [b"200", b"200", b"422", b"200"]

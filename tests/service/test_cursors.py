@@ -10,6 +10,7 @@ from service.domain.ids import is_id, new_id
 LISTS = {
     "/v1/runs": "run",
     "/v1/datasets": "ds",
+    "/v1/adapters": "run",
     "/v1/promotions": "promo",
     "/v1/keys": "key",
     "/v1/runs/{run_id}/evaluations": "eval",

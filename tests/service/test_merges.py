@@ -90,12 +90,12 @@ def test_without_weights_there_is_nothing_to_merge(context, client, run_id):
     [
         ({"step": 2}, "/step", "unknown field"),
         ({"checkpoint": 3}, "/checkpoint", "the run has checkpoints of steps 2, 4"),
-        ({"checkpoint": "2"}, "/checkpoint", "valid integer"),
-        ({"checkpoint": -1}, "/checkpoint", "greater"),
+        ({"checkpoint": "2"}, "/checkpoint", "must be a whole number"),
+        ({"checkpoint": -1}, "/checkpoint", "must be at least 0"),
         ({"dtype": "int8"}, "/dtype", "'bfloat16', 'float16' or 'float32'"),
         ({"max_shard_size": "big"}, "/max_shard_size", "such as 500MB"),
         ({"max_shard_size": "1KB"}, "/max_shard_size", "from 1MB"),
-        ({"max_shard_size": 5}, "/max_shard_size", "valid string"),
+        ({"max_shard_size": 5}, "/max_shard_size", "must be a string"),
         ({"base_weights": "nf4"}, "/base_weights", "'original' or 'dequantized'"),
     ],
 )

@@ -195,7 +195,7 @@ def test_rows_that_the_model_has_seen_certify_nothing(client, context, leaked, c
     (hindrance,) = answer.json()["hindrances"]
     assert hindrance["kind"] == kind
     if caps:
-        assert f"trained or chosen on {2 * leaked} of the 48 rows" in hindrance["detail"]
+        assert f"trained or chosen on {2 * leaked} of 48 rows" in hindrance["detail"]
 
 
 def _caps_not_applicable(report, applicable):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
-    for package in ("service", "worker"):
+    for package in ("fairtune", "service", "worker"):
         shutil.copytree(
             ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -59,7 +59,7 @@ DATA = "the data plane: dependencies point down"
         ("service/domain/states.py", "service.settings", CONTROL),
         ("service/domain/states.py", "sqlmodel", "the domain knows only pydantic"),
         ("service/domain/states.py", "structlog", "the domain knows only pydantic"),
-        ("service/datasets/build.py", "sqlmodel", "datasets, statistics and presets are pure"),
+        ("service/datasets/build.py", "sqlmodel", "adapters, datasets, statistics and presets"),
         ("service/usecases/runs.py", "tokenizers", "the control plane needs no worker"),
         ("worker/programs/train.py", "redis", "programs know neither the database nor"),
         ("service/usecases/runs.py", "service.api.schemas.runs", CONTROL),
