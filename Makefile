@@ -33,7 +33,7 @@ check: .venv/.installed-dev ## format, lint, types, import contracts, spelling, 
 format: .venv/.installed-dev ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-test: .venv/.installed-dev ## the tests that every change must pass, in some twelve minutes; needs no system service
+test: .venv/.installed-dev ## the tests that every change must pass, in some 17 minutes; needs no system service
 	$(PYTEST) -m "not extended"
 test-all: .venv/.installed-browser chromium ## every test but those of the other targets: all model families, processes, full disks, quick fault cases, a real browser
 	CHROMIUM="$(CHROMIUM)" $(PYTEST) tests tests/browser

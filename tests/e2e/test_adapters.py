@@ -17,6 +17,7 @@ from tests.support.foreign_adapters import load_elsewhere, probabilities, train_
 from tests.support.installation import wait_until
 from tests.support.tiny_runs import sample
 
+pytestmark = pytest.mark.extended
 TEMPLATE = builtin_templates()["hate_speech_simple"]
 LABELS = ["hate", "normal"]
 

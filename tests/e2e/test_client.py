@@ -9,6 +9,9 @@ from fairtune import AsyncClient, Client, InvalidRequest, NotFound, NotReleasabl
 from tests.support.tiny_runs import TINY, sample
 
 
+@pytest.mark.parametrize(
+    "service", ["files", pytest.param("servers", marks=pytest.mark.extended)], indirect=True
+)
 def test_from_files_to_report(service, tmp_path):
     with Client(str(service.client.base_url)) as client:
         dataset = client.datasets.create("sample", **sample())
@@ -69,6 +72,7 @@ def test_from_files_to_report(service, tmp_path):
             run.refresh()
 
 
+@pytest.mark.extended
 def test_the_asynchronous_client(service):
     async def drive() -> None:
         async with AsyncClient(str(service.client.base_url)) as client:

@@ -253,6 +253,7 @@ def test_the_guides_command_reads_the_f1_of_an_evaluated_directory(trained, prog
         assert client.runs.get(adapter.id).spec.quantization.load_in_4bit is False
 
 
+@pytest.mark.extended
 def test_runs_and_base_models_are_evaluated(trained, program):
     with Client(program.url) as client:
         run = next(run for run in client.runs.list() if run.name == trained.name)
@@ -269,6 +270,7 @@ def test_runs_and_base_models_are_evaluated(trained, program):
     assert sum(counts.values()) == 6
 
 
+@pytest.mark.extended
 def test_merge_leaves_a_model_that_is_evaluated_without_a_running_server(
     trained, program, tmp_path
 ):
